@@ -1,0 +1,171 @@
+"""The CSI convention, in one place: axes, views, transforms, measurement.
+
+CSI is ``complex [..., slot, subcarrier, rx_ant, tx_ant]``; a batch has one link per entry. A slot is one CSI
+occasion. Groups of users of one base station put ``user`` right before ``slot``.
+
+The ``tx_ant`` axis folds into ``port_shape = (polarisations, columns, rows)`` in Sionna's port order: all ports of
+the first polarisation, then those of the second; within one, top to bottom down each column.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SLOT, SUBCARRIER, RX_ANT, TX_ANT = -4, -3, -2, -1
+PortShape = tuple[int, int, int]
+
+
+def from_sionna(h: Tensor) -> Tensor:
+    """Sionna's OFDM channel -> airlam's CSI.
+
+    Args:
+        h: ``[batch, num_rx, num_rx_ant, num_tx, num_tx_ant, num_slots, num_subcarriers]`` with ``num_rx * num_tx``
+            links in each batch entry.
+
+    Returns:
+        ``[batch * num_rx * num_tx, slot, subcarrier, rx_ant, tx_ant]``; links run over batch, then rx, then tx.
+
+    Example:
+        >>> from_sionna(torch.zeros(5, 2, 1, 1, 8, 14, 48, dtype=torch.complex64)).shape
+        torch.Size([10, 14, 48, 1, 8])
+    """
+    if h.dim() != 7:
+        raise ValueError(f"Sionna's OFDM channel has 7 axes, got {h.dim()}: {tuple(h.shape)}")
+    return h.permute(0, 1, 3, 5, 6, 2, 4).flatten(0, 2)
+
+
+def to_sionna(h: Tensor) -> Tensor:
+    """airlam's CSI ``[batch, slot, subcarrier, rx_ant, tx_ant]`` -> Sionna's order with one rx and one tx.
+
+    Example:
+        >>> to_sionna(torch.zeros(10, 14, 48, 1, 8)).shape
+        torch.Size([10, 1, 1, 1, 8, 14, 48])
+    """
+    if h.dim() != 5:
+        raise ValueError(f"CSI has 5 axes [batch, slot, subcarrier, rx_ant, tx_ant], got {h.dim()}: {tuple(h.shape)}")
+    return h.permute(0, 3, 4, 1, 2)[:, None, :, None]
+
+
+def check_port_shape(num_tx_ant: int, port_shape: PortShape | None) -> PortShape:
+    """``port_shape`` as a tuple of ints whose product is ``num_tx_ant``; ``None`` means one line of ports."""
+    if port_shape is None:
+        return (1, num_tx_ant, 1)
+    shape = tuple(int(n) for n in port_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"port_shape is (polarisations, columns, rows), three positive integers; got {port_shape}")
+    if math.prod(shape) != num_tx_ant:
+        raise ValueError(
+            f"port_shape {shape} folds {math.prod(shape)} ports, but the CSI has {num_tx_ant} transmit antennas; "
+            "give the shape of the panel that made this CSI, or None for one line of ports"
+        )
+    return shape  # type: ignore[return-value]
+
+
+def to_beam_delay(h: Tensor, port_shape: PortShape | None = None) -> Tensor:
+    """Unitary transform of CSI to the beam-delay domain.
+
+    An inverse DFT over subcarriers gives delay; a DFT over columns and rows of the panel gives beams. Polarisations
+    and receive antennas stay as they are. Energy is kept (Parseval).
+
+    Args:
+        h: ``complex [..., slot, subcarrier, rx_ant, tx_ant]``.
+        port_shape: how ``tx_ant`` folds; see the module's docstring.
+
+    Returns:
+        ``complex [..., slot, delay, rx_ant, beam]`` of the same shape, beams in the ports' order.
+
+    Example:
+        >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
+        >>> torch.allclose(from_beam_delay(to_beam_delay(h, (2, 4, 4)), (2, 4, 4)), h, atol=1e-5)
+        True
+    """
+    shape = check_port_shape(h.shape[TX_ANT], port_shape)
+    x = torch.fft.ifft(h, dim=SUBCARRIER, norm="ortho").unflatten(-1, shape)
+    return torch.fft.fft2(x, dim=(-2, -1), norm="ortho").flatten(-3)
+
+
+def from_beam_delay(x: Tensor, port_shape: PortShape | None = None) -> Tensor:
+    """Inverse of :func:`to_beam_delay`."""
+    shape = check_port_shape(x.shape[TX_ANT], port_shape)
+    h = torch.fft.ifft2(x.unflatten(-1, shape), dim=(-2, -1), norm="ortho").flatten(-3)
+    return torch.fft.fft(h, dim=SUBCARRIER, norm="ortho")
+
+
+def mean_power(h: Tensor) -> Tensor:
+    """Mean ``|h|^2`` of each link over slots, subcarriers and antennas: ``[...]`` without the last four axes."""
+    return (h.real.square() + h.imag.square()).mean(dim=(SLOT, SUBCARRIER, RX_ANT, TX_ANT))
+
+
+def normalise(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Each link scaled to unit mean power, and its scale: ``h = scale * normalised``. A zero link keeps scale 1.
+
+    Each link is treated alone: nothing depends on its neighbours in the batch.
+    """
+    scale = mean_power(h).sqrt()
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))[..., None, None, None, None]
+    return h / scale, scale
+
+
+def measure(h: Tensor, csi_snr_db: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Measured CSI: true CSI plus complex Gaussian noise, ``csi_snr_db`` below the link's own mean power.
+
+    Args:
+        h: true CSI of the *history* ``complex [..., slot, subcarrier, rx_ant, tx_ant]``: the noise level is relative
+            to the mean power over the slots given here.
+        csi_snr_db: one value, or one per link ``[...]``; ``inf`` adds nothing.
+        generator: source of randomness; its seed makes the noise repeatable.
+
+    Example:
+        >>> h = torch.ones(1, 100, 48, 1, 4, dtype=torch.complex64)
+        >>> noise = measure(h, 10.0, torch.Generator().manual_seed(0)) - h
+        >>> round(float(mean_power(noise)), 2)
+        0.1
+    """
+    snr_db = torch.as_tensor(csi_snr_db, dtype=h.real.dtype, device=h.device)
+    variance = mean_power(h) * 10 ** (-snr_db / 10)
+    noise = torch.randn(h.shape, dtype=h.dtype, device=h.device, generator=generator)
+    return h + variance.sqrt()[..., None, None, None, None] * noise
+
+
+class Impairment(NamedTuple):
+    """What a receiver does to a history of CSI besides noise (DESIGN: impairments sweep).
+
+    Attributes:
+        phase_std: standard deviation [rad] of a common phase, drawn afresh for each slot.
+        cfo_hz: carrier frequency offset [Hz]: a phase ramp over slots.
+        timing_std_s: standard deviation [s] of a timing offset drawn afresh for each slot: a ramp over subcarriers.
+        missing: probability that a slot was not measured; it then repeats the last measured one (the first slot and
+            the last one are always there).
+    """
+
+    phase_std: float = 0.0
+    cfo_hz: float = 0.0
+    timing_std_s: float = 0.0
+    missing: float = 0.0
+
+
+def impair(
+    h: Tensor, impairment: Impairment, *, slot_duration: float, subcarrier_spacing: float, generator=None
+) -> Tensor:
+    """Apply an :class:`Impairment` to a history ``[..., slot, subcarrier, rx_ant, tx_ant]``."""
+    num_slots, num_subcarriers = h.shape[SLOT], h.shape[SUBCARRIER]
+    lead, real = h.shape[:SLOT], h.real.dtype
+    draw = dict(dtype=real, device=h.device, generator=generator)
+    slot = torch.arange(num_slots, device=h.device, dtype=real)
+    tone = torch.arange(num_subcarriers, device=h.device, dtype=real) - (num_subcarriers - 1) / 2
+    phase = impairment.phase_std * torch.randn(*lead, num_slots, **draw)
+    phase = phase + 2 * math.pi * impairment.cfo_hz * slot_duration * slot
+    delay = impairment.timing_std_s * torch.randn(*lead, num_slots, **draw)
+    phase = phase[..., None] - 2 * math.pi * subcarrier_spacing * tone * delay[..., None]
+    out = h * torch.polar(torch.ones_like(phase), phase)[..., None, None]
+    if impairment.missing > 0:
+        lost = torch.rand(*lead, num_slots, **draw) < impairment.missing
+        lost[..., 0] = lost[..., -1] = False
+        last = torch.where(lost, torch.zeros_like(slot).expand_as(lost), slot.expand_as(lost)).cummax(-1).values.long()
+        index = last[..., None, None, None].expand(out.shape)
+        out = out.gather(SLOT, index)
+    return out

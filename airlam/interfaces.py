@@ -1,0 +1,109 @@
+"""What every predictor and precoder promises, the checks on what users hand in, and the error types."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from airlam.csi import PortShape, check_port_shape
+
+
+class AirlamError(Exception):
+    """Base of the errors that a user can mend; the command line prints them as one line."""
+
+
+class RecipeError(AirlamError, ValueError):
+    """A recipe (YAML, config) names something that does not exist or is out of bounds."""
+
+
+class StoreError(AirlamError, OSError):
+    """A data store is foreign, truncated, corrupt, incomplete, or cannot be written."""
+
+
+class CheckpointError(AirlamError, ValueError):
+    """A checkpoint is missing, corrupt, of a foreign kind, or not safe to load."""
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Past CSI -> future CSI: one interface for every classical and learned method."""
+
+    name: str
+
+    def predict(
+        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
+    ) -> Tensor:
+        """Predict ``num_future`` slots.
+
+        Args:
+            h_past: measured CSI ``complex [..., slot, subcarrier, rx_ant, tx_ant]``, oldest slot first.
+            num_future: slots to predict, at least 1.
+            port_shape: (polarisations, columns, rows) of the ``tx_ant`` axis; ``None``: one line of ports.
+            context: optional side information (for example ``{"speed": tensor [m/s], "slot_duration": s,
+                "carrier_frequency": Hz}``); a method takes what it knows and ignores the rest.
+
+        Returns:
+            ``complex [..., num_future, subcarrier, rx_ant, tx_ant]``, dtype and device of ``h_past``. Finite for any
+            finite input, independent of the other links of the batch.
+        """
+        ...
+
+
+@runtime_checkable
+class Precoder(Protocol):
+    """CSI of the users of one base station -> precoder."""
+
+    name: str
+
+    def precode(self, h: Tensor, power: float | Tensor, no: float | Tensor, *, error_covariance=None) -> Tensor:
+        """Args: ``h complex [..., user, tx_ant]`` (rows not conjugated: ``y_k = h_k x + n_k``), transmit ``power``
+        and noise variance ``no`` per resource element, linear. Returns ``w complex [..., tx_ant, user]`` with
+        ``sum_k ||w_k||^2 <= power``."""
+        ...
+
+
+def check_csi(h: Tensor, *, min_slots: int = 1, name: str = "h_past") -> Tensor:
+    """``h`` itself if it is finite complex CSI with at least ``min_slots`` slots; otherwise an error that says why."""
+    if not isinstance(h, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(h).__name__}; torch.as_tensor(...) converts arrays")
+    if not h.is_complex():
+        raise TypeError(f"{name} must be complex, got {h.dtype}; torch.complex(real, imag) joins two real tensors")
+    if h.dim() < 4:
+        raise ValueError(
+            f"{name} has {h.dim()} axes {tuple(h.shape)}, but CSI is [..., slot, subcarrier, rx_ant, tx_ant]"
+        )
+    if 0 in h.shape[-4:]:
+        raise ValueError(f"{name} has an empty axis: {tuple(h.shape)}")
+    if h.shape[-4] < min_slots:
+        raise ValueError(f"{name} has {h.shape[-4]} slots, but this method needs at least {min_slots}")
+    if not torch.isfinite(torch.view_as_real(h)).all():
+        raise ValueError(f"{name} contains NaN or infinity; remove or fill those measurements first")
+    return h
+
+
+def check_prediction_request(
+    h_past: Tensor, num_future: int, port_shape: PortShape | None, *, min_slots: int = 1
+) -> PortShape:
+    """Checks of every ``Predictor.predict``; returns the port shape as a tuple."""
+    check_csi(h_past, min_slots=min_slots)
+    if isinstance(num_future, bool) or not isinstance(num_future, int):
+        raise TypeError(f"num_future must be an int, got {type(num_future).__name__}")
+    if num_future < 1:
+        raise ValueError(f"num_future must be at least 1, got {num_future}")
+    return check_port_shape(h_past.shape[-1], port_shape)
+
+
+def check_precoding_request(h: Tensor, power: float | Tensor = 1.0, no: float | Tensor = 1.0) -> None:
+    """Checks of every ``Precoder.precode`` and precoder function."""
+    if not isinstance(h, Tensor) or not h.is_complex():
+        raise TypeError("h must be a complex torch.Tensor [..., user, tx_ant]")
+    if h.dim() < 2:
+        raise ValueError(f"h has {h.dim()} axes {tuple(h.shape)}, but must be [..., user, tx_ant]")
+    if not torch.isfinite(torch.view_as_real(h)).all():
+        raise ValueError("h contains NaN or infinity; remove those channels first")
+    for value, label in ((power, "power"), (no, "no")):
+        value = torch.as_tensor(value)
+        if not bool((torch.isfinite(value) & (value > 0)).all()):
+            raise ValueError(f"{label} must be positive and finite (linear, not dB), got {value.flatten()[:3].tolist()}")
