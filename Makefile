@@ -1,0 +1,79 @@
+# Every target sets up what it needs in .venv: Python >= 3.11 with pip, nothing else (no conda, no GPU).
+#   make demo    the main job on real input; names the report it wrote
+#   make test    the default tests
+# Variables: PYTHON=python3.12 (which interpreter makes .venv), VENV=.venv, WORKERS=2 (test processes),
+#   TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" (a smaller torch without CUDA; see docs/install.md)
+
+VENV ?= .venv
+PYTHON ?=
+TORCH_ARGS ?=
+SLOW ?= 0
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# One test process per core, at most four (each loads torch); one thread in each, so that they do not fight over cores.
+WORKERS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
+ifeq ($(SLOW),1)
+MARK := -m ""
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-slow test-all lint benchmark clean
+
+help:
+	@echo "make demo       generate channels, adapt the shipped model to a site, evaluate, write a report (5 minutes)"
+	@echo "make test       the default tests (at most 12 minutes on two cores)"
+	@echo "make test-slow  only the tests marked slow;  make test-all: everything"
+	@echo "make lint       ruff and mypy"
+	@echo "make benchmark  the timings of docs/benchmarks.md on this machine"
+	@echo "make install    only set up $(VENV);  make clean: remove $(VENV) and caches"
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/airlam demo
+
+# The pytest script, never `python -m pytest`: that would put this folder, and so datasets/, on sys.path.
+test: $(STAMP)
+	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile $(MARK) $(PYTEST_ARGS)
+
+test-slow: $(STAMP)
+	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m slow $(PYTEST_ARGS)
+
+test-all:
+	@$(MAKE) --no-print-directory test SLOW=1
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+benchmark: $(STAMP)
+	@set -e; for script in benchmarks/*.py; do \
+	  test -e "$$script" || { echo "no benchmarks/*.py here yet"; break; }; \
+	  echo "== $$script"; $(BIN)/python -P "$$script"; done
+
+clean:
+	rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find airlam tests -name __pycache__ -type d -exec rm -rf {} +
+
+# torch first and alone: the constraint also takes a local CPU wheel, and TORCH_ARGS concerns nothing else.
+$(STAMP): pyproject.toml setup.py constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt $(TORCH_ARGS) torch
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+	@echo "airlam is installed in $(VENV)"
+
+$(BIN)/python:
+	@for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python); do \
+	  "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+	  echo "creating $(VENV) with $$("$$candidate" --version); then about 2 minutes and 2 GB of packages"; \
+	  "$$candidate" -m venv $(VENV) && exit 0; \
+	  rm -rf $(VENV); \
+	  echo "error: $$candidate could not create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	done; \
+	echo "error: no Python >= 3.11 found (tried: $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python));" \
+	  "install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1

@@ -1,0 +1,39 @@
+"""Set-up shared by all tests: one thread, no display, no network, repeatable global randomness, paths."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before anything imports torch, matplotlib or transformers. Several test processes share the cores, so one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests build the models they need; a download would be a bug
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# `python -m pytest` puts the working folder first on sys.path, and from there datasets/ would pass for Hugging Face's
+# package of that name. No test may depend on that, nor hide it.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _seed_global_generators():
+    """Tests pass explicit generators; where a library draws from a global one, it starts the same every time."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
