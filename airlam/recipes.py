@@ -1,0 +1,85 @@
+"""Where recipes (YAML) and shipped checkpoints lie: the current folder first, then what came with airlam.
+
+In a source checkout the shipped recipes are the top-level folders beside the package (``channels/``, ``datasets/``,
+``tasks/``, ``checkpoints/``); a wheel carries the same folders inside the package, under ``airlam/_recipes/``. Either
+way a recipe has the same name, its path from that root: ``tasks/channel_prediction/airlam_tiny.yaml``.
+
+Only the standard library: the command line and every room may use this.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+KINDS = ("channels", "datasets", "tasks", "checkpoints")
+
+
+def recipe_root() -> Path:
+    """The folder that holds the shipped ``channels/``, ``datasets/``, ``tasks/`` and ``checkpoints/``."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "_recipes"
+    return packaged if packaged.is_dir() else package.parent
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the valid name closest to ``name``, or nothing when none comes near.
+
+    Example:
+        >>> nearest("uma_nols", ["uma_nlos", "cdl_a"])
+        "; did you mean 'uma_nlos'?"
+    """
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def list_recipes(kind: str) -> list[str]:
+    """Names of the shipped recipes of one kind: ``channels``, ``datasets``, ``tasks``; or of ``checkpoints`` folders.
+
+    Example:
+        >>> "datasets/tiny.yaml" in list_recipes("datasets")
+        True
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no kind of recipe {kind!r}{nearest(kind, KINDS)} Kinds are {', '.join(KINDS)}")
+    root = recipe_root()
+    if kind == "checkpoints":
+        return sorted(path.parent.relative_to(root).as_posix() for path in (root / kind).glob("*/config.json"))
+    return sorted(path.relative_to(root).as_posix() for path in (root / kind).rglob("*.yaml"))
+
+
+def find_recipe(name: str | Path, kind: str | None = None) -> Path:
+    """The file that a recipe's name stands for.
+
+    Args:
+        name: a path, or a shipped recipe's name with or without ``.yaml``: ``datasets/tiny.yaml``, ``datasets/tiny``;
+            with ``kind`` also ``tiny``.
+        kind: the folder to look into for a bare name.
+
+    Raises:
+        RecipeError: nothing there; names the nearest recipe.
+
+    Example:
+        >>> find_recipe("tiny", kind="datasets").name
+        'tiny.yaml'
+    """
+    path = Path(name).expanduser()
+    candidates = [path]
+    if kind and path.parts[:1] != (kind,) and not path.is_absolute():
+        candidates.append(Path(kind) / path)
+    for root in (Path(), recipe_root()):
+        for candidate in candidates:
+            for file in (root / candidate, root / f"{candidate}.yaml"):
+                if file.is_file():
+                    return file
+    known = list_recipes(kind) if kind else [name for kind in KINDS[:3] for name in list_recipes(kind)]
+    # Compared as the user wrote it: a bare name with bare names, a path with paths.
+    spelled = {entry if "/" in str(name) else Path(entry).stem: entry for entry in known}
+    wanted = str(name) if "/" in str(name) else path.stem
+    from airlam.interfaces import RecipeError  # brings torch along: only where an error is certain
+
+    raise RecipeError(
+        f"no recipe {str(name)!r} here or among the shipped ones{nearest(wanted, spelled) or ';'} "
+        f"'airlam list' shows them all"
+    )
