@@ -49,7 +49,11 @@ def test_no_path_of_one_machine():
         except UnicodeDecodeError:
             continue
         lines = text.splitlines()
-        found += [f"{path.relative_to(ROOT)}:{i}: {line.strip()[:100]}" for i, line in enumerate(lines, 1) if pattern.search(line)]
+        found += [
+            f"{path.relative_to(ROOT)}:{i}: {line.strip()[:100]}"
+            for i, line in enumerate(lines, 1)
+            if pattern.search(line)
+        ]
     assert not found, "\n".join(found)
 
 

@@ -1,0 +1,32 @@
+"""The README's commands and code work as written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    ((?:make|airlam) .*?)(?:\s+#.*)?$", README, flags=re.M)
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    named = {target for command in COMMANDS for target in re.findall(r"make ([a-z-]+)", command)}
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_recipes_named_exist():
+    named = {path for command in COMMANDS for path in re.findall(r"\S+\.yaml", command)}
+    assert named
+    assert not [path for path in named if not (ROOT / path).is_file()]
+
+
+@pytest.mark.slow
+def test_python_code_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.count(" dB") == 4
