@@ -25,7 +25,7 @@ TINY = 1e-20  # keeps Gram matrices of all-zero series invertible; far below any
 
 
 class ARFilters(NamedTuple):
-    """One-step prediction filters ``x[t] = sum_j weights[j] x[t - order + j]``: the *last* weight takes the newest slot.
+    """One-step filters ``x[t] = sum_j weights[j] x[t - order + j]``: the *last* weight takes the newest slot.
 
     Attributes:
         pooled: ``complex [..., order]``, the link's common filter (zero where shrinkage is 0).

@@ -1,5 +1,33 @@
 """Figures of merit, each with its convention stated: NMSE, spectral efficiency, latency, intervals."""
 
+from airlam.metrics.intervals import Interval, bootstrap_interval, paired_interval
+from airlam.metrics.latency import Latency, measure_latency
 from airlam.metrics.nmse import nmse, to_db
+from airlam.metrics.rates import (
+    break_even_latency,
+    five_percent_user_rate,
+    hold_after_horizon,
+    latency_charged_se,
+    single_user_se,
+    sinr,
+    sum_rate,
+    user_rates,
+)
 
-__all__ = ["nmse", "to_db"]
+__all__ = [
+    "Interval",
+    "Latency",
+    "bootstrap_interval",
+    "break_even_latency",
+    "five_percent_user_rate",
+    "hold_after_horizon",
+    "latency_charged_se",
+    "measure_latency",
+    "nmse",
+    "paired_interval",
+    "single_user_se",
+    "sinr",
+    "sum_rate",
+    "to_db",
+    "user_rates",
+]

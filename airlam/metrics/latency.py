@@ -1,0 +1,62 @@
+"""Wall-clock latency of a call, with the threads it ran on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+
+class Latency(NamedTuple):
+    """Latency of one call.
+
+    Attributes:
+        p50: median [s].
+        p99: 99th percentile [s] (linearly interpolated: with fewer than 100 repeats close to the maximum).
+        threads: torch intra-op threads during the measurement.
+        repeats: measured calls.
+    """
+
+    p50: float
+    p99: float
+    threads: int
+    repeats: int
+
+
+def measure_latency(
+    fn: Callable[[], object], *, warmup: int = 10, repeats: int = 100, threads: int | None = 1
+) -> Latency:
+    """Time ``fn()`` on this machine's CPU, without gradients.
+
+    Args:
+        fn: the call, its inputs bound; it should make its output anew each time.
+        warmup: unmeasured calls first (allocator, lazy initialisation, caches).
+        repeats: measured calls.
+        threads: torch threads during the measurement, restored after; ``None`` leaves them.
+
+    Example:
+        >>> measure_latency(lambda: torch.ones(10).sum(), repeats=20).threads
+        1
+    """
+    if warmup < 0 or repeats < 1:
+        raise ValueError(f"warmup must be >= 0 and repeats >= 1, got {warmup} and {repeats}")
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            for _ in range(warmup):
+                fn()
+            seconds = []
+            for _ in range(repeats):
+                start = time.perf_counter()
+                fn()
+                seconds.append(time.perf_counter() - start)
+        used = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    values = torch.tensor(seconds, dtype=torch.float64)
+    p50, p99 = torch.quantile(values, torch.tensor([0.5, 0.99], dtype=torch.float64)).tolist()
+    return Latency(p50, p99, used, repeats)
