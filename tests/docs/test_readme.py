@@ -24,6 +24,12 @@ def test_recipes_named_exist():
     assert not [path for path in named if not (ROOT / path).is_file()]
 
 
+def test_one_version_everywhere():
+    import airlam
+
+    assert f"\nversion: {airlam.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_python_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
