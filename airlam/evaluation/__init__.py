@@ -1,0 +1,46 @@
+"""Evaluation: rows with intervals, benchmarks, plots, and a report that a person can read.
+
+``airlam evaluate --config tasks/channel_prediction/benchmark.yaml`` is :func:`run`; a benchmark YAML names its runner by
+``class_path``, so that other rooms bring their own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
+    from airlam.evaluation.headline import headline
+    from airlam.evaluation.report import write_report
+    from airlam.evaluation.rows import Figure, Results, Row, environment, recipe_hash
+    from airlam.evaluation.runner import run
+
+_HOMES = {
+    "ChannelPredictionBenchmark": "channel_prediction",
+    "Figure": "rows",
+    "Results": "rows",
+    "Row": "rows",
+    "environment": "rows",
+    "headline": "headline",
+    "recipe_hash": "rows",
+    "run": "runner",
+    "write_report": "report",
+}
+__all__ = [
+    "ChannelPredictionBenchmark",
+    "Figure",
+    "Results",
+    "Row",
+    "environment",
+    "headline",
+    "recipe_hash",
+    "run",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

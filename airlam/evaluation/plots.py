@@ -1,0 +1,430 @@
+"""Plots of a report, each from :class:`airlam.evaluation.rows.Results` alone. No plot keeps state between calls.
+
+Every function returns a ``matplotlib.figure.Figure``, or ``None`` where the results hold nothing to draw.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from airlam.evaluation.methods import BOUNDS, look, order
+from airlam.evaluation.rows import Results, Row
+
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#999999",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "svg.hashsalt": "airlam",
+    "figure.dpi": 150,
+}
+WIDTH = 9.0  # inch; the report's text column
+
+
+def nmse_vs_horizon(results: Results) -> Figure | None:
+    """NMSE of each predicted slot; one panel per speed of the first scenario."""
+    rows = [row for row in results.select(group="cell") if "nmse_steps_db" in row.figures]
+    rows = [row for row in rows if row.data == rows[0].data and row.csi_snr_db == _headline_snr(results)]
+    speeds = _unique(row.speed_kmh for row in rows)[:4]
+    if not speeds:
+        return None
+
+    def panel(axes: Any, speed: float) -> None:
+        for row in _by_method(row for row in rows if row.speed_kmh == speed):
+            figure = row.figures["nmse_steps_db"]
+            _line(axes, row.method, figure.axis, figure.value, figure.interval)
+        axes.set_title(f"{title(rows[0].data)}, {speed:g} km/h")
+        axes.set_xticks(rows[0].figures["nmse_steps_db"].axis)
+        axes.set_xlabel("prediction horizon [ms]")
+
+    return _panels(panel, speeds, "NMSE [dB]", share_y=True)
+
+
+def nmse_vs_speed(results: Results) -> Figure | None:
+    """NMSE over the horizon against user speed; one panel per scenario."""
+    return _against_speed(results, "nmse_db", "NMSE [dB]")
+
+
+def sum_se_vs_speed(results: Results) -> Figure | None:
+    """Sum spectral efficiency against user speed; one panel per scenario and group size."""
+    names = _unique(name for row in results.select(group="cell") for name in row.figures if _is_sum_se(name))
+    figures = [(name, scenario) for name in names for scenario in _scenarios(results)]
+    rows = _headline_cells(results)
+    if not figures or not rows:
+        return None
+
+    def panel(axes: Any, key: tuple[str, str]) -> None:
+        name, scenario = key
+        _speed_lines(axes, [row for row in rows if row.data == scenario], name)
+        axes.set_title(f"{title(scenario)}, {name.removeprefix('sum_se_k')} users")
+        axes.set_xlabel("user speed [km/h]")
+
+    return _panels(panel, figures, "sum-SE [bit/s/Hz]")
+
+
+def nmse_vs_csi_snr(results: Results) -> Figure | None:
+    """NMSE against the SNR of the measured history, wherever a speed was swept over several."""
+    rows = [row for row in results.select(group="cell") if "nmse_db" in row.figures]
+    cells = _unique((row.data, row.speed_kmh) for row in rows)
+    swept = [cell for cell in cells if len({r.csi_snr_db for r in rows if (r.data, r.speed_kmh) == cell}) > 1]
+    if not swept:
+        return None
+
+    def panel(axes: Any, cell: tuple[str, float]) -> None:
+        here = [row for row in rows if (row.data, row.speed_kmh) == cell]
+        for method in order({row.method for row in here}):
+            points = sorted((row for row in here if row.method == method), key=lambda row: row.csi_snr_db or 0.0)
+            figures = [row.figures["nmse_db"] for row in points]
+            _line(axes, method, [row.csi_snr_db for row in points], [f.value for f in figures], _intervals(figures))
+        axes.set_title(f"{title(cell[0])}, {cell[1]:g} km/h")
+        axes.set_xlabel("CSI SNR of the history [dB]")
+
+    return _panels(panel, swept, "NMSE [dB]", share_y=True)
+
+
+def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
+    """Sum spectral efficiency of the smallest group against transmit SNR; one panel per speed."""
+    name = _curve_name(results, "_vs_snr")
+    if name is None:
+        return None
+    rows = [row for row in _headline_cells(results) if name in row.figures]
+    rows = [row for row in rows if row.data == rows[0].data]
+
+    def panel(axes: Any, speed: float) -> None:
+        for row in _by_method(row for row in rows if row.speed_kmh == speed):
+            figure = row.figures[name]
+            _line(axes, row.method, figure.axis, figure.value, figure.interval)
+        axes.set_title(f"{title(rows[0].data)}, {speed:g} km/h")
+        axes.set_xlabel("transmit SNR [dB]")
+
+    return _panels(panel, _unique(row.speed_kmh for row in rows)[:4], "sum-SE [bit/s/Hz]", share_y=True)
+
+
+def gain_forest(results: Results) -> Figure | None:
+    """Paired NMSE difference to the tuned AR in every cell, with its 95 % interval; left of zero is worse."""
+    rows = [row for row in results.select(group="cell") if "gain_db" in row.figures and _is_learned(row.method)]
+    if not rows:
+        return None
+    cells = _unique((row.data, row.speed_kmh, row.csi_snr_db) for row in rows)
+    methods = order({row.method for row in rows})
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.3 * len(cells)), layout="constrained")
+        axes = figure.add_subplot()
+        for offset, method in zip(np.linspace(-0.18, 0.18, len(methods)) if len(methods) > 1 else [0.0], methods):
+            style = look(method)
+            for row in (row for row in rows if row.method == method):
+                gain = row.figures["gain_db"]
+                place = cells.index((row.data, row.speed_kmh, row.csi_snr_db)) + offset
+                low, high = gain.interval or (gain.value, gain.value)
+                axes.plot([low, high], [place, place], color=style.color, linewidth=2.2, alpha=0.75)
+                label = style.label if place < 0.9 else None
+                axes.plot([gain.value], [place], style.marker, color=style.color, label=label)
+        axes.axvline(0.0, color="#333333", linewidth=1.0)
+        axes.set_yticks(range(len(cells)), [f"{title(d)}, {v:g} km/h, {s:g} dB" for d, v, s in cells])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("NMSE gain over tuned AR [dB]  (right: better)")
+        handles, labels = axes.get_legend_handles_labels()
+        seen = dict(zip(labels, handles))
+        figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=3)
+    return figure
+
+
+def latency_bars(results: Results) -> Figure | None:
+    """Measured latency of one prediction at batch 1: bar to the median, whisker to the 99th percentile."""
+    rows = [row for row in _by_method(results.select(group="mean")) if "latency_p50_ms" in row.figures]
+    if not rows:
+        return None
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        for place, row in enumerate(rows):
+            p50, p99 = row.figures["latency_p50_ms"].value, row.figures["latency_p99_ms"].value
+            axes.barh(place, p50, height=0.6, color=look(row.method).color)
+            axes.plot([p50, p99], [place, place], color="#333333", linewidth=1.2)
+            axes.plot([p99], [place], "|", color="#333333", markersize=9)
+            axes.annotate(
+                f"{p50:.2g} ms (p99 {p99:.2g})", (p99, place), (7, 0), textcoords="offset points", va="center", size=9
+            )
+        axes.set_yticks(range(len(rows)), [look(row.method).label for row in rows])
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, high * 6)  # room for the text right of the longest bar
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("latency at batch 1, one thread [ms], measured")
+    return figure
+
+
+def latency_charged(results: Results) -> Figure | None:
+    """Modelled sum-SE against the latency of the prediction, each method's measured p50 and p99 marked on it."""
+    rows = _by_method(results.select(group="age"))
+    if not rows:
+        return None
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+        axes = figure.add_subplot()
+        for row in rows:
+            curve, style = row.figures["latency_charged_sum_se"], look(row.method)
+            axes.plot(curve.axis, curve.value, style.line, color=style.color, label=style.label, zorder=2)
+            for name, marker, size in (("latency_p50_ms", style.marker or "o", 9), ("latency_p99_ms", "|", 13)):
+                if name in row.figures:
+                    place = row.figures[name].value
+                    value = float(np.interp(place, curve.axis, curve.value))
+                    axes.plot([place], [value], marker, color=style.color, markersize=size, mew=2, zorder=3)
+        axes.set_xlim(left=-0.15)
+        axes.set_xlabel("latency of the prediction [ms]   (marker: measured p50, bar: measured p99)")
+        axes.set_ylabel("sum-SE [bit/s/Hz], modelled")
+        axes.set_title(f"{title(rows[0].data)}, {rows[0].speed_kmh:g} km/h, CSI SNR {rows[0].csi_snr_db:g} dB")
+        figure.legend(loc="outside right upper")
+    return figure
+
+
+def csi_period(results: Results) -> Figure | None:
+    """Sum-SE against the CSI period, before and after the pilots' overhead."""
+    rows = _by_method(results.select(group="csi_period"))
+    if not rows:
+        return None
+
+    def panel(axes: Any, name: str) -> None:
+        for row in rows:
+            if name in row.figures:
+                _line(axes, row.method, row.figures[name].axis, row.figures[name].value, row.figures[name].interval)
+        axes.set_xscale("log")
+        ticks = rows[0].figures[name].axis
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("CSI period [ms]")
+        axes.set_title({"sum_se_k": "before pilot overhead, measured"}.get(name[:8], "net of pilots, modelled"))
+
+    names = _unique(name for row in rows for name in row.figures)
+    return _panels(panel, names, "sum-SE [bit/s/Hz]", share_y=True)
+
+
+def impairments(results: Results) -> Figure | None:
+    """NMSE and sum-SE under each impairment, one group of points per impairment."""
+    rows = results.select(group="impairments")
+    if not rows:
+        return None
+    kinds = _unique(row.settings["impairment"] for row in rows)
+    methods = order({row.method for row in rows})
+    names = _unique(name for row in rows for name in row.figures if name == "nmse_db" or _is_sum_se(name))
+
+    def panel(axes: Any, name: str) -> None:
+        for offset, method in zip(np.linspace(-0.22, 0.22, len(methods)), methods):
+            mine = [row for row in rows if row.method == method and name in row.figures]
+            places = np.array([kinds.index(row.settings["impairment"]) for row in mine]) + offset
+            values = [row.figures[name].value for row in mine]
+            style = look(method)
+            axes.plot(values, places, linestyle="", marker=style.marker or "|", color=style.color, label=style.label)
+            for row, place in zip(mine, places):
+                if row.figures[name].interval:
+                    axes.plot(row.figures[name].interval, [place, place], color=style.color, linewidth=1.4, alpha=0.7)
+        axes.set_yticks(range(len(kinds)), kinds if name == names[0] else [])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("NMSE [dB]" if name == "nmse_db" else "sum-SE [bit/s/Hz]")
+
+    return _panels(panel, names, "", height=1.4 + 0.52 * len(kinds))
+
+
+def beam_delay_picture(results: Results) -> Figure | None:
+    """One channel in the beam-delay domain: true, predicted, and the errors, in dB of the strongest bin."""
+    picture = results.extras.get("picture")
+    if not picture:
+        return None
+    true = np.array(picture["true_db"])
+    images = [("true", true)]
+    for method, image in picture["predicted_db"].items():
+        images.append((f"predicted: {look(method).label}", np.array(image)))
+    for method, image in picture["error_db"].items():
+        images.append((f"error: {look(method).label}", np.array(image)))
+    with rc_context(STYLE | {"axes.grid": False}):
+        columns = 2 if len(images) == 4 else 3
+        count = -(-len(images) // columns)
+        figure = Figure(figsize=(WIDTH, 2.5 * count + 0.3), layout="constrained")
+        grid = figure.subplots(count, columns, squeeze=False, sharex=True, sharey=True)
+        top = true.max()
+        for axes, (name, image) in zip(grid.flat, images):
+            shown = axes.imshow(
+                image - top, aspect="auto", origin="lower", cmap="cividis", vmin=-40, vmax=0, interpolation="nearest"
+            )
+            axes.set_title(name, size=9.5)
+        for axes in list(grid.flat)[len(images) :]:
+            axes.set_visible(False)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("delay bin")
+        for axes in grid[-1]:
+            axes.set_xlabel("beam (polarisation, column, row)")
+        figure.colorbar(shown, ax=grid, label="power [dB of the strongest bin]", shrink=0.9, pad=0.015)
+    return figure
+
+
+PLOTS: dict[str, Callable[[Results], Figure | None]] = {
+    plot.__name__: plot
+    for plot in (
+        gain_forest,
+        nmse_vs_speed,
+        nmse_vs_horizon,
+        nmse_vs_csi_snr,
+        sum_se_vs_speed,
+        sum_se_vs_transmit_snr,
+        latency_bars,
+        latency_charged,
+        csi_period,
+        impairments,
+        beam_delay_picture,
+    )
+}
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG text without a date, so that equal results make equal files."""
+    buffer = io.StringIO()
+    with rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def data_uri(figure: Figure) -> str:
+    """The figure as a data URI for an ``<img>``: isolated from the page's own ids and styles."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(figure).encode()).decode()
+
+
+def save_all(results: Results, folder: str | Path) -> dict[str, Figure]:
+    """Draw every plot that the results hold and write it as ``<name>.svg`` and ``<name>.png``."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {name: figure for name, plot in PLOTS.items() if (figure := plot(results)) is not None}
+    for name, figure in figures.items():
+        (folder / f"{name}.svg").write_text(svg(figure), encoding="utf-8")
+        figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
+    return figures
+
+
+def title(scenario: str) -> str:
+    """A recipe's name as a person writes it: ``uma_nlos`` is UMa NLOS."""
+    words = {"uma": "UMa", "umi": "UMi", "rma": "RMa", "inh": "InH", "inf": "InF", "los": "LOS", "nlos": "NLOS"}
+    parts = [words.get(word, word.upper() if len(word) < 4 else word) for word in scenario.split("_")]
+    return "-".join(parts) if parts[0] in ("CDL", "TDL") else " ".join(parts)
+
+
+def _against_speed(results: Results, name: str, label: str) -> Figure | None:
+    rows = _headline_cells(results)
+    if not rows:
+        return None
+
+    def panel(axes: Any, scenario: str) -> None:
+        _speed_lines(axes, [row for row in rows if row.data == scenario], name)
+        axes.set_title(title(scenario))
+        axes.set_xlabel("user speed [km/h]")
+
+    return _panels(panel, _scenarios(results), label, share_y=True)
+
+
+def _speed_lines(axes: Any, rows: list[Row], name: str) -> None:
+    for method in order({row.method for row in rows}):
+        points = sorted((r for r in rows if r.method == method and name in r.figures), key=lambda r: r.speed_kmh or 0.0)
+        figures = [row.figures[name] for row in points]
+        if figures:
+            _line(axes, method, [row.speed_kmh for row in points], [f.value for f in figures], _intervals(figures))
+
+
+def _line(axes: Any, method: str, x: Any, y: Any, intervals: Any = None) -> None:
+    """One method's line, and a band for its interval."""
+    style = look(method)
+    width = 1.4 if method in BOUNDS else 1.8
+    axes.plot(x, y, style.line, marker=style.marker, color=style.color, label=style.label, linewidth=width)
+    if intervals:
+        low, high = zip(*intervals)
+        axes.fill_between(x, low, high, color=style.color, alpha=0.12, linewidth=0)
+
+
+def _panels(
+    panel: Callable[[Any, Any], None], keys: list[Any], ylabel: str, *, share_y: bool = False, height: float = 3.1
+) -> Figure:
+    """One row of panels, or two where there are more than three; one legend above them."""
+    columns = len(keys) if len(keys) <= 3 else (len(keys) + 1) // 2
+    lines = -(-len(keys) // columns)
+    with rc_context(STYLE):
+        width = WIDTH if columns > 1 else 0.72 * WIDTH
+        figure = Figure(figsize=(width, height * lines + 0.6), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False, sharey=share_y)
+        for axes, key in zip(grid.flat, keys):
+            panel(axes, key)
+        for axes in list(grid.flat)[len(keys) :]:
+            axes.set_visible(False)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(ylabel)
+        seen: dict[str, Any] = {}
+        for axes in list(grid.flat)[: len(keys)]:
+            handles, labels = axes.get_legend_handles_labels()
+            seen.update({label: seen.get(label, handle) for label, handle in zip(labels, handles)})
+        figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=4 if columns > 1 else 3)
+    return figure
+
+
+def _headline_snr(results: Results) -> float | None:
+    """The CSI SNR at which most speeds were run."""
+    rows = results.select(group="cell")
+    values = _unique(row.csi_snr_db for row in rows)
+    count = {v: len({(row.data, row.speed_kmh) for row in rows if row.csi_snr_db == v}) for v in values}
+    return max(values, key=lambda value: count[value]) if values else None
+
+
+def _headline_cells(results: Results) -> list[Row]:
+    return results.select(group="cell", csi_snr_db=_headline_snr(results))
+
+
+def _scenarios(results: Results) -> list[str]:
+    return _unique(row.data for row in _headline_cells(results))
+
+
+def _curve_name(results: Results, ending: str) -> str | None:
+    names = _unique(name for row in results.select(group="cell") for name in row.figures if name.endswith(ending))
+    return names[0] if names else None
+
+
+def _is_sum_se(name: str) -> bool:
+    return name.startswith("sum_se_k") and name.removeprefix("sum_se_k").isdigit()
+
+
+def _is_learned(method: str) -> bool:
+    return method not in ("hold", "wiener", "kalman", "ar", "pad", *BOUNDS)
+
+
+def _by_method(rows: Iterable[Row]) -> list[Row]:
+    rows = list(rows)
+    names = order({row.method for row in rows})
+    return sorted(rows, key=lambda row: names.index(row.method))
+
+
+def _intervals(figures: list[Any]) -> list[Any] | None:
+    return [f.interval for f in figures] if figures and all(f.interval is not None for f in figures) else None
+
+
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))

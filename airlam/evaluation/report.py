@@ -1,0 +1,300 @@
+"""``report.html`` from :class:`airlam.evaluation.rows.Results`: one file, no link to anything outside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airlam.evaluation import plots
+from airlam.evaluation.headline import verdict
+from airlam.evaluation.methods import BOUNDS, look, order
+from airlam.evaluation.rows import Figure, Results, Row, write_text
+
+CAPTIONS = {
+    "gain_forest": "NMSE of the learned method against the tuned AR, cell by cell, on the same links and the same "
+    "noise. Bars: 95 % interval of the paired difference, bootstrapped over drops.",
+    "nmse_vs_speed": "NMSE over the whole horizon against user speed. Bands: 95 % intervals.",
+    "nmse_vs_horizon": "NMSE of each predicted slot.",
+    "nmse_vs_csi_snr": "NMSE against the SNR of the measured history; the target is always the true channel.",
+    "sum_se_vs_speed": "Sum spectral efficiency of RZF precoding computed from predicted CSI and judged on the true "
+    "channel. Users of one group share a base station and a drop.",
+    "sum_se_vs_transmit_snr": "Sum spectral efficiency against transmit SNR. Where CSI is wrong, more power no longer "
+    "helps: the users disturb each other.",
+    "latency_bars": "Time of one prediction (one link, all its antennas and subcarriers). Bar: median; whisker: 99th "
+    "percentile.",
+    "latency_charged": "A prediction that takes longer serves later slots. The precoder in service at latency L uses "
+    "the prediction for the slots that follow L; beyond the horizon the last predicted slot is held.",
+    "csi_period": "CSI measured less often: the history is sampled at the period, and spectral efficiency is judged "
+    "at the end of the period, when the prediction is oldest.",
+    "impairments": "The same cell with an impaired history; the target stays the true channel. A common phase error "
+    "costs NMSE but no sum-SE: a precoder is blind to the phase of a user.",
+    "beam_delay_picture": "One held-out channel, last predicted slot, in the beam-delay domain.",
+}
+SECTIONS = (
+    ("Prediction error", ("gain_forest", "nmse_vs_speed", "nmse_vs_horizon", "nmse_vs_csi_snr")),
+    ("Spectral efficiency", ("sum_se_vs_speed", "sum_se_vs_transmit_snr")),
+    ("Latency and prediction age", ("latency_bars", "latency_charged")),
+    ("CSI period and pilot overhead", ("csi_period",)),
+    ("Impaired measurements", ("impairments",)),
+    ("One channel", ("beam_delay_picture",)),
+)
+MODELLED = ("latency_charged", "csi_period")
+
+
+@dataclass
+class Table:
+    """A table of the report: texts only, computed here so that the template stays a template."""
+
+    title: str
+    columns: list[str]
+    lines: list[tuple[str, list[str]]] = field(default_factory=list)  # (css class of the line, cells as HTML)
+    text: str = ""
+    note: str = ""
+    tags: list[str] = field(default_factory=list)
+
+
+def write_report(results: Results, out: str | Path) -> Path:
+    """Write ``report.html`` and ``plots/`` into the folder ``out``, from the results alone.
+
+    Args:
+        results: for example ``Results.load("results.json")``: a report can be made again without a new run.
+        out: folder; made if missing.
+
+    Returns:
+        The path of ``report.html``.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    out = Path(out)
+    figures = plots.save_all(results, out / "plots")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("airlam.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    focus = results.extras.get("focus", "")
+    sections = []
+    for title, names in SECTIONS:
+        drawn = [
+            {
+                "uri": Markup(plots.data_uri(figures[name])),
+                "share": round(100 * figures[name].get_figwidth() / plots.WIDTH),
+                "alt": CAPTIONS[name],
+                "caption": CAPTIONS[name],
+                "tags": ["modelled"] if name in MODELLED else ["measured"],
+            }
+            for name in names
+            if name in figures
+        ]
+        tables = []
+        if "latency_charged" in names and (table := break_even_table(results)):
+            tables.append(table)
+        if "sum_se_vs_speed" in names and (table := path_loss_table(results)):
+            tables.append(table)
+        if drawn or tables:
+            sections.append({"title": title, "plots": drawn, "tables": tables})
+    html = environment.get_template("report.html.j2").render(
+        results=results,
+        tone=_tone(results, focus),
+        facts=key_facts(results, focus),
+        compared=results.extras.get("compared", []),
+        tables=[table for table in (mean_table(results, focus),) if table],
+        sections=sections,
+        appendix=[table for table in (cell_table(results, focus),) if table],
+        notes=results.notes,
+        machine=_machine(results),
+        configuration=json.dumps({"benchmark": results.config, "recipes": results.recipes}, indent=1, default=str),
+        render=lambda table: Markup(_table_html(table)),
+    )
+    return write_text(out / "report.html", html)
+
+
+def mean_table(results: Results, focus: str) -> Table | None:
+    """One line per method: the means over all cells of the headline."""
+    rows = {row.method: row for row in results.select(group="mean")}
+    if not rows:
+        return None
+    sums = _sum_names(list(rows.values()))
+    figures: list[tuple[str, str, str]] = [
+        ("NMSE [dB], linear mean", "nmse_linear_db", ".2f"),
+        ("gain over AR [dB]", "gain_linear_db", "+.2f"),
+        ("NMSE [dB], mean of cells", "nmse_cells_db", ".2f"),
+        ("gain over AR [dB]", "gain_cells_db", "+.2f"),
+        *((f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]", name, ".2f") for name in sums),
+        ("5 %-user SE [bit/s/Hz]", "se_5pct", ".2f"),
+        ("single-user SE [bit/s/Hz]", "se_single", ".2f"),
+        ("latency [ms]", "latency_p50_ms", "p99"),
+        ("MFLOP", "flops", "M"),
+    ]
+    figures = [f for f in figures if any(f[1] in row.figures for row in rows.values())]
+    table = Table(
+        "All cells together",
+        ["method", "parameters", *(name for name, _, _ in figures)],
+        tags=["measured"],
+        text=results.extras.get("mean_text", ""),
+        note="Small print: 95 % interval; of the latency, the 99th percentile (one prediction, batch 1, one thread). "
+        "FLOPs are counted in matrix products only.",
+    )
+    for method in order(list(rows)):
+        row = rows[method]
+        size = f"{row.parameters_total:,}<small>{row.parameters_trainable:,} trained</small>"
+        cells = [_name(method), size if row.parameters_total else "&ndash;"]
+        cells += [_p50_p99(row) if style == "p99" else _cell(row.figures.get(name), style) for _, name, style in figures]
+        table.lines.append((_css(method, focus), cells))
+    return table
+
+
+def cell_table(results: Results, focus: str) -> Table | None:
+    """Every cell and every method."""
+    rows = results.select(group="cell")
+    if not rows:
+        return None
+    sums = _sum_names(rows)
+    table = Table(
+        f"Every cell ({len(rows)} rows)",
+        ["data", "km/h", "CSI SNR [dB]", "method", "NMSE [dB]", "gain over AR [dB]"]
+        + [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
+        + ["5 %-user SE", "single-user SE", "links / drops", "tuned to"],
+    )
+    previous = None
+    for row in rows:
+        key = (row.data, row.speed_kmh, row.csi_snr_db)
+        first = [plots.title(row.data), _number(row.speed_kmh), _number(row.csi_snr_db)] if key != previous else [""] * 3
+        previous = key
+        cells = first + [_name(row.method), _cell(row.figures.get("nmse_db"), ".2f")]
+        cells.append(_cell(row.figures.get("gain_db"), "+.2f"))
+        cells += [_cell(row.figures.get(name), ".2f") for name in sums]
+        cells += [_cell(row.figures.get("se_5pct"), ".2f"), _cell(row.figures.get("se_single"), ".2f")]
+        settings = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                             for name, value in row.settings.items())  # fmt: skip
+        cells += [f"{row.num_links} / {row.num_drops}", _escape(settings) or "&ndash;"]
+        table.lines.append((_css(row.method, focus), cells))
+    return table
+
+
+def break_even_table(results: Results) -> Table | None:
+    """At which latency each method is worth no more than the AR at the AR's own measured latency."""
+    rows = [row for row in results.select(group="age") if "latency_charged_at_p50" in row.figures]
+    if not rows:
+        return None
+    table = Table(
+        "Charged with their own latency",
+        ["method", "latency p50 [ms]", "p99 [ms]", "sum-SE at its p50", "sum-SE at its p99", "breaks even with AR at [ms]"],
+        tags=["modelled"],
+    )
+    for row in sorted(rows, key=lambda row: order([r.method for r in rows]).index(row.method)):
+        names = ("latency_p50_ms", "latency_p99_ms", "latency_charged_at_p50", "latency_charged_at_p99")
+        cells = [_name(row.method)] + [_cell(row.figures.get(name), ".3g" if name.endswith("_ms") else ".2f") for name in names]
+        cells.append(_escape(row.settings.get("break_even", "")) or "&ndash;")
+        table.lines.append((_css(row.method, results.extras.get("focus", "")), cells))
+    return table
+
+
+def path_loss_table(results: Results) -> Table | None:
+    """Users with their true path loss instead of equal mean power."""
+    rows = results.select(group="path_loss")
+    if not rows:
+        return None
+    sums = _sum_names(rows)
+    table = Table(
+        "With true path loss",
+        ["data", "km/h", "method", *(f"sum-SE, {n.removeprefix('sum_se_k')} users [bit/s/Hz]" for n in sums), "5 %-user SE"],
+        text=results.extras.get("path_loss_text", ""),
+        tags=["measured"],
+    )
+    previous = None
+    for row in rows:
+        key = (row.data, row.speed_kmh)
+        cells = [plots.title(row.data), _number(row.speed_kmh)] if key != previous else ["", ""]
+        previous = key
+        cells += [_name(row.method)] + [_cell(row.figures.get(name), ".2f") for name in sums]
+        cells.append(_cell(row.figures.get("se_5pct"), ".3f"))
+        table.lines.append((_css(row.method, results.extras.get("focus", "")), cells))
+    return table
+
+
+def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
+    """Three to four large numbers under the headline."""
+    rows = {row.method: row for row in results.select(group="mean")}
+    if focus not in rows:
+        return []
+    figures, label, facts = rows[focus].figures, look(focus).label, []
+    if "gain_cells_db" in figures:
+        facts.append((f"{figures['gain_cells_db'].value:+.2f} dB", f"NMSE gain of {label} over the tuned AR, mean over cells"))
+    sums = _sum_names([rows[focus]])
+    if sums and "perfect" in rows and sums[0] in rows["perfect"].figures:
+        value, perfect = float(figures[sums[0]].value), float(rows["perfect"].figures[sums[0]].value)  # type: ignore[arg-type]
+        users = sums[0].removeprefix("sum_se_k")
+        facts.append((f"{value:.1f} bit/s/Hz", f"sum-SE of {users} users, {100 * value / perfect:.0f} % of perfect CSI"))
+    if "latency_p50_ms" in figures:
+        p50, p99 = figures["latency_p50_ms"].value, figures["latency_p99_ms"].value
+        facts.append((f"{p50:.1f} ms", f"median latency of one prediction on one CPU thread (p99 {p99:.1f} ms)"))
+    if rows[focus].parameters_total:
+        facts.append((f"{rows[focus].parameters_total / 1e6:.2f} M", "parameters"))
+    return facts
+
+
+def _tone(results: Results, focus: str) -> str:
+    for row in results.select(group="mean", method=focus):
+        words = {verdict(row.figures[name]) for name in ("gain_linear_db", "gain_cells_db") if name in row.figures}
+        return words.pop() if len(words) == 1 else "level"
+    return ""
+
+
+def _machine(results: Results) -> str:
+    env = results.environment
+    versions = ", ".join(f"{name} {version}" for name, version in env.get("versions", {}).items())
+    return (
+        f"{env.get('processor', '')}, {env.get('cores', '?')} cores, {env.get('threads', '?')} thread(s) used; "
+        f"{env.get('system', '')}; {versions}; {env.get('date', '')}."
+    )
+
+
+def _sum_names(rows: list[Row]) -> list[str]:
+    names = dict.fromkeys(name for row in rows for name in row.figures if name.startswith("sum_se_k"))
+    return [name for name in names if name.removeprefix("sum_se_k").isdigit()]
+
+
+def _css(method: str, focus: str) -> str:
+    return "focus" if method == focus else "bound" if method in BOUNDS else ""
+
+
+def _name(method: str) -> str:
+    return f'<span class="dot" style="background:{look(method).color}"></span>{_escape(look(method).label)}'
+
+
+def _cell(figure: Figure | None, style: str) -> str:
+    if figure is None:
+        return "&ndash;"
+    if style == "M":
+        return f"{float(figure.value) / 1e6:,.1f}"  # type: ignore[arg-type]
+    text = f"{figure.value:{style}}"
+    if figure.interval is not None:
+        low, high = figure.interval
+        text += f"<small>{low:{style}} &hellip; {high:{style}}</small>"
+    return text
+
+
+def _p50_p99(row: Row) -> str:
+    if "latency_p50_ms" not in row.figures:
+        return "&ndash;"
+    return f"{row.figures['latency_p50_ms'].value:.3g}<small>p99 {row.figures['latency_p99_ms'].value:.3g}</small>"
+
+
+def _number(value: float | None) -> str:
+    return "&ndash;" if value is None else f"{value:g}"
+
+
+def _escape(text: Any) -> str:
+    from markupsafe import escape
+
+    return str(escape(text))
+
+
+def _table_html(table: Table) -> str:
+    head = "".join(f"<th>{_escape(name)}</th>" for name in table.columns)
+    body = "\n".join(
+        f'<tr class="{css}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for css, cells in table.lines
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'

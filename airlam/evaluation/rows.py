@@ -1,0 +1,268 @@
+"""The row: what every evaluation of airlam says about one method in one setting, and the file that holds rows.
+
+Rule 1 of an evaluation is that a figure never stands without its context. A :class:`Row` names the method, its
+size, the data it was judged on (recipe and hash), speed, CSI SNR and seeds; each :class:`Figure` carries its unit, its
+95 % interval, and whether it was *measured* (computed or timed in this run) or *modelled* (derived from measured
+figures by a stated formula). :class:`Results` is the content of ``results.json``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from airlam.interfaces import StoreError
+
+SCHEMA = "airlam-results/1"
+Kind = Literal["measured", "modelled"]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number, or one curve, with unit, tag and 95 % interval.
+
+    Attributes:
+        value: a number, or a list along ``axis``.
+        unit: "dB", "bit/s/Hz", "ms", "1" for a bare ratio.
+        kind: "measured" or "modelled".
+        interval: 95 % interval ``(low, high)``; a list of them for a curve; ``None`` where there is none.
+        axis: the points a curve was taken at.
+        axis_name: what the axis is, with its unit ("transmit SNR [dB]").
+        note: how the figure came about, where the name does not say it.
+
+    Raises:
+        ValueError: a tag that is neither word, a value that is not finite, or lists of different lengths.
+
+    Example:
+        >>> Figure(-15.2, "dB", "measured", interval=(-15.6, -14.8)).kind
+        'measured'
+    """
+
+    value: float | list[float]
+    unit: str
+    kind: Kind
+    interval: Interval | list[Interval] | None = None
+    axis: list[float] | None = None
+    axis_name: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("measured", "modelled"):
+            raise ValueError(f"a figure is 'measured' or 'modelled', got {self.kind!r}")
+        is_curve = isinstance(self.value, list)
+        values = self.value if isinstance(self.value, list) else [self.value]
+        if not values or not all(math.isfinite(v) for v in values):
+            raise ValueError(f"a figure's value must be finite, got {self.value}; leave the figure out if it is unknown")
+        if is_curve != (self.axis is not None):
+            raise ValueError("a curve needs an axis and a number has none; give axis= exactly when value is a list")
+        if self.axis is not None and len(self.axis) != len(values):
+            raise ValueError(f"a curve of {len(values)} values has an axis of {len(self.axis)} points; make them equal")
+        if self.interval is not None:
+            intervals = self.interval if is_curve else [self.interval]
+            if len(intervals) != len(values):
+                raise ValueError(f"{len(values)} values have {len(intervals)} intervals; give one (low, high) for each")
+            for low, high in intervals:  # type: ignore[misc]
+                if not low <= high:
+                    raise ValueError(f"an interval is (low, high) with low <= high, got ({low}, {high})")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Figure:
+        """The inverse of ``dataclasses.asdict``, after a trip through JSON (tuples became lists)."""
+        data = dict(data)
+        if (interval := data.get("interval")) is not None:
+            data["interval"] = (
+                [(low, high) for low, high in interval] if isinstance(data["value"], list) else tuple(interval)
+            )
+        return cls(**data)
+
+
+@dataclass
+class Row:
+    """One method in one setting.
+
+    Attributes:
+        method: the method's name in tables.
+        data: name of the channel recipe (or a sentence), ``data_hash``: :func:`recipe_hash` of the resolved recipe.
+        speed_kmh: user speed [km/h]; ``None`` where a row is a mean over speeds.
+        csi_snr_db: SNR of the measured history [dB]; ``None`` where a row is a mean over several.
+        history, horizon: slots seen and slots predicted.
+        parameters_total, parameters_trainable: size; 0 for classical methods.
+        settings: what was tuned, or trained, for this row.
+        seeds: every seed that this row's figures depend on, by purpose.
+        num_links, num_drops: what the intervals rest on.
+        figures: by name; common names are ``nmse``, ``nmse_db``, ``nmse_steps_db``, ``gain_db``, ``se_single``,
+            ``sum_se_k4``, ``se_5pct_k4``, ``latency_p50_ms``, ``latency_p99_ms``, ``flops``.
+        group: rows of one table share it ("cell", "mean", "impairments", ...).
+        note: one sentence, where needed.
+    """
+
+    method: str
+    data: str
+    data_hash: str = ""
+    speed_kmh: float | None = None
+    csi_snr_db: float | None = None
+    history: int = 0
+    horizon: int = 0
+    parameters_total: int = 0
+    parameters_trainable: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    seeds: dict[str, int] = field(default_factory=dict)
+    num_links: int = 0
+    num_drops: int = 0
+    figures: dict[str, Figure] = field(default_factory=dict)
+    group: str = "cell"
+    note: str = ""
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Row:
+        data = dict(data)
+        data["figures"] = {name: Figure.from_dict(figure) for name, figure in data.get("figures", {}).items()}
+        return cls(**data)
+
+
+@dataclass
+class Results:
+    """Everything a report is made of: rows, and what is needed to make them again.
+
+    Attributes:
+        title: of the report.
+        task: "channel_prediction", ...
+        rows: the figures.
+        environment: versions, processor, threads, command, date; see :func:`environment`.
+        config: the benchmark's own arguments.
+        recipes: every data recipe used, resolved, by name.
+        headline: the sentence on top; computed from the rows.
+        notes: sentences a reader must know.
+        extras: what is drawn but is no figure of a row (a picture of one channel).
+    """
+
+    title: str
+    task: str
+    rows: list[Row] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    recipes: dict[str, Any] = field(default_factory=dict)
+    headline: str = ""
+    notes: list[str] = field(default_factory=list)
+    extras: dict[str, Any] = field(default_factory=dict)
+    schema: str = SCHEMA
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``results.json`` atomically."""
+        return write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Read ``results.json``.
+
+        Raises:
+            StoreError: the file is not JSON, or of another schema.
+        """
+        data = read_json(path)
+        if data.get("schema") != SCHEMA:
+            raise StoreError(f"{path} has schema {data.get('schema')!r}, this version of airlam reads {SCHEMA!r}")
+        data["rows"] = [Row.from_dict(row) for row in data["rows"]]
+        return cls(**data)
+
+    def select(self, **fields: Any) -> list[Row]:
+        """Rows whose attributes equal ``fields``: ``results.select(group="mean", method="ar")``."""
+        return [row for row in self.rows if all(getattr(row, name) == value for name, value in fields.items())]
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """A JSON object from a file, or a :class:`StoreError` that names the file."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} is not JSON ({error}); delete it, or restore it, and run again") from None
+    if not isinstance(data, dict):
+        raise StoreError(f"{path} holds a JSON {type(data).__name__}, not an object")
+    return data
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file so that a reader sees the old content or the new, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes private files; results are for everyone
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_json(path: str | Path, data: Any) -> Path:
+    """Write JSON atomically. NaN and infinity are refused: they are not JSON."""
+    return write_text(path, json.dumps(data, indent=1, allow_nan=False, default=_plain) + "\n")
+
+
+def recipe_hash(recipe: Any) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of a recipe's canonical JSON: equal recipes, equal hashes.
+
+    Example:
+        >>> recipe_hash({"a": 1, "b": [2.0]}) == recipe_hash({"b": [2.0], "a": 1})
+        True
+    """
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def environment(*, threads: int, command: str | None = None) -> dict[str, Any]:
+    """Versions, processor, threads, command and date of this run."""
+    packages = ("airlam", "torch", "numpy", "sionna-no-rt", "sionna", "transformers", "peft", "lightning")
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "processor": processor_name(),
+        "cores": os.cpu_count() or 1,
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def processor_name() -> str:
+    """The processor's model name, as the operating system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.lower().startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _plain(value: Any) -> Any:
+    """What ``json`` does not know: tuples inside sets, NumPy and torch scalars, paths."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not plain data")
