@@ -48,8 +48,7 @@ test-all:
 	@$(MAKE) --no-print-directory test SLOW=1
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@failed=0; $(BIN)/ruff check . || failed=1; $(BIN)/mypy || failed=1; exit $$failed
 
 benchmark: $(STAMP)
 	@set -e; for script in benchmarks/*.py; do \
@@ -62,7 +61,7 @@ clean:
 
 # torch first and alone: the constraint also takes a local CPU wheel, and TORCH_ARGS concerns nothing else.
 $(STAMP): pyproject.toml setup.py constraints.txt | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt $(TORCH_ARGS) torch
+	$(PIP) install --constraint constraints.txt $(TORCH_ARGS) torch
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 	@echo "airlam is installed in $(VENV)"
