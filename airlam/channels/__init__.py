@@ -1,0 +1,8 @@
+"""3GPP channels made with Sionna, as CSI with ground truth. See docs/channels.md."""
+
+from airlam.channels.channel_model import ChannelModel
+from airlam.channels.link_batch import LinkBatch, Rays
+from airlam.channels.loading import load_channel
+from airlam.channels.recipe import recipe_names
+
+__all__ = ["ChannelModel", "LinkBatch", "Rays", "load_channel", "recipe_names"]

@@ -1,0 +1,187 @@
+"""The base of every channel model: chunks, seeds, normalisation, and the batch that comes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from airlam.channels.link_batch import LinkBatch, Rays
+from airlam.csi import PortShape
+
+
+@dataclass
+class Chunk:
+    """Truth about the links of one chunk, ``[link, ...]``; ``gain`` is the linear amplitude of the whole link."""
+
+    gain: Tensor
+    path_loss_db: Tensor
+    los: Tensor
+    indoor: Tensor
+    delay_spread: Tensor
+    position: Tensor
+    velocity: Tensor
+
+
+class ChannelModel(ABC):
+    """A resolved recipe that makes links. Get one from :func:`airlam.channels.load_channel`.
+
+    Links come in chunks of a fixed number of drops, and each chunk has its own stream of random numbers, fixed by
+    (seed, number of the chunk). So the same seed gives the same bits, and ``sample(n)`` is the beginning of
+    ``sample(n + m)``: Sionna's draws depend on the size of the batch, which is therefore part of the recipe (``chunk``).
+
+    Attributes:
+        recipe: the resolved recipe; plain data.
+    """
+
+    def __init__(self, recipe: dict) -> None:
+        self.recipe = recipe
+
+    def __reduce__(self):
+        return type(self), (self.recipe,)
+
+    def __repr__(self) -> str:
+        r = self.recipe
+        return (
+            f"{type(self).__name__}({r['scenario']}, {r['state']}, {r['carrier_frequency'] / 1e9:g} GHz, "
+            f"{self.num_rx_ant} x {self.num_tx_ant} antennas, {self.num_subcarriers} x "
+            f"{self.subcarrier_spacing / 1e3:g} kHz, slot {self.slot_duration * 1e3:g} ms)"
+        )
+
+    @property
+    def port_shape(self) -> PortShape:
+        """(polarisations, columns, rows) of the base station's ports."""
+        panel = self.recipe["bs_panel"]
+        return (1 + (panel["polarisation"] == "dual"), panel["columns"], panel["rows"])
+
+    @property
+    def num_tx_ant(self) -> int:
+        return int(np.prod(self.port_shape))
+
+    @property
+    def num_rx_ant(self) -> int:
+        panel = self.recipe["ut_panel"]
+        return (1 + (panel["polarisation"] == "dual")) * panel["columns"] * panel["rows"]
+
+    @property
+    def num_subcarriers(self) -> int:
+        return self.recipe["num_subcarriers"]
+
+    @property
+    def subcarrier_spacing(self) -> float:
+        """Hz."""
+        return self.recipe["subcarrier_spacing"]
+
+    @property
+    def slot_duration(self) -> float:
+        """s."""
+        return self.recipe["slot_duration"]
+
+    @property
+    def carrier_frequency(self) -> float:
+        """Hz."""
+        return self.recipe["carrier_frequency"]
+
+    @property
+    def links_per_drop(self) -> int:
+        return self.recipe.get("links_per_drop", 1)
+
+    @property
+    def drops_per_chunk(self) -> int:
+        return max(1, self.recipe["chunk"] // self.links_per_drop)
+
+    @property
+    def frequencies(self) -> Tensor:
+        """Baseband frequencies of the subcarriers [Hz], as Sionna's ``subcarrier_frequencies``."""
+        count = self.num_subcarriers
+        return torch.arange(-(count // 2), count - count // 2, dtype=torch.float32) * self.subcarrier_spacing
+
+    def sample(self, num_links: int, num_slots: int, *, seed: int, return_rays: bool = False) -> LinkBatch:
+        """Draw links.
+
+        Args:
+            num_links: at least 1 and a multiple of ``links_per_drop``.
+            num_slots: slots of each link, history and horizon together: two calls are two realisations.
+            seed: at least 0; the same seed gives the same bits on the same machine.
+            return_rays: also return the rays behind each link (CDL and the system-level models), for the genie.
+
+        Example:
+            >>> from airlam.channels import load_channel
+            >>> batch = load_channel("uma_nlos").sample(4, 20, seed=1)
+            >>> batch.h.shape
+            torch.Size([4, 20, 48, 1, 32])
+        """
+        num_links, num_slots, seed = (_check_count(*x) for x in ((num_links, "num_links", 1),
+                                                                 (num_slots, "num_slots", 1), (seed, "seed", 0)))  # fmt: skip
+        per_drop = self.links_per_drop
+        if num_links % per_drop:
+            down = num_links - num_links % per_drop
+            raise ValueError(
+                f"num_links is {num_links}, but drops of {per_drop} links cannot be split; "
+                f"ask for {down or per_drop} or {down + per_drop}"
+            )
+        h = torch.empty(num_links, num_slots, self.num_subcarriers, self.num_rx_ant, self.num_tx_ant,
+                        dtype=torch.complex64)  # fmt: skip
+        power = torch.empty(num_links)
+        per_chunk = self.drops_per_chunk * per_drop
+        chunks, rays = [], []
+        with torch.no_grad():
+            for number, start in enumerate(range(0, num_links, per_chunk)):
+                out = slice(start, min(start + per_chunk, num_links))
+                topology_seed, sionna_seed = np.random.SeedSequence([seed, number]).generate_state(2, np.uint64)
+                generator = torch.Generator().manual_seed(int(topology_seed))
+                chunk, atoms = self._make(h[out], power[out], generator, int(sionna_seed), return_rays)
+                chunks.append(chunk)
+                rays.append(atoms)
+        truth = {name: torch.cat([getattr(c, name) for c in chunks]) for name in Chunk.__dataclass_fields__}
+        gain = truth.pop("gain")
+        return LinkBatch(
+            h=h,
+            gain_db=10 * power.log10() + 20 * gain.log10(),
+            speed=torch.linalg.vector_norm(truth["velocity"], dim=-1),
+            drop=torch.arange(num_links) // per_drop,
+            carrier_frequency=self.carrier_frequency,
+            slot_duration=self.slot_duration,
+            subcarrier_spacing=self.subcarrier_spacing,
+            port_shape=self.port_shape,
+            recipe={**self.recipe, "seed": seed},
+            rays=_join(rays) if return_rays else None,
+            **truth,
+        )
+
+    @abstractmethod
+    def _make(
+        self, h: Tensor, power: Tensor, generator: torch.Generator, sionna_seed: int, return_rays: bool
+    ) -> tuple[Chunk, Rays | None]:
+        """Fill ``h [link, slot, subcarrier, rx_ant, tx_ant]`` (unit mean power) and ``power [link]`` (before scaling,
+        without ``Chunk.gain``) with the first links of a chunk; always draw the whole chunk."""
+
+
+def write_normalised(response: Tensor, h: Tensor, power: Tensor) -> None:
+    """Put ``response``, any strides, into ``h`` with unit mean power per link, and the power it had into ``power``."""
+    parts = torch.view_as_real(response)
+    power.copy_(torch.linalg.vector_norm(parts, dim=tuple(range(1, parts.dim()))).square() / response[0].numel())
+    scale = torch.where(power > 0, power.rsqrt(), torch.ones_like(power))
+    torch.mul(response, scale.reshape(-1, 1, 1, 1, 1), out=h)
+
+
+def _join(rays: list[Rays]) -> Rays:
+    """One batch of rays from several, padded to the longest by atoms without power."""
+    longest = max(r.power.shape[1] for r in rays)
+
+    def padded(x: Tensor) -> Tensor:
+        return torch.cat([x, x.new_zeros(x.shape[0], longest - x.shape[1], *x.shape[2:])], 1)
+
+    names = Rays.__dataclass_fields__
+    return Rays(**{name: torch.cat([padded(getattr(r, name)) for r in rays]) for name in names})
+
+
+def _check_count(value: object, name: str, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
+    if value < low:
+        raise ValueError(f"{name} is {value}, but must be at least {low}")
+    return int(value)

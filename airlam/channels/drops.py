@@ -1,0 +1,123 @@
+"""Where users stand and how they move: one base station per drop, users in its sector, office or factory hall."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# TR 38.901 tables 7.2-1, 7.2-3, 7.8-1: inter-site distance, height of the base station, least distance [m],
+# and the share of indoor users.
+_SECTORS = {
+    "umi": (200.0, 10.0, 10.0, 0.8),
+    "uma": (500.0, 25.0, 35.0, 0.8),
+    "rma": (1732.0, 35.0, 35.0, 0.5),
+}
+# Tables 7.2-2, 7.8-1 and 7.2-4, 7.8-7: length, width, distance between sites, height of base station and of user [m].
+# InF-HH is in no calibration table: both ends above the clutter, in the hall of SH.
+_HALLS = {
+    "inh": (120.0, 50.0, 20.0, 3.0, 1.0),
+    "inf-sl": (120.0, 60.0, 20.0, 1.5, 1.5),
+    "inf-dl": (300.0, 150.0, 50.0, 1.5, 1.5),
+    "inf-sh": (300.0, 150.0, 50.0, 8.0, 1.5),
+    "inf-dh": (120.0, 60.0, 20.0, 8.0, 1.5),
+    "inf-hh": (300.0, 150.0, 50.0, 8.0, 8.0),
+}
+_CANDIDATES = 64  # per user, of which the first inside the hall is taken
+
+
+@dataclass
+class Drops:
+    """Topologies of a chunk: ``bs_* [drop, 1, 3]``, ``ut_*, velocity [drop, user, 3]``, ``indoor, in_car [drop, user]``.
+
+    The base station stands at x = y = 0. Orientations are (bearing, downtilt, slant) in radians.
+    """
+
+    bs_position: Tensor
+    bs_orientation: Tensor
+    ut_position: Tensor
+    ut_orientation: Tensor
+    velocity: Tensor
+    indoor: Tensor
+    in_car: Tensor
+
+
+def draw_uniform(value, shape, generator: torch.Generator, *, log: bool = False) -> Tensor:
+    """A number, or one draw per entry from ``[min, max]`` (uniform, or uniform in the logarithm)."""
+    u = torch.rand(shape, generator=generator)  # drawn in either case: a fixed speed leaves all else as it was
+    if not isinstance(value, (list, tuple)):
+        return torch.full(shape, float(value))
+    low, high = value
+    return low * (high / low) ** u if log else low + (high - low) * u
+
+
+def draw_velocity(speed_kmh, shape, generator: torch.Generator) -> Tensor:
+    """Velocity vectors ``[*shape, 3]`` m/s: horizontal, in a uniform direction."""
+    speed = draw_uniform(speed_kmh, shape, generator) / 3.6
+    heading = 2 * math.pi * torch.rand(shape, generator=generator)
+    return torch.stack((speed * heading.cos(), speed * heading.sin(), torch.zeros(shape)), -1)
+
+
+def draw_drops(recipe: dict, num_drops: int, generator: torch.Generator) -> Drops:
+    """Draw topologies for an outdoor or indoor scenario (a resolved recipe)."""
+    shape = (num_drops, recipe["links_per_drop"])
+    velocity = draw_velocity(recipe["speed_kmh"], shape, generator)
+    # A device held in any way: bearing, downtilt and slant within +-90 degrees
+    ut_orientation = math.pi * (torch.rand(*shape, 3, generator=generator) - 0.5)
+    if recipe["scenario"] in _SECTORS:
+        bs_height, tilt, position, indoor = _sector(recipe, shape, generator)
+    else:
+        bs_height, tilt, position = _hall(recipe, shape, generator)
+        indoor = torch.ones(shape, dtype=torch.bool)
+    # TR 38.901 table 7.2-3: RMa users that are not indoors sit in cars. A forced los or nlos means outdoors.
+    in_car = ~indoor if recipe["scenario"] == "rma" and recipe["state"] == "random" else torch.zeros_like(indoor)
+    origin = torch.zeros(num_drops, 1, 1)
+    return Drops(
+        bs_position=torch.cat((origin, origin, origin + bs_height), -1),
+        bs_orientation=torch.cat((origin, origin + tilt, origin), -1),
+        ut_position=position,
+        ut_orientation=ut_orientation,
+        velocity=velocity,
+        indoor=indoor,
+        in_car=in_car,
+    )
+
+
+def _sector(recipe: dict, shape, generator):
+    """Users uniform over a 120 degree sector that looks along +x, with the area of a hexagonal cell's sector."""
+    inter_site, bs_height, nearest, indoor_share = _SECTORS[recipe["scenario"]]
+    radius = inter_site * math.sqrt(math.sqrt(3) / (2 * math.pi))
+    distance = (nearest**2 + (radius**2 - nearest**2) * torch.rand(shape, generator=generator)).sqrt()
+    azimuth = (torch.rand(shape, generator=generator) - 0.5) * 2 * math.pi / 3
+    share = {"indoor": 1.0, "random": indoor_share}.get(recipe["state"], 0.0)
+    indoor = torch.rand(shape, generator=generator) < share
+    # Table 7.2-1: a house has 4 to 8 floors, an indoor user is on any of them; outdoor users are at 1.5 m
+    num_floors = 4 + (5 * torch.rand(shape, generator=generator)).floor()
+    floor = (num_floors * torch.rand(shape, generator=generator)).floor()
+    floor = torch.zeros_like(floor) if recipe["scenario"] == "rma" else floor
+    height = torch.where(indoor, 3 * floor + 1.5, torch.full(shape, 1.5))
+    tilt = math.pi / 2 - math.atan(0.5 * (nearest + 0.5 * inter_site) / bs_height)  # at the middle of the sector
+    position = torch.stack((distance * azimuth.cos(), distance * azimuth.sin(), height), -1)
+    return bs_height, tilt, position, indoor
+
+
+def _hall(recipe: dict, shape, generator):
+    """Users uniform over the 120 degrees in front of a base station at one site of the hall's lattice."""
+    kind = "inh" if recipe["scenario"] == "inh" else f"inf-{recipe['factory']}"
+    length, width, spacing, bs_height, ut_height = _HALLS[kind]
+    num_drops, num_users = shape
+    columns, rows = int(length // spacing), int(width // spacing)
+    site = torch.rand(num_drops, 1, 1, 2, generator=generator)
+    site_x = ((site[..., 0] * columns).floor() + 0.5 - columns / 2) * spacing
+    site_y = ((site[..., 1] * rows).floor() + 0.5 - rows / 2) * spacing
+    bearing = 2 * math.pi * torch.rand(num_drops, 1, 1, generator=generator)
+    spot = torch.rand(num_drops, num_users, _CANDIDATES, 2, generator=generator) - 0.5
+    x, y = spot[..., 0] * length - site_x, spot[..., 1] * width - site_y
+    x, y = x * bearing.cos() + y * bearing.sin(), y * bearing.cos() - x * bearing.sin()  # the panel looks along +x
+    in_front = (x.abs() > 0) & (torch.atan2(y, x).abs() < math.pi / 3) & (torch.hypot(x, y) > 1.0)
+    first = in_front.int().argmax(-1, keepdim=True)
+    x, y = x.gather(-1, first)[..., 0], y.gather(-1, first)[..., 0]
+    tilt = math.radians(20.0) if bs_height > ut_height else 0.0  # table 7.8-1: 110 degrees from the zenith
+    return bs_height, tilt, torch.stack((x, y, torch.full(shape, ut_height)), -1)

@@ -1,0 +1,36 @@
+"""From a recipe to a channel model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airlam.channels.channel_model import ChannelModel
+from airlam.channels.recipe import check_scenario, read_recipe, resolve
+from airlam.interfaces import RecipeError
+
+
+def load_channel(recipe: str | Path | dict) -> ChannelModel:
+    """A channel model from a recipe.
+
+    Args:
+        recipe: the name of a YAML in ``channels/`` ("uma_nlos"), a path to one, or its contents as a dict.
+
+    Raises:
+        RecipeError: an unknown name, key or value; the message names the bound or the nearest valid name.
+
+    Example:
+        >>> load_channel("uma_nlos").port_shape
+        (2, 4, 4)
+        >>> load_channel({"scenario": "cdl_c", "delay_spread": 300e-9, "num_subcarriers": 12}).num_subcarriers
+        12
+    """
+    data = read_recipe(recipe)
+    if "scenario" not in data:
+        resolve(data)  # raises and says so
+    scenario = check_scenario(data["scenario"])
+    resolved = resolve(data)
+    if scenario in ("umi", "uma", "rma", "inh", "inf"):
+        from airlam.channels.system_level import SystemLevelChannel
+
+        return SystemLevelChannel(resolved)
+    raise RecipeError(f"{scenario} is not there yet")

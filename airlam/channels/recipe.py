@@ -1,0 +1,228 @@
+"""Channel recipes: what may stand in a ``channels/*.yaml``, its defaults, and the errors of those who mistype."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airlam.interfaces import RecipeError
+
+CLUSTERED = tuple(f"cdl_{letter}" for letter in "abcde")
+TAPPED = tuple(f"tdl_{letter}" for letter in "abcde")
+OUTDOOR = ("umi", "uma", "rma")
+INDOOR = ("inh", "inf")
+SCENARIOS = (*CLUSTERED, *TAPPED, *OUTDOOR, *INDOOR, "mixture")
+
+FACTORIES = ("sl", "dl", "sh", "dh", "hh")  # TR 38.901 table 7.2-4
+OFFICES = ("open", "mixed")
+
+# The headline set-up: 2.4 GHz, 48 tones over 8.64 MHz, one CSI occasion every 0.5 ms, 32 ports.
+DEFAULTS: dict[str, Any] = {
+    "carrier_frequency": 2.4e9,
+    "subcarrier_spacing": 180e3,
+    "num_subcarriers": 48,
+    "slot_duration": 0.5e-3,
+    "speed_kmh": [3.0, 100.0],
+    "bs_panel": {"rows": 4, "columns": 4, "polarisation": "dual", "pattern": "38.901"},
+    "ut_panel": {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"},
+    "fast": "auto",
+    "chunk": 32,
+}
+CLUSTER_DEFAULTS: dict[str, Any] = {"delay_spread": 100e-9}
+SYSTEM_DEFAULTS: dict[str, Any] = {"state": "random", "links_per_drop": 1, "spatial_consistency": False}
+PANEL_DEFAULTS: dict[str, Any] = {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"}
+OUTDOOR_DEFAULTS: dict[str, Any] = {"o2i_model": "low"}
+
+
+def keys_of(scenario: str) -> dict[str, Any]:
+    """The keys a recipe of this scenario may have (besides ``scenario``), with their defaults."""
+    if scenario in CLUSTERED + TAPPED:
+        state = "los" if scenario[-1] in "de" else "nlos"
+        return {**DEFAULTS, **CLUSTER_DEFAULTS, "state": state}
+    keys = {**DEFAULTS, **SYSTEM_DEFAULTS}
+    if scenario in OUTDOOR:
+        keys |= OUTDOOR_DEFAULTS
+    if scenario == "inf":
+        keys |= {"factory": "sh"}
+    if scenario == "inh":
+        keys |= {"office": "open"}
+    return keys
+
+
+def nearest(word: object, names) -> str:
+    """``; did you mean 'x'?`` or nothing."""
+    close = difflib.get_close_matches(str(word).lower(), list(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def check_choice(name: str, value: object, choices) -> Any:
+    """``value`` if it is one of ``choices``."""
+    if value not in choices:
+        raise RecipeError(f"{name} is {value!r}, but must be one of {', '.join(map(str, choices))}"
+                          f"{nearest(value, map(str, choices))}")  # fmt: skip
+    return value
+
+
+def check_number(name: str, value: object, low: float, high: float, *, unit: str = "", integer: bool = False) -> Any:
+    """``value`` as a float (or int) within [low, high]. Accepts what YAML makes of 2.4e9 (a string)."""
+    if isinstance(value, str):
+        try:
+            value = float(value)  # YAML 1.1 reads 2.4e9 (no sign in the exponent) as a string
+        except ValueError:
+            pass
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RecipeError(f"{name} is {value!r}, but must be a number{unit and ' in ' + unit}")
+    if integer and float(value) != int(value) if math.isfinite(value) else False:
+        raise RecipeError(f"{name} is {value!r}, but must be a whole number")
+    if not low <= value <= high:
+        bound = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise RecipeError(f"{name} is {value:g}, but must be {bound}{unit and ' ' + unit}")
+    return int(value) if integer else float(value)
+
+
+def check_range(name: str, value: object, low: float, high: float, *, unit: str) -> Any:
+    """A number, or ``[min, max]`` from which each link draws."""
+    if not isinstance(value, (list, tuple)):
+        return check_number(name, value, low, high, unit=unit)
+    if len(value) != 2:
+        raise RecipeError(f"{name} is {list(value)!r}, but must be a number or [min, max]")
+    ends = [check_number(f"{name}[{i}]", v, low, high, unit=unit) for i, v in enumerate(value)]
+    if ends[0] > ends[1]:
+        raise RecipeError(f"{name} is {ends}, but min must not exceed max: write [{ends[1]:g}, {ends[0]:g}]")
+    return ends
+
+
+def check_keys(name: str, given: Mapping, allowed) -> None:
+    """No unknown keys."""
+    for key in given:
+        if key not in allowed:
+            raise RecipeError(f"{name} has no key {key!r}{nearest(key, allowed)}"
+                              f" Keys: {', '.join(sorted(allowed))}")  # fmt: skip
+
+
+def _panel(name: str, value: object, default: Mapping) -> dict:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{name} is {value!r}, but must be a mapping with {', '.join(PANEL_DEFAULTS)}")
+    check_keys(name, value, PANEL_DEFAULTS)
+    panel = {**default, **value}
+    return {
+        "rows": check_number(f"{name}.rows", panel["rows"], 1, 64, integer=True),
+        "columns": check_number(f"{name}.columns", panel["columns"], 1, 64, integer=True),
+        "polarisation": check_choice(f"{name}.polarisation", panel["polarisation"], ("single", "dual")),
+        "pattern": check_choice(f"{name}.pattern", str(panel["pattern"]), ("38.901", "omni")),
+    }
+
+
+def check_scenario(value: object) -> str:
+    """A known scenario in lower case."""
+    if not isinstance(value, str):
+        raise RecipeError(f"scenario is {value!r}, but must be one of {', '.join(SCENARIOS)}")
+    scenario = value.lower().replace("-", "_")
+    if scenario not in SCENARIOS:
+        raise RecipeError(f"unknown scenario {value!r}{nearest(scenario, SCENARIOS)} Known: {', '.join(SCENARIOS)}")
+    return scenario
+
+
+def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Every key of a channel recipe, checked, with defaults filled in; plain data.
+
+    Raises:
+        RecipeError: names the key, its value, the bound, and the nearest valid name.
+    """
+    if not isinstance(recipe, Mapping):
+        raise RecipeError(f"a channel recipe is a mapping of keys, got {type(recipe).__name__}")
+    if "scenario" not in recipe:
+        raise RecipeError(f"the recipe has no key 'scenario'; choose one of {', '.join(SCENARIOS)}")
+    scenario = check_scenario(recipe["scenario"])
+    allowed = keys_of(scenario)
+    check_keys(f"a {scenario} recipe", recipe, ("scenario", *allowed))
+    r = {**allowed, **recipe, "scenario": scenario}
+    out: dict[str, Any] = {
+        "scenario": scenario,
+        "state": _state(scenario, r["state"], r.get("factory")),
+        "carrier_frequency": check_number("carrier_frequency", r["carrier_frequency"], 0.5e9, 100e9, unit="Hz"),
+        "subcarrier_spacing": check_number("subcarrier_spacing", r["subcarrier_spacing"], 1e3, 100e6, unit="Hz"),
+        "num_subcarriers": check_number("num_subcarriers", r["num_subcarriers"], 1, 65536, integer=True),
+        "slot_duration": check_number("slot_duration", r["slot_duration"], 1e-6, 1.0, unit="s"),
+        "speed_kmh": check_range("speed_kmh", r["speed_kmh"], 0.0, 1000.0, unit="km/h"),
+        "bs_panel": _panel("bs_panel", r["bs_panel"], DEFAULTS["bs_panel"]),
+        "ut_panel": _panel("ut_panel", r["ut_panel"], DEFAULTS["ut_panel"]),
+        "fast": check_choice("fast", r["fast"], ("auto", "stock")),
+        "chunk": check_number("chunk", r["chunk"], 1, 4096, integer=True),
+    }
+    if "delay_spread" in allowed:
+        out["delay_spread"] = check_range("delay_spread", r["delay_spread"], 1e-9, 1e-5, unit="s")
+    if "links_per_drop" in allowed:
+        out["links_per_drop"] = check_number("links_per_drop", r["links_per_drop"], 1, 10_000, integer=True)
+        if not isinstance(r["spatial_consistency"], bool):
+            raise RecipeError(f"spatial_consistency is {r['spatial_consistency']!r}, but must be true or false")
+        out["spatial_consistency"] = r["spatial_consistency"]
+    if "o2i_model" in allowed:
+        out["o2i_model"] = check_choice("o2i_model", r["o2i_model"], ("low", "high"))
+    if "factory" in allowed:
+        out["factory"] = check_choice("factory", r["factory"], FACTORIES)
+    if "office" in allowed:
+        out["office"] = check_choice("office", r["office"], OFFICES)
+    if scenario == "rma" and out["carrier_frequency"] > 30e9:
+        raise RecipeError(
+            f"carrier_frequency is {out['carrier_frequency']:g}, but RMa holds up to 3e+10 Hz (TR 38.901 table 7.4.1-1)"
+        )
+    return out
+
+
+def _state(scenario: str, state: object, factory: object) -> str:
+    if scenario in CLUSTERED + TAPPED:
+        has = "los" if scenario[-1] in "de" else "nlos"
+        if state != has:
+            raise RecipeError(f"state is {state!r}, but {scenario} is {has} by definition; leave the key out")
+        return has
+    if scenario in INDOOR:
+        if state == "indoor":
+            raise RecipeError(f"state is 'indoor', but every user of {scenario} is; write los, nlos or random")
+        if factory == "hh" and state == "nlos":
+            raise RecipeError("state is 'nlos', but InF-HH has line of sight only; write los")
+        return check_choice("state", state, ("los", "nlos", "random"))
+    return check_choice("state", state, ("los", "nlos", "indoor", "random"))
+
+
+def recipe_folders() -> list[Path]:
+    """Where named recipes lie: in the repository, and inside an installed wheel."""
+    package = Path(__file__).resolve().parent.parent
+    return [folder for folder in (package.parent / "channels", package / "_recipes" / "channels") if folder.is_dir()]
+
+
+def recipe_names() -> list[str]:
+    """Names that :func:`airlam.channels.load_channel` takes."""
+    return sorted({path.stem for folder in recipe_folders() for path in folder.glob("*.yaml")})
+
+
+def read_recipe(recipe: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe as written: a dict as it is, a YAML file by its path or by its name in ``channels/``."""
+    if isinstance(recipe, Mapping):
+        return dict(recipe)
+    if not isinstance(recipe, (str, Path)):
+        raise RecipeError(f"a channel is a recipe's name, a path or a dict, got {type(recipe).__name__}")
+    import yaml
+
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        found = [folder / f"{recipe}.yaml" for folder in recipe_folders() if (folder / f"{recipe}.yaml").is_file()]
+        if not found:
+            names = recipe_names()
+            raise RecipeError(f"no channel recipe {str(recipe)!r}{nearest(recipe, names)} Known: {', '.join(names)}")
+        path = found[0]
+    elif not path.is_file():  # "channels/uma_nlos.yaml", named from any folder
+        inside = [folder.parent / path for folder in recipe_folders() if (folder.parent / path).is_file()]
+        if not inside:
+            raise RecipeError(f"no file {path}; names that ship: {', '.join(recipe_names())}")
+        path = inside[0]
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} must hold a mapping of keys, found {type(data).__name__}")
+    return data

@@ -1,0 +1,90 @@
+"""UMi, UMa, RMa, InH, InF of TR 38.901, drop by drop."""
+
+from __future__ import annotations
+
+from airlam.channels.channel_model import ChannelModel, Chunk
+from airlam.channels.drops import Drops, draw_drops
+from airlam.channels.panels import panel_array
+from airlam.channels.ray_evaluation import RayEvaluation
+from airlam.channels.ray_capture import rms_delay_spread
+from airlam.channels.sionna_stream import import_sionna, sionna_stream
+
+
+class SystemLevelChannel(ChannelModel):
+    """A drop is one base station and ``links_per_drop`` users in one snapshot of the topology.
+
+    With ``spatial_consistency`` the users of a drop also share LOS states and cluster randomness that vary smoothly in
+    space (TR 38.901 clause 7.6.3.1): such a drop is a *site*. Time evolution is that of the rays' Doppler shifts.
+    """
+
+    def __init__(self, recipe: dict) -> None:
+        super().__init__(recipe)
+        self._evaluation: RayEvaluation | None = None
+
+    def _build(self) -> RayEvaluation:
+        """Sionna's model, once."""
+        if self._evaluation is None:
+            import_sionna()
+            from sionna.phy.channel import tr38901
+
+            r = self.recipe
+            carrier = r["carrier_frequency"]
+            arrays = {
+                "ut_array": panel_array(r["ut_panel"], carrier),
+                "bs_array": panel_array(r["bs_panel"], carrier),
+            }
+            extra = {
+                "inh": lambda: {"indoor_scenario": r["office"]},
+                "inf": lambda: {"factory_scenario": r["factory"].upper()},
+                "rma": lambda: {},
+            }.get(r["scenario"], lambda: {"o2i_model": r["o2i_model"]})()
+            kind = {"umi": "UMi", "uma": "UMa", "rma": "RMa", "inh": "InH", "inf": "InF"}[r["scenario"]]
+            model = getattr(tr38901, kind)(
+                carrier_frequency=carrier,
+                direction="downlink",
+                enable_spatial_consistency=r["spatial_consistency"],
+                precision="single",
+                device="cpu",
+                **arrays,
+                **extra,
+            )
+            self._evaluation = RayEvaluation(model, "_cir_sampler", stock=r["fast"] == "stock")
+        return self._evaluation
+
+    def _make(self, h, power, generator, sionna_seed, return_rays):
+        evaluation = self._build()
+        drops = draw_drops(self.recipe, self.drops_per_chunk, generator)
+        with sionna_stream(sionna_seed):
+            self._set_topology(evaluation.model, drops)
+            gain, atoms = evaluation.run(
+                (h.shape[1], 1.0 / self.slot_duration), self.frequencies, h, power, return_rays=return_rays
+            )
+        links = slice(0, len(h))
+        lsp = getattr(evaluation.model, "_lsp", None)
+        path_loss = getattr(lsp, "pathloss", None)
+        scenario = evaluation.model._scenario
+        path_loss = scenario.basic_pathloss if path_loss is None else path_loss
+        chunk = Chunk(
+            gain=gain,
+            path_loss_db=path_loss.flatten()[links].clone(),
+            los=scenario.los.flatten()[links].clone(),
+            indoor=drops.indoor.flatten()[links],
+            delay_spread=rms_delay_spread(evaluation.rays[links]),
+            position=drops.ut_position.flatten(0, 1)[links],
+            velocity=drops.velocity.flatten(0, 1)[links],
+        )
+        return chunk, atoms
+
+    def _set_topology(self, model, drops: Drops) -> None:
+        state = self.recipe["state"]
+        more = {"in_car": drops.in_car} if self.recipe["scenario"] == "rma" else {}
+        model.set_topology(
+            drops.ut_position,
+            drops.bs_position,
+            drops.ut_orientation,
+            drops.bs_orientation,
+            drops.velocity,
+            drops.indoor,
+            los={"los": True, "nlos": False}.get(state, "random"),
+            **more,
+        )
