@@ -5,8 +5,8 @@ from __future__ import annotations
 from airlam.channels.channel_model import ChannelModel, Chunk
 from airlam.channels.drops import Drops, draw_drops
 from airlam.channels.panels import panel_array
-from airlam.channels.ray_evaluation import RayEvaluation
 from airlam.channels.ray_capture import rms_delay_spread
+from airlam.channels.ray_evaluation import RayEvaluation
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
 
 
@@ -78,6 +78,8 @@ class SystemLevelChannel(ChannelModel):
     def _set_topology(self, model, drops: Drops) -> None:
         state = self.recipe["state"]
         more = {"in_car": drops.in_car} if self.recipe["scenario"] == "rma" else {}
+        # Without a reset Sionna keeps indoor distances and floors of the first topology, and its stream shifts by one draw
+        model.reset_topology()
         model.set_topology(
             drops.ut_position,
             drops.bs_position,
