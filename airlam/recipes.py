@@ -83,3 +83,24 @@ def find_recipe(name: str | Path, kind: str | None = None) -> Path:
         f"no recipe {str(name)!r} here or among the shipped ones{nearest(wanted, spelled) or ';'} "
         f"'airlam list' shows them all"
     )
+
+
+def find_checkpoint(name: str | Path) -> Path:
+    """The checkpoint folder that a name stands for: a folder, or a shipped checkpoint such as ``airlam-tiny``.
+
+    Raises:
+        CheckpointError: nothing there; names the nearest one.
+    """
+    path = Path(name).expanduser()
+    for candidate in (path, Path("checkpoints") / path, recipe_root() / "checkpoints" / path, recipe_root() / path):
+        if (candidate / "config.json").is_file():
+            return candidate
+    from airlam.interfaces import CheckpointError
+
+    if path.is_dir():
+        raise CheckpointError(f"{path} has no config.json: not a checkpoint of airlam")
+    known = [Path(entry).name for entry in list_recipes("checkpoints")]
+    raise CheckpointError(
+        f"no checkpoint {str(name)!r} here or among the shipped ones{nearest(path.name, known) or ';'} "
+        f"'airlam list' shows them all"
+    )

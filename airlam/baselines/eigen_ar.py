@@ -1,0 +1,184 @@
+"""AR prediction in the link's own eigenbasis.
+
+A DFT spreads a ray with off-grid delay or angle over many beam-delay bins. The eigenvectors of the link's own
+frequency and port covariances (a separable Karhunen-Loeve transform, estimated from the history's slots) gather the same energy in far
+fewer coefficients, each with a better signal-to-noise ratio. Each coefficient is a time series; series of similar
+energy share one AR filter, from which each deviates as far as its own data support it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from airlam.csi import PortShape
+from airlam.interfaces import check_prediction_request
+
+
+class Eigenbasis(NamedTuple):
+    """A link's unitary basis over subcarriers and, per polarisation, over the ports of the panel.
+
+    Attributes:
+        frequency: ``[link, subcarrier, mode]``.
+        port: ``[link, polarisation, port, mode]``, ``port`` within one polarisation.
+
+    Modes run from the weakest to the strongest.
+    """
+
+    frequency: Tensor
+    port: Tensor
+
+    @classmethod
+    def of(cls, h: Tensor, polarisations: int, observed: Tensor | None = None) -> Eigenbasis:
+        """Basis of the histories ``h [link, slot, subcarrier, rx_ant, tx_ant]``.
+
+        Args:
+            polarisations: the first factor of the port shape.
+            observed: ``bool [link, slot]``; slots that are not observed do not count.
+        """
+        if observed is not None:
+            h = h * observed[:, :, None, None, None]
+        links, _, subcarriers, _, ports = h.shape
+        by_tone = h.transpose(1, 2).reshape(links, subcarriers, -1)
+        by_port = h.unflatten(-1, (polarisations, -1)).movedim((-2, -1), (1, 2)).reshape(
+            links, polarisations, ports // polarisations, -1
+        )
+        return cls(
+            torch.linalg.eigh(by_tone @ by_tone.mH).eigenvectors, torch.linalg.eigh(by_port @ by_port.mH).eigenvectors
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        """``[link, slot, subcarrier, rx_ant, tx_ant]`` -> series ``[link, bin, slot]``, ``bin`` = (mode of frequency,
+        rx_ant, polarisation, mode of port)."""
+        h = h.unflatten(-1, self.port.shape[1:3])
+        x = torch.einsum("lfm,ltfrpa->ltmrpa", self.frequency.conj(), h)
+        x = torch.einsum("ltmrpa,lpan->lmrpnt", x, self.port.conj())
+        return x.flatten(1, 4)
+
+    def inverse(self, series: Tensor, num_rx_ant: int) -> Tensor:
+        """Series ``[link, bin, slot]`` -> ``[link, slot, subcarrier, rx_ant, tx_ant]``."""
+        polarisations, ports = self.port.shape[1:3]
+        x = series.unflatten(1, (-1, num_rx_ant, polarisations, ports))
+        x = torch.einsum("lmrpnt,lpan->ltmrpa", x, self.port)
+        return torch.einsum("lfm,ltmrpa->ltfrpa", self.frequency, x).flatten(-2)
+
+
+def strongest(series: Tensor, num_bins: int) -> tuple[Tensor, Tensor]:
+    """The ``num_bins`` bins of most energy, in falling order: ``(series [link, num_bins, slot], index)``."""
+    energy = (series.real.square() + series.imag.square()).sum(-1)
+    index = energy.topk(min(num_bins, series.shape[1]), dim=-1).indices
+    return series.gather(1, index[..., None].expand(-1, -1, series.shape[-1])), index
+
+
+def place(series: Tensor, index: Tensor, num_bins: int) -> Tensor:
+    """Inverse of :func:`strongest`: all other bins are zero."""
+    out = series.new_zeros(series.shape[0], num_bins, series.shape[-1])
+    return out.scatter(1, index[..., None].expand_as(series), series)
+
+
+def class_ar(series: Tensor, num_future: int, *, order: int, ridge: float, num_classes: int, shrinkage: float) -> Tensor:
+    """Predict series sorted by energy, one AR filter per energy class, shrunk towards it per series.
+
+    The classes are runs of equally many series. With ``D_b`` the lagged samples of series ``b``, ``t_b`` the samples
+    to predict and ``A = shrinkage * (mean Gram matrix of the class + ridge)``, each series' filter is
+    ``w + (D_b^H D_b + A)^-1 D_b^H (t_b - D_b w)``, evaluated by the matrix inversion lemma because a short history
+    gives far fewer equations than taps.
+
+    Args:
+        series: ``complex [link, bin, slot]``, strongest first.
+
+    Returns:
+        ``complex [link, bin, num_future]``; a predicted sample never exceeds 1.5 times the series' largest past
+        magnitude, which bounds an unstable filter.
+    """
+    links, bins, slots = series.shape
+    if slots < 2:
+        return series[..., -1:].expand(-1, -1, num_future)
+    order = min(order, max(1, 3 * slots // 4))
+    classes = max(1, min(num_classes, bins // 32))
+    kept = bins // classes * classes
+    x = series[:, :kept].reshape(links * classes, kept // classes, slots)
+    window = x.unfold(-1, order + 1, 1)
+    lagged, target = window[..., :order], window[..., order:]  # [class, bin, equation, tap], [..., 1]
+    flat = lagged.flatten(1, 2)
+    gram = flat.mH @ flat
+    power = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1)
+    eye = torch.eye(order, dtype=gram.dtype, device=gram.device)
+    gram = gram + (ridge * power + torch.finfo(power.dtype).tiny ** 0.5)[:, None, None] * eye
+    factor = torch.linalg.cholesky(gram)
+    weights = torch.cholesky_solve(flat.mH @ target.flatten(1, 2), factor)  # [class, tap, 1]
+    if shrinkage != float("inf"):
+        size, equations = lagged.shape[1:3]
+        residual = target - lagged @ weights[:, None]
+        # A^-1 D_b^H for all bins of the class at once
+        spread = torch.cholesky_solve(flat.mH, factor) * (size / max(shrinkage, 1e-6))
+        spread = spread.unflatten(-1, (size, equations)).transpose(1, 2)  # [class, bin, tap, equation]
+        inner = lagged @ spread + torch.eye(equations, dtype=gram.dtype, device=gram.device)
+        weights = weights[:, None] + spread @ torch.linalg.solve(inner, residual)
+    else:
+        weights = weights[:, None].expand(-1, x.shape[1], -1, -1)
+    taps = weights[..., 0]
+    limit = 1.5 * x.abs().amax(-1)
+    recent = list(x[..., slots - order :].unbind(-1))
+    for _ in range(num_future):
+        step = (torch.stack(recent[-order:], -1) * taps).sum(-1)
+        step = step * (limit / step.abs().clamp_min(torch.finfo(limit.dtype).tiny)).clamp_max(1.0)
+        recent.append(step)
+    out = torch.stack(recent[order:], -1).reshape(links, kept, num_future)
+    return torch.nn.functional.pad(out, (0, 0, 0, bins - kept))
+
+
+class EigenARPredictor:
+    """AR prediction in the link's own eigenbasis (see the module's docstring).
+
+    Args:
+        order: taps of the AR filters; shrinks to three quarters of a short history.
+        ridge: loading of the least squares, relative to the mean tap power.
+        num_bins: strongest coefficients kept; the others are predicted as zero.
+        num_classes: energy classes, each with a filter of its own.
+        shrinkage: pull of each coefficient's filter to that of its class; ``inf``: one filter a class.
+
+    Example:
+        >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
+        >>> EigenARPredictor().predict(h, 4, port_shape=(2, 4, 4)).shape
+        torch.Size([2, 4, 48, 1, 32])
+    """
+
+    name = "eigen-ar"
+
+    def __init__(
+        self,
+        order: int = 12,
+        ridge: float = 1e-4,
+        num_bins: int = 256,
+        num_classes: int = 4,
+        shrinkage: float = 3.0,
+    ):
+        if order < 1 or num_bins < 1 or num_classes < 1:
+            raise ValueError(f"order, num_bins, num_classes must be at least 1, got {order}, {num_bins}, {num_classes}")
+        if ridge < 0 or shrinkage < 0:
+            raise ValueError(f"ridge and shrinkage must not be negative, got {ridge}, {shrinkage}")
+        self.order, self.ridge, self.num_bins = order, ridge, num_bins
+        self.num_classes, self.shrinkage = num_classes, shrinkage
+
+    def predict(
+        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
+    ) -> Tensor:
+        """See :meth:`airlam.interfaces.Predictor.predict`."""
+        polarisations = check_prediction_request(h_past, num_future, port_shape)[0]
+        h = h_past.flatten(0, -5) if h_past.dim() > 4 else h_past[None]
+        basis = Eigenbasis.of(h, polarisations)
+        bins = basis.forward(h)
+        series, index = strongest(bins, self.num_bins)
+        future = class_ar(
+            series,
+            num_future,
+            order=self.order,
+            ridge=self.ridge,
+            num_classes=self.num_classes,
+            shrinkage=self.shrinkage,
+        )
+        out = basis.inverse(place(future, index, bins.shape[1]), h.shape[3])
+        return out.reshape(*h_past.shape[:-4], *out.shape[1:])

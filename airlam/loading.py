@@ -1,0 +1,109 @@
+"""Predictors and precoders by name, or from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from airlam.interfaces import CheckpointError, Precoder, Predictor
+from airlam.recipes import find_checkpoint, list_recipes, nearest
+
+# name -> (module, class); modules come in when a name is asked for
+PREDICTORS = {
+    "hold": ("airlam.baselines", "HoldPredictor"),
+    "wiener": ("airlam.baselines", "WienerPredictor"),
+    "kalman": ("airlam.baselines", "KalmanPredictor"),
+    "ar": ("airlam.baselines", "ARPredictor"),
+    "eigen-ar": ("airlam.baselines", "EigenARPredictor"),
+    "pad": ("airlam.baselines", "PADPredictor"),
+}
+PRECODERS = {
+    "mrt": ("airlam.baselines", "MRTPrecoder"),
+    "zf": ("airlam.baselines", "ZFPrecoder"),
+    "rzf": ("airlam.baselines", "RZFPrecoder"),
+    "slnr": ("airlam.baselines", "SLNRPrecoder"),
+    "wmmse": ("airlam.baselines", "WMMSEPrecoder"),
+}
+
+
+def _build(registry: dict[str, tuple[str, str]], name: str, **options: Any):
+    module, attribute = registry[name]
+    build: Callable = getattr(import_module(module), attribute)
+    return build(**options)
+
+
+def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
+    """A predictor by name, or from a checkpoint.
+
+    Args:
+        name_or_path: ``"hold"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a shipped
+            checkpoint (``"airlam-tiny"``), a checkpoint folder, a folder of adapters, or a Lightning ``.ckpt``.
+        options: arguments of the predictor's class, for example ``order=8`` for ``"ar"``, ``correction=False`` for a
+            checkpoint.
+
+    Raises:
+        CheckpointError: no such predictor, or a checkpoint that is missing, corrupt, or not safe to load.
+
+    Example:
+        >>> load_predictor("ar", order=8).order
+        8
+    """
+    name = str(name_or_path)
+    if name in PREDICTORS:
+        return _build(PREDICTORS, name, **options)
+    path = Path(name).expanduser()
+    if path.is_file():
+        if path.suffix != ".ckpt":
+            raise CheckpointError(
+                f"{path} is a file, but only Lightning's .ckpt files and folders with config.json and "
+                "model.safetensors are checkpoints"
+            )
+        from airlam.models import AirlamPredictor
+        from airlam.tasks import ChannelPrediction
+
+        options.setdefault("name", path.stem)
+        return AirlamPredictor(ChannelPrediction.model_from_lightning(str(path)), **options)
+    if (path / "adapter_config.json").is_file():
+        return _load_adapted(path, options)
+    try:
+        folder = find_checkpoint(path)
+    except CheckpointError as error:
+        if path.is_dir():
+            raise
+        known = [*PREDICTORS, *(Path(entry).name for entry in list_recipes("checkpoints"))]
+        raise CheckpointError(
+            f"no predictor or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
+        ) from error
+    from airlam.models import AirlamPredictor, load_checkpoint
+
+    options.setdefault("name", folder.name)
+    return AirlamPredictor(load_checkpoint(folder), **options)
+
+
+def _load_adapted(folder: Path, options: dict[str, Any]) -> Predictor:
+    import json
+
+    from airlam.models import AirlamPredictor, load_checkpoint, load_lora
+
+    base = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError(f"{folder}/adapter_config.json does not say which checkpoint these adapters belong to")
+    options.setdefault("name", folder.name)
+    return AirlamPredictor(load_lora(load_checkpoint(find_checkpoint(base)), folder), **options)
+
+
+def load_precoder(name_or_path: str, **options: Any) -> Precoder:
+    """A precoder by name: ``"mrt"``, ``"zf"``, ``"rzf"``, ``"slnr"``, ``"wmmse"``.
+
+    Example:
+        >>> load_precoder("rzf").name
+        'rzf'
+    """
+    if name_or_path not in PRECODERS:
+        raise CheckpointError(
+            f"no precoder {name_or_path!r}{nearest(str(name_or_path), PRECODERS) or ';'} "
+            f"valid names: {', '.join(PRECODERS)}"
+        )
+    return _build(PRECODERS, name_or_path, **options)

@@ -1,0 +1,18 @@
+"""Tokens, transformer backbone, head; adapters; checkpoints."""
+
+from airlam.models.adapters import add_lora, load_lora
+from airlam.models.airlam_model import AirlamModel, Tokens
+from airlam.models.checkpoint import load_checkpoint, save_checkpoint
+from airlam.models.config import AirlamConfig
+from airlam.models.predictor import AirlamPredictor
+
+__all__ = [
+    "AirlamConfig",
+    "AirlamModel",
+    "AirlamPredictor",
+    "Tokens",
+    "add_lora",
+    "load_checkpoint",
+    "load_lora",
+    "save_checkpoint",
+]

@@ -1,0 +1,45 @@
+"""Low-rank adapters (LoRA) through peft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from airlam.interfaces import CheckpointError
+from airlam.models.airlam_model import AirlamModel
+
+
+def add_lora(model: AirlamModel, rank: int = 8, *, alpha: float | None = None, dropout: float = 0.0) -> PeftModel:
+    """Freeze ``model`` and add trainable low-rank adapters to each of its linear layers.
+
+    The adapters start at zero: at first the adapted model predicts as the original. ``.save_pretrained(folder)``
+    writes the adapters alone, :func:`load_lora` brings them back, ``.merge_and_unload()`` gives a plain
+    :class:`AirlamModel`.
+
+    Args:
+        rank: rank of every adapter, at least 1.
+        alpha: scale of the update is ``alpha / rank``; the default is ``2 * rank``.
+        dropout: on the adapters' input while training.
+
+    Example:
+        >>> from airlam.models import AirlamConfig, AirlamModel, add_lora
+        >>> adapted = add_lora(AirlamModel(AirlamConfig(num_tokens=16, num_bins=16)), rank=2)
+        >>> trainable, total = adapted.get_nb_trainable_parameters()
+        >>> trainable < 0.1 * total
+        True
+    """
+    if not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"rank must be an integer of at least 1, got {rank!r}")
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank if alpha is None else alpha, lora_dropout=dropout, target_modules="all-linear"
+    )
+    return get_peft_model(model, config)
+
+
+def load_lora(model: AirlamModel, folder: str | Path) -> PeftModel:
+    """``model`` with the adapters that ``PeftModel.save_pretrained(folder)`` wrote (safetensors only)."""
+    folder = Path(folder)
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise CheckpointError(f"{folder} holds no adapter_model.safetensors; pickled adapters are not loaded")
+    return PeftModel.from_pretrained(model, folder, use_safetensors=True)

@@ -1,0 +1,254 @@
+"""The airlam backbone: CSI -> tokens -> transformer -> Doppler spectra -> predicted CSI.
+
+1. *Tokens.* The link's own eigenbasis (:class:`airlam.baselines.eigen_ar.Eigenbasis`) turns its history into series;
+   the strongest become tokens, described by quantities that neither a global phase nor a global scale changes. So the
+   same weights serve every array, band, history length and horizon.
+2. *Backbone.* A Hugging Face transformer over the tokens of one link.
+3. *Head.* Per token a Doppler power spectrum (the token's own periodogram, reshaped by the network), a noise level,
+   and a gate. Spectrum and noise give the linear MMSE filter in closed form; the gate blends its prediction with
+   that of the classical start (:func:`airlam.baselines.eigen_ar.class_ar`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from airlam.baselines.eigen_ar import Eigenbasis, class_ar, place, strongest
+from airlam.csi import PortShape, check_port_shape, normalise
+from airlam.models.config import AirlamConfig
+from airlam.models.doppler import doppler_grid, periodogram, wiener
+
+START_SLOTS = 4  # slots of the start's prediction that a token shows to the network
+
+
+@dataclass
+class Tokens:
+    """One batch of links as tokens.
+
+    Attributes:
+        features: ``[link, token, feature]``, real.
+        log_periodogram: ``[link, token, grid]``.
+        series: ``complex [link, token, slot]``, each of unit mean power over its observed slots.
+        scale: ``[link, token, 1]``: bins = scale * series.
+        noise: ``[link, token]``, rough noise variance of a sample of ``series``.
+        start: ``complex [link, bin, slot]``, the classical prediction of all kept bins, in units of the bins.
+        basis, index, num_bins: how to get back to CSI.
+    """
+
+    features: Tensor
+    log_periodogram: Tensor
+    series: Tensor
+    scale: Tensor
+    noise: Tensor
+    start: Tensor | None
+    basis: Eigenbasis
+    index: Tensor
+    num_bins: int
+
+
+def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
+    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights)."""
+    if isinstance(spec, str):
+        return AutoModel.from_pretrained(spec)
+    fields = dict(spec)
+    return AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+
+
+class AirlamModel(PreTrainedModel):
+    """See the module's docstring.
+
+    Example:
+        >>> model = AirlamModel(AirlamConfig(num_tokens=32, num_bins=64)).eval()
+        >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
+        >>> model(h, 4, port_shape=(2, 4, 4)).shape
+        torch.Size([2, 4, 48, 1, 32])
+    """
+
+    config_class = AirlamConfig
+    base_model_prefix = "airlam"
+    main_input_name = "h_past"
+    _supports_sdpa = True
+
+    def __init__(self, config: AirlamConfig):
+        super().__init__(config)
+        self.backbone = build_backbone(config.backbone)
+        if isinstance(config.backbone, str):
+            # from now on the weights travel with this model: a reload must not look for the folder or the hub again
+            config.backbone = self.backbone.config.to_dict()
+        width = self.backbone.config.hidden_size
+        grid = config.doppler_grid
+        self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + 9
+        self.embedding = nn.Sequential(nn.Linear(self.num_features, width), nn.GELU(), nn.Linear(width, width))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, grid + 2)
+        self.post_init()
+        # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def doppler(self) -> Tensor:
+        """Doppler frequencies of the spectra, cycles per slot: ``float64 [grid]``."""
+        return doppler_grid(self.config.doppler_grid).to(self.head.weight.device)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def tokenize(
+        self, h_past: Tensor, num_future: int, polarisations: int, observed: Tensor | None = None
+    ) -> Tokens:
+        """Normalised histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` -> :class:`Tokens`.
+
+        Where ``observed [link, slot]`` is given there is no classical start: it needs every slot.
+        """
+        c = self.config
+        slots = h_past.shape[1]
+        basis = Eigenbasis.of(h_past, polarisations, observed)
+        bins = basis.forward(h_past)
+        num_bins = bins.shape[1]
+        seen = None if observed is None else observed[:, None, :]
+        if seen is not None:
+            bins = bins * seen
+        kept, index = strongest(bins, c.num_bins)
+        start = None
+        if observed is None:
+            start = class_ar(
+                kept,
+                max(num_future, START_SLOTS),
+                order=c.start_order,
+                ridge=c.start_ridge,
+                num_classes=c.start_classes,
+                shrinkage=c.start_shrinkage,
+            )
+        series = kept[:, : c.num_tokens]
+        count = torch.full_like(series.real[..., :1], slots) if seen is None else seen.sum(-1, keepdim=True)
+        tiny = torch.finfo(series.real.dtype).tiny
+        power = (series.real.square() + series.imag.square()).sum(-1, keepdim=True) / count.clamp_min(1)
+        # Rough noise variance of a bin's sample: the mean over the weaker half of all bins. It is biased (low for few
+        # slots, high for small arrays); the network corrects it.
+        energy = (bins.real.square() + bins.imag.square()).sum(-1) / count[:, :1, 0].clamp_min(1)
+        floor = energy.sort(-1).values[:, : max(1, num_bins // 2)].mean(-1)[:, None, None] + 1e-9
+        scale = power.clamp_min(1e-12).sqrt()
+        series = series / scale
+        noise = (floor / power.clamp_min(1e-12)).clamp(1e-6, 1.0)[..., 0]
+        features, log_periodogram = self._features(series, scale, noise, start, index, num_bins, basis, seen)
+        return Tokens(features, log_periodogram, series, scale, noise, start, basis, index, num_bins)
+
+    def _features(self, series, scale, noise, start, index, num_bins, basis, seen) -> tuple[Tensor, Tensor]:
+        c = self.config
+        slots, num_tokens = series.shape[-1], series.shape[1]
+        # the phase of the last slot that was measured is the token's reference
+        last = series[..., -1:]
+        if seen is not None:
+            newest = (seen * torch.arange(1, slots + 1, device=seen.device)).argmax(-1, keepdim=True)
+            last = series.gather(-1, newest.expand(*series.shape[:2], 1))
+        turn = torch.sgn(last).conj()
+        turn = torch.where(turn == 0, torch.ones_like(turn), turn)
+        own = torch.view_as_real(nn.functional.pad(series * turn, (c.max_history - slots, 0))).flatten(-2)
+        if start is None:
+            ahead = own.new_zeros(*own.shape[:2], 2 * START_SLOTS)
+        else:
+            ahead = torch.view_as_real(start[:, :num_tokens, :START_SLOTS] / scale * turn).flatten(-2)
+        log_periodogram = torch.log(periodogram(series, self.doppler, seen) + 0.1 * noise[..., None] / slots + 1e-4)
+        ports, subcarriers = basis.port.shape[-1], basis.frequency.shape[-1]
+        mode = index[:, :num_tokens]
+        port_mode = ports - 1 - mode % ports  # counted from the strongest
+        frequency_mode = subcarriers - 1 - mode // (num_bins // subcarriers)
+        observed = series.new_ones(series.shape[:2]).real if seen is None else seen.float().mean(-1).expand(series.shape[:2])
+        level = torch.log(scale[..., 0])
+        scalars = torch.stack(
+            [
+                -0.25 * torch.log(noise),
+                level,
+                level - level[:, :1],
+                torch.log1p(port_mode.float()),
+                torch.log1p(frequency_mode.float()),
+                torch.full_like(level, math.log(ports)),
+                torch.full_like(level, math.log(subcarriers)),
+                torch.full_like(level, slots / c.max_history),
+                observed,
+            ],
+            -1,
+        )
+        features = torch.cat([own, ahead.clamp(-4, 4), 0.25 * log_periodogram + 1.0, scalars], -1)
+        return features, log_periodogram
+
+    def spectra(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+        """Backbone and head: per token a spectrum ``[link, token, grid]`` of unit total power, a noise variance
+        ``[link, token]`` relative to it, and a gate ``[link, token, 1]`` in (0, 1)."""
+        hidden = self.backbone(inputs_embeds=self.embedding(tokens.features)).last_hidden_state
+        out = self.head(self.norm(hidden))
+        spectrum = torch.softmax(out[..., :-2] + tokens.log_periodogram, -1)
+        noise = tokens.noise * torch.exp(out[..., -2].clamp(-8, 8)) + 1e-7
+        return spectrum, noise, torch.sigmoid(out[..., -1:])
+
+    def estimate(self, tokens: Tokens, targets: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Linear MMSE estimates of the tokens at the slots ``targets`` (``slots`` is the first slot of the future).
+
+        Returns:
+            ``complex [link, token, target]`` in units of ``tokens.series``, and the gate ``[link, token, 1]``.
+        """
+        spectrum, noise, gate = self.spectra(tokens)
+        seen = None if observed is None else observed[:, None, :]
+        return wiener(spectrum, noise, tokens.series, targets, self.doppler, seen), gate
+
+    def predict_tokens(self, tokens: Tokens, num_future: int, observed: Tensor | None = None) -> Tensor:
+        """Predicted slots of the tokens in the units of ``tokens.series``: ``complex [link, token, num_future]``."""
+        slots = tokens.series.shape[-1]
+        targets = torch.arange(slots, slots + num_future, device=tokens.series.device)
+        filtered, gate = self.estimate(tokens, targets, observed)
+        if tokens.start is None:
+            return filtered
+        start = tokens.start[:, : filtered.shape[1], :num_future] / tokens.scale
+        return start + gate * (filtered - start)
+
+    def forward(
+        self,
+        h_past: Tensor,
+        num_future: int,
+        *,
+        port_shape: PortShape | None = None,
+        observed: Tensor | None = None,
+        correction: bool = True,
+    ) -> Tensor:
+        """Predict.
+
+        Args:
+            h_past: measured CSI ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``.
+            num_future: slots to predict.
+            port_shape: (polarisations, columns, rows) of ``tx_ant``.
+            observed: ``bool [link, slot]``, False where a slot was not measured.
+            correction: False gives the classical start alone.
+
+        Returns:
+            ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
+        """
+        polarisations = check_port_shape(h_past.shape[-1], port_shape)[0]
+        h_past = h_past[:, -self.config.max_history :]
+        if observed is not None:
+            observed = observed[:, -self.config.max_history :]
+            if bool(observed.all()):
+                observed = None
+        x, scale = normalise(h_past)
+        tokens = self.tokenize(x, num_future, polarisations, observed)
+        if tokens.start is None:
+            future = x.new_zeros(*tokens.index.shape, num_future)
+        else:
+            future = tokens.start[..., :num_future].clone()
+        if correction or tokens.start is None:
+            predicted = self.predict_tokens(tokens, num_future, observed) * tokens.scale
+            future = torch.cat([predicted, future[:, predicted.shape[1] :]], 1)
+        return scale * tokens.basis.inverse(place(future, tokens.index, tokens.num_bins), h_past.shape[3])
+
+
+AutoConfig.register("airlam", AirlamConfig, exist_ok=True)
+AutoModel.register(AirlamConfig, AirlamModel, exist_ok=True)

@@ -1,0 +1,80 @@
+"""Checkpoints in folders: ``config.json``, ``model.safetensors``, ``README.md`` (model card)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from airlam.interfaces import CheckpointError
+from airlam.models.airlam_model import AirlamModel
+
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+def load_checkpoint(folder: str | Path) -> AirlamModel:
+    """Load an :class:`AirlamModel` from a folder that ``save_pretrained`` or :func:`save_checkpoint` wrote.
+
+    Only safetensors are read, and only plain tensors of the right names and shapes: nothing in a stranger's folder
+    is executed.
+
+    Raises:
+        CheckpointError: not a folder, no or foreign ``config.json``, pickled, corrupt, or mismatched weights.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"no checkpoint folder {str(folder)!r}; 'airlam list' shows the shipped ones")
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    if not config.is_file():
+        raise CheckpointError(f"{folder} has no config.json: not a checkpoint of airlam")
+    try:
+        kind = json.loads(config.read_text()).get("model_type")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise CheckpointError(f"{config} is not valid JSON ({error}); copy the checkpoint again") from error
+    if kind != "airlam":
+        raise CheckpointError(
+            f"{config} describes a model of type {kind!r}, not 'airlam'; "
+            "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
+        )
+    if not weights.is_file():
+        pickled = [path.name for pattern in PICKLED for path in folder.glob(pattern)]
+        why = f"only pickled weights ({pickled[0]}), which are not safe to load" if pickled else "no model.safetensors"
+        raise CheckpointError(f"{folder} has {why}; save the model with save_pretrained(safe_serialization=True)")
+    try:
+        with safe_open(weights, framework="pt") as file:
+            file.keys()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights} is corrupt or cut short ({error}); copy the checkpoint again") from error
+    try:
+        model, report = AirlamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{folder}: config.json and model.safetensors do not belong together ({reason})") from error
+    wrong = [*report["missing_keys"], *report["unexpected_keys"], *(key[0] for key in report["mismatched_keys"])]
+    if wrong:
+        raise CheckpointError(f"{weights} lacks or misnames {len(wrong)} tensors, first {sorted(wrong)[0]!r}")
+    return model.eval()
+
+
+def save_checkpoint(model: AirlamModel, folder: str | Path) -> Path:
+    """Write ``model`` to ``folder``, atomically: whoever reads finds the old checkpoint or the new one, whole.
+
+    Files in ``folder`` that are not part of the weights (a model card) stay.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        model.save_pretrained(work)
+        # the weights first: config.json of an interrupted save still fits the old weights of the same model
+        for file in sorted(work.iterdir(), key=lambda path: path.suffix != ".safetensors"):
+            with open(file, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder

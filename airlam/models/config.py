@@ -1,0 +1,77 @@
+"""Configuration of :class:`airlam.models.AirlamModel`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+# Bidirectional, pre-layer-norm, learned positions (a token's position is its rank in energy).
+DEFAULT_BACKBONE: dict[str, Any] = {
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "max_position_embeddings": 514,
+    "vocab_size": 2,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+
+
+class AirlamConfig(PretrainedConfig):
+    """What an :class:`~airlam.models.AirlamModel` is made of.
+
+    Args:
+        backbone: configuration of the transformer between embedding and head, as a ``dict`` of any Hugging Face
+            model type whose model accepts ``inputs_embeds``; or the path of a local folder, or a hub id, whose
+            pretrained weights are then the start.
+        num_tokens: strongest coefficients of the link that become tokens: more cost time, fewer cost accuracy.
+        num_bins: coefficients predicted by the classical start; those beyond ``num_tokens`` keep its prediction.
+        doppler_grid: points of the Doppler grid on which the head emits a spectrum.
+        max_history: longest history; a longer one is cut to its last ``max_history`` slots.
+        start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
+            :class:`airlam.baselines.EigenARPredictor`.
+
+    Example:
+        >>> AirlamConfig(num_tokens=64).num_tokens
+        64
+    """
+
+    model_type = "airlam"
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | str | None = None,
+        num_tokens: int = 128,
+        num_bins: int = 256,
+        doppler_grid: int = 129,
+        max_history: int = 32,
+        start_order: int = 12,
+        start_ridge: float = 1e-4,
+        start_classes: int = 4,
+        start_shrinkage: float = 3.0,
+        **kwargs: Any,
+    ):
+        for name, value, low in (
+            ("num_tokens", num_tokens, 1),
+            ("num_bins", num_bins, 1),
+            ("doppler_grid", doppler_grid, 9),
+            ("max_history", max_history, 2),
+            ("start_order", start_order, 1),
+            ("start_classes", start_classes, 1),
+        ):
+            if not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+        if num_bins < num_tokens:
+            raise ValueError(f"num_bins ({num_bins}) must be at least num_tokens ({num_tokens})")
+        self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
+        self.num_tokens, self.num_bins = num_tokens, num_bins
+        self.doppler_grid, self.max_history = doppler_grid, max_history
+        self.start_order, self.start_ridge = start_order, start_ridge
+        self.start_classes, self.start_shrinkage = start_classes, start_shrinkage
+        super().__init__(**kwargs)

@@ -1,0 +1,7 @@
+"""LightningModules: pretraining and channel prediction."""
+
+from airlam.tasks.channel_prediction import ChannelPrediction
+from airlam.tasks.export_checkpoint import ExportCheckpoint
+from airlam.tasks.pretraining import Pretraining
+
+__all__ = ["ChannelPrediction", "ExportCheckpoint", "Pretraining"]

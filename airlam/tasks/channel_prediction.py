@@ -1,0 +1,127 @@
+"""Channel prediction: adapt a pretrained backbone, or train one from random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+
+from airlam.interfaces import CheckpointError
+from airlam.metrics import nmse
+from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint
+from airlam.recipes import find_checkpoint
+from airlam.tasks.objectives import forecast_error
+from airlam.tasks.optimisation import adamw_with_warmup
+
+
+class ChannelPrediction(L.LightningModule):
+    """Fine-tune on forecasting: all weights, or low-rank adapters.
+
+    Args:
+        checkpoint: name of a shipped checkpoint (``airlam-tiny``) or a checkpoint folder; None: random weights.
+        model: arguments of :class:`~airlam.models.AirlamConfig` for random weights.
+        lora_rank: train adapters of this rank and freeze the rest; None: train everything.
+        learning_rate: peak of the schedule.
+        warmup_steps: linear warm-up; then a cosine down to a hundredth.
+        weight_decay: of the weight matrices.
+
+    Logs ``val_nmse_db`` (of the linear mean; early stopping and checkpoints watch it) and ``val_gain_db`` (mean gain
+    over the classical start); ``test_...`` likewise.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        model: dict[str, Any] | None = None,
+        lora_rank: int | None = None,
+        learning_rate: float = 5e-4,
+        warmup_steps: int = 20,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__()
+        if checkpoint is not None and model:
+            raise ValueError("give either model (random weights) or checkpoint, not both")
+        self.save_hyperparameters()
+        if checkpoint is None:
+            backbone = AirlamModel(AirlamConfig(**(model or {})))
+        else:
+            backbone = load_checkpoint(find_checkpoint(checkpoint))
+        self.model = backbone if lora_rank is None else add_lora(backbone, lora_rank)
+        self._sums: dict[str, list[torch.Tensor]] = {}
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        """Mean over links of ``log NMSE``."""
+        error = forecast_error(self.model, batch["h_past"], batch["h_future"], batch["port_shape"])
+        gain = 10 * (torch.log10(error.start) - torch.log10(error.nmse.detach()))
+        self.log("train_gain_db", gain.mean(), prog_bar=True)
+        return torch.log(error.nmse).mean()
+
+    def _evaluate(self, batch: dict[str, Any]) -> None:
+        error = forecast_error(self.model, batch["h_past"], batch["h_future"], batch["port_shape"])
+        self._sums.setdefault("nmse", []).append(error.nmse)
+        self._sums.setdefault("start", []).append(error.start)
+
+    def _log_epoch(self, stage: str) -> None:
+        if not self._sums:
+            return
+        error, start = (torch.cat(self._sums.pop(key)) for key in ("nmse", "start"))
+        self.log(f"{stage}_nmse_db", 10 * torch.log10(error.mean()), prog_bar=True)
+        self.log(f"{stage}_gain_db", 10 * (torch.log10(start) - torch.log10(error)).mean(), prog_bar=True)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Collect the errors of one batch."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch."""
+        self._log_epoch("val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Collect the errors of one batch."""
+        self._evaluate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the epoch."""
+        self._log_epoch("test")
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
+        """Predicted CSI ``h_future``, the links' ``index``, and each link's ``nmse``."""
+        truth = batch["h_future"]
+        future = self.model(batch["h_past"], truth.shape[1], port_shape=batch["port_shape"])
+        error = torch.stack([nmse(a[None], b[None]) for a, b in zip(future, truth, strict=True)])
+        return {"h_future": future, "index": batch["index"], "nmse": error}
+
+    def configure_optimizers(self):
+        """AdamW over the trainable parameters, warm-up, cosine."""
+        h = self.hparams
+        return adamw_with_warmup(
+            self.model,
+            learning_rate=h["learning_rate"],
+            weight_decay=h["weight_decay"],
+            warmup_steps=h["warmup_steps"],
+            total_steps=self.trainer.estimated_stepping_batches,
+        )
+
+    @classmethod
+    def model_from_lightning(cls, path: str) -> AirlamModel:
+        """The plain model in a Lightning ``.ckpt`` of this task or of pretraining, adapters merged.
+
+        Read with ``weights_only=True``: a checkpoint that needs more is refused.
+        """
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            state, h = saved["state_dict"], dict(saved["hyper_parameters"])
+        except Exception as error:  # torch reports foreign pickles with several types
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(
+                f"{path} is not a Lightning checkpoint that is safe to load ({reason}); only tensors and plain values are"
+            ) from error
+        known = {"checkpoint", "model", "lora_rank"}
+        task = cls(**{key: value for key, value in h.items() if key in known})
+        try:
+            task.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: its tensors do not fit the model it describes ({h.get('model')})") from error
+        model = task.model
+        return (model if isinstance(model, AirlamModel) else model.merge_and_unload()).eval()

@@ -1,0 +1,84 @@
+"""What a model is trained on: the prediction error of each link, evaluated on tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from airlam.csi import PortShape, check_port_shape, normalise
+from airlam.models import AirlamModel
+
+
+def energy(x: Tensor) -> Tensor:
+    """Energy of each link: sum of ``|x|^2`` over all axes but the first."""
+    return (x.real.square() + x.imag.square()).flatten(1).sum(-1)
+
+
+@dataclass
+class ForecastError:
+    """NMSE of each link ``[link]``: with the learned correction, and of the classical start alone."""
+
+    nmse: Tensor
+    start: Tensor
+
+
+def forecast_error(
+    model: AirlamModel, h_past: Tensor, h_future: Tensor, port_shape: PortShape | None = None
+) -> ForecastError:
+    """Prediction error of each link, the model's as a function of its weights.
+
+    The basis is unitary, so the error of the CSI is that of the coefficients, plus the energy of those left out;
+    nothing has to be transformed back.
+
+    Args:
+        h_past: measured, ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``.
+        h_future: true, ``[link, future slot, ...]``.
+    """
+    num_future = h_future.shape[1]
+    h_past = h_past[:, -model.config.max_history :]
+    x, scale = normalise(h_past)
+    with torch.no_grad():
+        tokens = model.tokenize(x, num_future, check_port_shape(x.shape[-1], port_shape)[0])
+        truth = tokens.basis.forward(h_future / scale)
+        total = energy(truth).clamp_min(torch.finfo(truth.real.dtype).tiny)
+        kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future))
+        start = tokens.start[..., :num_future]
+        lost = (total - energy(kept)).clamp_min(0)
+        n = tokens.series.shape[1]
+        rest = lost + energy(start[:, n:] - kept[:, n:])
+        start_error = rest + energy(start[:, :n] - kept[:, :n])
+    predicted = model.predict_tokens(tokens, num_future) * tokens.scale
+    return ForecastError((energy(predicted - kept[:, :n]) + rest) / total, start_error / total)
+
+
+def reconstruction_error(
+    model: AirlamModel, h_past: Tensor, truth: Tensor, observed: Tensor, port_shape: PortShape | None = None
+) -> Tensor:
+    """Error of masked slots: the model sees the slots of ``observed`` and estimates the others.
+
+    Args:
+        h_past: measured, all slots ``[link, slot, ...]``.
+        truth: true CSI of the same slots (and, if longer, of the slots that follow).
+        observed: ``bool [slot]``, at least one True; the same for all links of the batch.
+
+    Returns:
+        ``[link]``: error energy over the hidden (and following) slots, relative to the true energy there.
+    """
+    slots = h_past.shape[1]
+    hidden = torch.ones(truth.shape[1], dtype=torch.bool, device=observed.device)
+    hidden[:slots] = ~observed
+    targets = hidden.nonzero()[:, 0]
+    x = h_past * observed[None, :, None, None, None]
+    x, scale = normalise(x)
+    seen = observed.expand(x.shape[0], slots)
+    with torch.no_grad():
+        tokens = model.tokenize(x, 1, check_port_shape(x.shape[-1], port_shape)[0], seen)
+        wanted = tokens.basis.forward(truth[:, targets] / scale)
+        total = energy(wanted).clamp_min(torch.finfo(wanted.real.dtype).tiny)
+        n = tokens.series.shape[1]
+        kept = wanted.gather(1, tokens.index[:, :n, None].expand(-1, -1, len(targets)))
+        rest = (total - energy(kept)).clamp_min(0)
+    estimate, _ = model.estimate(tokens, targets, seen)
+    return (energy(estimate * tokens.scale - kept) + rest) / total
