@@ -18,10 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape, from_beam_delay, to_beam_delay
+from airlam.baselines.bins import TINY, bin_series, csi_of, put, strongest, take
+from airlam.csi import PortShape
 from airlam.interfaces import check_prediction_request
-
-TINY = 1e-20  # keeps Gram matrices of all-zero series invertible; far below any power after normalisation
 
 
 class ARFilters(NamedTuple):
@@ -205,9 +204,9 @@ class ARPredictor:
             ``bins [..., K]`` (indices into the flattened delay x rx_ant x beam axes, strongest first), ``series
             [..., K, slot]`` of those bins, and their :class:`ARFilters`.
         """
-        series = bin_series(to_beam_delay(h_past, port_shape))
+        series = bin_series(h_past, port_shape)
         bins = strongest(series, self.num_bins)
-        kept = series.gather(-2, bins.unsqueeze(-1).expand(*bins.shape, series.shape[-1]))
+        kept = take(series, bins)
         return bins, kept, ar_filters(kept, self.order, self.ridge, self.shrinkage)
 
     def predict(
@@ -215,33 +214,18 @@ class ARPredictor:
     ) -> Tensor:
         """See :class:`airlam.interfaces.Predictor`."""
         shape = check_prediction_request(h_past, num_future, port_shape)
-        series = bin_series(to_beam_delay(h_past, shape))
-        num_all = series.shape[-2]
-        if self.num_bins is None or self.num_bins >= num_all:
+        series = bin_series(h_past, shape)
+        if self.num_bins is None or self.num_bins >= series.shape[-2]:
             found = ar_filters(series, self.order, self.ridge, self.shrinkage)
-            future = rollout(series, found.weights, num_future, self.limit)
+            return csi_of(rollout(series, found.weights, num_future, self.limit), h_past.shape[-3:], shape)
+        bins = strongest(series, self.num_bins)
+        kept = take(series, bins)
+        found = ar_filters(kept, self.order, self.ridge, self.shrinkage)
+        if self.tail == "zero":
+            rest = series.new_zeros(*series.shape[:-1], num_future)
+        elif self.tail == "hold":
+            rest = series[..., -1:].expand(*series.shape[:-1], num_future)
         else:
-            bins = strongest(series, self.num_bins)
-            index = bins.unsqueeze(-1)
-            kept = series.gather(-2, index.expand(*bins.shape, series.shape[-1]))
-            found = ar_filters(kept, self.order, self.ridge, self.shrinkage)
-            if self.tail == "zero":
-                future = series.new_zeros(*series.shape[:-1], num_future)
-            elif self.tail == "hold":
-                future = series[..., -1:].expand(*series.shape[:-1], num_future).clone()
-            else:
-                future = rollout(series, found.pooled.unsqueeze(-2), num_future, self.limit)
-            value = rollout(kept, found.weights, num_future, self.limit)
-            future = future.scatter(-2, index.expand(*bins.shape, num_future), value)
-        return from_beam_delay(future.movedim(-1, -2).unflatten(-1, h_past.shape[-3:]), shape)
-
-
-def bin_series(x: Tensor) -> Tensor:
-    """Beam-delay CSI ``[..., slot, delay, rx_ant, beam]`` -> ``[..., bin, slot]``."""
-    return x.flatten(-3).mT.contiguous()
-
-
-def strongest(series: Tensor, num_bins: int | None) -> Tensor:
-    """Indices ``[..., K]`` of the bins with the most energy over the history, strongest first."""
-    energy = (series.real.square() + series.imag.square()).sum(-1)
-    return energy.topk(min(num_bins or energy.shape[-1], energy.shape[-1]), dim=-1).indices
+            rest = rollout(series, found.pooled.unsqueeze(-2), num_future, self.limit)
+        future = put(rollout(kept, found.weights, num_future, self.limit), bins, rest)
+        return csi_of(future, h_past.shape[-3:], shape)
