@@ -8,10 +8,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import transformers
 from safetensors import SafetensorError, safe_open
 
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
+
+# a model of a few megabytes needs no progress bar for each of its files
+transformers.logging.disable_progress_bar()
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 

@@ -47,6 +47,7 @@ class ChannelPrediction(L.LightningModule):
             backbone = AirlamModel(AirlamConfig(**(model or {})))
         else:
             backbone = load_checkpoint(find_checkpoint(checkpoint))
+            backbone.config._name_or_path = checkpoint  # adapters name their base as the user did
         self.model = backbone if lora_rank is None else add_lora(backbone, lora_rank)
         self._sums: dict[str, list[torch.Tensor]] = {}
 

@@ -24,6 +24,10 @@ class Pretraining(L.LightningModule):
         warmup_steps: linear warm-up; then a cosine down to a hundredth at the trainer's last step.
         weight_decay: of the weight matrices.
         mask_probability: fraction of the batches on which slots are hidden and reconstructed instead of forecast.
+        history: every other batch uses the last ``history`` slots and the first ``horizon`` future ones, the rest a
+            random number of each (at least ``min_history``): one backbone learns all lengths. None: all there is.
+        horizon: see ``history``.
+        min_history: shortest history drawn.
     """
 
     def __init__(
@@ -34,6 +38,9 @@ class Pretraining(L.LightningModule):
         warmup_steps: int = 100,
         weight_decay: float = 0.01,
         mask_probability: float = 0.15,
+        history: int | None = None,
+        horizon: int | None = None,
+        min_history: int = 6,
     ):
         super().__init__()
         if not 0 <= mask_probability <= 1:
@@ -48,22 +55,32 @@ class Pretraining(L.LightningModule):
         """One batch of :class:`airlam.data.CSIDataModule`."""
         # drawn from the step, so that a resumed run makes the same choices
         generator = torch.Generator().manual_seed(self.global_step)
+        past, truth, future = self._window(batch, generator)
         if float(torch.rand((), generator=generator)) < self.hparams["mask_probability"]:
-            slots = batch["h_past"].shape[1]
+            slots = past.shape[1]
             rate = 0.1 + 0.5 * float(torch.rand((), generator=generator))
             observed = torch.rand(slots, generator=generator) >= rate
             observed[int(torch.randint(slots, (), generator=generator))] = True
-            truth = torch.cat([batch["h_past_true"], batch["h_future"]], 1)
             error = reconstruction_error(
-                self.model, batch["h_past"], truth, observed.to(truth.device), batch["port_shape"]
+                self.model, past, torch.cat([truth, future], 1), observed.to(past.device), batch["port_shape"]
             )
             self.log("train_masked_nmse_db", 10 * torch.log10(error.detach()).mean())
             return torch.log(error).mean()
-        error = forecast_error(self.model, batch["h_past"], batch["h_future"], batch["port_shape"])
+        error = forecast_error(self.model, past, future, batch["port_shape"])
         decibels = 10 * torch.log10(error.nmse.detach())
         self.log("train_nmse_db", decibels.mean())
         self.log("train_gain_db", (10 * torch.log10(error.start) - decibels).mean(), prog_bar=True)
         return torch.log(error.nmse).mean()
+
+    def _window(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Measured past, true past and true future of this step, cut to the lengths drawn for it."""
+        slots, horizon = batch["h_past"].shape[1], batch["h_future"].shape[1]
+        history, ahead = self.hparams["history"] or slots, self.hparams["horizon"] or horizon
+        if self.hparams["history"] is not None and float(torch.rand((), generator=generator)) < 0.5:
+            low = min(self.hparams["min_history"], slots)
+            history = int(torch.randint(low, slots + 1, (), generator=generator))
+            ahead = int(torch.randint(1, horizon + 1, (), generator=generator))
+        return batch["h_past"][:, -history:], batch["h_past_true"][:, -history:], batch["h_future"][:, :ahead]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Logs the linear mean of the NMSE in dB, and the mean gain over the classical start."""
