@@ -1,0 +1,284 @@
+"""Generation of a store: parallel, resumable after any kind of death, and the same bits whatever happened on the way.
+
+The work file ``X.h5.partial`` has its final size from the start. A worker makes a block from the block's own seed on
+one thread; the parent writes it, syncs, then writes the block's checksum: a block whose checksum stands in the file is
+on disk. The checksums are the journal. Resuming makes the other blocks. The last step is one atomic rename to ``X.h5``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from airlam.data.recipe import Block, DatasetRecipe, blocks_of, content_hash, load_dataset_recipe
+from airlam.data.store import (
+    TRUTH,
+    CSIStore,
+    block_digest,
+    block_matches,
+    create_store,
+    open_layout,
+    read_rows,
+    versions,
+    write_rows,
+)
+from airlam.data.workers import make_here, make_in_processes, make_on_ray
+from airlam.interfaces import RecipeError, StoreError
+
+# A worker costs the seconds of importing Sionna; for fewer links than this the parent alone is done sooner.
+MIN_LINKS_PER_WORKER = 512
+SPARE_BYTES = 64 * 2**20  # never fill a disk to the last byte
+
+
+def generate(
+    dataset_recipe: str | Path | dict | DatasetRecipe,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Writes the store of a data set. Run it again after an interruption and it goes on where it stopped.
+
+    The result depends on the recipe alone: not on ``workers``, nor on interruptions (same machine, same versions).
+
+    Args:
+        dataset_recipe: a ``datasets/*.yaml`` by name or path, or its plain data.
+        out: the file to write; ``OUT.partial`` beside it is the work file.
+        workers: processes of one thread each; ``None``: one per core, fewer for small sets.
+        ray_address: address of a Ray cluster that does the work instead (``auto``, ``ray://host:10001``).
+        resume: go on with the blocks that an unfinished ``OUT.partial`` has; ``False`` starts again.
+        overwrite: replace a finished or unfinished store of *another* recipe. What is not an airlam store is never
+            touched, and an old store stays until the new one is complete.
+        progress: draw a progress bar on the terminal.
+
+    Returns:
+        The path of the finished store. If it was there already and complete, nothing is done.
+
+    Raises:
+        RecipeError: the recipe cannot be stored.
+        StoreError: the target is foreign or holds another recipe's links, somebody else is writing it, or the disk
+            is full. What was there stays.
+        KeyboardInterrupt: after Ctrl-C, when all workers have stopped; its text says how to go on.
+
+    Example:
+        >>> path = generate("datasets/tiny.yaml", "tiny.h5")      # doctest: +SKIP
+        >>> CSIStore(path).verify()                               # doctest: +SKIP
+    """
+    recipe, out = load_dataset_recipe(dataset_recipe), Path(out)
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise RecipeError(f"workers is {workers!r}, but must be a whole number of at least 1")
+    content = recipe.content
+    if not sum(recipe.num_links.values()):
+        raise RecipeError("this data set stores no links: num_val and num_test are 0 and training is on the fly")
+    if out.exists() and _is_finished(out, content, overwrite):
+        return out
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _work_file(out, recipe, resume, overwrite) as (partial, file):
+            _fill(partial, file, content, workers, ray_address, progress)
+            os.replace(partial, out)
+        _sync_folder(out.parent)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise _disk_error(error, out) from error
+    return out
+
+
+def _is_finished(out: Path, content: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the store is there; raises if the path holds something that must not be replaced."""
+    attributes, _ = open_layout(out)
+    if attributes["recipe_hash"] == content_hash(content):
+        try:
+            CSIStore(out).close()
+            return True
+        except StoreError:
+            if not overwrite:
+                raise
+    elif not overwrite:
+        raise StoreError(
+            f"{out} holds another data set (recipe {attributes['recipe_hash']}, not {content_hash(content)}); "
+            "choose another path with --out, or replace it with --overwrite"
+        )
+    return False
+
+
+@contextlib.contextmanager
+def _work_file(out: Path, recipe: DatasetRecipe, resume: bool, overwrite: bool) -> Iterator[tuple[Path, int]]:
+    """The work file, opened and locked against other writers; an unfinished one is taken up if it is of this recipe."""
+    partial, content = out.with_name(out.name + ".partial"), recipe.content
+    if partial.exists():
+        attributes, _ = open_layout(partial)  # a foreign file is an error, whatever the flags
+        same = attributes["recipe_hash"] == content_hash(content)
+        if not same and not overwrite:
+            raise StoreError(
+                f"{partial} is unfinished work on another data set (recipe {attributes['recipe_hash']}); "
+                "choose another path with --out, or drop it with --overwrite"
+            )
+        keep = resume and same
+        if keep and attributes["versions"] != _versions_text():
+            raise StoreError(
+                f"{partial} was begun with other versions ({attributes['versions']}), and mixing them would mix "
+                "bits; go on with those, or start again with --no-resume"
+            )
+    else:
+        keep = False
+    if not keep:
+        fresh = partial.with_name(partial.name + f".{os.getpid()}")  # appears under its name when it is sound
+        try:
+            with _locked(partial) if partial.exists() else contextlib.nullcontext():
+                create_store(fresh, content, recipe.channel_model)
+                _reserve(fresh)
+                os.replace(fresh, partial)
+        finally:
+            fresh.unlink(missing_ok=True)
+    with _locked(partial) as file:
+        yield partial, file
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """A file opened for reading and writing, with an exclusive lock that dies with the process."""
+    file = os.open(path, os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"another process is writing {path}; wait for it, or choose another path") from None
+        yield file
+    finally:
+        os.close(file)
+
+
+def _versions_text() -> str:
+    return json.dumps(versions(), sort_keys=True)
+
+
+def _reserve(path: Path) -> None:
+    """Makes sure that the disk has room for the whole file, and takes it where the system can."""
+    status = path.stat()
+    missing = status.st_size - status.st_blocks * 512
+    free = shutil.disk_usage(path.parent).free
+    if missing + SPARE_BYTES > free:
+        raise StoreError(
+            f"{path.parent.resolve()} has {_size(free)} free, but this data set needs {_size(missing + SPARE_BYTES)}; "
+            "free some space, choose another disk with --out, or ask for fewer links"
+        )
+    if hasattr(os, "posix_fallocate"):
+        file = os.open(path, os.O_RDWR)
+        try:
+            os.posix_fallocate(file, 0, status.st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+        finally:
+            os.close(file)
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def _disk_error(error: OSError, out: Path) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"the disk of {out} is full; finished blocks stay in {out}.partial: free some space and run the same "
+            "command again to go on"
+        )
+    return StoreError(f"cannot write {out}: {error.strerror or error}")
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _fill(
+    partial: Path, file: int, content: dict[str, Any], workers: int | None, ray_address: str | None, progress: bool
+) -> None:
+    """Makes and writes the blocks that are missing in the work file."""
+    _, columns = open_layout(partial)
+    blocks = blocks_of(content)
+    checksums = read_rows(file, columns["checksum"], 0, len(blocks))
+    # A checksum alone proves nothing after a disk fault: only bytes that still match are kept.
+    done = {
+        n for n, block in enumerate(blocks) if checksums[n].any() and block_matches(file, columns, block, checksums[n])
+    }
+    todo = {n: block for n, block in enumerate(blocks) if n not in done}
+    if workers is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = max(1, min(cores, sum(block.count for block in todo.values()) // MIN_LINKS_PER_WORKER))
+    if ray_address:
+        made, who = make_on_ray(content, todo, ray_address), f"Ray at {ray_address}"
+    elif min(workers, len(todo)) > 1:
+        made, who = make_in_processes(content, todo, workers), f"{workers} workers"
+    else:
+        made, who = make_here(content, todo), "1 worker"
+    bar = _Progress(blocks, done, columns["h"].row_bytes, who) if progress else None
+    finished = len(done)
+    try:
+        with bar or contextlib.nullcontext(), contextlib.closing(made):
+            for number, arrays in made:
+                block = blocks[number]
+                for name in ("h", *TRUTH):
+                    write_rows(file, columns[name], block.start, arrays[name])
+                os.fsync(file)
+                write_rows(file, columns["checksum"], number, block_digest(arrays))
+                finished += 1
+                if bar:
+                    bar.advance(block.count)
+        os.fsync(file)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted: {finished} of {len(blocks)} blocks are safe in {partial}; "
+            "run the same command again to go on"
+        ) from None
+
+
+class _Progress:
+    """Progress on the terminal: links, rate, time left, size."""
+
+    def __init__(self, blocks: list[Block], done: set[int], link_bytes: int, who: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        total = sum(block.count for block in blocks)
+        self.kept = sum(blocks[n].count for n in done)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} links, {task.fields[rate]}"),
+            TextColumn("elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        note = f", {self.kept} kept from before" if self.kept else ""
+        self.bar.console.print(f"{total} links, {_size(total * link_bytes)} on disk, {who}{note}")
+        self.task = self.bar.add_task("generate", total=total, completed=self.kept, rate="starting")
+        self.links, self.start = 0, time.monotonic()
+
+    def __enter__(self) -> _Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def advance(self, links: int) -> None:
+        self.links += links
+        rate = self.links / max(time.monotonic() - self.start, 1e-9)
+        self.bar.update(self.task, advance=links, rate=f"{rate:.0f} links/s")

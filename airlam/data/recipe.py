@@ -1,0 +1,220 @@
+"""What a ``datasets/*.yaml`` says: checked, resolved, hashed, and cut into blocks with a seed each.
+
+Links are made in *blocks*. A block belongs to one split and is generated from its own seed, so that blocks can be made
+in any order, by any number of workers, before and after an interruption, with the same result. Sionna's draws depend
+on how many links one call makes: the size of a block is therefore part of the recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from airlam.interfaces import RecipeError
+from airlam.recipes import find_recipe, nearest
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "val", "test")
+
+
+def load_channel(recipe: str | Path | dict):
+    """:func:`airlam.channels.load_channel`, imported late."""
+    from airlam.channels import load_channel
+
+    return load_channel(recipe)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive links of one split that come from one call of the channel model.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        start: index of its first link in the whole data set.
+        count: number of links.
+        seed: seed of the channel model.
+    """
+
+    split: str
+    start: int
+    count: int
+    seed: int
+
+
+def _mix32(x: int) -> int:
+    """A bijection of the 32-bit integers that leaves no trace of order (MurmurHash3's finaliser)."""
+    x &= 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def block_seed(seed: int, split: str, number: int) -> int:
+    """Seed of block ``number`` of a split.
+
+    Distinct for all blocks of all splits of one data set, for certain (a bijection, not a hash): no two splits can
+    share a draw. Below 2^32, because torch's CPU generator uses only that many bits, and without order, because a
+    channel model may use ``seed + 1`` inside.
+    """
+    if number >= 2**30:
+        raise RecipeError(f"block number {number} is out of bounds, at most 2^30 - 1: use another seed")
+    return _mix32(4 * number + SPLITS.index(split) + noise_seed(seed))
+
+
+def noise_seed(*key: int) -> int:
+    """63-bit seed from a key of non-negative integers, for whatever is not cut into blocks (noise, order)."""
+    low, high = np.random.SeedSequence(key).generate_state(2)
+    return (int(high) << 32 | int(low)) & (2**63 - 1)
+
+
+def _check_range(name: str, value: Any, low: float, high: float) -> None:
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    if not number or len(values) not in (1, 2) or not all(low <= v <= high for v in values) or values != sorted(values):
+        raise RecipeError(
+            f"{name} is {value!r}, but must be a number from {low} to {high}, or a range [min, max] within"
+        )
+
+
+@dataclass(frozen=True)
+class DatasetRecipe:
+    """A data set: which links, how many in each split, and how training sees them.
+
+    The fields are those of :class:`~airlam.data.datamodule.CSIDataModule`, which documents them.
+
+    Raises:
+        RecipeError: a value is out of bounds.
+    """
+
+    channel: str | dict[str, Any] | None = None
+    channel_overrides: dict[str, Any] | None = None
+    num_train: int | None = None
+    num_val: int = 512
+    num_test: int = 1024
+    history: int = 16
+    horizon: int = 4
+    csi_snr_db: float | list[float] = 20.0
+    batch_size: int = 32
+    batches_per_epoch: int = 500
+    seed: int = 0
+    store: str | None = None
+    num_workers: int = 0
+    block_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.channel is None and self.store is None:
+            raise RecipeError(
+                "channel is missing: name a recipe of channels/ (for example channel: uma_nlos) or a store"
+            )
+        for name, low in (
+            ("history", 1), ("horizon", 1), ("batch_size", 1), ("batches_per_epoch", 1), ("block_size", 1),
+            ("num_train", 0), ("num_val", 0), ("num_test", 0), ("num_workers", 0), ("seed", 0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if name == "num_train" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise RecipeError(f"{name} is {value!r}, but must be a whole number of at least {low}")
+        if self.csi_snr_db != math.inf:
+            _check_range("csi_snr_db", self.csi_snr_db, -40, 100)
+
+    @property
+    def num_slots(self) -> int:
+        """Slots of a link: history and horizon come from one realisation."""
+        return self.history + self.horizon
+
+    @cached_property
+    def channel_model(self):
+        """The channel model, with ``channel_overrides`` applied to its recipe."""
+        if self.channel is None:
+            raise RecipeError("this data set names no channel, only a store")
+        model = load_channel(self.channel)
+        return load_channel({**model.recipe, **self.channel_overrides}) if self.channel_overrides else model
+
+    @property
+    def stackable(self) -> bool:
+        """Whether all links have one shape, band and slot, so that they fit into one store."""
+        return bool(getattr(self.channel_model, "stackable", True))
+
+    @property
+    def num_links(self) -> dict[str, int]:
+        """Links of each split that a store holds; no training links where they are made on the fly."""
+        return {"train": self.num_train or 0, "val": self.num_val, "test": self.num_test}
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """Plain data that decides every bit of the links: channel, slots, splits, seed, block size."""
+        return {
+            "format": FORMAT_VERSION,
+            "channel": json.loads(json.dumps(self.channel_model.recipe)),
+            "num_slots": self.num_slots,
+            "num_links": self.num_links,
+            "seed": self.seed,
+            "block_size": self.block_size,
+        }
+
+    @property
+    def hash(self) -> str:
+        """Hash of :attr:`content`: what a store is known by."""
+        return content_hash(self.content)
+
+
+def content_hash(content: dict[str, Any]) -> str:
+    """16 hexadecimal digits of the SHA-256 of plain data."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def blocks_of(content: dict[str, Any]) -> list[Block]:
+    """The blocks of a data set in the order of its links: train, then val, then test.
+
+    A block holds whole drops: its size is rounded up to a multiple of ``links_per_drop``.
+    """
+    per_drop = int(content["channel"].get("links_per_drop", 1))
+    size = math.ceil(content["block_size"] / per_drop) * per_drop
+    blocks, start = [], 0
+    for split in SPLITS:
+        total = content["num_links"][split]
+        for number in range(math.ceil(total / size)):
+            count = min(size, total - number * size)
+            blocks.append(Block(split, start, count, block_seed(content["seed"], split, number)))
+            start += count
+    return blocks
+
+
+def load_dataset_recipe(recipe: str | Path | dict | DatasetRecipe) -> DatasetRecipe:
+    """A data set's recipe from a name (``datasets/tiny.yaml``, ``tiny``), a path, or its plain data.
+
+    Raises:
+        RecipeError: no such recipe, not YAML, an unknown key (with the nearest valid one), or a value out of bounds.
+
+    Example:
+        >>> load_dataset_recipe({"channel": "uma_nlos", "num_train": 100}).num_links["train"]
+        100
+    """
+    if isinstance(recipe, DatasetRecipe):
+        return recipe
+    where = "the recipe"
+    if not isinstance(recipe, dict):
+        path = find_recipe(recipe, kind="datasets")
+        where = str(path)
+        try:
+            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(recipe, dict):
+            raise RecipeError(f"{path} must hold keys and values, like datasets/tiny.yaml")
+    valid = [f.name for f in fields(DatasetRecipe)]
+    for key in recipe:
+        if key not in valid:
+            hint = nearest(str(key), valid) or f"; valid: {', '.join(valid)}"
+            raise RecipeError(f"unknown key {key!r} in {where}{hint}")
+    return DatasetRecipe(**recipe)
