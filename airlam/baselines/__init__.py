@@ -1,20 +1,57 @@
 """Classical predictors, precoders and bounds, tunable and strong: what a learned method is measured against."""
 
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
+from airlam.baselines.bounds import dpc_sum_capacity, water_filling_capacity
+from airlam.baselines.genie import genie_lmmse, per_bin_genie
 from airlam.baselines.hold import HoldPredictor
 from airlam.baselines.kalman import KalmanPredictor
+from airlam.baselines.precoders import (
+    MRTPrecoder,
+    RZFPrecoder,
+    SLNRPrecoder,
+    WMMSEPrecoder,
+    ZFPrecoder,
+    effective_channel,
+    mrt,
+    rzf,
+    slnr,
+    water_filling,
+    wmmse,
+    zf,
+    zf_water_filling,
+)
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
+from airlam.baselines.tuning import DEFAULT_GRIDS, tune
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
 
 __all__ = [
+    "DEFAULT_GRIDS",
     "ARFilters",
     "ARPredictor",
     "HoldPredictor",
     "JakesWienerPredictor",
     "KalmanPredictor",
+    "MRTPrecoder",
     "PADPredictor",
+    "RZFPrecoder",
+    "SLNRPrecoder",
     "VectorPronyPredictor",
+    "WMMSEPrecoder",
     "WienerPredictor",
+    "ZFPrecoder",
     "ar_filters",
+    "dpc_sum_capacity",
+    "effective_channel",
+    "genie_lmmse",
+    "mrt",
+    "per_bin_genie",
     "rollout",
+    "rzf",
+    "slnr",
+    "tune",
+    "water_filling",
+    "water_filling_capacity",
+    "wmmse",
+    "zf",
+    "zf_water_filling",
 ]
