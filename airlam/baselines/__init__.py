@@ -2,6 +2,7 @@
 
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
 from airlam.baselines.bounds import dpc_sum_capacity, water_filling_capacity
+from airlam.baselines.eigen_ar import EigenARPredictor
 from airlam.baselines.genie import genie_lmmse, per_bin_genie
 from airlam.baselines.hold import HoldPredictor
 from airlam.baselines.kalman import KalmanPredictor
@@ -28,6 +29,7 @@ __all__ = [
     "DEFAULT_GRIDS",
     "ARFilters",
     "ARPredictor",
+    "EigenARPredictor",
     "HoldPredictor",
     "JakesWienerPredictor",
     "KalmanPredictor",

@@ -16,8 +16,8 @@ from airlam.metrics.rates import noise_of_users
 def water_filling_capacity(h: Tensor, power: float | Tensor, no: float | Tensor, *, rx_axis: bool = False) -> Tensor:
     r"""Capacity of the point-to-point MIMO channel in which all rows of ``h`` belong to one receiver.
 
-    :math:`\sum_i\log_2(1 + p_i s_i^2/no)`, singular values :math:`s_i`, powers by water-filling. With one user it is that
-    user's capacity; with several, what they could reach if they decoded together.
+    :math:`\sum_i\log_2(1 + p_i s_i^2/no)`, singular values :math:`s_i`, powers by water-filling. With one user it is
+    that user's capacity; with several, what they could reach if they decoded together.
 
     Args:
         h: ``complex [..., user, tx_ant]``, or ``[..., user, rx_ant, tx_ant]`` with ``rx_axis``.

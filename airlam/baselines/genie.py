@@ -1,7 +1,7 @@
 r"""What a predictor could reach at best if it knew the drop's own rays: bounds to print, not targets to reach.
 
-The channel is :math:`h = \sum_r c_r\, t_r \otimes f_r \otimes a_r` with known delay, Doppler, array response and power of
-every ray and unknown independent :math:`c_r` of variance ``power``: random phases make the amplitudes uncorrelated, and
+The channel is :math:`h = \sum_r c_r\, t_r \otimes f_r \otimes a_r` with known delay, Doppler, array
+response and power of every ray and unknown independent :math:`c_r` of variance ``power``: random phases make the amplitudes uncorrelated, and
 the estimates below are the best *linear* ones.
 """
 
@@ -90,8 +90,8 @@ def per_bin_genie(
     r"""The best temporal filter of each beam-delay bin whose Doppler spectrum is known.
 
     A limit for methods that treat bins one by one; the joint :func:`genie_lmmse` passes it. Bin ``b`` has the
-    autocovariance :math:`\rho_b(\tau) = \sum_r P_r |b_r|^2 e^{j2\pi\nu_r\tau}` with :math:`b_r` the transform of ray ``r``
-    at that bin.
+    autocovariance :math:`\rho_b(\tau) = \sum_r P_r |b_r|^2 e^{j2\pi\nu_r\tau}` with :math:`b_r` the transform of ray
+    ``r`` at that bin.
 
     Args and returns: as :func:`genie_lmmse`; ``port_shape`` folds the ``tx_ant`` axis.
     """

@@ -1,11 +1,11 @@
 r"""Linear multi-user precoders: closed forms and WMMSE.
 
-Down-link :math:`y_k = h_k x + n_k`, rows not conjugated; ``h [..., user, tx_ant] -> w [..., tx_ant, user]`` with the power
-inside: :math:`\sum_k\|w_k\|^2 \le power`. One stream for each user.
+Down-link :math:`y_k = h_k x + n_k`, rows not conjugated; ``h [..., user, tx_ant] -> w [..., tx_ant, user]`` with the
+power inside: :math:`\sum_k\|w_k\|^2 \le power`. One stream for each user.
 
 Several receive antennas: ``h [..., user, rx_ant, tx_ant]`` with ``rx_axis=True``. Each user is then served along its
-dominant receive direction, that is by the channel :math:`u_k^H H_k` (:func:`effective_channel`); a receiver that combines by
-MMSE (:func:`airlam.metrics.sinr`) can only do better than this assumes.
+dominant receive direction, that is by the channel :math:`u_k^H H_k` (:func:`effective_channel`); a receiver that
+combines by MMSE (:func:`airlam.metrics.sinr`) can only do better than this assumes.
 
 ``power`` is one value or one per batch entry ``[...]``; ``no`` too, or one per user ``[..., user]``.
 """
@@ -133,9 +133,9 @@ def wmmse(
 ) -> Tensor:
     r"""Weighted-MMSE sum-rate maximisation, started from :func:`rzf`; the sum-rate never falls below it.
 
-    Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, IEEE Trans. Signal Process. 2011, in the K x K form: the optimal beams lie in
-    the span of the users' rows, ``W = H^H X``, so that every iteration works on the Gram matrix only; and with the noise
-    scaled by the power used (X. Zhao et al., "Rethinking WMMSE: can its complexity scale linearly with the number of
+    Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, IEEE Trans. Signal Process. 2011, in the K x K form: the optimal beams lie
+    in the span of the users' rows, ``W = H^H X``, so that every iteration works on the Gram matrix only; and with
+    the noise scaled by the power used (X. Zhao et al., "Rethinking WMMSE: can its complexity scale linearly with the number of
     BS antennas?", 2022) the power constraint is met by a final scaling, without a bisection.
 
     Args:
