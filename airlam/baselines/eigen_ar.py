@@ -106,7 +106,11 @@ def class_ar(series: Tensor, num_future: int, *, order: int, ridge: float, num_c
     gram = flat.mH @ flat
     power = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1)
     eye = torch.eye(order, dtype=gram.dtype, device=gram.device)
-    gram = gram + (ridge * power + torch.finfo(power.dtype).tiny ** 0.5)[:, None, None] * eye
+    # never less loading than rounding needs: noise-free histories have singular Gram matrices
+    finfo = torch.finfo(power.dtype)
+    largest = gram.diagonal(dim1=-2, dim2=-1).real.amax(-1)
+    loading = torch.maximum(ridge * power, 8 * order * finfo.eps * largest) + finfo.tiny**0.5
+    gram = gram + loading[:, None, None] * eye
     factor = torch.linalg.cholesky(gram)
     weights = torch.cholesky_solve(flat.mH @ target.flatten(1, 2), factor)  # [class, tap, 1]
     if shrinkage != float("inf"):

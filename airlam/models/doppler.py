@@ -24,7 +24,8 @@ def doppler_grid(num_points: int) -> Tensor:
     Returns:
         ``float64 [num_points]``, increasing, symmetric.
     """
-    u = torch.linspace(-1, 1, num_points, dtype=torch.float64)
+    u = torch.arange(num_points, dtype=torch.float64) * 2 - (num_points - 1)
+    u = u / (num_points - 1)
     return 0.5 * torch.sinh(4 * u) / math.sinh(4)
 
 

@@ -1,0 +1,106 @@
+"""Checkpoints: identity, safety, clear errors; adapters."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from airlam.interfaces import CheckpointError
+from airlam.loading import load_predictor
+from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint, load_lora, save_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    model = AirlamModel(AirlamConfig(num_tokens=8, num_bins=8))
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    return save_checkpoint(model, tmp_path / "model")
+
+
+@pytest.fixture
+def h():
+    return torch.randn(2, 8, 6, 1, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+
+
+def test_save_and_load_is_identity(folder, h):
+    model = load_checkpoint(folder)
+    again = load_checkpoint(save_checkpoint(model, folder.parent / "again"))
+    assert torch.equal(model(h, 3), again(h, 3))
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_saving_keeps_the_model_card(folder):
+    (folder / "README.md").write_text("card")
+    save_checkpoint(load_checkpoint(folder), folder)
+    assert (folder / "README.md").read_text() == "card"
+
+
+def test_missing_folder_names_the_nearest(tmp_path):
+    with pytest.raises(CheckpointError, match="airlam list"):
+        load_checkpoint(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="did you mean 'hold'"):
+        load_predictor("holt")
+
+
+def test_cut_off_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="corrupt or cut short"):
+        load_checkpoint(folder)
+
+
+def test_pickled_weights_are_refused(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({"a": torch.zeros(1)}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pickled weights"):
+        load_checkpoint(folder)
+
+
+def test_pickled_ckpt_from_a_stranger_is_refused(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (print, ("this must never run",))
+
+    torch.save({"state_dict": {}, "hyper_parameters": Payload()}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="not a Lightning checkpoint that is safe to load"):
+        load_predictor(tmp_path / "x.ckpt")
+
+
+def test_foreign_config(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(CheckpointError, match="'bert', not 'airlam'"):
+        load_checkpoint(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not valid JSON"):
+        load_checkpoint(folder)
+
+
+def test_weights_that_do_not_belong(folder):
+    state = load_file(folder / "model.safetensors")
+    del state["head.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="head.weight"):
+        load_checkpoint(folder)
+
+
+def test_adapters_start_silent_and_survive_saving_and_merging(folder, h):
+    plain = load_checkpoint(folder)
+    expected = plain(h, 3)
+    adapted = add_lora(plain, rank=2)
+    assert torch.equal(adapted(h, 3), expected)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    moved = adapted(h, 3)
+    assert not torch.allclose(moved, expected)
+    adapted.save_pretrained(folder.parent / "adapters")
+    assert torch.equal(load_lora(load_checkpoint(folder), folder.parent / "adapters")(h, 3), moved)
+    # merging adds B A to W once instead of to each product: rounding only
+    assert torch.allclose(adapted.merge_and_unload()(h, 3), moved, atol=1e-4)
+
+
+def test_rank_must_be_positive(folder):
+    with pytest.raises(ValueError, match="rank"):
+        add_lora(load_checkpoint(folder), rank=0)
