@@ -1,8 +1,8 @@
 r"""What a predictor could reach at best if it knew the drop's own rays: bounds to print, not targets to reach.
 
 The channel is :math:`h = \sum_r c_r\, t_r \otimes f_r \otimes a_r` with known delay, Doppler, array
-response and power of every ray and unknown independent :math:`c_r` of variance ``power``: random phases make the amplitudes uncorrelated, and
-the estimates below are the best *linear* ones.
+response and power of every ray and unknown independent :math:`c_r` of variance ``power``: random phases make the
+amplitudes uncorrelated, and the estimates below are the best *linear* ones.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ def wmmse(
 
     Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, IEEE Trans. Signal Process. 2011, in the K x K form: the optimal beams lie
     in the span of the users' rows, ``W = H^H X``, so that every iteration works on the Gram matrix only; and with
-    the noise scaled by the power used (X. Zhao et al., "Rethinking WMMSE: can its complexity scale linearly with the number of
-    BS antennas?", 2022) the power constraint is met by a final scaling, without a bisection.
+    the noise scaled by the power used (X. Zhao et al., "Rethinking WMMSE: can its complexity scale linearly with the
+    number of BS antennas?", 2022) the power constraint is met by a final scaling, without a bisection.
 
     Args:
         h: ``complex [..., user, tx_ant]``.
