@@ -1,9 +1,9 @@
 """AR prediction in the link's own eigenbasis.
 
 A DFT spreads a ray with off-grid delay or angle over many beam-delay bins. The eigenvectors of the link's own
-frequency and port covariances (a separable Karhunen-Loeve transform, estimated from the history's slots) gather the same energy in far
-fewer coefficients, each with a better signal-to-noise ratio. Each coefficient is a time series; series of similar
-energy share one AR filter, from which each deviates as far as its own data support it.
+frequency and port covariances (a separable Karhunen-Loeve transform, estimated from the history's slots) gather the
+same energy in far fewer coefficients, each with a better signal-to-noise ratio. Each coefficient is a time series;
+series of similar energy share one AR filter, from which each deviates as far as its own data support it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def place(series: Tensor, index: Tensor, num_bins: int) -> Tensor:
     return out.scatter(1, index[..., None].expand_as(series), series)
 
 
-def class_ar(series: Tensor, num_future: int, *, order: int, ridge: float, num_classes: int, shrinkage: float) -> Tensor:
+def class_ar(
+    series: Tensor, num_future: int, *, order: int, ridge: float, num_classes: int, shrinkage: float
+) -> Tensor:
     """Predict series sorted by energy, one AR filter per energy class, shrunk towards it per series.
 
     The classes are runs of equally many series. With ``D_b`` the lagged samples of series ``b``, ``t_b`` the samples

@@ -131,7 +131,6 @@ class AirlamModel(PreTrainedModel):
             )
         series = kept[:, : c.num_tokens]
         count = torch.full_like(series.real[..., :1], slots) if seen is None else seen.sum(-1, keepdim=True)
-        tiny = torch.finfo(series.real.dtype).tiny
         power = (series.real.square() + series.imag.square()).sum(-1, keepdim=True) / count.clamp_min(1)
         # Rough noise variance of a bin's sample: the mean over the weaker half of all bins. It is biased (low for few
         # slots, high for small arrays); the network corrects it.
@@ -163,8 +162,8 @@ class AirlamModel(PreTrainedModel):
         mode = index[:, :num_tokens]
         port_mode = ports - 1 - mode % ports  # counted from the strongest
         frequency_mode = subcarriers - 1 - mode // (num_bins // subcarriers)
-        observed = series.new_ones(series.shape[:2]).real if seen is None else seen.float().mean(-1).expand(series.shape[:2])
         level = torch.log(scale[..., 0])
+        fraction = torch.ones_like(level) if seen is None else seen.to(level.dtype).mean(-1).expand_as(level)
         scalars = torch.stack(
             [
                 -0.25 * torch.log(noise),
@@ -175,7 +174,7 @@ class AirlamModel(PreTrainedModel):
                 torch.full_like(level, math.log(ports)),
                 torch.full_like(level, math.log(subcarriers)),
                 torch.full_like(level, slots / c.max_history),
-                observed,
+                fraction,
             ],
             -1,
         )

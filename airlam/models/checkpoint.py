@@ -57,7 +57,9 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
         model, report = AirlamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{folder}: config.json and model.safetensors do not belong together ({reason})") from error
+        raise CheckpointError(
+            f"{folder}: config.json and model.safetensors do not belong together ({reason})"
+        ) from error
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *(key[0] for key in report["mismatched_keys"])]
     if wrong:
         raise CheckpointError(f"{weights} lacks or misnames {len(wrong)} tensors, first {sorted(wrong)[0]!r}")

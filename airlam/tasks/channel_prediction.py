@@ -116,13 +116,14 @@ class ChannelPrediction(L.LightningModule):
         except Exception as error:  # torch reports foreign pickles with several types
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(
-                f"{path} is not a Lightning checkpoint that is safe to load ({reason}); only tensors and plain values are"
+                f"{path} is not a Lightning checkpoint that is safe to load ({reason}); "
+                "only tensors and plain values are"
             ) from error
         known = {"checkpoint", "model", "lora_rank"}
         task = cls(**{key: value for key, value in h.items() if key in known})
         try:
             task.load_state_dict(state)
         except RuntimeError as error:
-            raise CheckpointError(f"{path}: its tensors do not fit the model it describes ({h.get('model')})") from error
+            raise CheckpointError(f"{path}: its tensors do not fit the model that it describes") from error
         model = task.model
         return (model if isinstance(model, AirlamModel) else model.merge_and_unload()).eval()

@@ -125,7 +125,11 @@ def test_predictor_keeps_dtype_and_leading_axes(model):
 
 @pytest.mark.parametrize(
     "bad, match",
-    [({"num_tokens": 0}, "num_tokens"), ({"num_tokens": 64, "num_bins": 32}, "num_bins"), ({"max_history": 1}, "max_hist")],
+    [
+        ({"num_tokens": 0}, "num_tokens"),
+        ({"num_tokens": 64, "num_bins": 32}, "num_bins"),
+        ({"max_history": 1}, "max_history"),
+    ],
 )
 def test_bad_configurations(bad, match):
     with pytest.raises(ValueError, match=match):
