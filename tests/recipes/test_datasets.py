@@ -1,0 +1,21 @@
+"""Every YAML under datasets/ is the init_args of a DataModule: class and fields exist, values are accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted((ROOT / "datasets").rglob("*.yaml"))
+pytestmark = pytest.mark.skipif(not RECIPES, reason="no recipes here")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_instantiates(path):
+    from airlam.data import CSIDataModule
+
+    fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    module = CSIDataModule(**fields)
+    assert module.hparams["channel"] == fields["channel"] if "channel" in module.hparams else True
