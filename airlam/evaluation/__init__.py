@@ -1,7 +1,7 @@
 """Evaluation: rows with intervals, benchmarks, plots, and a report that a person can read.
 
-``airlam evaluate --config tasks/channel_prediction/benchmark.yaml`` is :func:`run`; a benchmark YAML names its runner by
-``class_path``, so that other rooms bring their own.
+``airlam evaluate --config tasks/channel_prediction/benchmark.yaml`` is :func:`run`; a benchmark YAML names its runner
+by ``class_path``, so that other rooms bring their own.
 """
 
 from __future__ import annotations

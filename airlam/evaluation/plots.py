@@ -132,7 +132,8 @@ def gain_forest(results: Results) -> Figure | None:
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.1 + 0.3 * len(cells)), layout="constrained")
         axes = figure.add_subplot()
-        for offset, method in zip(np.linspace(-0.18, 0.18, len(methods)) if len(methods) > 1 else [0.0], methods):
+        offsets = np.linspace(-0.18, 0.18, len(methods)) if len(methods) > 1 else [0.0]
+        for offset, method in zip(offsets, methods, strict=True):
             style = look(method)
             for row in (row for row in rows if row.method == method):
                 gain = row.figures["gain_db"]
@@ -147,7 +148,7 @@ def gain_forest(results: Results) -> Figure | None:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("NMSE gain over tuned AR [dB]  (right: better)")
         handles, labels = axes.get_legend_handles_labels()
-        seen = dict(zip(labels, handles))
+        seen = dict(zip(labels, handles, strict=True))
         figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=3)
     return figure
 
@@ -233,13 +234,13 @@ def impairments(results: Results) -> Figure | None:
     names = _unique(name for row in rows for name in row.figures if name == "nmse_db" or _is_sum_se(name))
 
     def panel(axes: Any, name: str) -> None:
-        for offset, method in zip(np.linspace(-0.22, 0.22, len(methods)), methods):
+        for offset, method in zip(np.linspace(-0.22, 0.22, len(methods)), methods, strict=True):
             mine = [row for row in rows if row.method == method and name in row.figures]
             places = np.array([kinds.index(row.settings["impairment"]) for row in mine]) + offset
             values = [row.figures[name].value for row in mine]
             style = look(method)
             axes.plot(values, places, linestyle="", marker=style.marker or "|", color=style.color, label=style.label)
-            for row, place in zip(mine, places):
+            for row, place in zip(mine, places, strict=True):
                 if row.figures[name].interval:
                     axes.plot(row.figures[name].interval, [place, place], color=style.color, linewidth=1.4, alpha=0.7)
         axes.set_yticks(range(len(kinds)), kinds if name == names[0] else [])
@@ -267,7 +268,7 @@ def beam_delay_picture(results: Results) -> Figure | None:
         figure = Figure(figsize=(WIDTH, 2.5 * count + 0.3), layout="constrained")
         grid = figure.subplots(count, columns, squeeze=False, sharex=True, sharey=True)
         top = true.max()
-        for axes, (name, image) in zip(grid.flat, images):
+        for axes, (name, image) in zip(grid.flat, images, strict=False):
             shown = axes.imshow(
                 image - top, aspect="auto", origin="lower", cmap="cividis", vmin=-40, vmax=0, interpolation="nearest"
             )
@@ -359,7 +360,7 @@ def _line(axes: Any, method: str, x: Any, y: Any, intervals: Any = None) -> None
     width = 1.4 if method in BOUNDS else 1.8
     axes.plot(x, y, style.line, marker=style.marker, color=style.color, label=style.label, linewidth=width)
     if intervals:
-        low, high = zip(*intervals)
+        low, high = zip(*intervals, strict=True)
         axes.fill_between(x, low, high, color=style.color, alpha=0.12, linewidth=0)
 
 
@@ -373,7 +374,7 @@ def _panels(
         width = WIDTH if columns > 1 else 0.72 * WIDTH
         figure = Figure(figsize=(width, height * lines + 0.6), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharey=share_y)
-        for axes, key in zip(grid.flat, keys):
+        for axes, key in zip(grid.flat, keys, strict=False):
             panel(axes, key)
         for axes in list(grid.flat)[len(keys) :]:
             axes.set_visible(False)
@@ -382,7 +383,7 @@ def _panels(
         seen: dict[str, Any] = {}
         for axes in list(grid.flat)[: len(keys)]:
             handles, labels = axes.get_legend_handles_labels()
-            seen.update({label: seen.get(label, handle) for label, handle in zip(labels, handles)})
+            seen.update({label: seen.get(label, handle) for label, handle in zip(labels, handles, strict=True)})
         figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=4 if columns > 1 else 3)
     return figure
 

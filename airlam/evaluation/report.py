@@ -140,7 +140,9 @@ def mean_table(results: Results, focus: str) -> Table | None:
         row = rows[method]
         size = f"{row.parameters_total:,}<small>{row.parameters_trainable:,} trained</small>"
         cells = [_name(method), size if row.parameters_total else "&ndash;"]
-        cells += [_p50_p99(row) if style == "p99" else _cell(row.figures.get(name), style) for _, name, style in figures]
+        cells += [
+            _p50_p99(row) if style == "p99" else _cell(row.figures.get(name), style) for _, name, style in figures
+        ]
         table.lines.append((_css(method, focus), cells))
     return table
 
@@ -160,7 +162,9 @@ def cell_table(results: Results, focus: str) -> Table | None:
     previous = None
     for row in rows:
         key = (row.data, row.speed_kmh, row.csi_snr_db)
-        first = [plots.title(row.data), _number(row.speed_kmh), _number(row.csi_snr_db)] if key != previous else [""] * 3
+        first = (
+            [plots.title(row.data), _number(row.speed_kmh), _number(row.csi_snr_db)] if key != previous else [""] * 3
+        )
         previous = key
         cells = first + [_name(row.method), _cell(row.figures.get("nmse_db"), ".2f")]
         cells.append(_cell(row.figures.get("gain_db"), "+.2f"))
@@ -180,12 +184,21 @@ def break_even_table(results: Results) -> Table | None:
         return None
     table = Table(
         "Charged with their own latency",
-        ["method", "latency p50 [ms]", "p99 [ms]", "sum-SE at its p50", "sum-SE at its p99", "breaks even with AR at [ms]"],
+        [
+            "method",
+            "latency p50 [ms]",
+            "p99 [ms]",
+            "sum-SE at its p50",
+            "sum-SE at its p99",
+            "breaks even with AR at [ms]",
+        ],
         tags=["modelled"],
     )
     for row in sorted(rows, key=lambda row: order([r.method for r in rows]).index(row.method)):
         names = ("latency_p50_ms", "latency_p99_ms", "latency_charged_at_p50", "latency_charged_at_p99")
-        cells = [_name(row.method)] + [_cell(row.figures.get(name), ".3g" if name.endswith("_ms") else ".2f") for name in names]
+        cells = [_name(row.method)] + [
+            _cell(row.figures.get(name), ".3g" if name.endswith("_ms") else ".2f") for name in names
+        ]
         cells.append(_escape(row.settings.get("break_even", "")) or "&ndash;")
         table.lines.append((_css(row.method, results.extras.get("focus", "")), cells))
     return table
@@ -199,7 +212,13 @@ def path_loss_table(results: Results) -> Table | None:
     sums = _sum_names(rows)
     table = Table(
         "With true path loss",
-        ["data", "km/h", "method", *(f"sum-SE, {n.removeprefix('sum_se_k')} users [bit/s/Hz]" for n in sums), "5 %-user SE"],
+        [
+            "data",
+            "km/h",
+            "method",
+            *(f"sum-SE, {n.removeprefix('sum_se_k')} users [bit/s/Hz]" for n in sums),
+            "5 %-user SE",
+        ],
         text=results.extras.get("path_loss_text", ""),
         tags=["measured"],
     )
@@ -221,12 +240,16 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
         return []
     figures, label, facts = rows[focus].figures, look(focus).label, []
     if "gain_cells_db" in figures:
-        facts.append((f"{figures['gain_cells_db'].value:+.2f} dB", f"NMSE gain of {label} over the tuned AR, mean over cells"))
+        facts.append(
+            (f"{figures['gain_cells_db'].value:+.2f} dB", f"NMSE gain of {label} over the tuned AR, mean over cells")
+        )
     sums = _sum_names([rows[focus]])
     if sums and "perfect" in rows and sums[0] in rows["perfect"].figures:
-        value, perfect = float(figures[sums[0]].value), float(rows["perfect"].figures[sums[0]].value)  # type: ignore[arg-type]
+        value, perfect = figures[sums[0]].number, rows["perfect"].figures[sums[0]].number
         users = sums[0].removeprefix("sum_se_k")
-        facts.append((f"{value:.1f} bit/s/Hz", f"sum-SE of {users} users, {100 * value / perfect:.0f} % of perfect CSI"))
+        facts.append(
+            (f"{value:.1f} bit/s/Hz", f"sum-SE of {users} users, {100 * value / perfect:.0f} % of perfect CSI")
+        )
     if "latency_p50_ms" in figures:
         p50, p99 = figures["latency_p50_ms"].value, figures["latency_p99_ms"].value
         facts.append((f"{p50:.1f} ms", f"median latency of one prediction on one CPU thread (p99 {p99:.1f} ms)"))
@@ -268,7 +291,7 @@ def _cell(figure: Figure | None, style: str) -> str:
     if figure is None:
         return "&ndash;"
     if style == "M":
-        return f"{float(figure.value) / 1e6:,.1f}"  # type: ignore[arg-type]
+        return f"{figure.number / 1e6:,.1f}"
     text = f"{figure.value:{style}}"
     if figure.interval is not None:
         low, high = figure.interval

@@ -64,18 +64,32 @@ class Figure:
         is_curve = isinstance(self.value, list)
         values = self.value if isinstance(self.value, list) else [self.value]
         if not values or not all(math.isfinite(v) for v in values):
-            raise ValueError(f"a figure's value must be finite, got {self.value}; leave the figure out if it is unknown")
+            raise ValueError(
+                f"a figure's value must be finite, got {self.value}; leave the figure out if it is unknown"
+            )
         if is_curve != (self.axis is not None):
             raise ValueError("a curve needs an axis and a number has none; give axis= exactly when value is a list")
         if self.axis is not None and len(self.axis) != len(values):
             raise ValueError(f"a curve of {len(values)} values has an axis of {len(self.axis)} points; make them equal")
         if self.interval is not None:
-            intervals = self.interval if is_curve else [self.interval]
+            intervals: Any = self.interval if is_curve else [self.interval]
             if len(intervals) != len(values):
                 raise ValueError(f"{len(values)} values have {len(intervals)} intervals; give one (low, high) for each")
-            for low, high in intervals:  # type: ignore[misc]
+            for low, high in intervals:
                 if not low <= high:
                     raise ValueError(f"an interval is (low, high) with low <= high, got ({low}, {high})")
+
+    @property
+    def number(self) -> float:
+        """The value of a figure that is no curve."""
+        if isinstance(self.value, list):
+            raise TypeError(f"a curve over {self.axis_name or 'an axis'} is no single number")
+        return float(self.value)
+
+    @property
+    def ends(self) -> Interval:
+        """The interval of a number; where there is none, both ends are the value."""
+        return self.interval if isinstance(self.interval, tuple) else (self.number, self.number)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Figure:

@@ -66,7 +66,9 @@ def make_results(gain: float = 0.6, width: float = 0.15) -> Results:
                 row.figures["cells_worse"] = Figure(0 if offset < width else 8, "1", "measured")
         se = 28 + 8 * share
         row.figures["sum_se_k4"] = Figure(se, "bit/s/Hz", "measured", (se - 0.3, se + 0.3))
-        row.figures["sum_se_k4_gain"] = Figure(8 * share, "bit/s/Hz", "measured", (8 * share - width, 8 * share + width))
+        row.figures["sum_se_k4_gain"] = Figure(
+            8 * share, "bit/s/Hz", "measured", (8 * share - width, 8 * share + width)
+        )
         if latency is not None:
             row.figures["latency_p50_ms"] = Figure(latency, "ms", "measured")
             row.figures["latency_p99_ms"] = Figure(latency * 1.4, "ms", "measured")
@@ -107,7 +109,9 @@ def make_results(gain: float = 0.6, width: float = 0.15) -> Results:
     }
     results.notes = ["Every figure is tagged measured or modelled."]
     results.config = {"num_links": 192}
-    results.environment = environment(threads=1, command="airlam evaluate --config tasks/channel_prediction/benchmark.yaml")
+    results.environment = environment(
+        threads=1, command="airlam evaluate --config tasks/channel_prediction/benchmark.yaml"
+    )
     return results
 
 

@@ -1,0 +1,218 @@
+"""One cell of a benchmark: links of one channel, speed and CSI SNR, judged under every method.
+
+A cell's record is plain data, per link and per group of users, so that intervals and means over cells can be computed
+from records alone and a finished cell never runs twice.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from airlam.channels import LinkBatch, load_channel
+from airlam.csi import Impairment, impair, measure, to_beam_delay
+from airlam.evaluation.contenders import Contender
+from airlam.evaluation.rows import recipe_hash
+from airlam.evaluation.spectral_efficiency import group_rates, group_users, link_se
+from airlam.metrics import hold_after_horizon, measure_latency, nmse
+
+THERMAL_NOISE_DBM = -173.8  # dBm/Hz at 20 degrees Celsius
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell is.
+
+    Attributes:
+        group: the table its rows stand in: "cell" (the headline and the sweep over CSI SNR), "age", "csi_period",
+            "impairments".
+        data: name of the channel recipe; ``recipe``: the resolved recipe with this cell's overrides.
+        speed_kmh: speed of every user; csi_snr_db: of the history.
+        num_links, num_tune: links judged, and links (of other drops) that baselines are tuned on.
+        history: slots seen; horizon: slots predicted; num_future: slots judged, at least ``horizon``: beyond it the
+            last predicted slot is held.
+        users: sizes of the groups served together; transmit_snr_db: SNRs of the sum-SE curve; headline_snr_db: the one
+            that tables hold.
+        impairment: keyword arguments of :class:`airlam.csi.Impairment`; label: its name in tables.
+        headline: whether the cell counts in the means; path_loss: whether to add the rows with true path loss.
+        timed: whether to measure latency and FLOPs here.
+    """
+
+    group: str
+    data: str
+    recipe: dict[str, Any]
+    speed_kmh: float
+    csi_snr_db: float
+    num_links: int
+    num_tune: int
+    history: int
+    horizon: int
+    num_future: int
+    methods: tuple[str, ...]
+    users: tuple[int, ...]
+    transmit_snr_db: tuple[float, ...]
+    headline_snr_db: float
+    tone_step: int
+    seed: int
+    impairment: dict[str, float] | None = None
+    label: str = ""
+    headline: bool = False
+    path_loss: bool = False
+    timed: bool = False
+
+    @property
+    def name(self) -> str:
+        """A file name that says what the cell is, and changes with everything that its figures depend on."""
+        words = [self.group, self.data, f"{self.speed_kmh:g}kmh", f"{self.csi_snr_db:g}dB"]
+        if self.group == "csi_period":
+            words.append(f"{1e3 * self.recipe['slot_duration']:g}ms")
+        words += ["-".join(self.label.split())] if self.label else []
+        text = "_".join(words)
+        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+        return f"{safe}_{recipe_hash(asdict(self))}"
+
+    def links(self, purpose: str, num_links: int) -> LinkBatch:
+        """Links for "test" or "tune". Cells that differ in CSI SNR or impairment alone see the same links."""
+        needs_rays = purpose == "test" and any(method.startswith("genie") for method in self.methods)
+        return load_channel(self.recipe).sample(
+            num_links, self.history + self.num_future, seed=self.stream(purpose), return_rays=needs_rays
+        )
+
+    def stream(self, purpose: str) -> int:
+        """A seed for ``purpose``, fixed by the benchmark's seed and the channel."""
+        return int(recipe_hash([self.seed, self.recipe, purpose]), 16) % 2**31
+
+    def observe(self, h: Tensor, purpose: str) -> Tensor:
+        """The measured history of true CSI: impaired, then noisy; the noise is fixed by the seed."""
+        generator = torch.Generator().manual_seed(self.stream(purpose + " noise"))
+        h_past = h[:, : self.history]
+        if self.impairment:
+            h_past = impair(
+                h_past,
+                Impairment(**self.impairment),
+                slot_duration=self.recipe["slot_duration"],
+                subcarrier_spacing=self.recipe["subcarrier_spacing"],
+                generator=generator,
+            )
+        return measure(h_past, self.csi_snr_db, generator)
+
+
+def measure_cell(
+    cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[Contender], *, batch_size: int = 32
+) -> dict:
+    """The record of one cell.
+
+    Args:
+        cell: what it is.
+        links: the test links, ``h [link, history + num_future, subcarrier, rx_ant, tx_ant]``.
+        h_past: their measured history.
+        contenders: the methods; "perfect" needs none, it is judged by itself.
+        batch_size: links per call of a predictor; results do not depend on it.
+
+    Returns:
+        Plain data; see the code for its fields.
+    """
+    truth = links.h[:, cell.history :]
+    groups = {users: group_users(links.drop, users) for users in cell.users}
+    record: dict[str, Any] = {
+        "cell": asdict(cell),
+        "drop": links.drop.tolist(),
+        "group_drop": {str(users): found.drop.tolist() for users, found in groups.items()},
+        "methods": {},
+    }
+    for contender in contenders:
+        start = time.perf_counter()
+        if contender.name == "perfect":
+            predicted = truth
+        else:
+            predicted = hold_after_horizon(predict_all(contender, h_past, cell.horizon, batch_size), cell.num_future)
+        entry: dict[str, Any] = {"settings": contender.settings, "parameters": list(contender.parameters)}
+        if contender.name != "perfect":
+            entry["nmse"] = nmse(predicted, truth, reduction="none").tolist()
+            entry["nmse_steps"] = nmse(predicted, truth, reduction="none", per_step=True).tolist()
+        entry["se_single"] = link_se(predicted, truth, cell.headline_snr_db, tone_step=cell.tone_step).tolist()
+        for users, found in groups.items():
+            entry.setdefault("groups", {})[str(users)] = _group_figures(cell, predicted, truth, found)
+        if cell.path_loss and groups:
+            users = min(groups)
+            gain = 10 ** ((links.gain_db - links.gain_db.mean()) / 20)[:, None, None, None, None]
+            snr_db = _path_loss_snr_db(cell, float(links.gain_db.mean()))
+            rates = group_rates(gain * predicted, gain * truth, groups[users], snr_db, tone_step=cell.tone_step)
+            entry["path_loss_user_rates"] = rates.mean(-1).tolist()
+        if cell.timed and contender.timed and contender.name != "perfect":
+            entry |= time_contender(contender, h_past[:1], cell.horizon)
+        entry["seconds"] = round(time.perf_counter() - start, 3)
+        record["methods"][contender.name] = entry
+    return record
+
+
+def predict_all(contender: Contender, h_past: Tensor, horizon: int, batch_size: int) -> Tensor:
+    """All links, a batch at a time."""
+    with torch.inference_mode():
+        parts = [
+            contender.predict(h_past[index], horizon, index) for index in torch.arange(len(h_past)).split(batch_size)
+        ]
+    return torch.cat(parts)
+
+
+def time_contender(contender: Contender, h_past: Tensor, horizon: int, repeats: int = 100) -> dict[str, float]:
+    """Latency at batch 1 on one thread, and the FLOPs of matrix products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    link = torch.zeros(1, dtype=torch.int64)
+    found = measure_latency(lambda: contender.predict(h_past, horizon, link), warmup=5, repeats=repeats, threads=1)
+    out = {"latency_p50_ms": 1e3 * found.p50, "latency_p99_ms": 1e3 * found.p99}
+    if contender.parameters[0]:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            contender.predict(h_past, horizon, link)
+        out["flops"] = float(counter.get_total_flops())
+    return out
+
+
+def picture(links: LinkBatch, history: int, predicted: dict[str, Tensor], *, link: int = 0) -> dict[str, Any]:
+    """One link's last predicted slot in the beam-delay domain, and the errors, in dB; receive antenna 0.
+
+    Args:
+        links: the test links.
+        history: slots before the first predicted one.
+        predicted: CSI by method ``[link, slot, subcarrier, rx_ant, tx_ant]``, all of one horizon.
+        link: which one.
+    """
+    slot = next(iter(predicted.values())).shape[1] - 1
+
+    def bins(h: Tensor) -> Tensor:
+        return to_beam_delay(h[link, slot : slot + 1], links.port_shape)[0, :, 0]
+
+    def db(x: Tensor) -> list[list[float]]:
+        return (20 * x.abs().clamp(min=1e-6).log10()).round(decimals=1).tolist()
+
+    true = bins(links.h[:, history:])
+    seen = {name: bins(h) for name, h in predicted.items()}
+    return {
+        "true_db": db(true),
+        "predicted_db": {name: db(x) for name, x in seen.items()},
+        "error_db": {name: db(x - true) for name, x in seen.items()},
+    }
+
+
+def _group_figures(cell: Cell, predicted: Tensor, truth: Tensor, groups: Any) -> dict[str, Any]:
+    """Sum rate of each group over transmit SNR, each user's rate and each slot's sum rate at the headline SNR."""
+    figures: dict[str, Any] = {"sum_se_vs_snr": []}
+    for snr_db in cell.transmit_snr_db:
+        rates = group_rates(predicted, truth, groups, snr_db, tone_step=cell.tone_step)
+        figures["sum_se_vs_snr"].append(rates.sum(1).mean(-1).tolist())
+        if snr_db == cell.headline_snr_db:
+            figures["user_rates"] = rates.mean(-1).tolist()
+            figures["sum_se_steps"] = rates.sum(1).tolist()
+    return figures
+
+
+def _path_loss_snr_db(cell: Cell, mean_gain_db: float) -> float:
+    """Transmit SNR [dB] per subcarrier of a user with the mean gain: 43 dBm spread over the band, 9 dB noise figure."""
+    per_tone_dbm = 43.0 - 10 * torch.log10(torch.tensor(float(cell.recipe["num_subcarriers"]))).item()
+    bandwidth_db = 10 * torch.log10(torch.tensor(float(cell.recipe["subcarrier_spacing"]))).item()
+    return per_tone_dbm + mean_gain_db - (THERMAL_NOISE_DBM + bandwidth_db + 9.0)

@@ -1,0 +1,408 @@
+"""The benchmark of channel prediction: cells of scenario, speed and CSI SNR; classics tuned in each; report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
+from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all
+from airlam.evaluation.contenders import OFF, Contender, check_methods, contenders_of_cell, fingerprint
+from airlam.evaluation.headline import headline
+from airlam.evaluation.report import write_report
+from airlam.evaluation.rows import Results, environment, read_json, write_json
+from airlam.interfaces import RecipeError, StoreError
+
+ALL_METHODS = (
+    "hold", "wiener", "pad", "ar", "eigen-ar", "{model}", "{model}" + OFF, "genie_per_bin", "genie_lmmse", "perfect",
+)  # fmt: skip
+IMPAIRMENTS: dict[str, dict[str, float]] = {
+    "none": {},
+    "common phase, 0.1 rad": {"phase_std": 0.1},
+    "carrier offset, 100 Hz": {"cfo_hz": 100.0},
+    "timing offset, 10 ns": {"timing_std_s": 10e-9},
+    "missing slots, 20 %": {"missing": 0.2},
+}
+
+
+class ChannelPredictionBenchmark:
+    """Channel prediction against tuned classics and the limit.
+
+    Headline cells are all ``scenarios`` x ``speeds_kmh`` at ``csi_snr_db``. Beside them stand a sweep over CSI SNR, the
+    latency-charged spectral efficiency, the CSI period, and impairments, all of the first scenario, with fewer links.
+
+    Args:
+        model: the learned method: a shipped checkpoint's name, a checkpoint folder, or a Lightning ``.ckpt``.
+        scenarios: names of channel recipes.
+        speeds_kmh: speeds of all users [km/h].
+        csi_snr_db: SNR of the measured history in the headline cells [dB].
+        methods: names; ``{model}`` stands for the model, ``{model}:no-correction`` for its classical start alone.
+        bar: the method that gains are relative to.
+        history: slots seen. horizon: slots predicted.
+        num_links: links of a headline cell. num_tune: links that the baselines are tuned on, of other drops.
+        links_per_drop: users that share a base station and a drop; a multiple of every group size.
+        users: sizes of the groups served together.
+        transmit_snr_db: of the sum-SE curves [dB]. headline_snr_db: the one in tables.
+        tone_step: spectral efficiency uses every n-th subcarrier.
+        sweep_csi_snr_db: further SNRs, at ``sweep_speeds_kmh`` of the first scenario.
+        age_speed_kmh: speed of the latency-charged curve; ``None`` leaves it out. age_horizon: slots predicted there.
+        csi_periods_ms: CSI periods [ms], at ``period_speed_kmh``; empty leaves them out.
+        impairments: labels and keyword arguments of :class:`airlam.csi.Impairment`, at ``impairment_speed_kmh``;
+            ``None``: a default set; empty: none.
+        side_links: links of each cell beside the headline.
+        channel_overrides: keys that replace those of every channel recipe (smaller panels for a quick look).
+        seed: of links, noise, and nothing else.
+        threads: CPU threads; latency is always measured on one.
+        quick: a small version of everything, for tests: two speeds, few links.
+        title: of the report.
+
+    Raises:
+        RecipeError: an unknown method, or sizes that do not fit.
+
+    Example:
+        >>> ChannelPredictionBenchmark(quick=True).num_links
+        16
+    """
+
+    def __init__(
+        self,
+        model: str = "airlam-tiny",
+        scenarios: Sequence[str] = ("uma_nlos", "umi_nlos"),
+        speeds_kmh: Sequence[float] = (3.0, 30.0, 60.0, 100.0),
+        csi_snr_db: float = 20.0,
+        methods: Sequence[str] = ALL_METHODS,
+        bar: str = "ar",
+        history: int = 16,
+        horizon: int = 4,
+        num_links: int = 192,
+        num_tune: int = 64,
+        links_per_drop: int = 8,
+        users: Sequence[int] = (4, 8),
+        transmit_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0),
+        headline_snr_db: float = 20.0,
+        tone_step: int = 4,
+        sweep_csi_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0),
+        sweep_speeds_kmh: Sequence[float] = (30.0,),
+        age_speed_kmh: float | None = 60.0,
+        age_horizon: int = 16,
+        csi_periods_ms: Sequence[float] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
+        period_speed_kmh: float = 10.0,
+        impairments: dict[str, dict[str, float]] | None = None,
+        impairment_speed_kmh: float = 30.0,
+        side_links: int = 64,
+        channel_overrides: dict[str, Any] | None = None,
+        seed: int = 7,
+        threads: int = 1,
+        batch_size: int = 32,
+        quick: bool = False,
+        title: str = "Channel prediction against tuned classics",
+    ):
+        self.config = {name: value for name, value in locals().items() if name != "self"}
+        if quick:
+            scenarios, speeds_kmh = scenarios[:1], speeds_kmh[:2]
+            num_links, num_tune, side_links = min(num_links, 16), min(num_tune, 8), min(side_links, 8)
+            sweep_csi_snr_db, csi_periods_ms = sweep_csi_snr_db[:2], csi_periods_ms[:2]
+        self.model, self.label = str(model), Path(str(model)).stem if str(model).endswith(".ckpt") else Path(model).name
+        self.scenarios, self.csi_snr_db = list(scenarios), float(csi_snr_db)
+        self.speeds_kmh = [float(speed) for speed in speeds_kmh]
+        self.methods = check_methods([str(m).replace("{model}", self.label) for m in methods], self.label)
+        self.bar, self.history, self.horizon = bar, history, horizon
+        self.num_links, self.num_tune, self.side_links = num_links, num_tune, side_links
+        self.links_per_drop, self.users = links_per_drop, tuple(sorted(int(k) for k in users))
+        self.transmit_snr_db = tuple(sorted({float(snr) for snr in (*transmit_snr_db, headline_snr_db)}))
+        self.headline_snr_db, self.tone_step = float(headline_snr_db), tone_step
+        self.sweep_csi_snr_db, self.sweep_speeds_kmh = list(sweep_csi_snr_db), list(sweep_speeds_kmh)
+        self.age_speed_kmh, self.age_horizon = age_speed_kmh, age_horizon
+        self.csi_periods_ms, self.period_speed_kmh = list(csi_periods_ms), period_speed_kmh
+        self.impairments = IMPAIRMENTS if impairments is None else impairments
+        self.impairment_speed_kmh = impairment_speed_kmh
+        self.channel_overrides = dict(channel_overrides or {})
+        self.seed, self.threads, self.batch_size, self.quick, self.title = seed, threads, batch_size, quick, title
+        self._check()
+
+    def _check(self) -> None:
+        if not self.scenarios or not self.speeds_kmh:
+            raise RecipeError("scenarios and speeds_kmh must not be empty: they are the cells")
+        if self.bar not in self.methods:
+            raise RecipeError(f"bar is {self.bar!r}, which is not among the methods {', '.join(self.methods)}; add it")
+        if self.label not in self.methods:
+            raise RecipeError(f"the model {self.label!r} is not among the methods; add '{{model}}'")
+        for users in self.users:
+            if users < 1 or self.links_per_drop % users:
+                raise RecipeError(
+                    f"groups of {users} users do not fit drops of {self.links_per_drop} links; make links_per_drop a "
+                    "multiple of every group size"
+                )
+        for name in ("num_links", "num_tune", "side_links"):
+            if getattr(self, name) < 1 or getattr(self, name) % self.links_per_drop:
+                raise RecipeError(
+                    f"{name} is {getattr(self, name)}, but must be a positive multiple of links_per_drop "
+                    f"({self.links_per_drop}): no drop is ever split"
+                )
+        if self.age_speed_kmh is not None and self.age_horizon < self.horizon:
+            raise RecipeError(f"age_horizon is {self.age_horizon}, but must be at least the horizon {self.horizon}")
+
+    def cells(self) -> list[Cell]:
+        """Every cell, in the order they run: the headline first."""
+        from airlam.channels import load_channel
+
+        def cell(
+            group: str, data: str, speed: float, snr: float, *, num_links: int | None = None, **fields: Any
+        ) -> Cell:
+            overrides = {"speed_kmh": speed, **self.channel_overrides, **fields.pop("recipe", {})}
+            if self.users:
+                overrides["links_per_drop"] = self.links_per_drop
+            values: dict[str, Any] = dict(
+                group=group,
+                data=data,
+                recipe=load_channel({**load_channel(data).recipe, **overrides}).recipe,
+                speed_kmh=float(speed),
+                csi_snr_db=float(snr),
+                num_links=num_links or self.side_links,
+                num_tune=self.num_tune,
+                history=self.history,
+                horizon=self.horizon,
+                num_future=self.horizon,
+                methods=tuple(self.methods),
+                users=self.users,
+                transmit_snr_db=self.transmit_snr_db,
+                headline_snr_db=self.headline_snr_db,
+                tone_step=self.tone_step,
+                seed=self.seed,
+            )
+            return Cell(**(values | fields))
+
+        first, out = self.scenarios[0], []
+        realistic = tuple(m for m in self.methods if not m.startswith("genie"))
+        timed_speed = self.speeds_kmh[-1] if self.age_speed_kmh not in self.speeds_kmh else self.age_speed_kmh
+        for data in self.scenarios:
+            for speed in self.speeds_kmh:
+                timed = data == first and speed == timed_speed
+                out.append(
+                    cell(
+                        "cell",
+                        data,
+                        speed,
+                        self.csi_snr_db,
+                        num_links=self.num_links,
+                        headline=True,
+                        timed=timed,
+                        path_loss=bool(self.users) and speed == timed_speed,
+                    )  # fmt: skip
+                )
+        for speed in self.sweep_speeds_kmh:
+            for snr in self.sweep_csi_snr_db:
+                if not (snr == self.csi_snr_db and speed in self.speeds_kmh):
+                    out.append(cell("cell", first, speed, snr))
+        one, small = self.users[:1], (self.headline_snr_db,)
+        if self.age_speed_kmh is not None and self.users:
+            # the slots that a prediction 10 ms late must still serve
+            slots = round(10e-3 / load_channel(first).slot_duration) + self.horizon - 1
+            out.append(
+                cell(
+                    "age",
+                    first,
+                    self.age_speed_kmh,
+                    self.csi_snr_db,
+                    horizon=self.age_horizon,
+                    num_future=max(slots, self.age_horizon),
+                    methods=realistic,
+                    users=one,
+                    transmit_snr_db=small,
+                    timed=True,
+                )  # fmt: skip
+            )
+        for period in self.csi_periods_ms if self.users else ():
+            out.append(
+                cell(
+                    "csi_period",
+                    first,
+                    self.period_speed_kmh,
+                    self.csi_snr_db,
+                    horizon=1,
+                    num_future=1,
+                    methods=realistic,
+                    users=one,
+                    transmit_snr_db=small,
+                    recipe={"slot_duration": 1e-3 * period},
+                )  # fmt: skip
+            )
+        for label, impairment in self.impairments.items():
+            out.append(
+                cell(
+                    "impairments",
+                    first,
+                    self.impairment_speed_kmh,
+                    self.csi_snr_db,
+                    methods=realistic,
+                    users=one,
+                    transmit_snr_db=small,
+                    impairment=dict(impairment),
+                    label=label,
+                )  # fmt: skip
+            )
+        return out
+
+    def run(self, out: str | Path) -> Path:
+        """Run what is not finished yet, and write ``results.json``, ``plots/`` and ``report.html``.
+
+        Every finished cell is a file in ``out/cells``; an interrupted benchmark goes on where it stopped, and one whose
+        figures depend on something else (weights, settings, seeds) starts afresh by itself.
+
+        Returns:
+            The path of ``report.html``.
+        """
+        from airlam.loading import load_predictor
+
+        out = Path(out)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            model = load_predictor(self.model)
+            records, pictures = self._records(model, out)
+        finally:
+            torch.set_num_threads(before)
+        results = self.results(records, pictures)
+        results.environment = environment(threads=self.threads)
+        results.config["weights"] = fingerprint(model)
+        results.save(out / "results.json")
+        return write_report(results, out)
+
+    def _records(self, model: Any, out: Path) -> tuple[list[dict], dict]:
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        cells, records, weights = self.cells(), [], fingerprint(model)
+        columns = (
+            TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        pictures: dict[str, Any] = {}
+        with Progress(*columns, transient=False) as progress:
+            task = progress.add_task("", total=sum(cost(cell) for cell in cells))
+            for cell in cells:
+                progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
+                path = out / "cells" / f"{cell.name}_{weights}.json"
+                record = _finished(path)
+                if record is None:
+                    record = self._run_cell(cell, model)
+                    write_json(path, record)
+                records.append(record)
+                pictures = pictures or record.get("picture", {})
+                progress.advance(task, cost(cell))
+        return records, pictures
+
+    def _run_cell(self, cell: Cell, model: Any) -> dict[str, Any]:
+        start = time.perf_counter()
+        links = cell.links("test", cell.num_links)
+        h_past = cell.observe(links.h, "test")
+        contenders = contenders_of_cell(cell, links, model, self.label)
+        record = measure_cell(cell, links, h_past, contenders, batch_size=self.batch_size)
+        if cell.timed and cell.headline:
+            shown = [c for c in contenders if c.name in (self.bar, self.label)]
+            few = {c.name: predict_all(c, h_past[:1], cell.horizon, 1) for c in shown}
+            record["picture"] = picture(links, cell.history, few)
+        record["seconds"] = round(time.perf_counter() - start, 1)
+        return record
+
+    def results(self, records: list[dict[str, Any]], picture: dict[str, Any] | None = None) -> Results:
+        """Rows, headline and notes from the records of all cells."""
+
+        def of(group: str) -> list[dict[str, Any]]:
+            return [record for record in records if record["cell"]["group"] == group]
+
+        main = [record for record in of("cell") if record["cell"]["headline"]]
+        results = Results(self.title, "channel_prediction", config=dict(self.config))
+        timed: dict[str, Any] = next((record["methods"] for record in main if record["cell"]["timed"]), {})
+        results.rows += mean_rows(main, self.bar, timed)
+        for record in of("cell"):
+            results.rows += cell_rows(record, self.bar)
+        for record in of("age"):
+            results.rows += age_rows(record, self.bar, csi_period=self.horizon)
+        if periods := of("csi_period"):
+            results.rows += csi_period_rows(periods)
+        for record in of("impairments"):
+            results.rows += [row for row in cell_rows(record, self.bar) if row.method != "perfect"]
+        for record in main:
+            results.rows += path_loss_rows(record, self.bar)
+        results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in main}
+        results.headline = headline(results, self.label, self.bar)
+        results.extras = {
+            "focus": self.label,
+            "compared": self._compared(main),
+            "mean_text": f"Means over {len(main)} cells at {self.csi_snr_db:g} dB CSI SNR. Spectral efficiency at "
+            f"{self.headline_snr_db:g} dB transmit SNR. In the linear mean the fastest users weigh most; in the mean "
+            "over cells (of dB) every speed weighs alike.",
+            "path_loss_text": "Users with the path loss, shadowing and element gains of their drop, 43 dBm over the "
+            "band, noise figure 9 dB; beams of equal power. History still measured at the cell's CSI SNR.",
+            "picture": picture or {},
+        }
+        results.notes = NOTES
+        return results
+
+    def _compared(self, main: list[dict[str, Any]]) -> list[str]:
+        cell = main[0]["cell"]
+        recipe = cell["recipe"]
+        ports = recipe["bs_panel"]["rows"] * recipe["bs_panel"]["columns"]
+        ports *= 2 if recipe["bs_panel"]["polarisation"] == "dual" else 1
+        links, drops = len(main[0]["drop"]), len(set(main[0]["drop"]))
+        return [
+            f"From {self.history} measured CSI occasions, {1e3 * recipe['slot_duration']:g} ms apart, the next "
+            f"{self.horizon} are predicted, for {ports} ports x {recipe['num_subcarriers']} subcarriers at "
+            f"{recipe['carrier_frequency'] / 1e9:g} GHz. The history has a CSI SNR of {self.csi_snr_db:g} dB; the "
+            "target is the true channel.",
+            f"{len(main)} cells: {', '.join(self.scenarios)} at {', '.join(f'{v:g}' for v in self.speeds_kmh)} km/h, "
+            f"{links} links from {drops} drops in each, made by Sionna from 3GPP TR 38.901. Every method sees the same "
+            f"links and the same noise. Classical methods are tuned in each cell, on {self.num_tune} links of other "
+            "drops.",
+            f"The learned method is {self.label}; the bar is {self.bar}. With its correction off, {self.label} is its "
+            "classical start alone. Genies know the rays of each link and bound what can be reached.",
+        ]
+
+
+NOTES = [
+    "Measured: computed on simulated channels, or timed, in this run. Modelled: derived from measured figures by the "
+    "formula in the caption.",
+    "NMSE: mean over links of the error energy over the energy of the true channel; decibels after averaging.",
+    "Intervals: 95 %, bootstrap over drops; differences are paired, on the same links and noise. A cell is clearly "
+    "worse when the whole interval of its gain lies below zero.",
+    "Sum-SE: regularised zero forcing with equal-power beams from predicted CSI, judged on the true channel; each user "
+    "scaled to unit mean channel gain; users of one group share one drop.",
+    "Single-user SE: matched beam. 5 %-user SE: the rate that 95 % of the users of the smallest groups exceed.",
+    "genie LMMSE knows delay, angle, Doppler and power of every ray of the link, and not the phases: a bound for "
+    "linear methods. The per-bin genie filters each beam-delay bin alone, knowing its Doppler spectrum.",
+    "Latency-charged sum-SE: a prediction in service with latency L covers the slots that follow L, one horizon long; "
+    "after the last predicted slot that slot is held.",
+    "CSI periods: the history is sampled at the period, so it spans up to 16 periods; ray angles stay fixed meanwhile, "
+    "which flatters long periods. One CSI occasion costs one of the 14 OFDM symbols of a 0.5 ms slot.",
+    "The learned method is one checkpoint of one training seed.",
+]
+
+
+def cost(cell: Cell) -> float:
+    """Rough share of a cell in the whole run, for the estimate of the time left."""
+    genies = 4 * sum(method.startswith("genie") for method in cell.methods)
+    return cell.num_links * (len(cell.methods) + genies) * (2 if cell.group == "age" else 1) + 4 * cell.num_tune
+
+
+def _finished(path: Path) -> dict[str, Any] | None:
+    """The record of a finished cell; a file that is no JSON is taken for none and written anew."""
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path)
+    except StoreError:
+        return None
+
+
+__all__ = ["ChannelPredictionBenchmark", "Contender"]

@@ -1,0 +1,169 @@
+"""From a method's name in a recipe to something that predicts: classics tuned per cell, the model, the genies."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from airlam.csi import mean_power
+from airlam.interfaces import Predictor, RecipeError
+from airlam.loading import PREDICTORS, load_predictor
+from airlam.recipes import nearest
+
+if TYPE_CHECKING:
+    from airlam.channels import LinkBatch
+    from airlam.evaluation.cells import Cell
+
+CLASSICS = tuple(PREDICTORS)
+GENIES = ("genie_per_bin", "genie_lmmse")
+OFF = ":no-correction"
+GRIDS: dict[str, dict[str, tuple]] = {  # of classics that airlam.baselines.tune has no grid for
+    "eigen-ar": {
+        "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
+        "num_bins": (64, 128, 256, 512, 1024),
+        "num_classes": (1, 2, 4, 8),
+        "order": (2, 4, 8, 10, 12),
+        "ridge": (1e-5, 1e-4, 1e-3, 1e-2),
+    },
+}
+
+
+@dataclass
+class Contender:
+    """A method in one cell.
+
+    Attributes:
+        name: in tables.
+        predict: ``(h_past [link, ...], num_future, links) -> h_future``; ``links`` are the indices of those links in
+            the cell, for a genie that looks up their rays.
+        settings: what tuning chose.
+        parameters: (total, trainable).
+        timed: whether its latency means anything (a genie's does not).
+    """
+
+    name: str
+    predict: Callable[[Tensor, int, Tensor], Tensor]
+    settings: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[int, int] = (0, 0)
+    timed: bool = True
+
+
+def check_methods(methods: Iterable[str], model: str) -> list[str]:
+    """The names themselves if each is a classic, a genie, ``perfect``, the model, or the model ``:no-correction``.
+
+    Raises:
+        RecipeError: an unknown name, with the nearest valid one; or none at all.
+    """
+    valid = [*CLASSICS, *GENIES, "perfect", model, model + OFF]
+    methods = list(methods)
+    for name in methods:
+        if name not in valid:
+            raise RecipeError(f"no method {name!r}{nearest(str(name), valid) or ';'} methods are {', '.join(valid)}")
+    if not methods:
+        raise RecipeError(f"methods is empty; choose from {', '.join(valid)}")
+    return list(dict.fromkeys(methods))
+
+
+def of_predictor(
+    name: str, predictor: Predictor, context: dict, port_shape: Any, settings: dict | None = None
+) -> Contender:
+    """A contender from anything that keeps the ``Predictor`` protocol."""
+
+    def predict(h_past: Tensor, num_future: int, links: Tensor) -> Tensor:
+        return predictor.predict(h_past, num_future, port_shape=port_shape, context=context)
+
+    return Contender(name, predict, settings or {}, size(predictor))
+
+
+def size(predictor: Predictor) -> tuple[int, int]:
+    """Parameters (total, trainable) of a predictor's network; zeros for a classical method."""
+    network = getattr(predictor, "model", None)
+    if not isinstance(network, torch.nn.Module):
+        return (0, 0)
+    total = sum(p.numel() for p in network.parameters())
+    return (total, sum(p.numel() for p in network.parameters() if p.requires_grad))
+
+
+def fingerprint(predictor: Predictor) -> str:
+    """Hash of a predictor's weights: results of other weights are never mistaken for its own."""
+    network = getattr(predictor, "model", None)
+    digest = hashlib.sha256(type(predictor).__name__.encode())
+    if isinstance(network, torch.nn.Module):
+        for name, value in sorted(network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def tuned(
+    name: str, h_past: Tensor, h_future: Tensor, *, port_shape: Any, context: dict
+) -> tuple[Predictor, dict[str, Any]]:
+    """A classical predictor tuned on links that no figure is computed on, and what was chosen."""
+    from airlam.baselines import DEFAULT_GRIDS, tune
+
+    predictor_class = type(load_predictor(name))
+    grid = DEFAULT_GRIDS.get(predictor_class, GRIDS.get(name, {}))
+    with torch.inference_mode():
+        found = tune(predictor_class, h_past, h_future, grid=grid, port_shape=port_shape, context=context)
+    # infinity (one pooled filter) is not JSON
+    shown = {key: "inf" if isinstance(value, float) and math.isinf(value) else value for key, value in found.items()}
+    return predictor_class(**found), shown
+
+
+def contenders_of_cell(cell: Cell, links: LinkBatch, model: Predictor, label: str) -> list[Contender]:
+    """Everything that ``cell.methods`` names, ready to predict ``links``; classics tuned on links of other drops."""
+    context = {
+        "slot_duration": links.slot_duration,
+        "subcarrier_spacing": links.subcarrier_spacing,
+        "carrier_frequency": links.carrier_frequency,
+    }
+    port_shape, out = links.port_shape, []
+    tuning: tuple[Tensor, Tensor] | None = None
+    for name in cell.methods:
+        if name == "perfect":
+            out.append(Contender("perfect", lambda *_: torch.empty(0), timed=False))
+        elif name in GENIES:
+            out.append(genie(name, cell, links))
+        elif name in (label, label + OFF):
+            predictor = model if name == label else without_correction(model)
+            out.append(of_predictor(name, predictor, context, port_shape))
+        elif name == "hold":
+            out.append(of_predictor(name, load_predictor(name), context, port_shape))
+        else:
+            if tuning is None:
+                h = cell.links("tune", cell.num_tune).h
+                # the horizon alone: slots that only hold the last prediction say nothing about a filter
+                future = h[:, cell.history : cell.history + cell.horizon]
+                tuning = (cell.observe(h, "tune"), future)
+            predictor, settings = tuned(name, *tuning, port_shape=port_shape, context=context)
+            out.append(of_predictor(name, predictor, context, port_shape, settings))
+    return out
+
+
+def without_correction(model: Predictor) -> Predictor:
+    """The same network with its learned correction off."""
+    from airlam.models import AirlamPredictor
+
+    return AirlamPredictor(model.model, f"{model.name}{OFF}", correction=False)  # type: ignore[attr-defined]
+
+
+def genie(name: str, cell: Cell, links: LinkBatch) -> Contender:
+    """A genie that looks up the rays of the links it is asked about."""
+    from airlam.baselines import genie_lmmse, per_bin_genie
+
+    grid = {"slot_duration": links.slot_duration, "subcarrier_spacing": links.subcarrier_spacing}
+    variance = mean_power(links.h[:, : cell.history]) * 10 ** (-cell.csi_snr_db / 10)
+
+    def predict(h_past: Tensor, num_future: int, index: Tensor) -> Tensor:
+        rays, noise = links.rays[index], variance[index]
+        if name == "genie_lmmse":
+            return genie_lmmse(rays, h_past, noise, num_future, **grid)
+        return per_bin_genie(rays, h_past, noise, num_future, port_shape=links.port_shape, **grid)
+
+    return Contender(name, predict, timed=False)

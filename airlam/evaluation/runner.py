@@ -1,0 +1,76 @@
+"""``airlam evaluate``: from a benchmark YAML to a report."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+from airlam.interfaces import RecipeError
+from airlam.recipes import find_recipe, nearest
+
+KEYS = ("class_path", "init_args")
+
+
+def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> Path:
+    """Run the benchmark that a YAML describes.
+
+    Args:
+        config: path, or name of a shipped recipe (``tasks/channel_prediction/benchmark.yaml``): a mapping with
+            ``class_path``, the dotted name of a class with ``run(out) -> Path``, and its ``init_args``.
+        out: folder for ``results.json``, ``plots/``, ``report.html`` and finished cells; the default is
+            ``outputs/<name of the task>``.
+        overrides: init_args that replace those of the YAML.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        RecipeError: no such file, a key or argument that does not exist (with the nearest one that does), or a class
+            that cannot be found.
+    """
+    path = find_recipe(config)
+    class_path, init_args = read_benchmark(path)
+    runner = load_runner(class_path, {**init_args, **overrides}, source=str(path))
+    return runner.run(Path(out) if out is not None else Path("outputs") / path.parent.name)
+
+
+def read_benchmark(path: str | Path) -> tuple[str, dict[str, Any]]:
+    """``class_path`` and ``init_args`` of a benchmark YAML."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("class_path"), str):
+        raise RecipeError(f"{path} must be a mapping with class_path (the runner's dotted name) and init_args")
+    for key in data:
+        if key not in KEYS:
+            raise RecipeError(f"{path} has no key {key!r}{nearest(str(key), KEYS) or ';'} keys are {', '.join(KEYS)}")
+    init_args = data.get("init_args") or {}
+    if not isinstance(init_args, dict):
+        raise RecipeError(f"{path}: init_args must be a mapping, got {type(init_args).__name__}")
+    return data["class_path"], init_args
+
+
+def load_runner(class_path: str, init_args: dict[str, Any], *, source: str = "the benchmark") -> Any:
+    """The runner itself, its arguments checked by name."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        runner = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecipeError(f"{source}: no class {class_path!r} ({error}); airlam's own is "
+                          "airlam.evaluation.ChannelPredictionBenchmark") from None  # fmt: skip
+    if not callable(getattr(runner, "run", None)):
+        raise RecipeError(f"{source}: {class_path} has no method run(out), so it is no benchmark")
+    known = list(inspect.signature(runner).parameters)
+    for key in init_args:
+        if key not in known:
+            raise RecipeError(f"{source}: {name} has no argument {key!r}{nearest(str(key), known) or ';'} "
+                              f"arguments are {', '.join(known)}")  # fmt: skip
+    try:
+        return runner(**init_args)
+    except TypeError as error:
+        raise RecipeError(f"{source}: {name} cannot be made of these arguments ({error})") from None
