@@ -29,6 +29,14 @@ def repo_root() -> Path:
     return ROOT
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory):
+    """Generated data sets go to a folder of this run, not into the user's cache; child processes inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRLAM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seed_global_generators():
     """Tests pass explicit generators; where a library draws from a global one, it starts the same every time."""

@@ -24,4 +24,4 @@ def with_examples() -> list[str]:
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example may write files
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert result.attempted and not result.failed, f"{result.failed} of {result.attempted} examples failed, see above"
+    assert not result.failed, f"{result.failed} of {result.attempted} examples failed, see above"

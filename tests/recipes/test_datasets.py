@@ -17,5 +17,4 @@ def test_instantiates(path):
     from airlam.data import CSIDataModule
 
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    module = CSIDataModule(**fields)
-    assert module.hparams["channel"] == fields["channel"] if "channel" in module.hparams else True
+    CSIDataModule(**fields)
