@@ -3,6 +3,7 @@
 from airlam.channels.channel_model import ChannelModel
 from airlam.channels.link_batch import LinkBatch, Rays
 from airlam.channels.loading import load_channel
+from airlam.channels.mixture import MixtureChannel
 from airlam.channels.recipe import recipe_names
 
-__all__ = ["ChannelModel", "LinkBatch", "Rays", "load_channel", "recipe_names"]
+__all__ = ["ChannelModel", "LinkBatch", "MixtureChannel", "Rays", "load_channel", "recipe_names"]

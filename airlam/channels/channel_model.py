@@ -93,11 +93,9 @@ class ChannelModel(ABC):
     def drops_per_chunk(self) -> int:
         return max(1, self.recipe["chunk"] // self.links_per_drop)
 
-    @property
-    def frequencies(self) -> Tensor:
-        """Baseband frequencies of the subcarriers [Hz], as Sionna's ``subcarrier_frequencies``."""
-        count = self.num_subcarriers
-        return torch.arange(-(count // 2), count - count // 2, dtype=torch.float32) * self.subcarrier_spacing
+    def grid(self, num_slots: int) -> tuple[int, float, int, float]:
+        """Number of slots, slot duration [s], number of subcarriers, their spacing [Hz]."""
+        return (num_slots, self.slot_duration, self.num_subcarriers, self.subcarrier_spacing)
 
     def sample(self, num_links: int, num_slots: int, *, seed: int, return_rays: bool = False) -> LinkBatch:
         """Draw links.
@@ -114,7 +112,7 @@ class ChannelModel(ABC):
             >>> batch.h.shape
             torch.Size([4, 20, 48, 1, 32])
         """
-        num_links, num_slots, seed = (_check_count(*x) for x in ((num_links, "num_links", 1),
+        num_links, num_slots, seed = (check_count(*x) for x in ((num_links, "num_links", 1),
                                                                  (num_slots, "num_slots", 1), (seed, "seed", 0)))  # fmt: skip
         per_drop = self.links_per_drop
         if num_links % per_drop:
@@ -123,8 +121,9 @@ class ChannelModel(ABC):
                 f"num_links is {num_links}, but drops of {per_drop} links cannot be split; "
                 f"ask for {down or per_drop} or {down + per_drop}"
             )
-        h = torch.empty(num_links, num_slots, self.num_subcarriers, self.num_rx_ant, self.num_tx_ant,
-                        dtype=torch.complex64)  # fmt: skip
+        # From numpy, which asks for huge pages: touching fresh memory otherwise costs a third of the whole generation
+        shape = (num_links, num_slots, self.num_subcarriers, self.num_rx_ant, self.num_tx_ant)
+        h = torch.from_numpy(np.empty(shape, np.complex64))
         power = torch.empty(num_links)
         per_chunk = self.drops_per_chunk * per_drop
         chunks, rays = [], []
@@ -148,7 +147,7 @@ class ChannelModel(ABC):
             subcarrier_spacing=self.subcarrier_spacing,
             port_shape=self.port_shape,
             recipe={**self.recipe, "seed": seed},
-            rays=_join(rays) if return_rays else None,
+            rays=Rays.concatenate(rays) if return_rays else None,
             **truth,
         )
 
@@ -168,18 +167,8 @@ def write_normalised(response: Tensor, h: Tensor, power: Tensor) -> None:
     torch.mul(response, scale.reshape(-1, 1, 1, 1, 1), out=h)
 
 
-def _join(rays: list[Rays]) -> Rays:
-    """One batch of rays from several, padded to the longest by atoms without power."""
-    longest = max(r.power.shape[1] for r in rays)
-
-    def padded(x: Tensor) -> Tensor:
-        return torch.cat([x, x.new_zeros(x.shape[0], longest - x.shape[1], *x.shape[2:])], 1)
-
-    names = Rays.__dataclass_fields__
-    return Rays(**{name: torch.cat([padded(getattr(r, name)) for r in rays]) for name in names})
-
-
-def _check_count(value: object, name: str, low: int) -> int:
+def check_count(value: object, name: str, low: int) -> int:
+    """``value`` as an int of at least ``low``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
     if value < low:

@@ -42,6 +42,16 @@ class Rays:
         """The rays of some links (slice, list or tensor)."""
         return Rays(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    @staticmethod
+    def concatenate(parts: list[Rays]) -> Rays:
+        """Links of several batches, padded to the longest by atoms without power."""
+        longest = max(part.power.shape[1] for part in parts)
+
+        def padded(x: Tensor) -> Tensor:
+            return torch.cat([x, x.new_zeros(x.shape[0], longest - x.shape[1], *x.shape[2:])], 1)
+
+        return Rays(**{f.name: torch.cat([padded(getattr(p, f.name)) for p in parts]) for f in fields(Rays)})
+
 
 @dataclass
 class LinkBatch:
@@ -90,4 +100,20 @@ class LinkBatch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values.update({name: value[index] for name, value in values.items() if isinstance(value, torch.Tensor)})
         values["rays"] = None if self.rays is None else self.rays[index]
+        return LinkBatch(**values)
+
+    @staticmethod
+    def concatenate(parts: list[LinkBatch]) -> LinkBatch:
+        """Links of several batches with the same antennas, tones and slots; drops stay apart. The recipe is the first's."""
+        values = {f.name: getattr(parts[0], f.name) for f in fields(LinkBatch)}
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and name != "drop":
+                values[name] = torch.cat([getattr(part, name) for part in parts])
+        drops, first = [], 0
+        for part in parts:
+            drops.append(part.drop - part.drop.min() + first)
+            first = int(drops[-1].max()) + 1
+        values["drop"] = torch.cat(drops)
+        if all(part.rays is not None for part in parts):
+            values["rays"] = Rays.concatenate([part.rays for part in parts if part.rays is not None])
         return LinkBatch(**values)

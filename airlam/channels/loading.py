@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from airlam.channels.channel_model import ChannelModel
-from airlam.channels.recipe import check_scenario, read_recipe, resolve
-from airlam.interfaces import RecipeError
+from airlam.channels.recipe import CLUSTERED, TAPPED, check_scenario, read_recipe, resolve
 
 
 def load_channel(recipe: str | Path | dict) -> ChannelModel:
@@ -28,9 +27,19 @@ def load_channel(recipe: str | Path | dict) -> ChannelModel:
     if "scenario" not in data:
         resolve(data)  # raises and says so
     scenario = check_scenario(data["scenario"])
-    resolved = resolve(data)
-    if scenario in ("umi", "uma", "rma", "inh", "inf"):
-        from airlam.channels.system_level import SystemLevelChannel
+    if scenario == "mixture":
+        from airlam.channels.mixture import MixtureChannel, resolve_mixture
 
-        return SystemLevelChannel(resolved)
-    raise RecipeError(f"{scenario} is not there yet")
+        return MixtureChannel(resolve_mixture(data))
+    resolved = resolve(data)
+    if scenario in CLUSTERED:
+        from airlam.channels.clustered import ClusteredDelayLine
+
+        return ClusteredDelayLine(resolved)
+    if scenario in TAPPED:
+        from airlam.channels.tapped import TappedDelayLine
+
+        return TappedDelayLine(resolved)
+    from airlam.channels.system_level import SystemLevelChannel
+
+    return SystemLevelChannel(resolved)

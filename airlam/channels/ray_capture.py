@@ -9,7 +9,7 @@ package is pinned to ``sionna-no-rt==2.2.*``, why every use is checked first, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -19,9 +19,12 @@ from torch import Tensor
 class CapturedRays:
     """The rays of a batch of links, links flattened to one axis. Angles in radians, global coordinates.
 
+    Clusters come strongest first.
+
     Shapes: ``phase [link, cluster, ray, 4]``; ``aoa, aod, zoa, zod, xpr [link, cluster, ray]``;
-    ``delay, power [link, cluster]``; ``strongest [link, 2]`` or None (no sub-clusters); ``k_factor, cluster_delay_spread,
-    los, los_aoa, los_aod, los_zoa, los_zod, distance [link]``; ``velocity, tx_orientation, rx_orientation [link, 3]``.
+    ``delay, power [link, cluster]``; ``first_delay, k_factor, los, los_aoa, los_aod, los_zoa, los_zod, distance [link]``;
+    ``cluster_delay_spread [link]``, or None where clusters do not split; ``velocity, tx_orientation, rx_orientation
+    [link, 3]``.
     """
 
     phase: Tensor
@@ -32,7 +35,7 @@ class CapturedRays:
     xpr: Tensor
     delay: Tensor
     power: Tensor
-    strongest: Tensor | None
+    first_delay: Tensor
     cluster_delay_spread: Tensor | None
     k_factor: Tensor
     los: Tensor
@@ -52,6 +55,12 @@ class CapturedRays:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return CapturedRays(**{name: None if v is None else v[links] for name, v in values.items()})
 
+    def audible(self) -> CapturedRays:
+        """Without the clusters that are silent in every link (the two that split always stay)."""
+        count = max(2, int((self.power > 0).any(0).sum()))
+        names = ("phase", "aoa", "aod", "zoa", "zod", "xpr", "delay", "power")
+        return replace(self, **{name: getattr(self, name)[:, :count] for name in names})
+
 
 class RayCapture(torch.nn.Module):
     """Stands in for a model's coefficient generator and keeps what the generator was asked to evaluate.
@@ -62,7 +71,7 @@ class RayCapture(torch.nn.Module):
             coefficient per link, which the model then multiplies by path loss and shadowing.
     """
 
-    def __init__(self, generator: torch.nn.Module, *, evaluate: bool) -> None:
+    def __init__(self, generator: torch.nn.Module, *, evaluate: bool = False) -> None:
         super().__init__()
         self.generator = generator
         self.evaluate = evaluate
@@ -84,22 +93,15 @@ class RayCapture(torch.nn.Module):
         return h, delays
 
 
-def install(model: torch.nn.Module, attribute: str, *, evaluate: bool) -> RayCapture | None:
+def install(model: torch.nn.Module, attribute: str) -> RayCapture | None:
     """Put a :class:`RayCapture` in the place of ``model.<attribute>``; None where Sionna's inside is not as expected."""
     generator = getattr(model, attribute, None)
     needed = ("_step_10", "_subclustering", "_tx_array", "_rx_array")
     if not isinstance(generator, torch.nn.Module) or not all(hasattr(generator, name) for name in needed):
         return None
-    capture = RayCapture(generator, evaluate=evaluate)
-    setattr(model, attribute, capture)
+    capture = RayCapture(generator)
+    setattr(model, attribute, capture)  # a Module, or torch would refuse it in the generator's place
     return capture
-
-
-def can_evaluate_fast(model: torch.nn.Module, capture: RayCapture) -> bool:
-    """Whether the factored evaluation holds: one flat panel per end, one element pattern, no blockage, down-link."""
-    arrays = (capture.generator._tx_array, capture.generator._rx_array)
-    flat = all(getattr(a, "num_panels", 0) == 1 and not hasattr(a, "element_field") for a in arrays)
-    return flat and getattr(model, "_blockage_model", None) is None
 
 
 def _flatten(phase, k_factor, rays, topology, c_ds, subclustering: bool) -> CapturedRays:
@@ -111,22 +113,24 @@ def _flatten(phase, k_factor, rays, topology, c_ds, subclustering: bool) -> Capt
     def links(x: Tensor) -> Tensor:
         return x.expand(batch, 1, num_rx, *x.shape[3:]).flatten(0, 2)
 
-    strongest = None
-    if subclustering:
-        strongest = getattr(rays, "strongest_cluster_indices", None)
-        if strongest is None:
-            strongest = torch.topk(rays.powers, k=2, dim=-1).indices
-        strongest = links(strongest)
+    # Strongest cluster first: the first two are those that split, the last ones those below -25 dB, without power.
+    power = links(rays.powers)
+    order = power.argsort(dim=-1, descending=True, stable=True)
+
+    def clusters(x: Tensor) -> Tensor:
+        x = links(x)
+        return x.gather(1, order.reshape(*order.shape, *[1] * (x.dim() - 2)).expand_as(x))
+
     return CapturedRays(
-        phase=links(phase),
-        aoa=links(rays.aoa),
-        aod=links(rays.aod),
-        zoa=links(rays.zoa),
-        zod=links(rays.zod),
-        xpr=links(rays.xpr),
-        delay=links(rays.delays),
-        power=links(rays.powers),
-        strongest=strongest,
+        phase=clusters(phase),
+        aoa=clusters(rays.aoa),
+        aod=clusters(rays.aod),
+        zoa=clusters(rays.zoa),
+        zod=clusters(rays.zod),
+        xpr=clusters(rays.xpr),
+        delay=clusters(rays.delays),
+        power=clusters(rays.powers),
+        first_delay=links(rays.delays).amin(1),
         cluster_delay_spread=links(c_ds) if subclustering else None,
         k_factor=links(k_factor),
         los=links(topology.los),
@@ -144,17 +148,15 @@ def _flatten(phase, k_factor, rays, topology, c_ds, subclustering: bool) -> Capt
 def rms_delay_spread(rays: CapturedRays) -> Tensor:
     """RMS delay spread [s] of each link's realised powers (line of sight and sub-clusters included), ``[link]``."""
     delay, power = rays.delay.double(), rays.power.double()
-    if rays.strongest is not None:
+    if rays.cluster_delay_spread is not None:
         # 10, 6 and 4 of the 20 rays of the two strongest clusters, at offsets 0, 1.28 and 2.56 c_DS (table 7.5-5)
-        strong_delay, strong_power = delay.gather(1, rays.strongest), power.gather(1, rays.strongest)
-        power = power.scatter(1, rays.strongest, 0.5 * strong_power)
-        offset = rays.cluster_delay_spread.double()[:, None]
+        offset, strong_delay, strong_power = rays.cluster_delay_spread.double()[:, None], delay[:, :2], power[:, :2]
         delay = torch.cat([delay, strong_delay + 1.28 * offset, strong_delay + 2.56 * offset], 1)
-        power = torch.cat([power, 0.3 * strong_power, 0.2 * strong_power], 1)
+        power = torch.cat([0.5 * strong_power, power[:, 2:], 0.3 * strong_power, 0.2 * strong_power], 1)
     k = torch.where(rays.los, rays.k_factor, torch.zeros_like(rays.k_factor)).double()[:, None]
     total = power.sum(1, keepdim=True)
     power = torch.cat([power / (k + 1), total * k / (k + 1)], 1)
-    delay = torch.cat([delay, delay.amin(1, keepdim=True)], 1)
+    delay = torch.cat([delay, rays.first_delay.double()[:, None]], 1)
     power = power / power.sum(1, keepdim=True)
     mean = (power * delay).sum(1, keepdim=True)
     return (power * (delay - mean).square()).sum(1).sqrt().float()

@@ -3,7 +3,7 @@
 Stock Sionna materialises a tensor of (cluster x ray x rx antenna x tx antenna x slot), sums it over rays, and then
 evaluates an exponential per path, antenna pair and subcarrier. Here a link is
 
-    h[t, f] = sum over groups g of exp(-j 2 pi f delay_g) sum over the rays r of g of exp(j 2 pi doppler_r t) A_r
+    h[t, f] = sum over groups g of exp(-j 2 pi f delay_g) sum over the rays r of g of exp(j doppler_r t) A_r
 
 with ``A_r[rx, tx] = polarisation_r[rx pol, tx pol] steering_r[rx position] steering_r[tx position]``: two batched matrix
 products (rays -> slots, then groups -> subcarriers). A group is a cluster, one of the four extra sub-clusters that the
@@ -13,15 +13,15 @@ two strongest clusters split into, or the line-of-sight path.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from airlam.channels.ray_capture import CapturedRays
 
-_SUBCLUSTERS = ((0, 1, 2, 3, 4, 5, 6, 7, 18, 19), (8, 9, 10, 11, 16, 17), (12, 13, 14, 15))  # table 7.5-5
-_SUBCLUSTER_DELAYS = (0.0, 1.28, 2.56)  # in units of the cluster delay spread c_DS
+SUBCLUSTERS = ((0, 1, 2, 3, 4, 5, 6, 7, 18, 19), (8, 9, 10, 11, 16, 17), (12, 13, 14, 15))  # rays of each, table 7.5-5
+SUBCLUSTER_DELAYS = (0.0, 1.28, 2.56)  # in units of the cluster delay spread c_DS
 
 
 def unit_phasor(phase: Tensor) -> Tensor:
@@ -29,26 +29,45 @@ def unit_phasor(phase: Tensor) -> Tensor:
     return torch.polar(torch.ones_like(phase), phase)
 
 
+def phasor_ramp(phase: Tensor, count: int) -> Tensor:
+    """``exp(j phase n)`` for ``n = 0 ... count - 1`` in a new last axis.
+
+    Coarse times fine steps: two square roots of ``count`` sines and cosines in the place of ``count``.
+    """
+    fine = math.isqrt(max(count - 1, 1)) + 1
+    coarse = -(-count // fine)
+    large = unit_phasor(phase[..., None] * (fine * torch.arange(coarse, dtype=phase.dtype)))
+    small = unit_phasor(phase[..., None] * torch.arange(fine, dtype=phase.dtype))
+    return (large[..., :, None] * small[..., None, :]).flatten(-2)[..., :count]
+
+
 @dataclass
 class Panel:
-    """One flat panel as rays see it: unique element positions, polarisations, and how ports use them.
+    """One flat panel as rays see it. Ports run over polarisations, then columns, then rows.
 
     Attributes:
         elements: Sionna's ``AntennaElement`` per polarisation (1 or 2).
-        position: ``[element, 3]`` m in the panel's own coordinates; ports run over polarisations, then positions.
+        y, z: positions of the columns and of the rows [m], in the panel's own coordinates.
     """
 
     elements: list
-    position: Tensor
+    y: Tensor
+    z: Tensor
 
     @classmethod
-    def of(cls, array) -> Panel:
-        """From a Sionna ``PanelArray`` with one panel."""
-        if array.polarization == "single":
-            return cls([array.ant_pol1], array.ant_pos)
-        if not torch.equal(array.ant_pos_pol1, array.ant_pos_pol2):
-            raise NotImplementedError("both polarisations must stand at the same positions")
-        return cls([array.ant_pol1, array.ant_pol2], array.ant_pos_pol1)
+    def of(cls, array) -> Panel | None:
+        """From a Sionna array; None unless it is one flat grid whose polarisations stand at the same positions."""
+        if getattr(array, "num_panels", 0) != 1 or hasattr(array, "element_field"):
+            return None
+        position, elements = array.ant_pos_pol1, [array.ant_pol1]
+        if array.polarization == "dual":
+            elements.append(array.ant_pol2)
+            if not torch.equal(position, array.ant_pos_pol2):
+                return None
+        grid = position.unflatten(0, (array.num_cols_per_panel, array.num_rows_per_panel))
+        panel = cls(elements, grid[:, 0, 1], grid[0, :, 2])
+        same = torch.stack(torch.meshgrid(panel.y, panel.z, indexing="ij"), -1).flatten(0, 1)
+        return panel if torch.equal(position[:, 1:], same) and not position[:, 0].any() else None
 
 
 def rotation(orientation: Tensor) -> Tensor:
@@ -90,106 +109,108 @@ class Directions:
         size = torch.hypot(real, imag)
         cos_psi = torch.where(size > 0, real / size, torch.ones_like(size))
         sin_psi = torch.where(size > 0, imag / size, torch.zeros_like(size))
-        fields = []
+        rotated = []
         for element in panel.elements:
             f_theta, f_phi = element.field(zenith, azimuth)
-            fields.append(torch.stack((cos_psi * f_theta - sin_psi * f_phi, sin_psi * f_theta + cos_psi * f_phi), -1))
-        return torch.stack(fields, -1)
+            rotated.append(torch.stack((cos_psi * f_theta - sin_psi * f_phi, sin_psi * f_theta + cos_psi * f_phi), -1))
+        return torch.stack(rotated, -1)
 
     def steering(self, panel: Panel, wavelength: Tensor) -> Tensor:
-        """Phasors of the panel's positions ``[link, ray, element]``."""
-        return unit_phasor((2 * math.pi / wavelength) * (self.local @ panel.position.T))
+        """Phasors of the panel's positions ``[link, ray, position]``, as column times row."""
+        local = self.local * (2 * math.pi / wavelength)
+        column, row = unit_phasor(local[..., 1, None] * panel.y), unit_phasor(local[..., 2, None] * panel.z)
+        return (column[..., :, None] * row[..., None, :]).flatten(-2)
 
 
 @dataclass
-class RayGroups:
-    """Rays in groups of equal delay, ready to be summed.
+class RayTable:
+    """What step 11 needs of every ray, ``[link, group, ray, ...]``.
 
     Attributes:
         delay: ``[link, group]`` s.
-        doppler: ``[link, group, ray]`` rad/s.
-        polarisation: ``complex [link, group, ray, rx_pol, tx_pol]``, amplitude and phase of the ray included.
-        rx_steering, tx_steering: ``complex [link, group, ray, element]``.
+        doppler: rad/s.
+        rx_field, tx_field: ``[..., 2 (theta, phi), polarisation]``.
+        coupling: ``complex [..., 2 (rx theta, phi), 2 (tx theta, phi)]``: random phases, cross-polarisation, power.
+        rx_steering, tx_steering: ``complex [..., position]``.
     """
 
     delay: Tensor
     doppler: Tensor
-    polarisation: Tensor
+    rx_field: Tensor
+    tx_field: Tensor
+    coupling: Tensor
     rx_steering: Tensor
     tx_steering: Tensor
 
+    def polarisation(self) -> Tensor:
+        """``rx_field^T coupling tx_field``: ``complex [link, group, ray, rx_pol, tx_pol]``."""
+        f, g, c = self.rx_field, self.tx_field, self.coupling
+        after_tx = c[..., 0, None] * g[..., None, 0, :] + c[..., 1, None] * g[..., None, 1, :]
+        return f[..., 0, :, None] * after_tx[..., None, 0, :] + f[..., 1, :, None] * after_tx[..., None, 1, :]
 
-def group_rays(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor) -> RayGroups:
-    """All rays of each link with their amplitudes, split into sub-clusters, line of sight appended as a last group."""
-    num_links, num_clusters, num_rays = rays.aoa.shape
+
+def tabulate(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor) -> RayTable:
+    """The rays of all clusters, the two strongest clusters split into their sub-clusters."""
+    shape = rays.aoa.shape[1:]
     arrival = Directions(rays.zoa.flatten(1), rays.aoa.flatten(1), rays.rx_orientation)
     departure = Directions(rays.zod.flatten(1), rays.aod.flatten(1), rays.tx_orientation)
-    f_rx, f_tx = arrival.field(rx), departure.field(tx)
-
     # Random phases and cross-polarisation: [[e^j0, e^j1 / sqrt(xpr)], [e^j2 / sqrt(xpr), e^j3]], times the power share
-    amplitude = (rays.power / num_rays).sqrt()[..., None].expand_as(rays.aoa)
-    k = rays.k_factor[:, None, None]
-    diffuse = torch.where(rays.los[:, None, None], (1 / (k + 1)).sqrt(), torch.ones_like(k))
-    amplitude = amplitude * diffuse
-    cross = amplitude * (1 / rays.xpr).sqrt()
-    size = torch.stack((amplitude, cross, cross, amplitude), -1)
-    h_phase = torch.polar(size, rays.phase).reshape(num_links, -1, 2, 2)
-    polarisation = _couple(f_rx, h_phase, f_tx).unflatten(1, (num_clusters, num_rays))
-
-    doppler = _doppler(arrival.unit, rays.velocity, wavelength).unflatten(1, (num_clusters, num_rays))
-    rx_steering = arrival.steering(rx, wavelength).unflatten(1, (num_clusters, num_rays))
-    tx_steering = departure.steering(tx, wavelength).unflatten(1, (num_clusters, num_rays))
-    delay = rays.delay
-
-    if rays.strongest is not None:
-        mask = torch.zeros(3, num_rays)
-        for sub, members in enumerate(_SUBCLUSTERS):
-            mask[sub, list(members)] = 1.0
-        index = rays.strongest.repeat(1, 2)  # [link, 4]: sub-cluster 2 of both, then sub-cluster 3 of both
-        link = torch.arange(num_links)[:, None]
-        extra = polarisation[link, index] * mask[[1, 1, 2, 2]][None, :, :, None, None]
-        polarisation[link, rays.strongest] *= mask[0][None, None, :, None, None]
-        polarisation = torch.cat([polarisation, extra], 1)
-        doppler = torch.cat([doppler, doppler[link, index]], 1)
-        rx_steering = torch.cat([rx_steering, rx_steering[link, index]], 1)
-        tx_steering = torch.cat([tx_steering, tx_steering[link, index]], 1)
-        offset = torch.tensor(_SUBCLUSTER_DELAYS)[[1, 1, 2, 2]] * rays.cluster_delay_spread[:, None]
-        delay = torch.cat([delay, delay.gather(1, index) + offset], 1)
-
-    groups = RayGroups(delay, doppler, polarisation, rx_steering, tx_steering)
-    return _with_line_of_sight(groups, rays, rx, tx, wavelength) if bool(rays.los.any()) else groups
+    k = torch.where(rays.los, rays.k_factor, torch.zeros_like(rays.k_factor))[:, None]
+    amplitude = (rays.power / (shape[1] * (k + 1))).sqrt()[..., None].expand_as(rays.aoa)
+    cross = amplitude / rays.xpr.sqrt()
+    table = RayTable(
+        delay=rays.delay,
+        doppler=_doppler(arrival.unit, rays.velocity, wavelength).unflatten(1, shape),
+        rx_field=arrival.field(rx).unflatten(1, shape),
+        tx_field=departure.field(tx).unflatten(1, shape),
+        coupling=torch.polar(torch.stack((amplitude, cross, cross, amplitude), -1), rays.phase).unflatten(-1, (2, 2)),
+        rx_steering=arrival.steering(rx, wavelength).unflatten(1, shape),
+        tx_steering=departure.steering(tx, wavelength).unflatten(1, shape),
+    )
+    return table if rays.cluster_delay_spread is None else _split_strongest(table, rays.cluster_delay_spread)
 
 
-def _with_line_of_sight(
-    groups: RayGroups, rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor
-) -> RayGroups:
-    """The line-of-sight path (7.5-29) as one more group whose first ray carries everything; silent for other links."""
+def _split_strongest(table: RayTable, cluster_delay_spread: Tensor) -> RayTable:
+    """The two strongest clusters keep sub-cluster 1; four groups in front hold sub-clusters 2 and 3 of each."""
+    mask = torch.zeros(3, table.doppler.shape[2])
+    for sub, members in enumerate(SUBCLUSTERS):
+        mask[sub, list(members)] = 1.0
+    sub, parent = [1, 1, 2, 2], [0, 1, 0, 1]
+    split = {f.name: torch.cat([x[:, parent], x], 1) for f in fields(table) for x in [getattr(table, f.name)]}
+    split["coupling"][:, :6] *= mask[[*sub, 0, 0]][:, :, None, None]
+    split["delay"][:, :4] += torch.tensor(SUBCLUSTER_DELAYS)[sub] * cluster_delay_spread[:, None]
+    return RayTable(**split)
+
+
+def line_of_sight(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor) -> RayTable:
+    """The line-of-sight path (7.5-29) as one group of one ray, of power K / (K + 1); silent where there is none."""
     arrival = Directions(rays.los_zoa[:, None], rays.los_aoa[:, None], rays.rx_orientation)
     departure = Directions(rays.los_zod[:, None], rays.los_aod[:, None], rays.tx_orientation)
     k = rays.k_factor
     amplitude = torch.where(rays.los, (k / (k + 1)).sqrt(), torch.zeros_like(k))
-    phasor = torch.polar(amplitude, -2 * math.pi * rays.distance / wavelength)  # same order of operations as upstream
-    h_phase = torch.stack((phasor, torch.zeros_like(phasor), torch.zeros_like(phasor), -phasor), -1)
-    polarisation = _couple(arrival.field(rx), h_phase.reshape(-1, 1, 2, 2), departure.field(tx))
-    num_rays = groups.doppler.shape[2]
-
-    def one_ray(x: Tensor) -> Tensor:  # [link, 1, ...] -> [link, group 1, ray, ...], zero but for the first ray
-        return torch.nn.functional.pad(x[:, :, None], (0, 0) * (x.dim() - 2) + (0, num_rays - 1))
-
-    doppler = _doppler(arrival.unit, rays.velocity, wavelength)
-    return RayGroups(
-        torch.cat([groups.delay, rays.delay.amin(1, keepdim=True)], 1),
-        torch.cat([groups.doppler, one_ray(doppler)], 1),
-        torch.cat([groups.polarisation, one_ray(polarisation)], 1),
-        torch.cat([groups.rx_steering, one_ray(arrival.steering(rx, wavelength))], 1),
-        torch.cat([groups.tx_steering, one_ray(departure.steering(tx, wavelength))], 1),
+    # Thousands of turns: the same order of float32 operations as upstream, or the phases would differ
+    phasor = torch.polar(amplitude, -2 * math.pi * rays.distance / wavelength)
+    coupling = torch.diag_embed(torch.stack((phasor, -phasor), -1))
+    return RayTable(
+        delay=rays.first_delay[:, None],
+        doppler=_doppler(arrival.unit, rays.velocity, wavelength)[:, None],
+        rx_field=arrival.field(rx)[:, None],
+        tx_field=departure.field(tx)[:, None],
+        coupling=coupling[:, None, None],
+        rx_steering=arrival.steering(rx, wavelength)[:, None],
+        tx_steering=departure.steering(tx, wavelength)[:, None],
     )
 
 
-def _couple(f_rx: Tensor, h_phase: Tensor, f_tx: Tensor) -> Tensor:
-    """``f_rx^T h_phase f_tx`` per ray: ``[link, ray, rx_pol, tx_pol]``."""
-    after_tx = h_phase[..., 0, None] * f_tx[..., None, 0, :] + h_phase[..., 1, None] * f_tx[..., None, 1, :]
-    return f_rx[..., 0, :, None] * after_tx[..., None, 0, :] + f_rx[..., 1, :, None] * after_tx[..., None, 1, :]
+def prepend(table: RayTable, other: RayTable) -> RayTable:
+    """``table`` with the groups of ``other`` in front, these padded by silent rays."""
+    missing = table.doppler.shape[2] - other.doppler.shape[2]
+
+    def padded(x: Tensor) -> Tensor:
+        return x if x.dim() == 2 else torch.cat([x, x.new_zeros(*x.shape[:2], missing, *x.shape[3:])], 2)
+
+    both = {f.name: (getattr(other, f.name), getattr(table, f.name)) for f in fields(table)}
+    return RayTable(**{name: torch.cat([padded(a), b], 1) for name, (a, b) in both.items()})
 
 
 def _doppler(direction: Tensor, velocity: Tensor, wavelength: Tensor) -> Tensor:
@@ -197,25 +218,29 @@ def _doppler(direction: Tensor, velocity: Tensor, wavelength: Tensor) -> Tensor:
     return (2 * math.pi / wavelength) * (direction * velocity[:, None]).sum(-1)
 
 
-def frequency_response(groups: RayGroups, slot_times: Tensor, frequencies: Tensor) -> Tensor:
-    """Sum the rays.
+def port_response(polarisation: Tensor, rx_steering: Tensor, tx_steering: Tensor) -> Tensor:
+    """``[..., rx_pol, tx_pol]``, ``[..., rx position]``, ``[..., tx position]`` -> ``[..., rx_ant * tx_ant]``."""
+    after_rx = polarisation[..., :, None, :] * rx_steering[..., None, :, None]  # [..., rx_pol, rx position, tx_pol]
+    return (after_rx[..., None] * tx_steering[..., None, None, None, :]).flatten(-4)
+
+
+def sum_rays(delay: Tensor, doppler: Tensor, port: Tensor, grid: tuple[int, float, int, float]) -> Tensor:
+    """Sum rays over a grid of slots and subcarriers.
 
     Args:
-        groups: from :func:`group_rays`.
-        slot_times: ``[slot]`` s.
-        frequencies: ``[subcarrier]`` Hz, baseband.
+        delay: ``[link, group]`` s.
+        doppler: ``[link, group, ray]`` rad/s.
+        port: ``complex [link, group, ray, antenna pair]``.
+        grid: number of slots, slot duration [s], number of subcarriers, subcarrier spacing [Hz].
 
     Returns:
-        ``complex [link, subcarrier, slot, rx_ant * tx_ant]`` (a view in airlam's order is one permute away).
+        ``complex [link, subcarrier, slot, antenna pair]``.
     """
-    num_links, num_groups, num_rays = groups.doppler.shape
-    # [link, group, ray, rx_pol, rx position, tx_pol] and then times the tx positions
-    port = groups.polarisation[..., :, None, :] * groups.rx_steering[..., None, :, None]
-    port = port.flatten(3)[..., None] * groups.tx_steering[..., None, :]
-    port = port.flatten(3)  # [link, group, ray, rx_ant * tx_ant]
-    time = unit_phasor(groups.doppler[..., None] * slot_times)  # [link, group, ray, slot]
-    path = torch.bmm(time.flatten(0, 1).transpose(1, 2), port.flatten(0, 1))  # [link * group, slot, antennas]
-    path = path.reshape(num_links, num_groups, -1)
-    tone = unit_phasor(-2 * math.pi * frequencies * groups.delay[..., None])  # [link, group, subcarrier]
-    h = torch.bmm(tone.transpose(1, 2), path)
-    return h.reshape(num_links, len(frequencies), len(slot_times), -1)
+    num_slots, slot_duration, num_subcarriers, spacing = grid
+    time = phasor_ramp(doppler * slot_duration, num_slots)  # [link, group, ray, slot]
+    path = torch.bmm(time.flatten(0, 1).mT, port.flatten(0, 1))  # [link * group, slot, antenna pair]
+    # Tens of turns at long delays: the same order of float32 operations as upstream's, or the phases would differ
+    frequency = torch.arange(-(num_subcarriers // 2), (num_subcarriers + 1) // 2, dtype=delay.dtype) * spacing
+    tone = unit_phasor(-2 * math.pi * frequency * delay[..., None])  # [link, group, subcarrier]
+    h = torch.bmm(tone.mT, path.reshape(*delay.shape, -1))
+    return h.reshape(len(h), num_subcarriers, num_slots, -1)

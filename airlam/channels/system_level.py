@@ -56,9 +56,8 @@ class SystemLevelChannel(ChannelModel):
         drops = draw_drops(self.recipe, self.drops_per_chunk, generator)
         with sionna_stream(sionna_seed):
             self._set_topology(evaluation.model, drops)
-            gain, atoms = evaluation.run(
-                (h.shape[1], 1.0 / self.slot_duration), self.frequencies, h, power, return_rays=return_rays
-            )
+            arguments = (h.shape[1], 1.0 / self.slot_duration)
+            gain, atoms = evaluation.run(arguments, self.grid(h.shape[1]), h, power, return_rays=return_rays)
         links = slice(0, len(h))
         lsp = getattr(evaluation.model, "_lsp", None)
         path_loss = getattr(lsp, "pathloss", None)
