@@ -207,10 +207,14 @@ class OnTheFly(IterableDataset):
 
 
 class KeptBatches(Dataset):
-    """A few batches of a stream, made once and kept in memory: evaluation on mixtures that fit into no store."""
+    """The first links of a stream, made once and kept in memory: evaluation on mixtures that fit into no store."""
 
-    def __init__(self, stream: OnTheFly) -> None:
-        self.batches = list(stream)
+    def __init__(self, stream: OnTheFly, num_links: int) -> None:
+        full, rest = divmod(num_links, stream.batch_size)
+        self.batches = [stream.batch(number) for number in range(full)]
+        if rest:
+            last = stream.batch(full)
+            self.batches.append({k: v[:rest] if isinstance(v, Tensor) else v for k, v in last.items()})
 
     def __len__(self) -> int:
         return len(self.batches)

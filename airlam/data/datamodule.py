@@ -161,7 +161,7 @@ class CSIDataModule(pl.LightningDataModule):
         count = None if r.channel is None else r.num_links[split]
         return StoredLinks(self.store, split, r.history, r.horizon, r.csi_snr_db, r.seed, count)
 
-    def _stream(self, split: str, num_batches: int | None = None) -> OnTheFly:
+    def _stream(self, split: str) -> OnTheFly:
         r = self.recipe
         return OnTheFly(
             r.channel_model,
@@ -171,7 +171,6 @@ class CSIDataModule(pl.LightningDataModule):
             csi_snr_db=r.csi_snr_db,
             seed=r.seed,
             split=split,
-            num_batches=num_batches,
         )
 
     # --- loaders ---
@@ -207,8 +206,7 @@ class CSIDataModule(pl.LightningDataModule):
         r = self.recipe
         if self.store is None:
             if split not in self._kept:
-                count = -(-r.num_links[split] // r.batch_size)
-                self._kept[split] = KeptBatches(self._stream(split, count))
+                self._kept[split] = KeptBatches(self._stream(split), r.num_links[split])
             return DataLoader(self._kept[split], batch_size=None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on the number of workers

@@ -79,6 +79,11 @@ def generate(
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise RecipeError(f"workers is {workers!r}, but must be a whole number of at least 1")
     content = recipe.content
+    if not recipe.stackable:
+        raise RecipeError(
+            "this mixture draws arrays or bands of different shapes, which fit into no store: it is for training on "
+            "the fly (num_train: null), without 'airlam generate'"
+        )
     if not sum(recipe.num_links.values()):
         raise RecipeError("this data set stores no links: num_val and num_test are 0 and training is on the fly")
     if out.exists() and _is_finished(out, content, overwrite):

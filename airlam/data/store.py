@@ -166,10 +166,11 @@ def _column(dataset: h5py.Dataset, path: Path) -> Column:
         if offset is None:
             raise StoreError(f"{path}: array {dataset.name!r} has no place in the file; generate it again")
         return Column(offset, rows, dtype, shape)
-    size = dtype.itemsize * math.prod(shape)
-    first, last = dataset.id.get_chunk_info(0), dataset.id.get_chunk_info(rows - 1)
-    regular = first.size == size and last.byte_offset - first.byte_offset == (rows - 1) * size
-    if not regular or dataset.compression is not None or dataset.id.get_num_chunks() != rows:
+    size, regular = dtype.itemsize * math.prod(shape), False
+    if dataset.compression is None and dataset.id.get_num_chunks() == rows:
+        first, last = dataset.id.get_chunk_info(0), dataset.id.get_chunk_info(rows - 1)
+        regular = first.size == size and last.byte_offset - first.byte_offset == (rows - 1) * size
+    if not regular:
         raise StoreError(f"{path} was rewritten by another tool (chunks moved or compressed); generate it again")
     return Column(first.byte_offset, rows, dtype, shape)
 
@@ -374,7 +375,9 @@ class CSIStore:
             if not -total <= link < total:
                 raise IndexError(f"link {link} is out of range: {self.path} holds {total} links")
             _read_into(self._file, pairs[row], column.offset + (link % total) * column.row_bytes)
-        return torch.view_as_complex(torch.from_numpy(pairs).float())
+        h = torch.empty(pairs.shape[:-1], dtype=torch.complex64)
+        torch.view_as_real(h).copy_(torch.from_numpy(pairs))
+        return h
 
     @property
     def truth(self) -> dict[str, Tensor]:
