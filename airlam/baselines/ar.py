@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from airlam.baselines.bins import TINY, bin_series, csi_of, put, strongest, take
+from airlam.baselines.bins import TINY, bin_peak, bin_series, csi_of, put, strongest, take
 from airlam.csi import PortShape
 from airlam.interfaces import check_prediction_request
 
@@ -140,13 +140,12 @@ def rollout(series: Tensor, weights: Tensor, num_future: int, limit: float | Non
     """
     order = weights.shape[-1]
     window = series[..., -order:]
-    bound = None if limit is None else limit * series.abs().amax(-1)
+    most = None if limit is None else limit * bin_peak(series)
     future = []
     for _ in range(num_future):
         value = (weights * window).sum(-1)
-        if bound is not None:
-            size = value.abs()
-            value = value * (bound / size.clamp(min=1e-30)).clamp(max=1.0)
+        if most is not None:
+            value = value * (most / value.abs().clamp(min=1e-30)).clamp(max=1.0)
         future.append(value)
         window = torch.cat([window[..., 1:], value.unsqueeze(-1)], dim=-1)
     return torch.stack(future, dim=-1)

@@ -44,6 +44,17 @@ def put(values: Tensor, bins: Tensor, rest: Tensor) -> Tensor:
     return rest.scatter(-2, bins.unsqueeze(-1).expand_as(values), values)
 
 
+def bounded(values: Tensor, series: Tensor, limit: float = 1.5) -> Tensor:
+    """``values [..., bin, step]`` with amplitudes at most ``limit`` times the largest one in the bin's history."""
+    most = limit * bin_peak(series).unsqueeze(-1)
+    return values * (most / values.abs().clamp(min=1e-30)).clamp(max=1.0)
+
+
+def bin_peak(series: Tensor) -> Tensor:
+    """Largest amplitude of each bin over the history: ``[..., bin]``."""
+    return series.abs().amax(-1)
+
+
 def noise_variance(series: Tensor, *, quantile: float = 0.1) -> Tensor:
     """Noise variance of each link ``[...]``, guessed from its weakest bins.
 

@@ -23,23 +23,28 @@ DEFAULT_GRIDS: dict[type, Grid] = {
     HoldPredictor: {},
     ARPredictor: {
         "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
-        "num_bins": (64, 128, 256, 512, 768, 1024),
+        "num_bins": (32, 64, 128, 256, 512, 768, 1024, None),
         "order": (2, 4, 6, 8, 10, 12),
-        "ridge": (1e-5, 1e-4, 1e-3, 1e-2),
+        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1),
     },
     PADPredictor: {
         "order": (1, 2, 3, 4, 6, 12, 14),
-        "energy": (0.9, 0.95, 0.99, 0.997, 1.0),
+        "energy": (0.7, 0.8, 0.9, 0.95, 0.99, 0.997, 1.0),
         "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     },
     VectorPronyPredictor: {"order": (2, 4, 6, 8, 10, 12), "ridge": (1e-5, 1e-4, 1e-3, 1e-2)},
     WienerPredictor: {
         "order": (4, 6, 8, 10, 12),
-        "ridge": (1e-4, 1e-3, 1e-2, 1e-1),
-        "num_bins": (16, 64, 256, 1024),
+        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+        "num_bins": (16, 64, 256, 1024, None),
     },
     JakesWienerPredictor: {"order": (4, 8, 12, 16), "ridge": (1e-4, 1e-3, 1e-2, 1e-1)},
-    KalmanPredictor: {"order": (2, 4, 8, 12), "ridge": (1e-4, 1e-3), "fit_bins": (32, 128, 512)},
+    KalmanPredictor: {
+        "order": (2, 4, 8, 12),
+        "fit_bins": (8, 32, 128),
+        "num_bins": (256, 512, None),
+        "process_noise": (0.5, 1.0, 2.0, 4.0),
+    },
 }
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from airlam.baselines.bins import TINY, bin_energy, bin_series, csi_of, noise_variance, strongest, take
+from airlam.baselines.bins import TINY, bin_energy, bin_series, bounded, csi_of, noise_variance, strongest, take
 from airlam.csi import PortShape
 from airlam.interfaces import check_prediction_request
 
@@ -20,7 +20,8 @@ class WienerPredictor:
     All bins share one normalised autocovariance (one Doppler spectrum), averaged over the strongest bins and
     projected onto positive semidefinite matrices; each bin has its own signal-to-noise ratio, so weak bins fade out
     by themselves: :math:`\hat x = S_{fp}(S_{pp} + (\sigma^2/P_b + ridge) I)^{-1} x`.
-    Horizons longer than ``slots - order`` continue from the predictions.
+    Horizons longer than ``slots - order`` continue from the predictions. Amplitudes are bounded by 1.5 times the
+    largest one of the bin's history, for histories far from stationary.
 
     Args:
         order: slots that the filter sees; lowered for short histories.
@@ -143,7 +144,7 @@ def lmmse_rollout(
     variance = power.unsqueeze(-1) * (1 - explained)
     window, future, spread_ahead = series[..., -order:], [], []
     while sum(block.shape[-1] for block in future) < num_future:
-        block = ((window @ vectors.conj()) * gain) @ forward.mT
+        block = bounded(((window @ vectors.conj()) * gain) @ forward.mT, series)
         future.append(block)
         # a rough account for later blocks: errors add up, never beyond the bin's own power
         variance = torch.minimum(variance * len(future), power.unsqueeze(-1))
