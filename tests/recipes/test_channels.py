@@ -30,7 +30,8 @@ def test_instantiates(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_draws_links(path):
     channel = model_of(path)
-    links = channel.sample(2, 3, seed=1)
-    assert links.h.shape == (2, 3, channel.num_subcarriers, channel.num_rx_ant, channel.num_tx_ant)
+    num_links = max(2, channel.recipe.get("links_per_drop", 1))  # a drop is never split
+    links = channel.sample(num_links, 3, seed=1)
+    assert links.h.shape == (num_links, 3, channel.num_subcarriers, channel.num_rx_ant, channel.num_tx_ant)
     assert links.h.isfinite().all()
     assert links.h.abs().square().mean(dim=(1, 2, 3, 4)).sub(1).abs().max() < 1e-4  # float32 sums of about 10^4 terms
