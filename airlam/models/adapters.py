@@ -24,7 +24,7 @@ def add_lora(model: AirlamModel, rank: int = 8, *, alpha: float | None = None, d
 
     Example:
         >>> from airlam.models import AirlamConfig, AirlamModel, add_lora
-        >>> adapted = add_lora(AirlamModel(AirlamConfig(num_tokens=16, num_bins=16)), rank=2)
+        >>> adapted = add_lora(AirlamModel(AirlamConfig(num_tokens=16, num_groups=0)), rank=2)
         >>> trainable, total = adapted.get_nb_trainable_parameters()
         >>> trainable < 0.1 * total
         True

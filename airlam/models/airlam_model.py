@@ -1,8 +1,8 @@
 """The airlam backbone: CSI -> tokens -> transformer -> Doppler spectra -> predicted CSI.
 
 1. *Tokens.* The link's own eigenbasis (:class:`airlam.baselines.eigen_ar.Eigenbasis`) turns its history into series;
-   the strongest become tokens, described by quantities that neither a global phase nor a global scale changes. So the
-   same weights serve every array, band, history length and horizon.
+   the strongest become a token each, weaker ones a token per group, described by quantities that neither a global
+   phase nor a global scale changes. So the same weights serve every array, band, history length and horizon.
 2. *Backbone.* A Hugging Face transformer over the tokens of one link.
 3. *Head.* Per token a Doppler power spectrum (the token's own periodogram, reshaped by the network), a noise level,
    and a gate. Spectrum and noise give the linear MMSE filter in closed form; the gate blends its prediction with
@@ -25,28 +25,33 @@ from airlam.models.config import AirlamConfig
 from airlam.models.doppler import doppler_grid, periodogram, wiener
 
 START_SLOTS = 4  # slots of the start's prediction that a token shows to the network
+NUM_SCALARS = 10  # see AirlamModel.tokenize
 
 
 @dataclass
 class Tokens:
-    """One batch of links as tokens.
+    """One batch of links as tokens. ``bin`` counts the kept coefficients, strongest first: those of the single tokens,
+    then those of the groups.
 
     Attributes:
         features: ``[link, token, feature]``, real.
         log_periodogram: ``[link, token, grid]``.
-        series: ``complex [link, token, slot]``, each of unit mean power over its observed slots.
-        scale: ``[link, token, 1]``: bins = scale * series.
-        noise: ``[link, token]``, rough noise variance of a sample of ``series``.
-        start: ``complex [link, bin, slot]``, the classical prediction of all kept bins, in units of the bins.
-        basis, index, num_bins: how to get back to CSI.
+        noise: ``[link, token]``, rough noise variance of a sample of the token's series.
+        series: ``complex [link, bin, slot]``, each of unit mean power over its observed slots.
+        scale: ``[link, bin, 1]``: coefficients = scale * series.
+        start: ``complex [link, bin, slot]``, the classical prediction in units of the coefficients.
+        singles, group_size: number of single tokens, and of coefficients in a group.
+        basis, index, num_bins: how to get back to CSI; ``num_bins`` counts all coefficients of the link.
     """
 
     features: Tensor
     log_periodogram: Tensor
+    noise: Tensor
     series: Tensor
     scale: Tensor
-    noise: Tensor
     start: Tensor | None
+    singles: int
+    group_size: int
     basis: Eigenbasis
     index: Tensor
     num_bins: int
@@ -64,7 +69,7 @@ class AirlamModel(PreTrainedModel):
     """See the module's docstring.
 
     Example:
-        >>> model = AirlamModel(AirlamConfig(num_tokens=32, num_bins=64)).eval()
+        >>> model = AirlamModel(AirlamConfig(num_tokens=32, num_groups=4)).eval()
         >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
         >>> model(h, 4, port_shape=(2, 4, 4)).shape
         torch.Size([2, 4, 48, 1, 32])
@@ -83,7 +88,7 @@ class AirlamModel(PreTrainedModel):
             config.backbone = self.backbone.config.to_dict()
         width = self.backbone.config.hidden_size
         grid = config.doppler_grid
-        self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + 9
+        self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
         self.embedding = nn.Sequential(nn.Linear(self.num_features, width), nn.GELU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, grid + 2)
@@ -118,7 +123,9 @@ class AirlamModel(PreTrainedModel):
         seen = None if observed is None else observed[:, None, :]
         if seen is not None:
             bins = bins * seen
-        kept, index = strongest(bins, c.num_bins)
+        singles = min(c.num_tokens, num_bins)
+        groups = min(c.num_groups, (num_bins - singles) // c.group_size)
+        kept, index = strongest(bins, singles + groups * c.group_size)
         start = None
         if observed is None:
             start = class_ar(
@@ -129,57 +136,61 @@ class AirlamModel(PreTrainedModel):
                 num_classes=c.start_classes,
                 shrinkage=c.start_shrinkage,
             )
-        series = kept[:, : c.num_tokens]
-        count = torch.full_like(series.real[..., :1], slots) if seen is None else seen.sum(-1, keepdim=True)
-        power = (series.real.square() + series.imag.square()).sum(-1, keepdim=True) / count.clamp_min(1)
+        count = torch.full_like(kept.real[..., :1], slots) if seen is None else seen.sum(-1, keepdim=True)
+        count = count.clamp_min(1)
+        power = (kept.real.square() + kept.imag.square()).sum(-1, keepdim=True) / count
         # Rough noise variance of a bin's sample: the mean over the weaker half of all bins. It is biased (low for few
         # slots, high for small arrays); the network corrects it.
-        energy = (bins.real.square() + bins.imag.square()).sum(-1) / count[:, :1, 0].clamp_min(1)
+        energy = (bins.real.square() + bins.imag.square()).sum(-1) / count[:, :1, 0]
         floor = energy.sort(-1).values[:, : max(1, num_bins // 2)].mean(-1)[:, None, None] + 1e-9
         scale = power.clamp_min(1e-12).sqrt()
-        series = series / scale
+        series = kept / scale
         noise = (floor / power.clamp_min(1e-12)).clamp(1e-6, 1.0)[..., 0]
-        features, log_periodogram = self._features(series, scale, noise, start, index, num_bins, basis, seen)
-        return Tokens(features, log_periodogram, series, scale, noise, start, basis, index, num_bins)
 
-    def _features(self, series, scale, noise, start, index, num_bins, basis, seen) -> tuple[Tensor, Tensor]:
-        c = self.config
-        slots, num_tokens = series.shape[-1], series.shape[1]
-        # the phase of the last slot that was measured is the token's reference
-        last = series[..., -1:]
+        def per_token(x: Tensor) -> Tensor:
+            """``[link, bin, ...]`` -> ``[link, token, ...]``: the single ones, and the mean of each group."""
+            grouped = x[:, singles:].unflatten(1, (groups, c.group_size)).mean(2) if groups else x[:, singles:]
+            return torch.cat([x[:, :singles], grouped], 1)
+
+        noise = per_token(noise)
+        spectrum = per_token(periodogram(series, self.doppler, seen))
+        log_periodogram = torch.log(spectrum + 0.1 * noise[..., None] / slots + 1e-4)
+        # The series as the network sees it, turned to the phase of the last slot that was measured. A group shows its
+        # first member.
+        first = torch.arange(singles + groups, device=index.device)
+        first = torch.where(first < singles, first, singles + (first - singles) * c.group_size)
+        shown = series[:, first]
+        last = shown[..., -1:]
         if seen is not None:
             newest = (seen * torch.arange(1, slots + 1, device=seen.device)).argmax(-1, keepdim=True)
-            last = series.gather(-1, newest.expand(*series.shape[:2], 1))
+            last = shown.gather(-1, newest.expand(*shown.shape[:2], 1))
         turn = torch.sgn(last).conj()
         turn = torch.where(turn == 0, torch.ones_like(turn), turn)
-        own = torch.view_as_real(nn.functional.pad(series * turn, (c.max_history - slots, 0))).flatten(-2)
+        own = torch.view_as_real(nn.functional.pad(shown * turn, (c.max_history - slots, 0))).flatten(-2)
         if start is None:
             ahead = own.new_zeros(*own.shape[:2], 2 * START_SLOTS)
         else:
-            ahead = torch.view_as_real(start[:, :num_tokens, :START_SLOTS] / scale * turn).flatten(-2)
-        log_periodogram = torch.log(periodogram(series, self.doppler, seen) + 0.1 * noise[..., None] / slots + 1e-4)
+            ahead = torch.view_as_real((start / scale)[:, first, :START_SLOTS] * turn).flatten(-2).clamp(-4, 4)
         ports, subcarriers = basis.port.shape[-1], basis.frequency.shape[-1]
-        mode = index[:, :num_tokens]
-        port_mode = ports - 1 - mode % ports  # counted from the strongest
-        frequency_mode = subcarriers - 1 - mode // (num_bins // subcarriers)
-        level = torch.log(scale[..., 0])
+        level = per_token(torch.log(scale[..., 0]))
         fraction = torch.ones_like(level) if seen is None else seen.to(level.dtype).mean(-1).expand_as(level)
-        scalars = torch.stack(
-            [
-                -0.25 * torch.log(noise),
-                level,
-                level - level[:, :1],
-                torch.log1p(port_mode.float()),
-                torch.log1p(frequency_mode.float()),
-                torch.full_like(level, math.log(ports)),
-                torch.full_like(level, math.log(subcarriers)),
-                torch.full_like(level, slots / c.max_history),
-                fraction,
-            ],
-            -1,
+        scalars = [
+            -0.25 * torch.log(noise),
+            level,
+            level - level[:, :1],
+            # ranks of the modes, counted from the strongest
+            per_token(torch.log1p((ports - 1 - index % ports).float())),
+            per_token(torch.log1p((subcarriers - 1 - index // (num_bins // subcarriers)).float())),
+            torch.full_like(level, math.log(ports)),
+            torch.full_like(level, math.log(subcarriers)),
+            torch.full_like(level, slots / c.max_history),
+            fraction,
+            (first >= singles).to(level.dtype).expand_as(level),
+        ]
+        features = torch.cat([own, ahead, 0.25 * log_periodogram + 1.0, torch.stack(scalars, -1)], -1)
+        return Tokens(
+            features, log_periodogram, noise, series, scale, start, singles, c.group_size, basis, index, num_bins
         )
-        features = torch.cat([own, ahead.clamp(-4, 4), 0.25 * log_periodogram + 1.0, scalars], -1)
-        return features, log_periodogram
 
     def spectra(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         """Backbone and head: per token a spectrum ``[link, token, grid]`` of unit total power, a noise variance
@@ -191,23 +202,31 @@ class AirlamModel(PreTrainedModel):
         return spectrum, noise, torch.sigmoid(out[..., -1:])
 
     def estimate(self, tokens: Tokens, targets: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Linear MMSE estimates of the tokens at the slots ``targets`` (``slots`` is the first slot of the future).
+        """Linear MMSE estimates of all kept bins at the slots ``targets`` (``slots`` is the first one of the future).
 
         Returns:
-            ``complex [link, token, target]`` in units of ``tokens.series``, and the gate ``[link, token, 1]``.
+            ``complex [link, bin, target]`` in units of ``tokens.series``, and the gate ``[link, bin, 1]``.
         """
         spectrum, noise, gate = self.spectra(tokens)
         seen = None if observed is None else observed[:, None, :]
-        return wiener(spectrum, noise, tokens.series, targets, self.doppler, seen), gate
+        n, size = tokens.singles, tokens.group_size
+        parts = [
+            (spectrum[:, :n], noise[:, :n], tokens.series[:, :n, None]),
+            (spectrum[:, n:], noise[:, n:], tokens.series[:, n:].unflatten(1, (-1, size))),
+        ]
+        estimates = [
+            wiener(*part, targets, self.doppler, seen).flatten(1, 2) for part in parts if part[0].shape[1]
+        ]
+        return torch.cat(estimates, 1), torch.cat([gate[:, :n], gate[:, n:].repeat_interleave(size, 1)], 1)
 
     def predict_tokens(self, tokens: Tokens, num_future: int, observed: Tensor | None = None) -> Tensor:
-        """Predicted slots of the tokens in the units of ``tokens.series``: ``complex [link, token, num_future]``."""
+        """Predicted slots of all kept bins in units of ``tokens.series``: ``complex [link, bin, num_future]``."""
         slots = tokens.series.shape[-1]
         targets = torch.arange(slots, slots + num_future, device=tokens.series.device)
         filtered, gate = self.estimate(tokens, targets, observed)
         if tokens.start is None:
             return filtered
-        start = tokens.start[:, : filtered.shape[1], :num_future] / tokens.scale
+        start = tokens.start[..., :num_future] / tokens.scale
         return start + gate * (filtered - start)
 
     def forward(
@@ -239,13 +258,10 @@ class AirlamModel(PreTrainedModel):
                 observed = None
         x, scale = normalise(h_past)
         tokens = self.tokenize(x, num_future, polarisations, observed)
-        if tokens.start is None:
-            future = x.new_zeros(*tokens.index.shape, num_future)
-        else:
-            future = tokens.start[..., :num_future].clone()
         if correction or tokens.start is None:
-            predicted = self.predict_tokens(tokens, num_future, observed) * tokens.scale
-            future = torch.cat([predicted, future[:, predicted.shape[1] :]], 1)
+            future = self.predict_tokens(tokens, num_future, observed) * tokens.scale
+        else:
+            future = tokens.start[..., :num_future]
         return scale * tokens.basis.inverse(place(future, tokens.index, tokens.num_bins), h_past.shape[3])
 
 

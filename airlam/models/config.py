@@ -30,8 +30,10 @@ class AirlamConfig(PretrainedConfig):
         backbone: configuration of the transformer between embedding and head, as a ``dict`` of any Hugging Face
             model type whose model accepts ``inputs_embeds``; or the path of a local folder, or a hub id, whose
             pretrained weights are then the start.
-        num_tokens: strongest coefficients of the link that become tokens: more cost time, fewer cost accuracy.
-        num_bins: coefficients predicted by the classical start; those beyond ``num_tokens`` keep its prediction.
+        num_tokens: strongest coefficients of the link that become a token each: more cost time, fewer cost accuracy.
+        num_groups: tokens beyond those, each of which stands for ``group_size`` weaker coefficients of like energy:
+            too noisy for a spectrum of their own, together they are not.
+        group_size: see ``num_groups``. All other coefficients are predicted as zero.
         doppler_grid: points of the Doppler grid on which the head emits a spectrum.
         max_history: longest history; a longer one is cut to its last ``max_history`` slots.
         start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
@@ -47,8 +49,9 @@ class AirlamConfig(PretrainedConfig):
     def __init__(
         self,
         backbone: dict[str, Any] | str | None = None,
-        num_tokens: int = 128,
-        num_bins: int = 256,
+        num_tokens: int = 96,
+        num_groups: int = 32,
+        group_size: int = 8,
         doppler_grid: int = 129,
         max_history: int = 32,
         start_order: int = 12,
@@ -59,7 +62,8 @@ class AirlamConfig(PretrainedConfig):
     ):
         for name, value, low in (
             ("num_tokens", num_tokens, 1),
-            ("num_bins", num_bins, 1),
+            ("num_groups", num_groups, 0),
+            ("group_size", group_size, 1),
             ("doppler_grid", doppler_grid, 9),
             ("max_history", max_history, 2),
             ("start_order", start_order, 1),
@@ -67,10 +71,8 @@ class AirlamConfig(PretrainedConfig):
         ):
             if not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
-        if num_bins < num_tokens:
-            raise ValueError(f"num_bins ({num_bins}) must be at least num_tokens ({num_tokens})")
         self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
-        self.num_tokens, self.num_bins = num_tokens, num_bins
+        self.num_tokens, self.num_groups, self.group_size = num_tokens, num_groups, group_size
         self.doppler_grid, self.max_history = doppler_grid, max_history
         self.start_order, self.start_ridge = start_order, start_ridge
         self.start_classes, self.start_shrinkage = start_classes, start_shrinkage

@@ -70,12 +70,12 @@ def wiener(
     Args:
         spectrum: ``[..., grid]``, power at each Doppler frequency, not negative.
         noise: ``[...]``, noise variance of a sample, positive.
-        series: ``complex [..., slot]``, measured.
+        series: ``complex [..., member, slot]``, measured; the members share spectrum and noise level.
         targets: ``int [target]``, slot indices to estimate; ``slots`` is the first one of the future.
         observed: ``bool``, broadcastable to ``[..., slot]``; other slots have no influence.
 
     Returns:
-        ``complex [..., target]``.
+        ``complex [..., member, target]``.
 
     The covariance of a slow user is close to singular, so this runs in double precision.
     """
@@ -91,7 +91,7 @@ def wiener(
         loading = loading + 1e8 * (~observed).expand(loading.shape).double()
     covariance = r[..., now[:, None] - now[None, :] + slots] + torch.diag_embed(loading.to(r.dtype))
     cross = r[..., targets[:, None] - now[None, :] + slots]
-    measured = series.to(r.dtype)[..., None]
+    measured = series.to(r.dtype).mT
     with torch.no_grad():
         factor = torch.linalg.cholesky(covariance)
         solution = torch.cholesky_solve(measured, factor)
@@ -99,4 +99,4 @@ def wiener(
         # One Newton step at the solution adds zero, and carries the exact gradient -R^-1 dR R^-1 y: far cheaper than
         # differentiating the Cholesky factorisation.
         solution = solution + torch.cholesky_solve(measured - covariance @ solution, factor)
-    return (cross @ solution)[..., 0].to(series.dtype)
+    return (cross @ solution).mT.to(series.dtype)

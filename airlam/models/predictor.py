@@ -21,7 +21,7 @@ class AirlamPredictor:
 
     Example:
         >>> from airlam.models import AirlamConfig, AirlamModel
-        >>> predictor = AirlamPredictor(AirlamModel(AirlamConfig(num_tokens=16, num_bins=16)))
+        >>> predictor = AirlamPredictor(AirlamModel(AirlamConfig(num_tokens=16, num_groups=0)))
         >>> predictor.predict(torch.randn(16, 12, 1, 4, dtype=torch.complex64), 4).shape
         torch.Size([4, 12, 1, 4])
     """

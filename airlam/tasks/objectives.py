@@ -44,13 +44,10 @@ def forecast_error(
         truth = tokens.basis.forward(h_future / scale)
         total = energy(truth).clamp_min(torch.finfo(truth.real.dtype).tiny)
         kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future))
-        start = tokens.start[..., :num_future]
         lost = (total - energy(kept)).clamp_min(0)
-        n = tokens.series.shape[1]
-        rest = lost + energy(start[:, n:] - kept[:, n:])
-        start_error = rest + energy(start[:, :n] - kept[:, :n])
+        start = (energy(tokens.start[..., :num_future] - kept) + lost) / total
     predicted = model.predict_tokens(tokens, num_future) * tokens.scale
-    return ForecastError((energy(predicted - kept[:, :n]) + rest) / total, start_error / total)
+    return ForecastError((energy(predicted - kept) + lost) / total, start)
 
 
 def reconstruction_error(
@@ -77,8 +74,7 @@ def reconstruction_error(
         tokens = model.tokenize(x, 1, check_port_shape(x.shape[-1], port_shape)[0], seen)
         wanted = tokens.basis.forward(truth[:, targets] / scale)
         total = energy(wanted).clamp_min(torch.finfo(wanted.real.dtype).tiny)
-        n = tokens.series.shape[1]
-        kept = wanted.gather(1, tokens.index[:, :n, None].expand(-1, -1, len(targets)))
-        rest = (total - energy(kept)).clamp_min(0)
+        kept = wanted.gather(1, tokens.index[..., None].expand(-1, -1, len(targets)))
+        lost = (total - energy(kept)).clamp_min(0)
     estimate, _ = model.estimate(tokens, targets, seen)
-    return (energy(estimate * tokens.scale - kept) + rest) / total
+    return (energy(estimate * tokens.scale - kept) + lost) / total

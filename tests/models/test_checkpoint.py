@@ -14,7 +14,7 @@ from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint, 
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)
-    model = AirlamModel(AirlamConfig(num_tokens=8, num_bins=8))
+    model = AirlamModel(AirlamConfig(num_tokens=8, num_groups=0))
     torch.nn.init.normal_(model.head.weight, std=0.1)
     return save_checkpoint(model, tmp_path / "model")
 
