@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from airlam.evaluation import statistics
 from airlam.evaluation.contenders import OFF
 from airlam.evaluation.headline import verdict
+from airlam.evaluation.methods import CLASSICAL, is_learned
 from airlam.evaluation.rows import Figure, Row, recipe_hash
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
 
@@ -129,17 +131,40 @@ def _mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) -> 
     pairs = [[_column(record, bar, "nmse"), columns[0]] for record, columns in zip(records, own, strict=True)]
     row.figures["gain_linear_db"] = statistics.over_cells(statistics.difference(linear), pairs, drops, "dB")
     row.figures["gain_cells_db"] = statistics.over_cells(statistics.difference(cells), pairs, drops, "dB")
-    start = row.method + OFF
-    if all(start in record["methods"] for record in records):
-        own_start = [[_column(record, start, "nmse"), c[0]] for record, c in zip(records, own, strict=True)]
+    for gain, reference in references(row.method, records):
+        against = [[_column(record, reference, "nmse"), c[0]] for record, c in zip(records, own, strict=True)]
         for name, statistic in (("linear", linear), ("cells", cells)):
-            found = statistics.over_cells(statistics.difference(statistic), own_start, drops, "dB")
-            row.figures[f"start_gain_{name}_db"] = found
+            found = statistics.over_cells(statistics.difference(statistic), against, drops, "dB")
+            row.figures[f"{gain}_gain_{name}_db"] = replace(found, note=reference)
     gains = [statistics.gain_db(pair[1], pair[0], drop) for pair, drop in zip(pairs, drops, strict=True)]
     words = [verdict(gain) for gain in gains]
     row.figures["cells"] = Figure(len(records), "1", "measured")
     row.figures["cells_better"] = Figure(words.count("better"), "1", "measured")
     row.figures["cells_worse"] = Figure(words.count("worse"), "1", "measured")
+
+
+def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What a learned method is compared with besides the bar: ``(name of the gain, reference)``."""
+    if not is_learned(method):
+        return []
+    name, _, variant = method.partition(":")
+    pairs = [("best_classic", best_classic(records))]
+    if variant in ("", "adapted"):
+        pairs.append(("start", name + OFF))
+    if variant == "adapted":
+        pairs += [("adaptation", name), ("pretraining", f"{name}:random-start")]
+    return [(gain, ref) for gain, ref in pairs if ref and all(ref in record["methods"] for record in records)]
+
+
+def best_classic(records: list[dict[str, Any]]) -> str | None:
+    """The classical method with the lowest mean over cells of NMSE in dB."""
+    methods = [m for m in CLASSICAL if all(m in record["methods"] for record in records)]
+
+    def mean_db(method: str) -> float:
+        means = torch.stack([_column(record, method, "nmse").mean() for record in records])
+        return float(means.log10().mean())
+
+    return min(methods, key=mean_db, default=None)
 
 
 def _mean_sum_se(row: Row, records: list[dict], bar: str) -> None:

@@ -101,9 +101,7 @@ class Cell:
         return measure(h_past, self.csi_snr_db, generator)
 
 
-def measure_cell(
-    cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[Contender], *, batch_size: int = 32
-) -> dict:
+def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[Contender]) -> dict[str, Any]:
     """The record of one cell.
 
     Args:
@@ -111,7 +109,6 @@ def measure_cell(
         links: the test links, ``h [link, history + num_future, subcarrier, rx_ant, tx_ant]``.
         h_past: their measured history.
         contenders: the methods; "perfect" needs none, it is judged by itself.
-        batch_size: links per call of a predictor; results do not depend on it.
 
     Returns:
         Plain data; see the code for its fields.
@@ -129,7 +126,7 @@ def measure_cell(
         if contender.name == "perfect":
             predicted = truth
         else:
-            predicted = hold_after_horizon(predict_all(contender, h_past, cell.horizon, batch_size), cell.num_future)
+            predicted = hold_after_horizon(predict_all(contender, h_past, cell.horizon), cell.num_future)
         entry: dict[str, Any] = {"settings": contender.settings, "parameters": list(contender.parameters)}
         if contender.name != "perfect":
             entry["nmse"] = nmse(predicted, truth, reduction="none").tolist()
@@ -150,11 +147,12 @@ def measure_cell(
     return record
 
 
-def predict_all(contender: Contender, h_past: Tensor, horizon: int, batch_size: int) -> Tensor:
+def predict_all(contender: Contender, h_past: Tensor, horizon: int) -> Tensor:
     """All links, a batch at a time."""
     with torch.inference_mode():
         parts = [
-            contender.predict(h_past[index], horizon, index) for index in torch.arange(len(h_past)).split(batch_size)
+            contender.predict(h_past[index], horizon, index)
+            for index in torch.arange(len(h_past)).split(contender.batch)
         ]
     return torch.cat(parts)
 

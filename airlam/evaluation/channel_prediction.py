@@ -12,7 +12,7 @@ import torch
 from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
 from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all
 from airlam.evaluation.contenders import OFF, Contender, check_methods, contenders_of_cell, fingerprint
-from airlam.evaluation.headline import headline
+from airlam.evaluation.headline import details, headline
 from airlam.evaluation.report import write_report
 from airlam.evaluation.rows import Results, environment, read_json, write_json
 from airlam.interfaces import RecipeError, StoreError
@@ -53,7 +53,7 @@ class ChannelPredictionBenchmark:
         csi_periods_ms: CSI periods [ms], at ``period_speed_kmh``; empty leaves them out.
         impairments: labels and keyword arguments of :class:`airlam.csi.Impairment`, at ``impairment_speed_kmh``;
             ``None``: a default set; empty: none.
-        side_links: links of each cell beside the headline.
+        side_links: links of each cell beside the headline, and the most links that tune there.
         channel_overrides: keys that replace those of every channel recipe (smaller panels for a quick look).
         seed: of links, noise, and nothing else.
         threads: CPU threads; latency is always measured on one.
@@ -93,11 +93,10 @@ class ChannelPredictionBenchmark:
         period_speed_kmh: float = 10.0,
         impairments: dict[str, dict[str, float]] | None = None,
         impairment_speed_kmh: float = 30.0,
-        side_links: int = 64,
+        side_links: int = 48,
         channel_overrides: dict[str, Any] | None = None,
         seed: int = 7,
         threads: int = 1,
-        batch_size: int = 32,
         quick: bool = False,
         title: str = "Channel prediction against tuned classics",
     ):
@@ -121,7 +120,7 @@ class ChannelPredictionBenchmark:
         self.impairments = IMPAIRMENTS if impairments is None else impairments
         self.impairment_speed_kmh = impairment_speed_kmh
         self.channel_overrides = dict(channel_overrides or {})
-        self.seed, self.threads, self.batch_size, self.quick, self.title = seed, threads, batch_size, quick, title
+        self.seed, self.threads, self.quick, self.title = seed, threads, quick, title
         self._check()
 
     def _check(self) -> None:
@@ -163,7 +162,7 @@ class ChannelPredictionBenchmark:
                 speed_kmh=float(speed),
                 csi_snr_db=float(snr),
                 num_links=num_links or self.side_links,
-                num_tune=self.num_tune,
+                num_tune=self.num_tune if fields.get("headline") else min(self.num_tune, self.side_links),
                 history=self.history,
                 horizon=self.horizon,
                 num_future=self.horizon,
@@ -307,10 +306,10 @@ class ChannelPredictionBenchmark:
         links = cell.links("test", cell.num_links)
         h_past = cell.observe(links.h, "test")
         contenders = contenders_of_cell(cell, links, model, self.label)
-        record = measure_cell(cell, links, h_past, contenders, batch_size=self.batch_size)
+        record = measure_cell(cell, links, h_past, contenders)
         if cell.timed and cell.headline:
             shown = [c for c in contenders if c.name in (self.bar, self.label)]
-            few = {c.name: predict_all(c, h_past[:1], cell.horizon, 1) for c in shown}
+            few = {c.name: predict_all(c, h_past[:1], cell.horizon) for c in shown}
             record["picture"] = picture(links, cell.history, few)
         record["seconds"] = round(time.perf_counter() - start, 1)
         return record
@@ -339,6 +338,7 @@ class ChannelPredictionBenchmark:
         results.headline = headline(results, self.label, self.bar)
         results.extras = {
             "focus": self.label,
+            "details": details(results, self.label, self.bar),
             "compared": self._compared(main),
             "mean_text": f"Means over {len(main)} cells at {self.csi_snr_db:g} dB CSI SNR. Spectral efficiency at "
             f"{self.headline_snr_db:g} dB transmit SNR. In the linear mean the fastest users weigh most; in the mean "
@@ -347,7 +347,7 @@ class ChannelPredictionBenchmark:
             "band, noise figure 9 dB; beams of equal power. History still measured at the cell's CSI SNR.",
             "picture": picture or {},
         }
-        results.notes = NOTES
+        results.notes = list(NOTES.values())
         return results
 
     def _compared(self, main: list[dict[str, Any]]) -> list[str]:
@@ -370,23 +370,24 @@ class ChannelPredictionBenchmark:
         ]
 
 
-NOTES = [
-    "Measured: computed on simulated channels, or timed, in this run. Modelled: derived from measured figures by the "
-    "formula in the caption.",
-    "NMSE: mean over links of the error energy over the energy of the true channel; decibels after averaging.",
-    "Intervals: 95 %, bootstrap over drops; differences are paired, on the same links and noise. A cell is clearly "
-    "worse when the whole interval of its gain lies below zero.",
-    "Sum-SE: regularised zero forcing with equal-power beams from predicted CSI, judged on the true channel; each user "
-    "scaled to unit mean channel gain; users of one group share one drop.",
-    "Single-user SE: matched beam. 5 %-user SE: the rate that 95 % of the users of the smallest groups exceed.",
-    "genie LMMSE knows delay, angle, Doppler and power of every ray of the link, and not the phases: a bound for "
-    "linear methods. The per-bin genie filters each beam-delay bin alone, knowing its Doppler spectrum.",
-    "Latency-charged sum-SE: a prediction in service with latency L covers the slots that follow L, one horizon long; "
-    "after the last predicted slot that slot is held.",
-    "CSI periods: the history is sampled at the period, so it spans up to 16 periods; ray angles stay fixed meanwhile, "
-    "which flatters long periods. One CSI occasion costs one of the 14 OFDM symbols of a 0.5 ms slot.",
-    "The learned method is one checkpoint of one training seed.",
-]
+NOTES = {
+    "tags": "Measured: computed on simulated channels, or timed, in this run. Modelled: derived from measured figures "
+    "by the formula in the caption.",
+    "nmse": "NMSE: mean over links of the error energy over the energy of the true channel; decibels after averaging.",
+    "intervals": "Intervals: 95 %, bootstrap over drops; differences are paired, on the same links and noise. A cell "
+    "is clearly worse when the whole interval of its gain lies below zero.",
+    "sum_se": "Sum-SE: regularised zero forcing with equal-power beams from predicted CSI, judged on the true channel; "
+    "each user scaled to unit mean channel gain; users of one group share one drop.",
+    "single": "Single-user SE: matched beam. 5 %-user SE: the rate that 95 % of the users of the smallest groups "
+    "exceed.",
+    "genies": "The genie LMMSE knows delay, angle, Doppler and power of every ray of the link, and not the phases: a "
+    "bound for linear methods. The per-bin genie filters each beam-delay bin alone, knowing its Doppler spectrum.",
+    "age": "Latency-charged sum-SE: a prediction in service with latency L covers the slots that follow L, one horizon "
+    "long; after the last predicted slot that slot is held.",
+    "period": "CSI periods: the history is sampled at the period, so it spans 16 of them; ray angles stay fixed "
+    "meanwhile, which flatters long periods. One CSI occasion costs one of the 14 OFDM symbols of a 0.5 ms slot.",
+    "seeds": "The learned method is one checkpoint of one training seed.",
+}
 
 
 def cost(cell: Cell) -> float:

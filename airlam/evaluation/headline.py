@@ -32,9 +32,34 @@ def headline(results: Results, method: str, bar: str = "ar") -> str:
     rows = {row.method: row for row in results.select(group="mean")}
     if method not in rows or bar not in rows:
         return f"No comparison: the results hold no mean row of {method if method not in rows else bar}."
-    sentences = [_prediction(rows[method], look(method).label, bar_label(bar)), _learned_part(rows[method])]
-    sentences.append(_spectral_efficiency(rows, method, bar))
-    return " ".join(sentence for sentence in sentences if sentence)
+    text = _prediction(rows[method], look(method).label, bar_label(bar))
+    return f"{text} {_spectral_efficiency(rows, method, bar)}".strip()
+
+
+GAINS = {  # besides the one over the bar; what the sentence on each begins with
+    "best_classic": "Against the strongest classical method here, {}, it gains",
+    "start": "Over its own classical start the learned correction gains",
+    "adaptation": "Over the shipped model as it is, adaptation gains",
+    "pretraining": "Over a random start with the same target data and steps, pretraining gains",
+}
+
+
+def details(results: Results, method: str, bar: str = "ar") -> list[str]:
+    """What the headline leaves out and a reader must know: the bar need not be the strongest classical method, and the
+    network's own share, that of adaptation and that of pretraining are each a figure."""
+    sentences = []
+    for row in results.select(group="mean", method=method):
+        for gain, begin in GAINS.items():
+            if f"{gain}_gain_linear_db" not in row.figures:
+                continue
+            linear, cells = row.figures[f"{gain}_gain_linear_db"], row.figures[f"{gain}_gain_cells_db"]
+            if gain == "best_classic" and linear.note == bar:
+                continue
+            text = f"{begin.format(look(linear.note).label)} {_signed(linear)}"
+            if row.figures["cells"].number > 1:
+                text += f" in the linear mean and {_signed(cells)} in the mean over cells"
+            sentences.append(text + ".")
+    return sentences
 
 
 def bar_label(bar: str) -> str:
@@ -62,20 +87,8 @@ def _prediction(row: Row, name: str, other: str) -> str:
             f" in the linear mean ({verdict(linear)}) and {_signed(cells)} in the mean over cells ({verdict(cells)})"
         )
     if count > 1:
-        text += f"; in {worse or 'none'} of {count} cells is it clearly worse"
+        text += f"; it is clearly worse in {worse or 'none'} of {count} cells"
     return text + "."
-
-
-def _learned_part(row: Row) -> str:
-    if "start_gain_linear_db" not in row.figures:
-        return ""
-    linear, cells = row.figures["start_gain_linear_db"], row.figures["start_gain_cells_db"]
-    return (
-        f"Over its own classical start the learned correction gains {_signed(linear)} in the linear mean and "
-        f"{_signed(cells)} in the mean over cells."
-        if row.figures["cells"].number > 1
-        else f"Over its own classical start the learned correction gains {_signed(linear)}."
-    )
 
 
 def _spectral_efficiency(rows: dict[str, Row], method: str, bar: str) -> str:

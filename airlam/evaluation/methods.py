@@ -7,44 +7,75 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Look:
-    """Label, colour (Okabe and Ito's palette, safe for colour-blind readers), line and marker of a method."""
+    """Label, short label, colour (safe for colour-blind readers: Okabe and Ito, Tol), line and marker of a method."""
 
     label: str
     color: str
     line: str = "-"
     marker: str = "o"
+    short: str = ""
 
 
 LOOKS = {
-    "hold": Look("hold (outdated CSI)", "#8c8c8c", "-", "s"),
-    "wiener": Look("Wiener", "#56b4e9", "-", "v"),
-    "kalman": Look("Kalman", "#56b4e9", "--", "<"),
-    "pad": Look("PAD (tuned)", "#e69f00", "-", "^"),
-    "ar": Look("AR with shrinkage (tuned)", "#0072b2", "-", "D"),
-    "airlam-tiny": Look("airlam-tiny", "#d55e00", "-", "o"),
-    "airlam-tiny:no-correction": Look("airlam-tiny, correction off", "#cc79a7", "--", "o"),
-    "airlam-tiny:adapted": Look("airlam-tiny, adapted", "#009e73", "-", "P"),
-    "airlam-tiny:random-start": Look("random start, same data and steps", "#b8860b", "--", "X"),
+    "hold": Look("hold (outdated CSI)", "#8c8c8c", "-", "s", "hold"),
+    "wiener": Look("Wiener (tuned)", "#56b4e9", "-", "v", "Wiener"),
+    "kalman": Look("Kalman (tuned)", "#56b4e9", "--", "<", "Kalman"),
+    "pad": Look("PAD (tuned)", "#e69f00", "-", "^", "PAD"),
+    "ar": Look("AR with shrinkage (tuned)", "#0072b2", "-", "D", "AR"),
+    "eigen-ar": Look("AR in the eigenbasis (tuned)", "#882255", "-.", "d", "eigen-AR"),
     "genie_per_bin": Look("per-bin genie", "#444444", ":", ""),
     "genie_lmmse": Look("genie LMMSE (bound)", "#000000", "--", ""),
     "perfect": Look("perfect CSI", "#000000", "-", ""),
 }
-_SPARE = ("#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
+CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar")
 BOUNDS = ("genie_per_bin", "genie_lmmse", "perfect")  # they know what no receiver knows
+# A learned method is named by its checkpoint; what was done to it follows a colon.
+VARIANTS = {
+    "": Look("{}", "#d55e00", "-", "o"),
+    "no-correction": Look("{}, correction off", "#cc79a7", "--", "o"),
+    "adapted": Look("{}, adapted", "#009e73", "-", "P"),
+    "random-start": Look("random start, trained alike", "#b8860b", "--", "X", "random start"),
+}
 
 
 def look(method: str) -> Look:
-    """The look of a method; a stranger's is made from its name, the same in every plot."""
+    """The look of a method, the same in every plot.
+
+    Example:
+        >>> look("airlam-tiny:adapted").label
+        'airlam-tiny, adapted'
+    """
     if method in LOOKS:
         return LOOKS[method]
-    if method.endswith(":no-correction"):
-        return Look(f"{method.removesuffix(':no-correction')}, correction off", "#cc79a7", "--", "o")
-    spare = sum(method.encode()) % len(_SPARE)
-    return Look(method, _SPARE[spare], "-.", "o")
+    name, _, variant = method.partition(":")
+    found = VARIANTS.get(variant)
+    if found is None:
+        return Look(method, "#d55e00", "-.", "o")
+    return Look(found.label.format(name), found.color, found.line, found.marker, found.short)
+
+
+def short(method: str) -> str:
+    """The short label."""
+    return look(method).short or look(method).label
+
+
+def is_learned(method: str) -> bool:
+    """Neither classical nor a bound."""
+    return method not in CLASSICAL and method not in BOUNDS
 
 
 def order(methods: set[str] | list[str]) -> list[str]:
-    """Methods in the order of the tables: simple ones first, learned ones, then the bounds."""
-    known = list(LOOKS)
-    first_bound = known.index("genie_per_bin") - 0.5
-    return sorted(set(methods), key=lambda name: (known.index(name) if name in LOOKS else first_bound, name))
+    """Methods in the order of the tables: classical ones first, learned ones, then the bounds."""
+    variants = list(VARIANTS)
+
+    def place(method: str) -> tuple[int, int, str]:
+        if method in CLASSICAL:
+            return (0, CLASSICAL.index(method), method)
+        if method in BOUNDS:
+            return (2, BOUNDS.index(method), method)
+        variant = method.partition(":")[2]
+        # the start of a learned method stands before it, what was made of it after
+        rank = {"no-correction": 0, "": 1}.get(variant, 2 + variants.index(variant) if variant in variants else 9)
+        return (1, rank, method)
+
+    return sorted(set(methods), key=place)

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from airlam.evaluation.methods import BOUNDS, look, order
+from airlam.evaluation.methods import BOUNDS, is_learned, look, order, short
 from airlam.evaluation.rows import Results, Row
 
 STYLE: dict[str, Any] = {
@@ -124,7 +124,7 @@ def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
 
 def gain_forest(results: Results) -> Figure | None:
     """Paired NMSE difference to the tuned AR in every cell, with its 95 % interval; left of zero is worse."""
-    rows = [row for row in results.select(group="cell") if "gain_db" in row.figures and _is_learned(row.method)]
+    rows = [row for row in results.select(group="cell") if "gain_db" in row.figures and is_learned(row.method)]
     if not rows:
         return None
     cells = _unique((row.data, row.speed_kmh, row.csi_snr_db) for row in rows)
@@ -191,8 +191,7 @@ def latency_charged(results: Results) -> Figure | None:
             curve, style = row.figures["latency_charged_sum_se"], look(row.method)
             axes.plot(curve.axis, curve.value, style.line, color=style.color, label=style.label, zorder=2)
             for name, marker, size in (("latency_p50_ms", style.marker or "o", 9), ("latency_p99_ms", "|", 13)):
-                if name in row.figures:
-                    place = row.figures[name].value
+                if name in row.figures and (place := row.figures[name].number) <= curve.axis[-1]:
                     value = float(np.interp(place, curve.axis, curve.value))
                     axes.plot([place], [value], marker, color=style.color, markersize=size, mew=2, zorder=3)
         axes.set_xlim(left=-0.15)
@@ -257,28 +256,29 @@ def beam_delay_picture(results: Results) -> Figure | None:
     if not picture:
         return None
     true = np.array(picture["true_db"])
-    images = [("true", true)]
-    for method, image in picture["predicted_db"].items():
-        images.append((f"predicted: {look(method).label}", np.array(image)))
-    for method, image in picture["error_db"].items():
-        images.append((f"error: {look(method).label}", np.array(image)))
+    methods = list(picture["predicted_db"])
     with rc_context(STYLE | {"axes.grid": False}):
-        columns = 2 if len(images) == 4 else 3
-        count = -(-len(images) // columns)
-        figure = Figure(figsize=(WIDTH, 2.5 * count + 0.3), layout="constrained")
-        grid = figure.subplots(count, columns, squeeze=False, sharex=True, sharey=True)
-        top = true.max()
-        for axes, (name, image) in zip(grid.flat, images, strict=False):
-            shown = axes.imshow(
-                image - top, aspect="auto", origin="lower", cmap="cividis", vmin=-40, vmax=0, interpolation="nearest"
-            )
+        figure = Figure(figsize=(WIDTH, 5.3), layout="constrained")
+        grid = figure.subplots(2, 1 + len(methods), squeeze=False, sharex=True, sharey=True)
+
+        def show(axes: Any, image: Any, name: str) -> Any:
             axes.set_title(name, size=9.5)
-        for axes in list(grid.flat)[len(images) :]:
-            axes.set_visible(False)
-        for axes in grid[:, 0]:
-            axes.set_ylabel("delay bin")
-        for axes in grid[-1]:
-            axes.set_xlabel("beam (polarisation, column, row)")
+            return axes.imshow(
+                np.array(image) - true.max(), aspect="auto", origin="lower", cmap="cividis", vmin=-50, vmax=0,
+                interpolation="nearest",
+            )  # fmt: skip
+
+        shown = show(grid[0, 0], true, "true channel")
+        for column, method in enumerate(methods, 1):
+            show(grid[0, column], picture["predicted_db"][method], f"predicted by {short(method)}")
+            show(grid[1, column], picture["error_db"][method], f"error of {short(method)}")
+            grid[1, column].set_xlabel("beam (polarisation, column, row)")
+        grid[1, 0].set_visible(False)
+        grid[0, 0].tick_params(labelbottom=True)
+        grid[0, 0].set_xlabel("beam (polarisation, column, row)")
+        grid[0, 0].set_ylabel("delay bin")
+        grid[1, 1].set_ylabel("delay bin")
+        grid[1, 1].tick_params(labelleft=True)
         figure.colorbar(shown, ax=grid, label="power [dB of the strongest bin]", shrink=0.9, pad=0.015)
     return figure
 
@@ -411,10 +411,6 @@ def _curve_name(results: Results, ending: str) -> str | None:
 
 def _is_sum_se(name: str) -> bool:
     return name.startswith("sum_se_k") and name.removeprefix("sum_se_k").isdigit()
-
-
-def _is_learned(method: str) -> bool:
-    return method not in ("hold", "wiener", "kalman", "ar", "pad", *BOUNDS)
 
 
 def _by_method(rows: Iterable[Row]) -> list[Row]:

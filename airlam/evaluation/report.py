@@ -28,8 +28,9 @@ CAPTIONS = {
     "the prediction for the slots that follow L; beyond the horizon the last predicted slot is held.",
     "csi_period": "CSI measured less often: the history is sampled at the period, and spectral efficiency is judged "
     "at the end of the period, when the prediction is oldest.",
-    "impairments": "The same cell with an impaired history; the target stays the true channel. A common phase error "
-    "costs NMSE but no sum-SE: a precoder is blind to the phase of a user.",
+    "impairments": "One cell with an impaired history; the target stays the true channel. A precoder is blind to a "
+    "phase that all of a user's antennas and subcarriers share, so a carrier offset costs NMSE and hardly any sum-SE; "
+    "what differs from slot to slot disturbs the prediction itself.",
     "beam_delay_picture": "One held-out channel, last predicted slot, in the beam-delay domain.",
 }
 SECTIONS = (
@@ -97,6 +98,7 @@ def write_report(results: Results, out: str | Path) -> Path:
     html = environment.get_template("report.html.j2").render(
         results=results,
         tone=_tone(results, focus),
+        details=results.extras.get("details", []),
         facts=key_facts(results, focus),
         compared=results.extras.get("compared", []),
         tables=[table for table in (mean_table(results, focus),) if table],
@@ -123,9 +125,8 @@ def mean_table(results: Results, focus: str) -> Table | None:
         ("gain over AR [dB]", "gain_cells_db", "+.2f"),
         *((f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]", name, ".2f") for name in sums),
         ("5 %-user SE [bit/s/Hz]", "se_5pct", ".2f"),
-        ("single-user SE [bit/s/Hz]", "se_single", ".2f"),
+        ("single-user SE [bit/s/Hz]", "se_single", "plain"),
         ("latency [ms]", "latency_p50_ms", "p99"),
-        ("MFLOP", "flops", "M"),
     ]
     figures = [f for f in figures if any(f[1] in row.figures for row in rows.values())]
     table = Table(
@@ -138,8 +139,11 @@ def mean_table(results: Results, focus: str) -> Table | None:
     )
     for method in order(list(rows)):
         row = rows[method]
-        size = f"{row.parameters_total:,}<small>{row.parameters_trainable:,} trained</small>"
-        cells = [_name(method), size if row.parameters_total else "&ndash;"]
+        size = f"{row.parameters_total:,}" if row.parameters_total else "&ndash;"
+        size += f"<small>{row.parameters_trainable:,} trained</small>" if row.parameters_trainable else ""
+        if "flops" in row.figures:
+            size += f"<small>{row.figures['flops'].number / 1e6:.0f} MFLOP</small>"
+        cells = [_name(method), size]
         cells += [
             _p50_p99(row) if style == "p99" else _cell(row.figures.get(name), style) for _, name, style in figures
         ]
@@ -290,8 +294,8 @@ def _name(method: str) -> str:
 def _cell(figure: Figure | None, style: str) -> str:
     if figure is None:
         return "&ndash;"
-    if style == "M":
-        return f"{figure.number / 1e6:,.1f}"
+    if style == "plain":
+        return f"{figure.number:.2f}"
     text = f"{figure.value:{style}}"
     if figure.interval is not None:
         low, high = figure.interval
@@ -316,8 +320,14 @@ def _escape(text: Any) -> str:
 
 
 def _table_html(table: Table) -> str:
-    head = "".join(f"<th>{_escape(name)}</th>" for name in table.columns)
+    words = [name in ("data", "method", "tuned to") for name in table.columns]
+    head = "".join(
+        f"<th{' class=word' * word}>{_escape(name)}</th>" for name, word in zip(table.columns, words, strict=True)
+    )
     body = "\n".join(
-        f'<tr class="{css}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for css, cells in table.lines
+        f'<tr class="{css}">'
+        + "".join(f"<td{' class=word' * word}>{cell}</td>" for cell, word in zip(cells, words, strict=True))
+        + "</tr>"
+        for css, cells in table.lines
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
