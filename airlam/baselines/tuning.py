@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from airlam.baselines.ar import ARPredictor
+from airlam.baselines.eigen_ar import EigenARPredictor
 from airlam.baselines.hold import HoldPredictor
 from airlam.baselines.kalman import KalmanPredictor
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
@@ -26,6 +27,13 @@ DEFAULT_GRIDS: dict[type, Grid] = {
         "num_bins": (32, 64, 128, 256, 512, 768, 1024, None),
         "order": (2, 4, 6, 8, 10, 12),
         "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1),
+    },
+    EigenARPredictor: {
+        "num_bins": (32, 64, 128, 256, 384, 512, 768),
+        "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
+        "num_classes": (1, 2, 4, 8),
+        "order": (4, 6, 8, 10, 12),
+        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2),
     },
     PADPredictor: {
         "order": (1, 2, 3, 4, 6, 12, 14),
