@@ -121,7 +121,6 @@ def test_import_airlam_loads_nothing_heavy(tmp_path):
 
 
 def test_help_is_quick_and_loads_nothing_heavy(tmp_path):
-    pytest.importorskip("airlam.cli")
     code = (
         f"import sys, atexit; atexit.register(lambda: exec({LOADED!r})); from airlam.cli import main; main(['--help'])"
     )
