@@ -15,7 +15,7 @@ from airlam.csi import PortShape
 
 @dataclass
 class Chunk:
-    """Truth about the links of one chunk, ``[link, ...]``; ``gain`` is the linear amplitude of the whole link."""
+    """Truth about the links of one chunk, ``[link, ...]``; ``gain`` is a linear amplitude."""
 
     gain: Tensor
     path_loss_db: Tensor
@@ -30,8 +30,8 @@ class ChannelModel(ABC):
     """A resolved recipe that makes links. Get one from :func:`airlam.channels.load_channel`.
 
     Links come in chunks of a fixed number of drops, and each chunk has its own stream of random numbers, fixed by
-    (seed, number of the chunk). So the same seed gives the same bits, and ``sample(n)`` is the beginning of
-    ``sample(n + m)``: Sionna's draws depend on the size of the batch, which is therefore part of the recipe (``chunk``).
+    (seed, number of the chunk). So the same seed gives the same bits, and ``sample(n)`` begins ``sample(n + m)``:
+    Sionna's draws depend on the size of the batch, which is therefore part of the recipe (``chunk``).
 
     Attributes:
         recipe: the resolved recipe; plain data.
@@ -112,8 +112,9 @@ class ChannelModel(ABC):
             >>> batch.h.shape
             torch.Size([4, 20, 48, 1, 32])
         """
-        num_links, num_slots, seed = (check_count(*x) for x in ((num_links, "num_links", 1),
-                                                                 (num_slots, "num_slots", 1), (seed, "seed", 0)))  # fmt: skip
+        num_links = check_count(num_links, "num_links", 1)
+        num_slots = check_count(num_slots, "num_slots", 1)
+        seed = check_count(seed, "seed", 0)
         per_drop = self.links_per_drop
         if num_links % per_drop:
             down = num_links - num_links % per_drop
@@ -160,11 +161,15 @@ class ChannelModel(ABC):
 
 
 def write_normalised(response: Tensor, h: Tensor, power: Tensor) -> None:
-    """Put ``response``, any strides, into ``h`` with unit mean power per link, and the power it had into ``power``."""
-    parts = torch.view_as_real(response)
-    power.copy_(torch.linalg.vector_norm(parts, dim=tuple(range(1, parts.dim()))).square() / response[0].numel())
-    scale = torch.where(power > 0, power.rsqrt(), torch.ones_like(power))
-    torch.mul(response, scale.reshape(-1, 1, 1, 1, 1), out=h)
+    """Put ``response``, any strides, into ``h`` with unit mean power per link, and the power it had into ``power``.
+
+    Links beyond ``len(h)`` are left out, after they were treated alike: no bit of a link depends on how many are kept.
+    """
+    parts, keep = torch.view_as_real(response), len(h)
+    mean = torch.linalg.vector_norm(parts, dim=tuple(range(1, parts.dim()))).square() / response[0].numel()
+    scale = torch.where(mean > 0, mean.rsqrt(), torch.ones_like(mean))
+    power.copy_(mean[:keep])
+    torch.mul(response[:keep], scale[:keep].reshape(-1, 1, 1, 1, 1), out=h)
 
 
 def check_count(value: object, name: str, low: int) -> int:

@@ -7,7 +7,6 @@ import torch
 from airlam.channels.channel_model import ChannelModel, Chunk
 from airlam.channels.drops import draw_uniform, draw_velocity
 from airlam.channels.panels import panel_array
-from airlam.channels.ray_capture import rms_delay_spread
 from airlam.channels.ray_evaluation import RayEvaluation
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
 
@@ -40,7 +39,7 @@ class ClusteredDelayLine(ChannelModel):
         )
         evaluation = RayEvaluation(model, "_cir_gen", stock=r["fast"] == "stock")
         with sionna_stream(sionna_seed):
-            gain, atoms = evaluation.run(
+            gain, realised, atoms = evaluation.run(
                 (count, h.shape[1], 1.0 / self.slot_duration),
                 self.grid(h.shape[1]),
                 h,
@@ -53,9 +52,9 @@ class ClusteredDelayLine(ChannelModel):
         return Chunk(
             gain=gain,
             path_loss_db=zero,
-            los=evaluation.rays.los[:num_links].clone(),
+            los=torch.full((num_links,), r["state"] == "los"),
             indoor=torch.zeros(num_links, dtype=torch.bool),
-            delay_spread=rms_delay_spread(evaluation.rays[:num_links]),
+            delay_spread=realised,
             position=torch.zeros(num_links, 3),
             velocity=velocity[:num_links],
         ), atoms

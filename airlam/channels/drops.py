@@ -30,7 +30,7 @@ _CANDIDATES = 64  # per user, of which the first inside the hall is taken
 
 @dataclass
 class Drops:
-    """Topologies of a chunk: ``bs_* [drop, 1, 3]``, ``ut_*, velocity [drop, user, 3]``, ``indoor, in_car [drop, user]``.
+    """Topologies: ``bs_* [drop, 1, 3]``, ``ut_*, velocity [drop, user, 3]``, ``indoor, in_car [drop, user]``.
 
     The base station stands at x = y = 0. Orientations are (bearing, downtilt, slant) in radians.
     """
@@ -112,7 +112,8 @@ def _hall(recipe: dict, shape, generator):
     site = torch.rand(num_drops, 1, 1, 2, generator=generator)
     site_x = ((site[..., 0] * columns).floor() + 0.5 - columns / 2) * spacing
     site_y = ((site[..., 1] * rows).floor() + 0.5 - rows / 2) * spacing
-    bearing = 2 * math.pi * torch.rand(num_drops, 1, 1, generator=generator)
+    # Within 60 degrees of the hall's middle: so at least a quarter of the hall lies in front, wherever the site is
+    bearing = torch.atan2(-site_y, -site_x) + 2 * math.pi / 3 * (torch.rand(num_drops, 1, 1, generator=generator) - 0.5)
     spot = torch.rand(num_drops, num_users, _CANDIDATES, 2, generator=generator) - 0.5
     x, y = spot[..., 0] * length - site_x, spot[..., 1] * width - site_y
     x, y = x * bearing.cos() + y * bearing.sin(), y * bearing.cos() - x * bearing.sin()  # the panel looks along +x

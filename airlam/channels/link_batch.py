@@ -19,10 +19,10 @@ class Rays:
 
         h[t, k] = sum_r c_r exp(+j 2 pi doppler_r t slot_duration) exp(-j 2 pi f delay_r) array_r
 
-    The phases of ``c_r`` are independent and uniform, ``E|c_r|^2 = power_r``. There is one atom per ray and polarisation
-    component that carries its own random phase; the line-of-sight path is one more. Pairs whose array vectors are
-    parallel (one polarisation at either end) are one atom: TR 38.901 clause 7.5, step 11. Links with fewer atoms are
-    padded by atoms without power.
+    The ``c_r`` are independent with zero mean and ``E|c_r|^2 = power_r``. There is one atom per ray and polarisation
+    component that carries its own random phase (TR 38.901 clause 7.5, step 11), and one for the line of sight. Pairs
+    whose array vectors are parallel (one polarisation at an end) are one atom. Links with fewer atoms are padded by
+    atoms without power.
 
     Attributes:
         delay: ``[link, atom]`` s.
@@ -58,7 +58,7 @@ class LinkBatch:
     """A batch of links with ground truth. All tensors are on the CPU, one link per entry.
 
     Attributes:
-        h: ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``, each link scaled to mean ``|h|^2 = 1`` over the window.
+        h: ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``, each link scaled to mean ``|h|^2 = 1``.
         gain_db: ``[link]``, 10 log10 of the mean ``|h|^2`` before that scaling: path loss, shadowing, element patterns.
         path_loss_db: ``[link]``, TR 38.901 table 7.4.1-1 (and O2I loss), without shadowing; 0 where the model has none.
         speed: ``[link]`` m/s.
@@ -104,7 +104,7 @@ class LinkBatch:
 
     @staticmethod
     def concatenate(parts: list[LinkBatch]) -> LinkBatch:
-        """Links of several batches with the same antennas, tones and slots; drops stay apart. The recipe is the first's."""
+        """Links of several batches with the same antennas, tones, slots. Drops stay apart; the first recipe is kept."""
         values = {f.name: getattr(parts[0], f.name) for f in fields(LinkBatch)}
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and name != "drop":

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from airlam.channels.channel_model import ChannelModel, check_count
 from airlam.channels.link_batch import LinkBatch
 from airlam.channels.recipe import (
     CLUSTERED,
-    TAPPED,
     SCENARIOS,
+    TAPPED,
     check_keys,
     check_number,
     check_scenario,
@@ -36,7 +35,7 @@ class MixtureChannel(ChannelModel):
     A key at the top level holds for every component that knows it; a component's own key comes first. A value is
 
     - a constant, as in any recipe (``speed_kmh: [3, 100]`` stays a range that each *link* draws from);
-    - ``{min: a, max: b}`` or ``{min: a, max: b, scale: log}``: drawn once per draw, uniform or uniform in the logarithm;
+    - ``{min: a, max: b}`` (uniform), ``{min: a, max: b, scale: log}`` (uniform in the logarithm): drawn once per draw;
     - ``{choices: [a, b, c]}``, with ``weights: [...]`` if not all are alike.
 
     ``max_ports`` bounds the base station's ports (panels above it are drawn again); ``max_doppler_per_slot`` bounds the
@@ -57,9 +56,9 @@ class MixtureChannel(ChannelModel):
     def __repr__(self) -> str:
         return f"MixtureChannel({len(self._weights)} components)"
 
-    def draw(self, seed: int | tuple[int, ...]) -> ChannelModel:
+    def draw(self, seed: int) -> ChannelModel:
         """One component with every random field fixed; the same seed gives the same model."""
-        return self._fix(seed, {})
+        return self._fix(check_count(seed, "seed", 0), {})
 
     def _fix(self, seed: int | tuple[int, ...], overrides: dict) -> ChannelModel:
         rng = np.random.default_rng(np.random.SeedSequence(seed))
@@ -109,6 +108,11 @@ class MixtureChannel(ChannelModel):
                 return None
             grids.add(json.dumps([fixed[key] for key in _GRID_KEYS]))
         return _model(fixed) if len(grids) == 1 else None
+
+    @property
+    def stackable(self) -> bool:
+        """Whether all links share one shape, so that :meth:`sample` works and a store can hold them."""
+        return self._shared is not None
 
     def _require_shared(self, what: str) -> ChannelModel:
         if self._shared is None:
@@ -208,7 +212,7 @@ def _candidates(key: str, value: Any) -> list:
 
 def _variants(recipe: Mapping) -> Iterator[dict]:
     """The recipe with each drawn field in turn at each of its candidates, the others at their first."""
-    paths = [(key,) for key in recipe]
+    paths: list[tuple[str, ...]] = [(key,) for key in recipe]
     paths += [(key, inner) for key, value in recipe.items() if isinstance(value, Mapping) and not _is_draw(value)
               for inner in value]  # fmt: skip
     base = {key: _first(value, key) for key, value in recipe.items()}

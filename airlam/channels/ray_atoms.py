@@ -19,9 +19,9 @@ def ray_atoms(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor, mean
     """Atoms of each link, strongest first, scaled as CSI of unit mean power.
 
     The four random phases of a ray (7.5-22) couple two field components at either end. With one polarisation at the
-    receiver the two receive components meet the same array vector, so two atoms remain, one per transmit component; with
-    one at the transmitter likewise; with one at both, a single atom. Nothing is lost: the atoms span what the antennas
-    see, and their coefficients are independent with zero mean.
+    receiver the two receive components meet the same array vector, so two atoms remain, one per transmit component;
+    with one at the transmitter likewise; with one at both, a single atom. Nothing is lost: the atoms span what the
+    antennas see, and their coefficients are independent with zero mean.
 
     Args:
         mean_power: ``[link]``, mean ``|h|^2`` of the links before they were scaled to one.

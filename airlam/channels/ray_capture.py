@@ -10,6 +10,7 @@ package is pinned to ``sionna-no-rt==2.2.*``, why every use is checked first, an
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,9 +23,9 @@ class CapturedRays:
     Clusters come strongest first.
 
     Shapes: ``phase [link, cluster, ray, 4]``; ``aoa, aod, zoa, zod, xpr [link, cluster, ray]``;
-    ``delay, power [link, cluster]``; ``first_delay, k_factor, los, los_aoa, los_aod, los_zoa, los_zod, distance [link]``;
-    ``cluster_delay_spread [link]``, or None where clusters do not split; ``velocity, tx_orientation, rx_orientation
-    [link, 3]``.
+    ``delay, power [link, cluster]``; ``first_delay, k_factor, los, los_aoa, los_aod, los_zoa, los_zod, distance
+    [link]``; ``cluster_delay_spread [link]``, or None where clusters do not split; ``velocity, tx_orientation,
+    rx_orientation [link, 3]``.
     """
 
     phase: Tensor
@@ -71,6 +72,8 @@ class RayCapture(torch.nn.Module):
             coefficient per link, which the model then multiplies by path loss and shadowing.
     """
 
+    generator: Any
+
     def __init__(self, generator: torch.nn.Module, *, evaluate: bool = False) -> None:
         super().__init__()
         self.generator = generator
@@ -94,13 +97,13 @@ class RayCapture(torch.nn.Module):
 
 
 def install(model: torch.nn.Module, attribute: str) -> RayCapture | None:
-    """Put a :class:`RayCapture` in the place of ``model.<attribute>``; None where Sionna's inside is not as expected."""
+    """Put a :class:`RayCapture` in the place of ``model.<attribute>``; None where Sionna is not as expected."""
     generator = getattr(model, attribute, None)
     needed = ("_step_10", "_subclustering", "_tx_array", "_rx_array")
     if not isinstance(generator, torch.nn.Module) or not all(hasattr(generator, name) for name in needed):
         return None
     capture = RayCapture(generator)
-    setattr(model, attribute, capture)  # a Module, or torch would refuse it in the generator's place
+    setattr(model, attribute, capture)  # a Module, or torch would refuse it
     return capture
 
 
@@ -156,8 +159,16 @@ def rms_delay_spread(rays: CapturedRays) -> Tensor:
     k = torch.where(rays.los, rays.k_factor, torch.zeros_like(rays.k_factor)).double()[:, None]
     total = power.sum(1, keepdim=True)
     power = torch.cat([power / (k + 1), total * k / (k + 1)], 1)
-    delay = torch.cat([delay, rays.first_delay.double()[:, None]], 1)
+    return _rms(torch.cat([delay, rays.first_delay.double()[:, None]], 1), power)
+
+
+def path_delay_spread(a: Tensor, tau: Tensor) -> Tensor:
+    """The same from an impulse response in Sionna's order, antennas' patterns included; for want of rays."""
+    power = (a.real.square() + a.imag.square()).double().mean((2, 4, 6)).flatten(0, 2)
+    return _rms(tau.double().flatten(0, 2), power)
+
+
+def _rms(delay: Tensor, power: Tensor) -> Tensor:
     power = power / power.sum(1, keepdim=True)
     mean = (power * delay).sum(1, keepdim=True)
     return (power * (delay - mean).square()).sum(1).sqrt().float()
-

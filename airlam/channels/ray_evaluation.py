@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,14 +27,17 @@ class RayEvaluation:
         stock: let Sionna evaluate the rays even where the fast way holds.
 
     The fast way holds for one flat panel at either end and without blockage; elsewhere Sionna evaluates. Both ways use
-    the same random stream and give the same values to about 1e-6.
+    the same random stream and give the same values to about 1e-6. Where Sionna's generator is not where release 2.2 has
+    it, Sionna also evaluates, and there are no rays to return.
     """
 
     def __init__(self, model: torch.nn.Module, attribute: str, *, stock: bool) -> None:
-        self.model = model
+        self.model: Any = model
         self.capture = ray_capture.install(model, attribute)
         if self.capture is None:
-            raise RuntimeError("airlam.channels needs sionna-no-rt 2.2: its ray generator was not found where it was")
+            warnings.warn("this Sionna keeps its rays elsewhere than 2.2: channels are made the slow way", stacklevel=2)
+            self.fast = False
+            return
         generator = self.capture.generator
         self.rx, self.tx = (ray_response.Panel.of(a) for a in (generator._rx_array, generator._tx_array))
         flat = self.rx is not None and self.tx is not None and getattr(model, "_blockage_model", None) is None
@@ -41,11 +45,6 @@ class RayEvaluation:
         self.capture.evaluate = not self.fast
         if not (flat or stock):
             warnings.warn("this array or blockage needs Sionna's own, slower evaluation", stacklevel=2)
-
-    @property
-    def rays(self) -> ray_capture.CapturedRays:
-        """The rays of the last run, the whole chunk."""
-        return self.capture.rays
 
     def run(
         self,
@@ -56,7 +55,7 @@ class RayEvaluation:
         *,
         delay_scale: Tensor | None = None,
         return_rays: bool = False,
-    ) -> tuple[Tensor, Rays | None]:
+    ) -> tuple[Tensor, Tensor, Rays | None]:
         """Call the model and evaluate the first ``len(h)`` links of what it draws.
 
         Args:
@@ -67,45 +66,54 @@ class RayEvaluation:
             delay_scale: ``[link]``, multiplies the delays the model draws (of the whole chunk).
 
         Returns:
-            the amplitude gain of each link that is not yet in ``power``, and the rays if asked for.
+            the amplitude gain of each link that is not yet in ``power``, its RMS delay spread [s], and the rays if
+            asked for.
         """
         a, tau = self.model(*arguments)
         if delay_scale is not None:
             tau = tau * delay_scale[:, None, None, None]
-            self.rays.delay *= delay_scale[:, None]
-            self.rays.first_delay *= delay_scale
+            if self.capture is not None:
+                self.capture.rays.delay *= delay_scale[:, None]
+                self.capture.rays.first_delay *= delay_scale
         if self.fast:
             gain = a.abs().flatten()[: len(h)]
             self._sum_rays(grid, h, power)
         else:
             gain = torch.ones(len(h))
             stock_response(a, tau, grid, h, power)
+        if self.capture is None:
+            if return_rays:
+                raise NotImplementedError("this Sionna keeps its rays elsewhere than 2.2: no rays to return")
+            return gain, ray_capture.path_delay_spread(a, tau)[: len(h)], None
+        delay_spread = ray_capture.rms_delay_spread(self.capture.rays[: len(h)])
         if not return_rays:
-            return gain, None
+            return gain, delay_spread, None
         if not self.fast:  # atoms need the mean power without path loss, which Sionna has already multiplied in
             power = torch.empty_like(power)
             self._sum_rays(grid, torch.empty_like(h), power)
-        return gain, self._atoms(power)
+        return gain, delay_spread, self._atoms(power)
 
     def _sum_rays(self, grid, h: Tensor, power: Tensor) -> None:
+        """Blocks lie the same however many links are kept, so that no bit of a link depends on that."""
+        assert self.capture is not None and self.capture.rays is not None  # for the type checker: fast implies both
+        assert self.rx is not None and self.tx is not None
+        wavelength = self.capture.generator._lambda_0
         step = max(1, _SUM_BLOCK_BYTES // (8 * h[0].numel()))
         for start in range(0, len(h), _GEOMETRY_BLOCK):
-            stop = min(start + _GEOMETRY_BLOCK, len(h))
-            rays = self.rays[start:stop].audible()
-            table = ray_response.tabulate(rays, self.rx, self.tx, self.capture.generator._lambda_0)
+            rays = self.capture.rays[start : start + _GEOMETRY_BLOCK].audible()
+            table = ray_response.tabulate(rays, self.rx, self.tx, wavelength)
             if rays.los.any():
-                los = ray_response.line_of_sight(rays, self.rx, self.tx, self.capture.generator._lambda_0)
-                table = ray_response.prepend(table, los)
+                table = ray_response.prepend(table, ray_response.line_of_sight(rays, self.rx, self.tx, wavelength))
             polarisation = table.polarisation()
-            silent_from = polarisation.shape[1] - rays.power.shape[1] + (rays.power > 0).sum(1)
-            for first in range(0, stop - start, step):
-                s = slice(first, min(first + step, stop - start))
-                groups = int(silent_from[s].max())
+            audible = polarisation.shape[1] - rays.power.shape[1] + (rays.power > 0).sum(1)
+            for first in range(0, min(len(rays), len(h) - start), step):
+                s = slice(first, first + step)
+                groups = int(audible[s].max())
                 port = ray_response.port_response(
                     polarisation[s, :groups], table.rx_steering[s, :groups], table.tx_steering[s, :groups]
                 )
                 response = ray_response.sum_rays(table.delay[s, :groups], table.doppler[s, :groups], port, grid)
-                links = slice(start + s.start, start + s.stop)
+                links = slice(start + first, min(start + first + step, start + len(rays)))
                 write_normalised(response.transpose(1, 2).unflatten(-1, h.shape[-2:]), h[links], power[links])
 
     def _atoms(self, mean_power: Tensor) -> Rays:
@@ -116,7 +124,7 @@ class RayEvaluation:
         atoms = []
         for start in blocks:
             links = slice(start, min(start + _GEOMETRY_BLOCK, len(mean_power)))
-            atoms.append(ray_atoms(self.rays[links].audible(), self.rx, self.tx, wavelength, mean_power[links]))
+            atoms.append(ray_atoms(self.capture.rays[links].audible(), self.rx, self.tx, wavelength, mean_power[links]))
         return Rays.concatenate(atoms)
 
 

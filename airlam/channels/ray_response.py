@@ -5,9 +5,9 @@ evaluates an exponential per path, antenna pair and subcarrier. Here a link is
 
     h[t, f] = sum over groups g of exp(-j 2 pi f delay_g) sum over the rays r of g of exp(j doppler_r t) A_r
 
-with ``A_r[rx, tx] = polarisation_r[rx pol, tx pol] steering_r[rx position] steering_r[tx position]``: two batched matrix
-products (rays -> slots, then groups -> subcarriers). A group is a cluster, one of the four extra sub-clusters that the
-two strongest clusters split into, or the line-of-sight path.
+with ``A_r[rx, tx] = polarisation_r[rx pol, tx pol] steering_r[rx position] steering_r[tx position]``: two batched
+matrix products (rays -> slots, then groups -> subcarriers). A group is a cluster, one of the four extra sub-clusters
+that the two strongest clusters split into, or the line-of-sight path.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ def tabulate(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor) -> Ra
 def _split_strongest(table: RayTable, cluster_delay_spread: Tensor) -> RayTable:
     """The two strongest clusters keep sub-cluster 1; four groups in front hold sub-clusters 2 and 3 of each."""
     mask = torch.zeros(3, table.doppler.shape[2])
-    for sub, members in enumerate(SUBCLUSTERS):
-        mask[sub, list(members)] = 1.0
+    for number, members in enumerate(SUBCLUSTERS):
+        mask[number, list(members)] = 1.0
     sub, parent = [1, 1, 2, 2], [0, 1, 0, 1]
     split = {f.name: torch.cat([x[:, parent], x], 1) for f in fields(table) for x in [getattr(table, f.name)]}
     split["coupling"][:, :6] *= mask[[*sub, 0, 0]][:, :, None, None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from airlam.channels.channel_model import ChannelModel, Chunk
 from airlam.channels.drops import Drops, draw_drops
 from airlam.channels.panels import panel_array
-from airlam.channels.ray_capture import rms_delay_spread
 from airlam.channels.ray_evaluation import RayEvaluation
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
 
@@ -57,7 +56,9 @@ class SystemLevelChannel(ChannelModel):
         with sionna_stream(sionna_seed):
             self._set_topology(evaluation.model, drops)
             arguments = (h.shape[1], 1.0 / self.slot_duration)
-            gain, atoms = evaluation.run(arguments, self.grid(h.shape[1]), h, power, return_rays=return_rays)
+            gain, delay_spread, atoms = evaluation.run(
+                arguments, self.grid(h.shape[1]), h, power, return_rays=return_rays
+            )
         links = slice(0, len(h))
         lsp = getattr(evaluation.model, "_lsp", None)
         path_loss = getattr(lsp, "pathloss", None)
@@ -68,7 +69,7 @@ class SystemLevelChannel(ChannelModel):
             path_loss_db=path_loss.flatten()[links].clone(),
             los=scenario.los.flatten()[links].clone(),
             indoor=drops.indoor.flatten()[links],
-            delay_spread=rms_delay_spread(evaluation.rays[links]),
+            delay_spread=delay_spread,
             position=drops.ut_position.flatten(0, 1)[links],
             velocity=drops.velocity.flatten(0, 1)[links],
         )
@@ -77,7 +78,7 @@ class SystemLevelChannel(ChannelModel):
     def _set_topology(self, model, drops: Drops) -> None:
         state = self.recipe["state"]
         more = {"in_car": drops.in_car} if self.recipe["scenario"] == "rma" else {}
-        # Without a reset Sionna keeps indoor distances and floors of the first topology, and its stream shifts by one draw
+        # Without a reset Sionna keeps indoor distances and floors of the first topology, and its stream shifts
         model.reset_topology()
         model.set_topology(
             drops.ut_position,

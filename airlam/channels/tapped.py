@@ -99,7 +99,7 @@ class _Draws:
 
         step = 2
         for start in range(0, len(h), step):
-            s = slice(start, min(start + step, len(h)))
+            s = slice(start, start + step)  # of the chunk; the last block may reach beyond the links that are kept
             largest = (2 * math.pi * carrier_frequency / SPEED_OF_LIGHT * self.speed[s])[:, None, None]
             phase = self.phase[s].permute(0, 2, 3, 1)  # [link, tap, sinusoid, antenna pair]
             amplitude = (self.power / _NUM_SINUSOIDS).sqrt()[:, None, None].expand_as(phase)
@@ -113,4 +113,3 @@ class _Draws:
                 doppler = torch.cat([doppler, (largest * _LOS_COSINE).expand(-1, doppler.shape[1], 1)], 2)
             response = sum_rays(delay, doppler, port, grid)
             write_normalised(response.transpose(1, 2).unflatten(-1, h.shape[-2:]), h[s], power[s])
-
