@@ -144,9 +144,11 @@ class RayTable:
 
     def polarisation(self) -> Tensor:
         """``rx_field^T coupling tx_field``: ``complex [link, group, ray, rx_pol, tx_pol]``."""
-        f, g, c = self.rx_field, self.tx_field, self.coupling
-        after_tx = c[..., 0, None] * g[..., None, 0, :] + c[..., 1, None] * g[..., None, 1, :]
-        return f[..., 0, :, None] * after_tx[..., None, 0, :] + f[..., 1, :, None] * after_tx[..., None, 1, :]
+        # Components in front, rays behind: inner loops over hundreds of rays, not over two components
+        f, g, c = (x.movedim((-2, -1), (0, 1)).contiguous() for x in (self.rx_field, self.tx_field, self.coupling))
+        after_tx = c[:, 0, None] * g[0] + c[:, 1, None] * g[1]  # [rx theta or phi, tx_pol, link, group, ray]
+        out = f[0, :, None] * after_tx[0] + f[1, :, None] * after_tx[1]
+        return out.movedim((0, 1), (-2, -1)).contiguous()
 
 
 def tabulate(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor) -> RayTable:
