@@ -371,7 +371,7 @@ def _panels(
     columns = len(keys) if len(keys) <= 3 else (len(keys) + 1) // 2
     lines = -(-len(keys) // columns)
     with rc_context(STYLE):
-        width = WIDTH if columns > 1 else 0.72 * WIDTH
+        width = WIDTH if columns > 1 else 0.85 * WIDTH
         figure = Figure(figsize=(width, height * lines + 0.6), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharey=share_y)
         for axes, key in zip(grid.flat, keys, strict=False):
@@ -384,7 +384,10 @@ def _panels(
         for axes in list(grid.flat)[: len(keys)]:
             handles, labels = axes.get_legend_handles_labels()
             seen.update({label: seen.get(label, handle) for label, handle in zip(labels, handles, strict=True)})
-        figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=4 if columns > 1 else 3)
+        if columns > 1:
+            figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=4)
+        else:
+            figure.legend(seen.values(), seen.keys(), loc="outside right upper")
     return figure
 
 

@@ -65,7 +65,8 @@ def group_rates(h_hat: Tensor, h: Tensor, groups: Groups, transmit_snr_db: float
     """
     no = 10 ** (-transmit_snr_db / 10)
     seen, true = (_by_group(x, groups.users, tone_step) for x in (h_hat, h))
-    rates = user_rates(true, rzf(seen, 1.0, no), no)  # [group, slot, tone, user]
+    precoder = rzf(seen, 1.0, no, rx_axis=seen.dim() == 6)
+    rates = user_rates(true, precoder, no)  # [group, slot, tone, user]
     return rates.mean(2).mT
 
 

@@ -21,7 +21,7 @@ METHODS = {  # offset to the AR's NMSE [dB], share of what the AR leaves to perf
 }
 
 
-def make_results(gain: float = 0.6, width: float = 0.15) -> Results:
+def _make_results(gain: float = 0.6, width: float = 0.15) -> Results:
     """A whole benchmark's results in which airlam-tiny gains ``gain`` dB on the AR, plus or minus ``width``."""
     rng = random.Random(0)
     methods = METHODS | {"airlam-tiny": (-gain, gain / 10, 6.5, 1_012_345)}
@@ -115,6 +115,12 @@ def make_results(gain: float = 0.6, width: float = 0.15) -> Results:
     return results
 
 
+@pytest.fixture(scope="session")
+def make_results():
+    """The function itself: ``make_results(gain, width)``."""
+    return _make_results
+
+
 @pytest.fixture
 def results() -> Results:
-    return make_results()
+    return _make_results()

@@ -1,0 +1,249 @@
+"""The benchmark end to end on a tiny set-up: cells, resume, report; and the errors of who mistypes."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+
+import airlam.evaluation
+from airlam.evaluation import channel_prediction
+from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
+from airlam.evaluation.contenders import check_methods, fingerprint
+from airlam.evaluation.rows import Results
+from airlam.evaluation.runner import load_runner
+from airlam.interfaces import RecipeError
+from airlam.recipes import find_recipe
+
+SMALL = {  # 8 ports x 12 subcarriers, drops of 4 users
+    "scenarios": ["uma_nlos"],
+    "speeds_kmh": [3, 30],
+    "channel_overrides": {
+        "num_subcarriers": 12,
+        "bs_panel": {"rows": 2, "columns": 2, "polarisation": "dual", "pattern": "omni"},
+    },
+    "num_links": 8,
+    "num_tune": 4,
+    "side_links": 4,
+    "links_per_drop": 4,
+    "users": [2, 4],
+    "tone_step": 6,
+    "age_speed_kmh": 30,
+    "period_speed_kmh": 3,
+    "methods": ["hold", "ar", "{model}", "{model}:no-correction", "genie_per_bin", "genie_lmmse", "perfect"],
+    "sweep_csi_snr_db": [10, 20],
+    "csi_periods_ms": [0.5, 1.0],
+    "impairments": {"none": {}, "missing slots": {"missing": 0.2}},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny network with random weights, on disk."""
+    from airlam.models import AirlamConfig, AirlamModel, save_checkpoint
+    from airlam.models.config import DEFAULT_BACKBONE
+
+    torch.manual_seed(0)
+    backbone = DEFAULT_BACKBONE | {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
+    config = AirlamConfig(backbone=backbone, num_tokens=16, num_bins=32)
+    return str(save_checkpoint(AirlamModel(config), tmp_path_factory.mktemp("models") / "pygmy"))
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    """A finished benchmark and its folder."""
+    out = tmp_path_factory.mktemp("benchmark")
+    path = out / "benchmark.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {"class_path": "airlam.evaluation.ChannelPredictionBenchmark", "init_args": SMALL | {"model": model}},
+            sort_keys=False,
+        )
+    )
+    return airlam.evaluation.run(path, out)
+
+
+@pytest.mark.slow
+def test_end_to_end(finished):
+    results = Results.load(finished.parent / "results.json")
+    means = {row.method: row for row in results.select(group="mean")}
+    assert set(means) == {
+        "hold", "ar", "pygmy", "pygmy:no-correction", "genie_per_bin", "genie_lmmse", "perfect",
+    }  # fmt: skip
+    for method, row in means.items():
+        assert row.data_hash and row.seeds and row.num_links == 16 and row.num_drops == 4
+        assert row.figures["sum_se_k2"].interval is not None
+        if method != "perfect":
+            assert row.figures["nmse_linear_db"].number < 5
+    # the limit is below everyone, and nobody beats perfect CSI
+    nmse = {method: row.figures["nmse_cells_db"].number for method, row in means.items() if method != "perfect"}
+    assert min(nmse, key=nmse.get) == "genie_lmmse"
+    sums = {method: row.figures["sum_se_k4"].number for method, row in means.items()}
+    assert max(sums, key=sums.get) == "perfect"
+    assert means["pygmy"].figures["latency_p50_ms"].number > 0 and means["pygmy"].figures["flops"].number > 0
+    assert means["pygmy"].parameters_total > 0 == means["ar"].parameters_total
+    assert "latency_p50_ms" not in means["genie_lmmse"].figures
+    assert "start_gain_linear_db" in means["pygmy"].figures
+
+
+@pytest.mark.slow
+def test_every_table_is_there(finished):
+    results = Results.load(finished.parent / "results.json")
+    groups = {row.group for row in results.rows}
+    assert groups == {"mean", "cell", "age", "csi_period", "impairments", "path_loss"}
+    tuned = results.select(group="cell", method="ar")
+    assert all({"order", "ridge", "num_bins", "shrinkage"} <= row.settings.keys() for row in tuned)
+    age = results.select(group="age", method="ar")[0]
+    curve = age.figures["latency_charged_sum_se"]
+    assert curve.kind == "modelled" and curve.axis[0] == 0 and curve.axis[-1] == 10
+    assert curve.value[0] > curve.value[-1]  # older is worse
+    period = results.select(group="csi_period", method="ar")[0]
+    gross, net = period.figures["sum_se_k2"], period.figures["net_sum_se_k2"]
+    assert (gross.kind, net.kind) == ("measured", "modelled")
+    # one of 14 symbols of a 0.5 ms slot
+    assert [n / g for n, g in zip(net.value, gross.value, strict=True)] == pytest.approx([13 / 14, 27 / 28])
+    html = finished.read_text()
+    assert "With true path loss" in html and "http://" not in html and "https://" not in html
+
+
+@pytest.mark.slow
+def test_finished_cells_are_not_run_again(finished, model, tmp_path, monkeypatch):
+    out = tmp_path / "copy"
+    shutil.copytree(finished.parent, out)
+    lost = next((out / "cells").glob("csi_period_*_1ms_*"))
+    lost.unlink()
+    half = next((out / "cells").glob("impairments_*none*"))
+    half.write_text('{"cell": ')  # as if the disk had filled up
+    measured = []
+    original = channel_prediction.measure_cell
+    monkeypatch.setattr(
+        channel_prediction, "measure_cell", lambda cell, *rest: measured.append(cell) or original(cell, *rest)
+    )
+    ChannelPredictionBenchmark(**SMALL, model=model).run(out)
+    assert sorted(cell.group for cell in measured) == ["csi_period", "impairments"]
+    assert lost.exists()
+    before, after = (Results.load(folder / "results.json") for folder in (finished.parent, out))
+    for old, new in zip(before.rows, after.rows, strict=True):
+        for name, figure in old.figures.items():
+            if "latency" not in name:  # time is not repeatable; everything else is, bit for bit
+                assert new.figures[name] == figure, (old.method, name)
+
+
+@pytest.mark.slow
+def test_interrupted_it_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
+    original, count = channel_prediction.measure_cell, []
+
+    def interrupted(cell, *rest):
+        if len(count) == 1:
+            raise KeyboardInterrupt
+        count.append(cell)
+        return original(cell, *rest)
+
+    small = SMALL | {
+        "methods": ["hold", "{model}", "perfect"], "bar": "hold", "age_speed_kmh": None, "csi_periods_ms": [],
+        "impairments": {}, "sweep_csi_snr_db": [],
+    }  # fmt: skip
+    benchmark = ChannelPredictionBenchmark(**small, model=model)
+    monkeypatch.setattr(channel_prediction, "measure_cell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run(tmp_path)
+    assert len(list((tmp_path / "cells").iterdir())) == 1
+    monkeypatch.setattr(channel_prediction, "measure_cell", original)
+    assert benchmark.run(tmp_path).is_file()
+    assert len(list((tmp_path / "cells").iterdir())) == 2
+
+
+def test_the_name_of_a_cell_holds_all_that_its_figures_depend_on(model):
+    names = [cell.name for cell in ChannelPredictionBenchmark(**SMALL, model=model).cells()]
+    assert len(set(names)) == len(names)
+    for change in ({"seed": 8}, {"history": 12}, {"num_links": 12}, {"tone_step": 3}):
+        other = ChannelPredictionBenchmark(**SMALL | change, model=model).cells()
+        assert not set(names) & {cell.name for cell in other if cell.headline}
+
+
+def test_tuning_never_sees_a_test_link(model):
+    for cell in ChannelPredictionBenchmark(**SMALL, model=model).cells():
+        assert cell.stream("tune") != cell.stream("test")
+
+
+def test_other_weights_are_other_results():
+    from airlam.loading import load_predictor
+
+    class Network:
+        def __init__(self, seed):
+            torch.manual_seed(seed)
+            self.model = torch.nn.Linear(3, 3)
+
+    assert fingerprint(Network(0)) == fingerprint(Network(0)) != fingerprint(Network(1))
+    assert fingerprint(load_predictor("ar")) != fingerprint(load_predictor("hold"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ["hold", "airlam-tini"]}, "'airlam-tini'; did you mean 'airlam-tiny'"),
+        ({"methods": []}, "empty"),
+        ({"methods": ["hold", "{model}"]}, "bar is 'ar'"),
+        ({"methods": ["hold", "ar"]}, "airlam-tiny"),
+        ({"users": [3]}, "groups of 3 users do not fit drops of 8 links"),
+        ({"num_links": 100}, "num_links is 100"),
+        ({"speeds_kmh": []}, "must not be empty"),
+        ({"age_horizon": 2}, "age_horizon is 2"),
+    ],
+)
+def test_bad_recipes_are_refused_in_one_line(change, message):
+    with pytest.raises(RecipeError) as error:
+        ChannelPredictionBenchmark(**change)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_unknown_scenario_names_the_nearest():
+    with pytest.raises(RecipeError, match="uma_nlos"):
+        ChannelPredictionBenchmark(scenarios=["uma_nols"]).cells()
+
+
+def test_methods_keep_their_order_and_count_once():
+    assert check_methods(["ar", "hold", "ar", "m:no-correction"], "m") == ["ar", "hold", "m:no-correction"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "class_path: airlam.evaluation.ChannelPredictionBenchmark\ninit_arg: {}",
+            "'init_arg'; did you mean 'init_args'",
+        ),
+        (
+            "class_path: airlam.evaluation.ChannelPredictionBenchmark\ninit_args: {num_link: 8}",
+            "did you mean 'num_links'",
+        ),
+        ("class_path: airlam.evaluation.Benchmark", "no class"),
+        ("class_path: airlam.evaluation.Row", "no benchmark"),
+        ("init_args: {}", "class_path"),
+        ("- a\n- b", "mapping"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_bad_benchmark_files_are_refused_in_one_line(text, message, tmp_path):
+    path = tmp_path / "benchmark.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as error:
+        airlam.evaluation.run(path, tmp_path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(RecipeError, match="benchmark"):
+        airlam.evaluation.run("tasks/channel_prediction/benchmrk.yaml")
+
+
+def test_the_shipped_benchmark_is_made_from_its_yaml():
+    data = yaml.safe_load(find_recipe("tasks/channel_prediction/benchmark.yaml").read_text())
+    benchmark = load_runner(data["class_path"], data["init_args"])
+    cells = benchmark.cells()
+    headline = [cell for cell in cells if cell.headline]
+    assert len(headline) == len(benchmark.scenarios) * len(benchmark.speeds_kmh)
+    assert sum(cell.timed for cell in headline) == 1
+    assert {"ar", "genie_lmmse", "perfect"} <= set(headline[0].methods)
+    assert json.dumps(benchmark.config)  # plain data: it stands in results.json

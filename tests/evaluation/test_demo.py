@@ -1,0 +1,108 @@
+"""The demo on a pocket-sized site."""
+
+import pytest
+import torch
+
+from airlam.evaluation import demo
+from airlam.evaluation.rows import Results
+from airlam.interfaces import RecipeError
+
+TINY = {
+    "channel_overrides": {
+        "num_subcarriers": 12,
+        "bs_panel": {"rows": 2, "columns": 2, "polarisation": "dual", "pattern": "omni"},
+    },
+    "num_adapt": 12,
+    "num_held_out": 16,
+    "num_slots": 22,
+    "num_speed_classes": 2,
+    "group_size": 4,
+    "steps": 2,
+    "batch_size": 4,
+    "num_tune": 4,
+    "lora_rank": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from airlam.models import AirlamConfig, AirlamModel, save_checkpoint
+    from airlam.models.config import DEFAULT_BACKBONE
+
+    torch.manual_seed(0)
+    backbone = DEFAULT_BACKBONE | {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
+    config = AirlamConfig(backbone=backbone, num_tokens=16, num_bins=32)
+    return str(save_checkpoint(AirlamModel(config), tmp_path_factory.mktemp("models") / "pygmy"))
+
+
+@pytest.mark.slow
+def test_demo_adapts_compares_and_reports(model, tmp_path, capsys):
+    report = demo.run(tmp_path, model=model, **TINY)
+    assert report == tmp_path / "report.html" and report.is_file()
+    results = Results.load(tmp_path / "results.json")
+    rows = {row.method: row for row in results.select(group="mean")}
+    assert {
+        "hold",
+        "pad",
+        "ar",
+        "pygmy",
+        "pygmy:no-correction",
+        "pygmy:adapted",
+        "pygmy:random-start",
+        "perfect",
+    } <= set(rows)
+    adapted, blank = rows["pygmy:adapted"], rows["pygmy:random-start"]
+    assert 0 < adapted.parameters_trainable < blank.parameters_trainable == blank.parameters_total
+    assert rows["pygmy"].parameters_trainable == 0
+    # two steps changed something, and nobody beats perfect CSI
+    assert adapted.figures["nmse_linear_db"].number != rows["pygmy"].figures["nmse_linear_db"].number
+    assert max(rows, key=lambda method: rows[method].figures["sum_se_k4"].number) == "perfect"
+    assert {"adaptation_gain_cells_db", "pretraining_gain_cells_db", "start_gain_cells_db"} <= adapted.figures.keys()
+    assert len(results.select(group="cell", method="ar")) == 2
+    printed = capsys.readouterr().out.replace("\n", "")
+    assert "report.html" in printed and "perfect CSI" in printed
+
+
+@pytest.mark.slow
+def test_the_saved_adapter_predicts_what_the_report_judged(model, tmp_path):
+    from airlam.loading import load_predictor
+
+    one = demo.SiteDemo(model=model, random_start=False, **TINY)
+    adapt, held_out = one.site()
+    network = one.adapt(adapt, 2)
+    network.save_pretrained(str(tmp_path / "adapter"))
+    again = load_predictor(tmp_path / "adapter")
+    h_past = held_out.h[:4, :16]
+    want = demo._predictor(network)[0].predict(h_past, 4, port_shape=held_out.port_shape)
+    got = again.predict(h_past, 4, port_shape=held_out.port_shape)
+    # merged and unmerged adapters round differently in single precision
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_site_is_one_snapshot_and_no_user_is_on_both_sides():
+    adapt, held_out = demo.SiteDemo(**TINY).site()
+    assert len(adapt) == 12 and len(held_out) == 16
+    assert torch.cat([adapt.drop, held_out.drop]).unique().numel() == 1
+    there = {tuple(p) for p in adapt.position.tolist()}
+    assert not there & {tuple(p) for p in held_out.position.tolist()}
+    assert adapt.recipe["spatial_consistency"]
+
+
+def test_training_batches_repeat_with_the_seed():
+    one = demo.SiteDemo(**TINY)
+    adapt, _ = one.site()
+    first, again = (next(iter(demo.SiteWindows(adapt, one))) for _ in range(2))
+    assert torch.equal(first["h_past"], again["h_past"]) and first["h_past"].shape == (4, 16, 12, 1, 8)
+    # the window is one of its users' own, somewhere in their slots
+    windows = adapt.h[first["index"]].unfold(1, 16, 1)
+    assert any(torch.equal(first["h_past_true"], windows[:, i].movedim(-1, 1)) for i in range(windows.shape[1]))
+    assert first["h_future"].shape == (4, 4, 12, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"num_held_out": 15}, "num_held_out is 15"), ({"num_slots": 19}, "num_slots is 19"), ({"steps": 0}, "steps")],
+)
+def test_sizes_that_do_not_fit(change, message):
+    with pytest.raises(RecipeError, match=message):
+        demo.SiteDemo(**TINY | change)
