@@ -1,0 +1,160 @@
+"""The tasks: objectives equal the metric, short real runs learn, checkpoints come back."""
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from airlam.loading import load_predictor
+from airlam.metrics import nmse
+from airlam.models import AirlamConfig, AirlamModel, load_checkpoint, save_checkpoint
+from airlam.tasks import ChannelPrediction, ExportCheckpoint, Pretraining
+from airlam.tasks.objectives import forecast_error, reconstruction_error
+
+CONFIG = {
+    "num_tokens": 24,
+    "num_groups": 2,
+    "backbone": {
+        "model_type": "bert",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "vocab_size": 2,
+    },
+}
+
+
+def batch(seed, links=8, slots=12, future=3):
+    """Clusters of rays that share delay and angle and spread in Doppler: like a channel, made in a millisecond."""
+    generator = torch.Generator().manual_seed(seed)
+    h = torch.zeros(links, slots + future, 16, 1, 8, dtype=torch.complex64)
+    t, f, a = torch.arange(slots + future), torch.arange(16), torch.arange(8)
+    for _ in range(4):
+        delay, angle = (torch.rand(links, 1, generator=generator) for _ in range(2))
+        response = torch.einsum(
+            "lf,la->lfa", torch.exp(-2j * torch.pi * delay * f), torch.exp(2j * torch.pi * angle * a)
+        )
+        doppler, phase = (torch.rand(links, 6, 1, generator=generator) for _ in range(2))
+        fading = torch.exp(2j * torch.pi * (0.05 * torch.cos(2 * torch.pi * doppler) * t + phase)).sum(1)
+        h = h + torch.einsum("lt,lfa->ltfa", fading, response)[:, :, :, None, :]
+    h = h / h.abs().square().mean((1, 2, 3, 4), keepdim=True).sqrt()
+    noise = torch.randn(links, slots, 16, 1, 8, dtype=torch.complex64, generator=generator)
+    return {
+        "h_past": h[:, :slots] + 0.1 * noise,
+        "h_past_true": h[:, :slots],
+        "h_future": h[:, slots:],
+        "port_shape": (1, 8, 1),
+        "index": torch.arange(links),
+    }
+
+
+def loader(count, first=0):
+    return DataLoader([batch(first + i) for i in range(count)], batch_size=None)
+
+
+def trainer(tmp_path, **kwargs):
+    return L.Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", devices=1, enable_progress_bar=False, logger=False,
+        enable_checkpointing=kwargs.pop("enable_checkpointing", False), enable_model_summary=False, **kwargs,
+    )  # fmt: skip
+
+
+def model():
+    torch.manual_seed(0)
+    model = AirlamModel(AirlamConfig(**CONFIG)).eval()
+    torch.nn.init.normal_(model.head.weight, std=0.05)
+    return model
+
+
+def test_forecast_error_is_the_nmse_of_the_predicted_csi():
+    m, b = model(), batch(0)
+    with torch.no_grad():
+        error = forecast_error(m, b["h_past"], b["h_future"], b["port_shape"])
+        for correction, value in ((True, error.nmse), (False, error.start)):
+            predicted = m(b["h_past"], 3, port_shape=b["port_shape"], correction=correction)
+            direct = torch.stack([nmse(p[None], t[None]) for p, t in zip(predicted, b["h_future"], strict=True)])
+            assert torch.allclose(value.double(), direct, rtol=1e-3)  # differences of energies in single precision
+
+
+def test_reconstruction_hides_slots():
+    """What was measured in a hidden slot changes nothing."""
+    m, b = model(), batch(1)
+    observed = torch.ones(12, dtype=torch.bool)
+    observed[[4, 5, 9]] = False
+    other = b["h_past"].clone()
+    other[:, [4, 5, 9]] = 9.0
+    with torch.no_grad():
+        a, c = (reconstruction_error(m, x, b["h_past_true"], observed) for x in (b["h_past"], other))
+    assert torch.equal(a, c)
+    assert (a < 1).all()  # better than predicting zero
+
+
+def test_pretraining_learns_and_resumes_identically(tmp_path):
+    def task():
+        torch.manual_seed(1)
+        return Pretraining(model=CONFIG, learning_rate=3e-3, warmup_steps=2, mask_probability=0.25)
+
+    class Record(L.Callback):
+        def __init__(self):
+            self.losses = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.losses.append(float(outputs["loss"]))
+
+    record, whole = Record(), task()
+    keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=6, save_top_k=-1)
+    trainer(tmp_path, max_steps=12, callbacks=[record, keep], enable_checkpointing=True).fit(whole, loader(12))
+    assert sum(record.losses[-6:]) < sum(record.losses[:6])  # log NMSE falls
+
+    resumed = task()
+    # a plain loader begins anew after a restart, so this one begins where the first stopped (CSIDataModule goes on)
+    run = trainer(tmp_path, max_steps=12)
+    run.fit(resumed, loader(12, first=6), ckpt_path=tmp_path / "step=6.ckpt", weights_only=True)
+    assert run.global_step == 12
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_finetuning_with_lora_exports_and_loads(tmp_path):
+    base = save_checkpoint(model(), tmp_path / "base")
+    task = ChannelPrediction(checkpoint=str(base), lora_rank=2, learning_rate=2e-3, warmup_steps=1)
+    run = trainer(tmp_path, max_epochs=3, callbacks=[ExportCheckpoint(str(tmp_path / "adapter"))])
+    before = run.validate(task, loader(2, first=50), verbose=False)[0]["val_nmse_db"]
+    run.fit(task, loader(6), loader(2, first=50))
+    after = run.validate(task, loader(2, first=50), verbose=False)[0]["val_nmse_db"]
+    assert after < before
+    b = batch(50)
+    expected = task.model(b["h_past"], 3, port_shape=b["port_shape"])
+    adapter = load_predictor(tmp_path / "adapter")
+    assert torch.allclose(adapter.predict(b["h_past"], 3, port_shape=b["port_shape"]), expected, atol=1e-5)
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    merged = load_predictor(tmp_path / "run.ckpt")
+    assert merged.name == "run"
+    # adapters merged into the weights: other rounding
+    assert torch.allclose(merged.predict(b["h_past"], 3, port_shape=b["port_shape"]), expected, atol=1e-3)
+
+
+def test_pretraining_exports_a_checkpoint_that_loads(tmp_path):
+    task = Pretraining(model=CONFIG)
+    run = trainer(tmp_path, max_steps=2, callbacks=[ExportCheckpoint(str(tmp_path / "out"), every_n_steps=1)])
+    run.fit(task, loader(2))
+    b = batch(3)
+    assert torch.equal(load_checkpoint(tmp_path / "out")(b["h_past"], 3), task.model.eval()(b["h_past"], 3))
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    assert torch.equal(load_predictor(tmp_path / "run.ckpt").predict(b["h_past"], 3), task.model(b["h_past"], 3))
+
+
+def test_predict_step_returns_csi_and_its_error(tmp_path):
+    task = ChannelPrediction(model=CONFIG)
+    out = trainer(tmp_path).predict(task, loader(1))[0]
+    assert out["h_future"].shape == (8, 3, 16, 1, 8) and out["nmse"].shape == (8,)
+
+
+def test_model_and_checkpoint_exclude_each_other():
+    for task in (ChannelPrediction, Pretraining):
+        with pytest.raises(ValueError, match="not both"):
+            task(checkpoint="airlam-tiny", model={"num_tokens": 8})
