@@ -137,9 +137,9 @@ class StoredBatches:
 class OnTheFly(IterableDataset):
     """Fresh links for every batch, made by the channel model when asked; no file.
 
-    A mixture is drawn anew for each batch (array, band, speed, ... are common to a batch and differ between batches).
-    Batch ``number`` depends on the seed and its number alone, so a resumed run sees the same batches as one that was
-    never interrupted. Several loader workers share the stream in turn.
+    A mixture of different arrays or bands is drawn anew for each batch: they are common to a batch, and differ between
+    batches. Batch ``number`` depends on the seed and its number alone, so a resumed run sees the same batches as one
+    that was never interrupted. Several loader workers share the stream in turn.
 
     Args:
         channel: name of a recipe in ``channels/``, a path, the recipe as a dict, or a channel model.
@@ -179,8 +179,8 @@ class OnTheFly(IterableDataset):
         """Batch ``number``, always the same."""
         seed = block_seed(self.seed, self.split, number)
         with one_thread():
-            draw = getattr(self.model, "draw", None)
-            model = draw(seed) if draw else self.model
+            # A mixture of one shape mixes within the batch; any other one is drawn for the whole batch.
+            model = self.model if getattr(self.model, "stackable", True) else self.model.draw(seed)
             per_drop = int(model.recipe.get("links_per_drop", 1))
             whole = -(-self.batch_size // per_drop) * per_drop
             links = model.sample(whole, self.history + self.horizon, seed=seed)[: self.batch_size]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,13 +14,6 @@ from airlam.data.generation import generate
 from airlam.data.recipe import DatasetRecipe
 from airlam.data.store import CSIStore
 from airlam.interfaces import RecipeError, StoreError
-
-
-def cache_folder() -> Path:
-    """Where stores without a name of their own are kept: ``$AIRLAM_CACHE``, or ``airlam`` in the user's caches."""
-    if os.environ.get("AIRLAM_CACHE"):
-        return Path(os.environ["AIRLAM_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airlam"
 
 
 class CSIDataModule(pl.LightningDataModule):
@@ -112,24 +103,17 @@ class CSIDataModule(pl.LightningDataModule):
             return True
         return self.recipe.stackable and sum(self.recipe.num_links.values()) > 0
 
-    @property
-    def store_path(self) -> Path:
-        """The store: the one named, or its place in the cache."""
-        if self.recipe.store:
-            return Path(self.recipe.store).expanduser()
-        return cache_folder() / "datasets" / f"{self.recipe.hash}.h5"
-
     def prepare_data(self) -> None:
         """Generates what is not there yet (once per machine)."""
-        if not self.recipe.store and self.stored and not self.store_path.exists():
-            generate(self.recipe, self.store_path)
+        if not self.recipe.store and self.stored and not self.recipe.store_path.exists():
+            generate(self.recipe, self.recipe.store_path)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the store and checks that it is of this recipe."""
         if self.store is None and self.stored:
-            if not self.recipe.store and not self.store_path.exists():
+            if not self.recipe.store and not self.recipe.store_path.exists():
                 self.prepare_data()
-            self.store = CSIStore(self.store_path)
+            self.store = CSIStore(self.recipe.store_path)
             self._check_store(self.store)
 
     def _check_store(self, store: CSIStore) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,13 @@ def load_channel(recipe: str | Path | dict):
     from airlam.channels import load_channel
 
     return load_channel(recipe)
+
+
+def cache_folder() -> Path:
+    """Where stores without a name of their own are kept: ``$AIRLAM_CACHE``, or ``airlam`` in the user's caches."""
+    if os.environ.get("AIRLAM_CACHE"):
+        return Path(os.environ["AIRLAM_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airlam"
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,13 @@ class DatasetRecipe:
         }
 
     @property
+    def store_path(self) -> Path:
+        """Where the data module looks: ``store``, or the place of this recipe in the cache."""
+        if self.store:
+            return Path(self.store).expanduser()
+        return cache_folder() / "datasets" / f"{self.hash}.h5"
+
+    @property
     def hash(self) -> str:
         """Hash of :attr:`content`: what a store is known by."""
         return content_hash(self.content)
@@ -190,11 +205,27 @@ def blocks_of(content: dict[str, Any]) -> list[Block]:
     return blocks
 
 
+def read_dataset_recipe(recipe: str | Path, **changes: Any) -> DatasetRecipe:
+    """A data set's recipe from a name or path, with some fields changed.
+
+    Raises:
+        RecipeError: no such recipe, not YAML, an unknown key (with the nearest valid one), or a value out of bounds.
+    """
+    path = find_recipe(recipe, kind="datasets")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} must hold keys and values, like datasets/tiny.yaml")
+    return _from_data({**data, **changes}, str(path))
+
+
 def load_dataset_recipe(recipe: str | Path | dict | DatasetRecipe) -> DatasetRecipe:
     """A data set's recipe from a name (``datasets/tiny.yaml``, ``tiny``), a path, or its plain data.
 
     Raises:
-        RecipeError: no such recipe, not YAML, an unknown key (with the nearest valid one), or a value out of bounds.
+        RecipeError: as :func:`read_dataset_recipe`.
 
     Example:
         >>> load_dataset_recipe({"channel": "uma_nlos", "num_train": 100}).num_links["train"]
@@ -202,19 +233,13 @@ def load_dataset_recipe(recipe: str | Path | dict | DatasetRecipe) -> DatasetRec
     """
     if isinstance(recipe, DatasetRecipe):
         return recipe
-    where = "the recipe"
-    if not isinstance(recipe, dict):
-        path = find_recipe(recipe, kind="datasets")
-        where = str(path)
-        try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(recipe, dict):
-            raise RecipeError(f"{path} must hold keys and values, like datasets/tiny.yaml")
+    return _from_data(recipe, "the recipe") if isinstance(recipe, dict) else read_dataset_recipe(recipe)
+
+
+def _from_data(data: dict[str, Any], where: str) -> DatasetRecipe:
     valid = [f.name for f in fields(DatasetRecipe)]
-    for key in recipe:
+    for key in data:
         if key not in valid:
             hint = nearest(str(key), valid) or f"; valid: {', '.join(valid)}"
             raise RecipeError(f"unknown key {key!r} in {where}{hint}")
-    return DatasetRecipe(**recipe)
+    return DatasetRecipe(**data)

@@ -410,3 +410,13 @@ class CSIStore:
                 )
             if progress:
                 progress(number + 1, len(blocks))
+
+
+def check_writing(path: Path) -> None:
+    """Writes and reads a small HDF5 file; raises where that does not work (``airlam doctor``)."""
+    values = np.arange(6, dtype=np.float16).reshape(2, 3)
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        file["x"] = values
+    with h5py.File(path, "r", locking=False) as file:
+        if not np.array_equal(file["x"][...], values):
+            raise StoreError(f"{path} does not hold what was written")

@@ -336,4 +336,4 @@ def test_bad_recipe_is_one_line(fake):
 def test_store_of_the_data_module_verifies(module):
     data = module()
     data.setup()
-    CSIStore(data.store_path).verify()
+    CSIStore(data.recipe.store_path).verify()

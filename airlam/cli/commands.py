@@ -1,0 +1,87 @@
+"""``generate``, ``evaluate``, ``demo``: arguments in, one call of the room that does the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from airlam.cli.parsing import Parser
+
+
+def generate(arguments: Sequence[str]) -> None:
+    """Makes the links of a data set and writes them to a store."""
+    parser = Parser(
+        "airlam generate",
+        "Make the links of a data set and write them to an HDF5 store: parallel, with progress. Interrupted in any\n"
+        "way (Ctrl-C, kill -9, power), it goes on when called again, and the result is the same to the bit.",
+        "Any field of the recipe can be changed: --num_train 1000, --seed 7, --channel umi_nlos.\n"
+        "Without --out the store goes to the recipe's 'store', or else where 'airlam fit --data' of the same recipe\n"
+        "finds it by itself ($AIRLAM_CACHE, by default in ~/.cache/airlam).",
+    )
+    parser.add_argument("--config", "-c", required=True, metavar="YAML", help="recipe of the data set")
+    parser.add_argument("--out", "-o", metavar="FILE", help="the store to write")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes, one thread each (default: one per core)")
+    parser.add_argument("--ray-address", "--ray_address", metavar="ADDRESS", help="a Ray cluster instead (auto, ray://)")
+    parser.add_argument("--no-resume", "--no_resume", action="store_true", help="start again instead of going on")
+    parser.add_argument("--overwrite", action="store_true", help="replace a store of another recipe")
+    parser.add_argument("--verify", action="store_true", help="read it all back and compare with the checksums")
+    known, fields = parser.parse_with_fields(arguments)
+
+    from airlam.data import CSIStore
+    from airlam.data import generate as write
+    from airlam.data.recipe import read_dataset_recipe
+
+    recipe = read_dataset_recipe(known.config, **fields)
+    out = Path(known.out) if known.out else recipe.store_path
+    start, there = time.monotonic(), out.exists()
+    write(
+        recipe,
+        out,
+        workers=known.workers,
+        ray_address=known.ray_address,
+        resume=not known.no_resume,
+        overwrite=known.overwrite,
+    )
+    with CSIStore(out) as store:
+        if known.verify:
+            store.verify()
+            print(f"verified: all {len(store)} links match their checksums")
+        state = "was there already" if there and time.monotonic() - start < 1 else "written"
+        size = out.stat().st_size / 1e6
+        print(f"{out} {state}: {len(store)} links, {size:,.1f} MB, recipe {store.attrs['recipe_hash']}")
+    if known.out and Path(known.out) != recipe.store_path:
+        print(f"use it with: airlam fit --config tasks/... --data {known.config} --data.store {out}")
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Runs a benchmark and writes its report."""
+    parser = Parser(
+        "airlam evaluate",
+        "Run a benchmark: a model against tuned classics and the limit. Writes results.json, plots and report.html.\n"
+        "Interrupted, it goes on with the next unfinished cell when called again.",
+        "Any argument of the benchmark can be changed: --model runs/mine/last.ckpt, --speeds_kmh '[30, 60]'.",
+    )
+    parser.add_argument("--config", "-c", required=True, metavar="YAML", help="the benchmark")
+    parser.add_argument("--out", "-o", metavar="FOLDER", help="where results go (default: outputs/<task>)")
+    known, fields = parser.parse_with_fields(arguments)
+
+    from airlam.evaluation import run
+
+    print(f"report: {run(known.config, known.out, **fields)}")
+
+
+def demo(arguments: Sequence[str]) -> None:
+    """The main job on real input."""
+    parser = Parser(
+        "airlam demo",
+        "Generate channels with Sionna, load the shipped checkpoint, adapt it to one site, evaluate it against\n"
+        "classics, the un-adapted model and perfect CSI, and write a report. A few minutes on two cores.",
+    )
+    parser.add_argument("--out", "-o", metavar="FOLDER", help="where the report goes")
+    known = parser.parse_strictly(arguments)
+
+    from airlam.evaluation import demo as evaluation_demo
+
+    options = {"out": Path(known.out)} if known.out else {}
+    print(f"report: {evaluation_demo.run(**options)}")

@@ -1,0 +1,101 @@
+"""``airlam list``: what there is to name on a command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from airlam.cli import UsageError
+from airlam.cli.parsing import Parser
+from airlam.recipes import list_recipes, nearest, recipe_root
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Prints tables of recipes, checkpoints, predictors and precoders."""
+    tables: dict[str, Callable[[], list[tuple[str, str]]]] = {
+        "channels": lambda: _recipes("channels"),
+        "datasets": lambda: _recipes("datasets"),
+        "tasks": lambda: _recipes("tasks"),
+        "checkpoints": _checkpoints,
+        "predictors": lambda: _registry("PREDICTORS"),
+        "precoders": lambda: _registry("PRECODERS"),
+    }
+    parser = Parser("airlam list", f"Show what can be named: {', '.join(tables)}. Without a kind: everything.")
+    parser.add_argument("kinds", nargs="*", metavar="KIND")
+    chosen = parser.parse_strictly(arguments).kinds or list(tables)
+    for kind in chosen:
+        if kind not in tables:
+            raise UsageError(f"no kind '{kind}'{nearest(kind, tables) or f'; kinds: {chr(44).join(tables)}'}")
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    for kind in chosen:
+        table = Table("name", "what it is", title=kind, title_justify="left", expand=False)
+        rows = tables[kind]()
+        for name, what in rows:
+            table.add_row(escape(name), escape(what))
+        if rows:
+            console.print(table)
+        else:
+            console.print(f"no {kind} here")
+    console.print(f"recipes: the current folder first, then {recipe_root()}", style="dim", soft_wrap=True)
+
+
+def _recipes(kind: str) -> list[tuple[str, str]]:
+    """Shipped recipes and those in the current folder, with the first sentence of their leading comment."""
+    root = recipe_root()
+    found = {name: root / name for name in list_recipes(kind)}
+    found |= {path.as_posix(): path for path in sorted(Path(kind).rglob("*.yaml"))}
+    return [(name, _first_comment(path)) for name, path in sorted(found.items())]
+
+
+def _first_comment(path: Path) -> str:
+    words = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.startswith("#"):
+            break
+        words.append(line.lstrip("# "))
+    text = " ".join(words)
+    for end in (". ", ": ", "; "):
+        if 0 < text.find(end) < 110:
+            return text[: text.find(end)]
+    return text if len(text) <= 110 else text[:107].rsplit(" ", 1)[0] + " ..."
+
+
+def _checkpoints() -> list[tuple[str, str]]:
+    folders = {name: recipe_root() / name for name in list_recipes("checkpoints")}
+    folders |= {path.parent.as_posix(): path.parent for path in Path("checkpoints").glob("*/config.json")}
+    rows = []
+    for name, folder in sorted(folders.items()):
+        weights = folder / "model.safetensors"
+        size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "no weights"
+        try:
+            kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "?")
+        except ValueError:
+            kind = "config.json is broken"
+        rows.append((Path(name).name, f"{kind}, {size}, {name}"))
+    return rows
+
+
+def _registry(name: str) -> list[tuple[str, str]]:
+    """Names that ``load_predictor`` or ``load_precoder`` takes, with the first line of each class's docstring."""
+    from importlib import import_module
+
+    from airlam import loading
+
+    rows = []
+    for key, (module, attribute) in getattr(loading, name).items():
+        room = import_module(module)
+        # A precoder's class only wraps the function of its name, which says what it is.
+        documentation = getattr(getattr(room, key, None) or getattr(room, attribute), "__doc__", None) or ""
+        first = documentation.strip().partition("\n")[0]
+        rows.append((key, re.sub(r":\w+:`~?([^`]*)`|``", r"\1", first)))
+    if name == "PREDICTORS":
+        rows += [(Path(entry).name, "shipped checkpoint") for entry in list_recipes("checkpoints")]
+        rows.append(("FOLDER or FILE.ckpt", "a checkpoint folder, a folder of adapters, or a Lightning checkpoint"))
+    return rows

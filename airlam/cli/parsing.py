@@ -1,0 +1,62 @@
+"""An argument parser whose mistakes are one line and name the nearest valid option."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from airlam.cli import UsageError
+from airlam.recipes import nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """``argparse`` without abbreviations, without usage texts in errors, with suggestions."""
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} ('{self.prog} --help' shows all)")
+
+    def parse_strictly(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """All arguments, or an error that names the first unknown one."""
+        known, rest = self.parse_known_args(list(arguments))
+        if rest:
+            refuse_option(rest[0], [o for o in self._option_string_actions if o.startswith("--")])
+        return known
+
+    def parse_with_fields(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+        """Known arguments, and all further ``--name value`` or ``--name=value`` as plain data (values are YAML)."""
+        import yaml
+
+        known, rest = self.parse_known_args(list(arguments))
+        fields: dict[str, Any] = {}
+        while rest:
+            option = rest.pop(0)
+            name, equals, text = option.removeprefix("--").partition("=")
+            if not option.startswith("--") or not name:
+                raise UsageError(f"'{option}' is not an option; write --name value")
+            if not equals:
+                if not rest or rest[0].startswith("--"):
+                    raise UsageError(f"option --{name} needs a value")
+                text = rest.pop(0)
+            try:
+                fields[name.replace("-", "_")] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                raise UsageError(f"option --{name}: '{text}' is not a value (YAML)") from None
+        return known, fields
+
+
+def refuse_option(option: str, valid: Sequence[str]) -> NoReturn:
+    """Raises for an unknown option, naming the nearest valid one."""
+    name = option.partition("=")[0]
+    if not name.startswith("-"):
+        raise UsageError(f"unexpected argument '{name}'")
+    raise UsageError(f"unknown option '{name}'{nearest(name, valid) or '; --help shows all'}")
