@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from airlam.evaluation.methods import BOUNDS, is_learned, look, order, short
-from airlam.evaluation.rows import Results, Row
+from airlam.evaluation.rows import Results, Row, write_text
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -310,20 +311,31 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def data_uri(figure: Figure) -> str:
-    """The figure as a data URI for an ``<img>``: isolated from the page's own ids and styles."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(figure).encode()).decode()
+def data_uri(text: str) -> str:
+    """SVG text as a data URI for an ``<img>``: isolated from the page's own ids and styles."""
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 
 
-def save_all(results: Results, folder: str | Path) -> dict[str, Figure]:
+@dataclass(frozen=True)
+class Drawing:
+    """A plot as SVG text, and the share of the column that it fills."""
+
+    svg: str
+    share: float
+
+
+def save_all(results: Results, folder: str | Path) -> dict[str, Drawing]:
     """Draw every plot that the results hold and write it as ``<name>.svg`` and ``<name>.png``."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {name: figure for name, plot in PLOTS.items() if (figure := plot(results)) is not None}
-    for name, figure in figures.items():
-        (folder / f"{name}.svg").write_text(svg(figure), encoding="utf-8")
-        figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
-    return figures
+    drawings = {}
+    for name, plot in PLOTS.items():
+        if (figure := plot(results)) is None:
+            continue
+        drawings[name] = Drawing(svg(figure), figure.get_figwidth() / WIDTH)
+        write_text(folder / f"{name}.svg", drawings[name].svg)
+        figure.savefig(folder / f"{name}.png", dpi=110, facecolor="white")
+    return drawings
 
 
 def title(scenario: str) -> str:

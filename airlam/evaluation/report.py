@@ -70,7 +70,7 @@ def write_report(results: Results, out: str | Path) -> Path:
     from markupsafe import Markup
 
     out = Path(out)
-    figures = plots.save_all(results, out / "plots")
+    drawings = plots.save_all(results, out / "plots")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("airlam.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -79,14 +79,14 @@ def write_report(results: Results, out: str | Path) -> Path:
     for title, names in SECTIONS:
         drawn = [
             {
-                "uri": Markup(plots.data_uri(figures[name])),
-                "share": round(100 * figures[name].get_figwidth() / plots.WIDTH),
+                "uri": Markup(plots.data_uri(drawings[name].svg)),
+                "share": round(100 * drawings[name].share),
                 "alt": CAPTIONS[name],
                 "caption": CAPTIONS[name],
                 "tags": ["modelled"] if name in MODELLED else ["measured"],
             }
             for name in names
-            if name in figures
+            if name in drawings
         ]
         tables = []
         if "latency_charged" in names and (table := break_even_table(results)):

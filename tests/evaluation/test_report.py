@@ -77,13 +77,15 @@ def test_axes_have_labels_with_units(results):
         assert any("[" in axes.get_xlabel() or "beam" in axes.get_xlabel() for axes in visible), name
 
 
-def test_a_loss_looks_like_one(make_results, tmp_path):
+def test_a_loss_looks_like_one(make_results, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "PLOTS", {"gain_forest": plots.gain_forest})  # one plot is quicker than eleven
     results = make_results(-0.6)
     results.headline = headline(results, "airlam-tiny")
     html = write_report(results, tmp_path).read_text()
     assert 'class="headline worse"' in html and "-0.60 dB" in html
 
 
+@pytest.mark.slow
 def test_it_can_be_made_again_from_the_results_alone(report, tmp_path):
     results, path, html = report
     again = write_report(Results.load(results.save(tmp_path / "results.json")), tmp_path / "again")
