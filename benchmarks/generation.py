@@ -1,6 +1,6 @@
 """Links per second and core: airlam's evaluation of rays beside Sionna's own, in one run on one random stream.
 
-    python benchmarks/generation.py [--links 64] [--rounds 7] [--out generation.json]
+    python benchmarks/generation.py [--links 64] [--rounds 7] [--out runs/generation.json]
 
 32 x 2 antennas, 48 tones, 24 slots. Both ways draw the same rays in the same chunks of 32 links; ``fast: stock`` is
 ``model()`` followed by Sionna's ``cir_to_ofdm_channel``. One thread, CPU time. Rounds alternate the two ways; medians
@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -70,7 +71,7 @@ def measure(case: str, links: int, rounds: int) -> dict:
 
 def _peak_memory(case: str, way: str) -> float:
     """MB by which a fresh process grows while it makes one chunk of 32 links."""
-    command = [sys.executable, __file__, "--child", case, way]
+    command = [sys.executable, "-P", __file__, "--child", case, way]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -104,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--links", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", default="generation.json", help="where the JSON goes")
+    parser.add_argument("--out", default="runs/generation.json", help="where the JSON goes")
     parser.add_argument("--child", nargs=2, metavar=("CASE", "WAY"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)  # MKL and OpenMP follow
@@ -132,9 +133,10 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "sionna": sionna.__version__},
         "rows": rows,
     }
-    with open(args.out, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
-        file.write("\n")
+    path = Path(args.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -99,3 +99,17 @@ def test_bad_requests(arguments, error, text):
     num_links, num_slots, seed = arguments
     with pytest.raises(error, match=text):
         load_channel({**SMALL, **KINDS["umi_drops"]}).sample(num_links, num_slots, seed=seed)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    """Workers run one thread each; what they make must equal what one process with all cores makes."""
+    threads = torch.get_num_threads()
+    try:
+        for name in ("umi_los", "cdl_d"):
+            batches = []
+            for count in (1, 2):
+                torch.set_num_threads(count)
+                batches.append(load_channel(name).sample(10, 20, seed=4))
+            assert_same(*batches)
+    finally:
+        torch.set_num_threads(threads)
