@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as error:  # --help and --print_config of the parsers end this way
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except KeyboardInterrupt as error:
-        print(f"\nairlam {name}: {error or 'interrupted'}", file=sys.stderr)
+        print(f"\nairlam {name}: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `airlam list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

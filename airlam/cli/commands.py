@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from airlam.cli.parsing import Parser
+from airlam.cli.parsing import Parser, refuse_option
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -78,10 +79,13 @@ def demo(arguments: Sequence[str]) -> None:
         "Generate channels with Sionna, load the shipped checkpoint, adapt it to one site, evaluate it against\n"
         "classics, the un-adapted model and perfect CSI, and write a report. A few minutes on two cores.",
     )
-    parser.add_argument("--out", "-o", metavar="FOLDER", help="where the report goes")
-    known = parser.parse_strictly(arguments)
+    parser.add_argument("--out", "-o", metavar="FOLDER", default="outputs/demo", help="default: %(default)s")
+    known, fields = parser.parse_with_fields(arguments)
 
-    from airlam.evaluation import demo as evaluation_demo
+    from airlam.evaluation.demo import SiteDemo, run
 
-    options = {"out": Path(known.out)} if known.out else {}
-    print(f"report: {evaluation_demo.run(**options)}")
+    valid = list(inspect.signature(SiteDemo).parameters)
+    for name in fields:
+        if name not in valid:
+            refuse_option(f"--{name}", [f"--{option}" for option in ("out", *valid)])
+    print(f"report: {run(known.out, **fields)}")

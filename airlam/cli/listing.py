@@ -94,6 +94,8 @@ def _registry(name: str) -> list[tuple[str, str]]:
         # A precoder's class only wraps the function of its name, which says what it is.
         documentation = getattr(getattr(room, key, None) or getattr(room, attribute), "__doc__", None) or ""
         first = documentation.strip().partition("\n")[0]
+        if "\\" in first:  # formulas are for the documentation
+            first = re.split(r"[:,] | with ", first)[0] + "."
         rows.append((key, re.sub(r":\w+:`~?([^`]*)`|``", r"\1", first)))
     if name == "PREDICTORS":
         rows += [(Path(entry).name, "shipped checkpoint") for entry in list_recipes("checkpoints")]

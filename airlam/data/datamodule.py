@@ -194,7 +194,9 @@ class CSIDataModule(pl.LightningDataModule):
             return DataLoader(self._kept[split], batch_size=None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on the number of workers
-            return DataLoader(self._links(split), r.batch_size, num_workers=r.num_workers, collate_fn=as_it_is)
+            return DataLoader(
+                self._links(split), batch_size=r.batch_size, num_workers=r.num_workers, collate_fn=as_it_is
+            )
 
     # --- resuming: Lightning keeps this in its checkpoints ---
 

@@ -179,6 +179,9 @@ class Recorder(pl.LightningModule):
     def validation_step(self, batch, _):
         self.log("val", batch["h_past"].abs().sum(), batch_size=len(batch["index"]))
 
+    def predict_step(self, batch, _):
+        return batch["index"]
+
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
 
@@ -211,6 +214,24 @@ def test_limited_epochs_under_lightning(module, tmp_path):
     )  # fmt: skip
     trainer.fit(Recorder(seen), datamodule=module())
     assert len(seen) == 9
+
+
+def quiet_trainer(folder) -> pl.Trainer:
+    return pl.Trainer(
+        default_root_dir=folder, logger=False, enable_progress_bar=False, enable_checkpointing=False, accelerator="cpu"
+    )
+
+
+def test_lightning_predicts_the_test_split(module, tmp_path):
+    index = quiet_trainer(tmp_path).predict(Recorder([]), datamodule=module())
+    assert torch.cat(index).tolist() == list(range(26, 34))
+
+
+def test_lightning_validates_a_mixture(fake, monkeypatch, tmp_path):
+    monkeypatch.setattr("airlam.data.recipe.load_channel", lambda recipe: FakeMixture(fake.channel))
+    data = CSIDataModule("mixture", num_train=None, num_val=10, num_test=6, batch_size=4)
+    quiet_trainer(tmp_path).validate(Recorder([]), datamodule=data)
+    assert torch.cat(quiet_trainer(tmp_path).predict(Recorder([]), datamodule=data)).tolist() == list(range(6))
 
 
 def test_loader_processes_do_not_change_the_batches(module):

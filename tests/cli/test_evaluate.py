@@ -1,0 +1,38 @@
+"""``airlam evaluate`` and ``airlam demo`` hand their arguments on."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_evaluate_hands_on(airlam, monkeypatch):
+    calls = []
+    monkeypatch.setattr("airlam.evaluation.runner.run", lambda *a, **k: calls.append((a, k)) or  "report.html")
+    result = airlam("evaluate", "--config", "tasks/x.yaml", "--out", "results", "--model", "hold", "--users=[4, 8]")
+    assert result.code == 0 and "report.html" in result.out
+    assert calls == [(("tasks/x.yaml", "results"), {"model": "hold", "users": [4, 8]})]
+
+
+def test_evaluate_refuses_typos(refuses):
+    benchmark = "tasks/channel_prediction/benchmark.yaml"
+    assert "did you mean" in refuses("evaluate", "--config", "tasks/channel_prediction/benchmrk.yaml")
+    assert "did you mean 'num_links'" in refuses("evaluate", "--config", benchmark, "--num_link", 3)
+
+
+def test_demo_hands_on(airlam, refuses, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr("airlam.evaluation.demo.run", lambda *a, **k: calls.append((a, k)) or tmp_path / "report.html")
+    assert "report.html" in airlam("demo", "--out", "there", "--steps", 3).out
+    assert calls == [(("there",), {"steps": 3})]
+    assert "did you mean '--steps'" in refuses("demo", "--step", 3)
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "demo", "list", "doctor"])
+def test_every_command_explains_itself(airlam, command):
+    result = airlam(command, "--help")
+    assert result.code == 0 and f"usage: airlam {command}" in result.out
+
+
+def test_fit_explains_itself(airlam):
+    result = airlam("fit", "--help")
+    assert result.code == 0 and "--data.num_train" in result.out and "--ckpt_path" in result.out

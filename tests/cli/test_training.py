@@ -1,0 +1,171 @@
+"""``airlam fit`` and its siblings: composition of recipes, checkpoints, resuming, and one line for every mistake."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+import yaml
+
+TASK = {
+    "trainer": {
+        "max_epochs": 2,
+        "accelerator": "cpu",
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": [
+            {
+                "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+                "init_args": {"monitor": "val_nmse_db", "save_last": True},
+            },
+            {
+                "class_path": "lightning.pytorch.callbacks.EarlyStopping",
+                "init_args": {"monitor": "val_nmse_db", "patience": 5},
+            },
+        ],
+    },
+    "model": {
+        "class_path": "airlam.tasks.ChannelPrediction",
+        "init_args": {"model": {"num_tokens": 8, "num_groups": 2}, "learning_rate": 1e-3},
+    },
+}
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Writes a task's recipe, changed where wanted, and returns its path."""
+
+    def write(change=lambda recipe: None, name="small.yaml"):
+        recipe = yaml.safe_load(yaml.safe_dump(TASK))
+        change(recipe)
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(recipe))
+        return path
+
+    return write
+
+
+def scalars(folder):
+    """Tags and steps in a folder of TensorBoard events."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_fit_resume_and_evaluate(airlam, task, tmp_path):
+    run = tmp_path / "runs" / "small" / "version_0"
+    result = airlam("fit", "--config", task(), "--data", "datasets/tiny.yaml")
+    assert result.code == 0, result.err
+    assert (run / "checkpoints" / "last.ckpt").is_file() and (run / "config.yaml").is_file()
+    steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert steps == 2 * 4
+
+    again = airlam("fit", "--config", task(), "--data", "tiny", "--trainer.max_epochs", 3, "--ckpt_path", "last")
+    assert again.code == 0 and "going on from" in again.out
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3 * 4
+    assert not (run.parent / "version_1").exists(), "a resumed run stays in its folder"
+    assert len(scalars(run)["val_nmse_db"]) == 3
+
+    for command in ("validate", "test", "predict"):
+        result = airlam(command, "--config", task(), "--data", "tiny", "--ckpt_path", "last")
+        assert result.code == 0, result.err
+
+    # The saved configuration is the whole experiment.
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["data"]["num_train"] == 64 and saved["data"]["channel"] == "uma_nlos"
+    assert airlam("fit", "--config", run / "config.yaml", "--ckpt_path", "null", "--trainer.fast_dev_run", 1).code == 0
+
+    from airlam import load_predictor
+
+    h_past = torch.randn(2, 16, 12, 1, 4, dtype=torch.complex64)
+    predicted = load_predictor(run / "checkpoints" / "last.ckpt").predict(h_past, 4, port_shape=(2, 1, 2))
+    assert predicted.shape == (2, 4, 12, 1, 4)
+
+
+def test_resuming_a_run_that_never_began(airlam, task, refuses):
+    result = airlam(
+        "fit", "--config", task(), "--data", "tiny", "--ckpt_path", "last", "--trainer.fast_dev_run", "true"
+    )
+    assert result.code == 0 and "starting from the beginning" in result.out
+    assert "no checkpoint under" in refuses("test", "--config", task(), "--data", "tiny", "--ckpt_path", "last")
+
+
+def test_options_come_over_recipes(airlam, task):
+    result = airlam("fit", "--config", task(), "--data", "umi_nlos", "--data.num_train", "null", "--print_config")
+    shown = yaml.safe_load(result.out)
+    assert result.code == 0 and shown["data"]["channel"] == "umi_nlos" and shown["data"]["num_train"] is None
+    assert shown["data"]["channel_overrides"] == {"speed_kmh": [3.0, 100.0]}
+    assert shown["trainer"]["default_root_dir"] == "runs" and shown["model"]["init_args"]["learning_rate"] == 1e-3
+
+
+def test_a_task_may_name_its_data(airlam, task, tmp_path):
+    (tmp_path / "mine.yaml").write_text("channel: umi_nlos\nseed: 77\n")
+    path = task(lambda recipe: recipe.update(data="mine.yaml"))  # relative to the task's own file
+    assert yaml.safe_load(airlam("fit", "--config", path, "--print_config").out)["data"]["seed"] == 77
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--trainer.max_epoch", "3"], "'--trainer.max_epoch'; did you mean '--trainer.max_epochs'"),
+        (["--trainr.max_epochs", "3"], "did you mean '--trainer.max_epochs'"),
+        (["--data.num_tran", "3"], "did you mean '--data.num_train'"),
+        (["--data.num_train", "some"], "data.num_train is 'some', but must be int or null"),
+        (["--data.num_train", "-4"], "num_train is -4, but must be a whole number of at least 0"),
+        (["--model.learning_rat", "3"], "has no argument 'learning_rat'; did you mean 'learning_rate'"),
+        (["--model", "Pretrainig"], "no class 'Pretrainig'; did you mean 'Pretraining'"),
+        (["--model", "airlam.tasks.ChannelPredicton"], "did you mean 'ChannelPrediction'"),
+        (["--trainer.callbacks+=EarlyStoping"], "did you mean 'EarlyStopping'"),
+        (["--config", "tasks/nothing.yaml"], "no recipe 'tasks/nothing.yaml'"),
+        (["--data", "tinny"], "did you mean 'tiny'"),
+        (["--data.channel", "uma_nols"], "did you mean 'uma_nlos'"),
+        (["--ckpt_path", "nowhere.ckpt"], "no checkpoint file nowhere.ckpt"),
+        (["--config"], "--config needs a recipe"),
+        (["stray"], "unexpected argument 'stray'"),
+    ],
+)
+def test_mistyped_options(refuses, task, arguments, words):
+    assert words in refuses("fit", "--config", task(), "--data", "tiny", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r["trainer"].update(max_epocs=3), "unknown key 'trainer.max_epocs'; did you mean"),
+        (lambda r: r.update(seed_everythin=3), "did you mean 'seed_everything'"),
+        (lambda r: r["model"]["init_args"].update(learning_rat=3), "did you mean 'learning_rate'"),
+        (lambda r: r["model"].update(class_path="airlam.tasks.ChanelPrediction"), "did you mean 'ChannelPrediction'"),
+        (lambda r: r["trainer"]["callbacks"][1]["init_args"].update(monitr=1), "did you mean 'monitor'"),
+        (lambda r: r.update(data={"chanel": "uma_nlos"}), "did you mean 'data.channel'"),
+        (lambda r: r.pop("model"), "'model' is missing"),
+    ],
+)
+def test_mistyped_keys_in_a_recipe(refuses, task, change, words):
+    assert words in refuses("fit", "--config", task(change))
+
+
+def test_mistyped_keys_in_a_data_set(refuses, task, tmp_path):
+    (tmp_path / "mine.yaml").write_text("channel: uma_nlos\nnum_vla: 3\n")
+    assert "did you mean 'data.num_val'" in refuses("fit", "--config", task(), "--data", "mine.yaml")
+    (tmp_path / "broken.yaml").write_text("channel: [uma_nlos\n")
+    assert "broken.yaml is not valid YAML" in refuses("fit", "--config", task(), "--data", "broken.yaml")
+
+
+class Nasty:
+    def __reduce__(self):
+        return print, ("this code ran",)
+
+
+def test_checkpoints_cannot_run_code(refuses, task, tmp_path, capsys):
+    torch.save({"state_dict": {}, "x": Nasty()}, tmp_path / "nasty.ckpt")
+    (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Nasty()))
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "nasty.ckpt").read_bytes()[:200])
+    for name in ("nasty.ckpt", "plain.ckpt", "cut.ckpt"):
+        for command in ("fit", "test"):
+            line = refuses(command, "--config", task(), "--data", "tiny", "--ckpt_path", name)
+            assert f"{name} is corrupt or not safe to load" in line
+    assert "this code ran" not in capsys.readouterr().out
