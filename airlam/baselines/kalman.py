@@ -39,7 +39,8 @@ class KalmanPredictor:
         ridge: loading of the fit.
         num_bins: strongest bins that are tracked; the others are predicted as zero. ``None``: all.
         fit_bins: strongest bins that the dynamics are fitted on: few, because noise biases AR fits towards damping.
-        process_noise: multiple of the residual that drives the state.
+        process_noise: multiple of the residual that drives the state; above 1 because one common filter fits no bin
+            exactly.
 
     Example:
         >>> h_past = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
@@ -51,12 +52,12 @@ class KalmanPredictor:
 
     def __init__(
         self,
-        order: int = 8,
+        order: int = 12,
         ridge: float = 1e-4,
         num_bins: int | None = 512,
         *,
         fit_bins: int = 32,
-        process_noise: float = 1.0,
+        process_noise: float = 4.0,
     ):
         if not process_noise > 0:
             raise ValueError(f"process_noise must be positive, got {process_noise}")

@@ -48,10 +48,10 @@ DEFAULT_GRIDS: dict[type, Grid] = {
     },
     JakesWienerPredictor: {"order": (4, 8, 12, 16), "ridge": (1e-4, 1e-3, 1e-2, 1e-1)},
     KalmanPredictor: {
-        "order": (2, 4, 8, 12),
-        "fit_bins": (8, 32, 128),
-        "num_bins": (256, 512, None),
-        "process_noise": (0.5, 1.0, 2.0, 4.0),
+        "num_bins": (512, None),
+        "fit_bins": (16, 32, 128),
+        "process_noise": (1.0, 2.0, 4.0, 8.0),
+        "order": (4, 8, 12),
     },
 }
 
