@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, IterableDataset
 
 from airlam.channels import LinkBatch, load_channel
@@ -68,6 +70,29 @@ class SiteWindows(IterableDataset):
             }
 
 
+class StepBar(L.Callback):
+    """One bar over the steps, with an estimate: there are no epochs here to count."""
+
+    def __init__(self, steps: int):
+        self.bar = Progress(
+            TextColumn("        "), BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn(),
+            transient=True,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=steps)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Show it."""
+        self.bar.start()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """One step further."""
+        self.bar.advance(self.task)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Take it away, also after an interruption."""
+        self.bar.stop()
+
+
 class SiteDemo:
     """Generate a site with Sionna, adapt the shipped model to it, and compare on the site's other users.
 
@@ -95,7 +120,7 @@ class SiteDemo:
         model: str = "airlam-tiny",
         channel: str = "umi_nlos",
         channel_overrides: dict[str, Any] | None = None,
-        num_adapt: int = 256,
+        num_adapt: int = 384,
         num_held_out: int = 96,
         num_slots: int = 40,
         speed_kmh: Sequence[float] = (3.0, 60.0),
@@ -106,9 +131,9 @@ class SiteDemo:
         history: int = 16,
         horizon: int = 4,
         lora_rank: int = 8,
-        steps: int = 150,
+        steps: int = 200,
         batch_size: int = 16,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         random_start: bool = True,
         num_tune: int = 32,
         seed: int = 1,
@@ -168,7 +193,7 @@ class SiteDemo:
             if self.random_start:
                 say("the control: random weights, all of them trained on the same batches")
                 learned[f"{self.label}:random-start"] = _predictor(self.adapt(adapt, None))
-            say(f"evaluation on {self.num_held_out} other users; classical methods tuned on those who adapted")
+            say(f"evaluation on {self.num_held_out} other users; classical methods are tuned first")
             records = self.records(adapt, held_out, learned)
         finally:
             torch.set_num_threads(before)
@@ -193,8 +218,6 @@ class SiteDemo:
 
     def adapt(self, links: LinkBatch, lora_rank: int | None) -> torch.nn.Module:
         """The shipped model with trained adapters, or (no rank) a network of its shape trained from random weights."""
-        import lightning as L
-
         from airlam.loading import load_predictor
         from airlam.models import AirlamModel
         from airlam.tasks import ChannelPrediction
@@ -213,8 +236,9 @@ class SiteDemo:
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,
-                enable_progress_bar=True,
+                enable_progress_bar=False,
                 gradient_clip_val=1.0,
+                callbacks=[StepBar(self.steps)],
             )
             trainer.fit(task, DataLoader(SiteWindows(links, self), batch_size=None))
         return task.model.eval()
