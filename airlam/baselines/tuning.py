@@ -26,7 +26,7 @@ DEFAULT_GRIDS: dict[type, Grid] = {
         "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
         "num_bins": (32, 64, 128, 256, 512, 768, 1024, None),
         "order": (2, 4, 6, 8, 10, 12),
-        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1),
+        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     },
     EigenARPredictor: {
         "num_bins": (32, 64, 128, 256, 384, 512, 768),
@@ -37,7 +37,7 @@ DEFAULT_GRIDS: dict[type, Grid] = {
     },
     PADPredictor: {
         "order": (1, 2, 3, 4, 6, 12, 14),
-        "energy": (0.7, 0.8, 0.9, 0.95, 0.99, 0.997, 1.0),
+        "energy": (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.997, 1.0),
         "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     },
     VectorPronyPredictor: {"order": (2, 4, 6, 8, 10, 12), "ridge": (1e-5, 1e-4, 1e-3, 1e-2)},
@@ -48,7 +48,7 @@ DEFAULT_GRIDS: dict[type, Grid] = {
     },
     JakesWienerPredictor: {"order": (4, 8, 12, 16), "ridge": (1e-4, 1e-3, 1e-2, 1e-1)},
     KalmanPredictor: {
-        "num_bins": (512, None),
+        "num_bins": (256, 512, None),
         "fit_bins": (16, 32, 128),
         "process_noise": (1.0, 2.0, 4.0, 8.0),
         "order": (4, 8, 12),

@@ -199,7 +199,10 @@ def test_rank_and_type(predictor):
 
 @pytest.mark.parametrize("name", VARIANCE)
 def test_variance_has_the_size_of_the_error(name):
-    """Over many links the stated error variance is within a factor 3 of the error's mean square."""
+    """Over many links the stated error variance has the size of the error's mean square.
+
+    Within a factor 3; Kalman within 6, because its process noise is inflated on purpose (see its docstring).
+    """
     predictor = predictor_of(name)
     h = history(64, slots=20)
     clean, h_past = h[:, 16:], h[:, :16]
@@ -208,4 +211,5 @@ def test_variance_has_the_size_of_the_error(name):
     assert_close(predict(predictor, h_past), h_hat)
     if name != "jakes-wiener":  # its Doppler spectrum is not that of this test's rays
         error = float((h_hat - clean).abs().square().mean()) - 0.01  # less the noise of `clean`
-        assert error / 3 <= float(variance.mean()) <= error * 3
+        factor = 6 if name == "kalman" else 3
+        assert error / factor <= float(variance.mean()) <= error * factor
