@@ -339,6 +339,7 @@ class SiteDemo:
             "would see, and nothing about other sites. Differences are paired, on the same users and noise.",
             NOTES["sum_se"],
             NOTES["single"],
+            NOTES["latency"],
         ]
         return results
 

@@ -59,7 +59,23 @@ def details(results: Results, method: str, bar: str = "ar") -> list[str]:
             if row.figures["cells"].number > 1:
                 text += f" in the linear mean and {_signed(cells)} in the mean over cells"
             sentences.append(text + ".")
-    return sentences
+    return sentences + _charged(results, method, bar)
+
+
+def _charged(results: Results, method: str, bar: str) -> list[str]:
+    """Whether the gain survives the method's own latency."""
+    rows = {row.method: row for row in results.select(group="age")}
+    name = "latency_charged_at_p50"
+    if method not in rows or bar not in rows or name not in rows[bar].figures:
+        return []
+    mine, theirs = rows[method], rows[bar].figures[name].number
+    where = f"at {mine.speed_kmh:g} km/h, charged with the latency measured on this machine"
+    if name not in mine.figures:
+        return [f"Modelled {where}, it comes too late: its median latency is beyond the curve's end."]
+    p50, value = mine.figures["latency_p50_ms"].number, mine.figures[name].number
+    text = f"Modelled {where} (median {p50:.1f} ms), its sum-SE is {value:.2f} bit/s/Hz against {theirs:.2f} of "
+    even = mine.settings.get("break_even", "never")
+    return [f"{text}{bar_label(bar)}; it {'never breaks even' if even == 'never' else f'breaks even up to {even} ms'}."]
 
 
 def bar_label(bar: str) -> str:

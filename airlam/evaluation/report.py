@@ -165,7 +165,9 @@ def cell_table(results: Results, focus: str) -> Table | None:
         + [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
         + ["5 %-user SE", "single-user SE", "links / drops", "tuned to"],
     )
-    previous = None
+    previous, places = None, order([row.method for row in rows])
+    keys = list(dict.fromkeys((row.data, row.speed_kmh, row.csi_snr_db) for row in rows))
+    rows.sort(key=lambda row: (keys.index((row.data, row.speed_kmh, row.csi_snr_db)), places.index(row.method)))
     for row in rows:
         key = (row.data, row.speed_kmh, row.csi_snr_db)
         first = (
@@ -211,31 +213,27 @@ def break_even_table(results: Results) -> Table | None:
 
 
 def path_loss_table(results: Results) -> Table | None:
-    """Users with their true path loss instead of equal mean power."""
+    """Users with their true path loss instead of equal mean power: a line per method, two columns per scenario."""
     rows = results.select(group="path_loss")
     if not rows:
         return None
-    sums = _sum_names(rows)
-    table = Table(
-        "With true path loss",
-        [
-            "data",
-            "km/h",
-            "method",
-            *(f"sum-SE, {n.removeprefix('sum_se_k')} users [bit/s/Hz]" for n in sums),
+    cells = list(dict.fromkeys((row.data, row.speed_kmh) for row in rows))
+    name = _sum_names(rows)[0]
+    columns = []
+    for data, speed in cells:
+        columns += [
+            f"{plots.title(data)}, {speed:g} km/h: sum-SE, {name.removeprefix('sum_se_k')} users",
             "5 %-user SE",
-        ],
-        text=results.extras.get("path_loss_text", ""),
-        tags=["measured"],
-    )
-    previous = None
-    for row in rows:
-        key = (row.data, row.speed_kmh)
-        cells = [plots.title(row.data), _number(row.speed_kmh)] if key != previous else ["", ""]
-        previous = key
-        cells += [_name(row.method)] + [_cell(row.figures.get(name), ".2f") for name in sums]
-        cells.append(_cell(row.figures.get("se_5pct"), ".3f"))
-        table.lines.append((_css(row.method, results.extras.get("focus", "")), cells))
+        ]
+    text, tags = results.extras.get("path_loss_text", ""), ["measured"]
+    table = Table("With true path loss [bit/s/Hz]", ["method", *columns], text=text, tags=tags)
+    for method in order([row.method for row in rows]):
+        line = [_name(method)]
+        for cell in cells:
+            here = [row.figures for row in rows if (row.data, row.speed_kmh) == cell and row.method == method]
+            figures = here[0] if here else {}
+            line += [_cell(figures.get(name), ".2f"), _cell(figures.get("se_5pct"), ".2f")]
+        table.lines.append((_css(method, results.extras.get("focus", "")), line))
     return table
 
 
