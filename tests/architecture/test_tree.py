@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -66,13 +65,6 @@ def test_torch_load_is_always_weights_only():
                 if not safe:
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not found, f"torch.load without weights_only=True runs code from the file: {found}"
-
-
-def test_notebooks_are_stored_without_output():
-    for path in tracked_files():
-        if path.suffix == ".ipynb":
-            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-            assert not [c for c in cells if c.get("outputs") or c.get("execution_count")], f"clear the output of {path}"
 
 
 def test_links_in_the_documentation_lead_somewhere():

@@ -24,6 +24,12 @@ def test_recipes_named_exist():
     assert not [path for path in named if not (ROOT / path).is_file()]
 
 
+def test_index_of_the_documentation_is_complete():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert not [page for page in pages if f"({page})" not in index]
+
+
 def test_one_version_everywhere():
     import airlam
 
