@@ -106,4 +106,5 @@ def check_precoding_request(h: Tensor, power: float | Tensor = 1.0, no: float | 
     for value, label in ((power, "power"), (no, "no")):
         value = torch.as_tensor(value)
         if not bool((torch.isfinite(value) & (value > 0)).all()):
-            raise ValueError(f"{label} must be positive and finite (linear, not dB), got {value.flatten()[:3].tolist()}")
+            given = value.flatten()[:3].tolist()
+            raise ValueError(f"{label} must be positive and finite (linear, not dB), got {given}")

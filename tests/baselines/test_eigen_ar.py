@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from airlam.baselines.eigen_ar import Eigenbasis, EigenARPredictor, class_ar, place, strongest
+from airlam.baselines.eigen_ar import EigenARPredictor, Eigenbasis, class_ar, place, strongest
 
 
 def noise(*shape, seed=0, dtype=torch.complex128):

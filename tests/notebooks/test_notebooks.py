@@ -20,7 +20,7 @@ def test_stored_without_output(path):
     nbformat.validate(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            assert cell.outputs == [] and cell.execution_count is None, "clear outputs: jupyter nbconvert --clear-output"
+            assert cell.outputs == [] and cell.execution_count is None, "jupyter nbconvert --clear-output clears it"
 
 
 @pytest.mark.slow
