@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from airlam.baselines.eigen_ar import Eigenbasis, class_ar, place, strongest
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models.config import AirlamConfig
-from airlam.models.doppler import doppler_grid, periodogram, wiener
+from airlam.models.doppler import periodogram, wiener
 
 START_SLOTS = 4  # slots of the start's prediction that a token shows to the network
 NUM_SCALARS = 10  # see AirlamModel.tokenize
@@ -97,11 +97,6 @@ class AirlamModel(PreTrainedModel):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    @property
-    def doppler(self) -> Tensor:
-        """Doppler frequencies of the spectra, cycles per slot: ``float64 [grid]``."""
-        return doppler_grid(self.config.doppler_grid).to(self.head.weight.device)
-
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -146,14 +141,18 @@ class AirlamModel(PreTrainedModel):
         scale = power.clamp_min(1e-12).sqrt()
         series = kept / scale
         noise = (floor / power.clamp_min(1e-12)).clamp(1e-6, 1.0)[..., 0]
+        ports, subcarriers = basis.port.shape[-1], basis.frequency.shape[-1]
+        # of each bin: noise, level, and the ranks of its modes, counted from the strongest
+        ranks = torch.stack([ports - 1 - index % ports, subcarriers - 1 - index // (num_bins // subcarriers)], -1)
+        facts = torch.cat([noise[..., None], torch.log(scale), torch.log1p(ranks.to(noise.dtype))], -1)
 
         def per_token(x: Tensor) -> Tensor:
             """``[link, bin, ...]`` -> ``[link, token, ...]``: the single ones, and the mean of each group."""
             grouped = x[:, singles:].unflatten(1, (groups, c.group_size)).mean(2) if groups else x[:, singles:]
             return torch.cat([x[:, :singles], grouped], 1)
 
-        noise = per_token(noise)
-        spectrum = per_token(periodogram(series, self.doppler, seen))
+        noise, level, port_rank, frequency_rank = per_token(facts).unbind(-1)
+        spectrum = per_token(periodogram(series, c.doppler_grid, seen))
         log_periodogram = torch.log(spectrum + 0.1 * noise[..., None] / slots + 1e-4)
         # The series as the network sees it, turned to the phase of the last slot that was measured. A group shows its
         # first member.
@@ -171,16 +170,13 @@ class AirlamModel(PreTrainedModel):
             ahead = own.new_zeros(*own.shape[:2], 2 * START_SLOTS)
         else:
             ahead = torch.view_as_real((start / scale)[:, first, :START_SLOTS] * turn).flatten(-2).clamp(-4, 4)
-        ports, subcarriers = basis.port.shape[-1], basis.frequency.shape[-1]
-        level = per_token(torch.log(scale[..., 0]))
         fraction = torch.ones_like(level) if seen is None else seen.to(level.dtype).mean(-1).expand_as(level)
         scalars = [
             -0.25 * torch.log(noise),
             level,
             level - level[:, :1],
-            # ranks of the modes, counted from the strongest
-            per_token(torch.log1p((ports - 1 - index % ports).float())),
-            per_token(torch.log1p((subcarriers - 1 - index // (num_bins // subcarriers)).float())),
+            port_rank,
+            frequency_rank,
             torch.full_like(level, math.log(ports)),
             torch.full_like(level, math.log(subcarriers)),
             torch.full_like(level, slots / c.max_history),
@@ -215,7 +211,7 @@ class AirlamModel(PreTrainedModel):
             (spectrum[:, n:], noise[:, n:], tokens.series[:, n:].unflatten(1, (-1, size))),
         ]
         estimates = [
-            wiener(*part, targets, self.doppler, seen).flatten(1, 2) for part in parts if part[0].shape[1]
+            wiener(*part, targets, seen).flatten(1, 2) for part in parts if part[0].shape[1]
         ]
         return torch.cat(estimates, 1), torch.cat([gate[:, :n], gate[:, n:].repeat_interleave(size, 1)], 1)
 

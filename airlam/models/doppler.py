@@ -29,46 +29,43 @@ def doppler_grid(num_points: int) -> Tensor:
     return 0.5 * torch.sinh(4 * u) / math.sinh(4)
 
 
-def phasors(grid: Tensor, slots: Tensor) -> Tensor:
-    """``exp(j 2 pi nu_g t)``: ``complex128 [grid, slot]``."""
-    angle = 2 * math.pi * grid[:, None].double() * slots.double()
-    return torch.polar(torch.ones_like(angle), angle)
+@functools.lru_cache(maxsize=32)
+def phasors(num_points: int, first: int, stop: int, device: torch.device | str = "cpu") -> Tensor:
+    """``exp(j 2 pi nu_g t)`` for the slots ``first <= t < stop``: ``complex128 [grid, slot]``. Do not write to it."""
+    with torch.inference_mode(False):  # cached: must also serve training
+        angle = 2 * math.pi * doppler_grid(num_points)[:, None] * torch.arange(first, stop, dtype=torch.float64)
+        return torch.polar(torch.ones_like(angle), angle).to(device)
 
 
-def periodogram(series: Tensor, grid: Tensor, observed: Tensor | None = None) -> Tensor:
+def periodogram(series: Tensor, num_points: int, observed: Tensor | None = None) -> Tensor:
     """Energy of each series at each grid frequency, relative to what a pure tone of its energy would show there.
 
     Args:
         series: ``complex [..., slot]``.
+        num_points: points of the grid.
         observed: ``bool``, broadcastable to ``[..., slot]``.
 
     Returns:
         ``[..., grid]`` in [0, 1]: 1 where the series is a pure tone of that frequency.
     """
+    slots = series.shape[-1]
+    count: Tensor | int = slots
     if observed is not None:
         series = series * observed
-        count = observed.sum(-1, keepdim=True).clamp_min(1).to(series.real.dtype)
-    else:
-        count = torch.tensor(float(series.shape[-1]), dtype=series.real.dtype)
-    slots = torch.arange(series.shape[-1], device=series.device)
-    response = series @ phasors(grid, slots).conj().mT.to(series.dtype)
+        count = observed.sum(-1, keepdim=True).clamp_min(1)
+    response = series @ phasors(num_points, 0, slots, series.device).conj().mT.to(series.dtype)
     energy = (series.real.square() + series.imag.square()).sum(-1, keepdim=True)
     tiny = torch.finfo(energy.dtype).tiny
     return (response.real.square() + response.imag.square()) / (count * energy).clamp_min(tiny)
 
 
 def wiener(
-    spectrum: Tensor,
-    noise: Tensor,
-    series: Tensor,
-    targets: Tensor,
-    grid: Tensor,
-    observed: Tensor | None = None,
+    spectrum: Tensor, noise: Tensor, series: Tensor, targets: Tensor, observed: Tensor | None = None
 ) -> Tensor:
     """Linear MMSE estimate of the clean samples at ``targets`` from noisy samples at slots ``0 .. slots - 1``.
 
     Args:
-        spectrum: ``[..., grid]``, power at each Doppler frequency, not negative.
+        spectrum: ``[..., grid]``, power at each point of :func:`doppler_grid`, not negative.
         noise: ``[...]``, noise variance of a sample, positive.
         series: ``complex [..., member, slot]``, measured; the members share spectrum and noise level.
         targets: ``int [target]``, slot indices to estimate; ``slots`` is the first one of the future.
@@ -81,16 +78,16 @@ def wiener(
     """
     slots = series.shape[-1]
     now = torch.arange(slots, device=series.device)
-    lags = torch.arange(-slots, max(slots, int(targets.max()) + 1), device=series.device)
-    basis = phasors(grid, lags)
-    power = spectrum.double()
-    r = torch.complex(power @ basis.real, power @ basis.imag)  # [..., lag], lag from -slots
-    loading = noise.double()[..., None].expand(*r.shape[:-1], slots)
+    stop = max(slots, int(targets.max()) + 1)
+    basis = phasors(spectrum.shape[-1], -slots, stop, series.device)
+    r = torch.view_as_complex((spectrum.double() @ torch.view_as_real(basis).flatten(1)).unflatten(-1, (-1, 2)))
+    loading = noise.double()[..., None]
     if observed is not None:
         # a slot that is not observed is one with a hopeless amount of noise
-        loading = loading + 1e8 * (~observed).expand(loading.shape).double()
-    covariance = r[..., now[:, None] - now[None, :] + slots] + torch.diag_embed(loading.to(r.dtype))
-    cross = r[..., targets[:, None] - now[None, :] + slots]
+        loading = loading + 1e8 * (~observed).double()
+    eye = torch.eye(slots, dtype=r.dtype, device=r.device)
+    covariance = r[..., now[:, None] - now + slots] + loading[..., None] * eye  # r runs over lags from -slots
+    cross = r[..., targets[:, None] - now + slots]
     measured = series.to(r.dtype).mT
     with torch.no_grad():
         factor = torch.linalg.cholesky(covariance)
