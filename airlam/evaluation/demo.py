@@ -109,7 +109,8 @@ class SiteDemo:
         random_start: also train a network of the same shape from random weights, all of them, on the same batches.
         num_tune: adaptation users that tune the classical methods, in each speed class.
         seed: of everything.
-        threads: CPU threads for training and evaluation (None: all cores); latency is measured on one.
+        threads: CPU threads for training and evaluation (None: as many as there are idle cores, at most 4); latency is
+            measured on one.
 
     Raises:
         RecipeError: sizes that do not fit each other.
@@ -172,7 +173,7 @@ class SiteDemo:
 
         out, console, start = Path(out), Console(), time.perf_counter()
         before = torch.get_num_threads()
-        threads = self.threads or os.cpu_count() or 1
+        threads = self.threads or idle_cores()
         torch.set_num_threads(threads)
 
         def say(text: str) -> None:
@@ -347,6 +348,12 @@ class SiteDemo:
 def run(out: str | Path = "outputs/demo", **settings: Any) -> Path:
     """The demo; ``settings`` are the arguments of :class:`SiteDemo`. Returns the path of ``report.html``."""
     return SiteDemo(**settings).run(out)
+
+
+def idle_cores(most: int = 4) -> int:
+    """Cores that nobody uses right now, at least 1: threads that wait for a busy core are slower than one alone."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(most, (os.cpu_count() or 1) - round(load)))
 
 
 def load_hold() -> Predictor:
