@@ -48,7 +48,7 @@ class ChannelPrediction(L.LightningModule):
         else:
             backbone = load_checkpoint(find_checkpoint(checkpoint))
             backbone.config._name_or_path = checkpoint  # adapters name their base as the user did
-        self.model = backbone if lora_rank is None else add_lora(backbone, lora_rank)
+        self.model = (backbone if lora_rank is None else add_lora(backbone, lora_rank)).train()
         self._sums: dict[str, list[torch.Tensor]] = {}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
