@@ -31,8 +31,8 @@ class KalmanPredictor:
     Dynamics: one AR filter for the link, fitted by least squares over its strongest bins, poles kept within the
     unit circle. Process noise: ``process_noise`` times its residual, in proportion to each bin's power. (The part of
     the residual that measurement noise explains is left in on purpose: the common filter does not fit every bin, and
-    taking it out made nearly every cell worse, by up to 3 dB.) Measurement noise: from the weakest bins. The state starts
-    from the link's temporal covariance.
+    taking it out made nearly every cell worse, by up to 3 dB.) Measurement noise: from the weakest bins. The state
+    starts from the link's temporal covariance.
 
     Args:
         order: state length; lowered for short histories.
