@@ -119,7 +119,8 @@ class AirlamCLI(LightningCLI):
             raise CheckpointError(f"--ckpt_path last: no checkpoint under {root}; train one with 'airlam fit' first")
         newest = max(found, key=lambda path: path.stat().st_mtime_ns)
         print(f"going on from {newest}")
-        if newest.parent.parent.parent == root:  # runs/<recipe>/version_N/checkpoints: the same run, not a new one
+        # runs/<recipe>/version_N/checkpoints: the same run, not a new one
+        if self._name == "fit" and newest.parent.parent.parent == root:
             self._version = newest.parent.parent.name
         return str(newest)
 

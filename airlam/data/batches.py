@@ -281,6 +281,7 @@ class TrainLoader:
             loader = DataLoader(
                 _ByNumber(self.source),
                 batch_size=None,
+                collate_fn=as_it_is,  # torch's default makes a list of port_shape
                 sampler=numbers,  # type: ignore[arg-type]  # any iterable will do
                 num_workers=self.num_workers,
                 multiprocessing_context="spawn",  # importing Sionna may start CUDA

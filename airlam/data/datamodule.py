@@ -191,7 +191,7 @@ class CSIDataModule(pl.LightningDataModule):
         if self.store is None:
             if split not in self._kept:
                 self._kept[split] = KeptBatches(self._stream(split), r.num_links[split])
-            return DataLoader(self._kept[split], batch_size=None)
+            return DataLoader(self._kept[split], batch_size=None, collate_fn=as_it_is)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on the number of workers
             return DataLoader(
