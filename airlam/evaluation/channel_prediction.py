@@ -18,7 +18,8 @@ from airlam.evaluation.rows import Results, environment, read_json, write_json
 from airlam.interfaces import RecipeError, StoreError
 
 ALL_METHODS = (
-    "hold", "wiener", "pad", "ar", "kalman", "eigen-ar", "{model}", "{model}" + OFF, "genie_per_bin", "genie_lmmse", "perfect",
+    "hold", "wiener", "pad", "ar", "kalman", "eigen-ar", "{model}", "{model}" + OFF,
+    "genie_per_bin", "genie_lmmse", "perfect",
 )  # fmt: skip
 IMPAIRMENTS: dict[str, dict[str, float]] = {
     "none": {},
