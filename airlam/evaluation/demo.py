@@ -131,10 +131,10 @@ class SiteDemo:
         group_size: int = 4,
         history: int = 16,
         horizon: int = 4,
-        lora_rank: int = 8,
-        steps: int = 200,
+        lora_rank: int = 16,
+        steps: int = 250,
         batch_size: int = 16,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-3,
         random_start: bool = True,
         num_tune: int = 32,
         seed: int = 1,
@@ -380,7 +380,7 @@ def _print_table(console: Any, results: Results) -> None:
     sum_se = next(name for name in next(iter(rows.values())).figures if name.startswith("sum_se_k"))
     table = Table(title=results.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
-    for name in ("NMSE", "gain", "95 % interval", "sum-SE", "latency"):
+    for name in ("NMSE", "gain", "95 % interval", "sum-SE", "p50"):
         table.add_column(name, justify="right", no_wrap=True)
     for method in order(list(rows)):
         figures = rows[method].figures
@@ -394,7 +394,7 @@ def _print_table(console: Any, results: Results) -> None:
         ]
         table.add_row(short(method), *cells, style="bold" if method == results.extras["focus"] else "")
     console.print(table)
-    console.print("[dim]NMSE and its gain over the tuned AR in dB, sum-SE in bit/s/Hz, latency (median) in ms[/dim]")
+    console.print("[dim]NMSE and its gain over the tuned AR [dB], sum-SE [bit/s/Hz], median latency [ms][/dim]")
 
 
 @contextlib.contextmanager
