@@ -7,12 +7,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import transformers
 from safetensors import SafetensorError, safe_open
 
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.config import AirlamConfig
 
 # a model of a few megabytes needs no progress bar for each of its files
 transformers.logging.disable_progress_bar()
@@ -66,16 +68,21 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
     return model.eval()
 
 
-def save_checkpoint(model: AirlamModel, folder: str | Path) -> Path:
+def save_checkpoint(model: AirlamModel, folder: str | Path, **changes: Any) -> Path:
     """Write ``model`` to ``folder``, atomically: whoever reads finds the old checkpoint or the new one, whole.
 
     Files in ``folder`` that are not part of the weights (a model card) stay.
+
+    Args:
+        changes: fields of :class:`AirlamConfig` that differ in the written ``config.json``, such as fewer tokens.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         model.save_pretrained(work)
+        if changes:
+            AirlamConfig.from_pretrained(work, **changes).save_pretrained(work)
         # the weights first: config.json of an interrupted save still fits the old weights of the same model
         for file in sorted(work.iterdir(), key=lambda path: path.suffix != ".safetensors"):
             with open(file, "rb") as written:

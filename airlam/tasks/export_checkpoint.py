@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning as L
 
 from airlam.models import AirlamModel, save_checkpoint
@@ -15,16 +17,26 @@ class ExportCheckpoint(L.Callback):
     Args:
         folder: where; made if it is not there.
         every_n_steps: 0: only at the end.
+        inference: fields of :class:`~airlam.models.AirlamConfig` that differ in the exported ``config.json``, such as
+            fewer tokens than in training; only those that no weight depends on.
     """
 
-    def __init__(self, folder: str, every_n_steps: int = 0):
-        self.folder, self.every_n_steps = folder, every_n_steps
+    # what no weight depends on
+    FREE = frozenset(
+        ["num_tokens", "num_groups", "group_size", "start_order", "start_ridge", "start_classes", "start_shrinkage"]
+    )
+
+    def __init__(self, folder: str, every_n_steps: int = 0, inference: dict[str, Any] | None = None):
+        for name in inference or {}:
+            if name not in self.FREE:
+                raise ValueError(f"inference cannot change {name!r}, only {', '.join(sorted(self.FREE))}")
+        self.folder, self.every_n_steps, self.inference = folder, every_n_steps, dict(inference or {})
 
     def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         if isinstance(module.model, AirlamModel):
-            save_checkpoint(module.model, self.folder)
+            save_checkpoint(module.model, self.folder, **self.inference)
         else:
             module.model.save_pretrained(self.folder)
 

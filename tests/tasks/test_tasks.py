@@ -148,6 +148,17 @@ def test_pretraining_exports_a_checkpoint_that_loads(tmp_path):
     assert torch.equal(load_predictor(tmp_path / "run.ckpt").predict(b["h_past"], 3), task.model(b["h_past"], 3))
 
 
+def test_an_export_may_run_with_other_token_counts_than_training(tmp_path):
+    task = Pretraining(model=CONFIG)
+    export = ExportCheckpoint(str(tmp_path / "out"), inference={"num_tokens": 3})
+    trainer(tmp_path, max_steps=1, callbacks=[export]).fit(task, loader(1))
+    model = load_checkpoint(tmp_path / "out")
+    assert model.config.num_tokens == 3 and task.model.config.num_tokens == CONFIG["num_tokens"]
+    assert torch.equal(model.head.weight, task.model.head.weight)
+    with pytest.raises(ValueError, match="cannot change 'doppler_grid'"):
+        ExportCheckpoint(str(tmp_path), inference={"doppler_grid": 9})
+
+
 def test_predict_step_returns_csi_and_its_error(tmp_path):
     task = ChannelPrediction(model=CONFIG)
     out = trainer(tmp_path).predict(task, loader(1))[0]
