@@ -95,7 +95,8 @@ def test_damage_in_unfinished_work_is_mended(fake, tmp_path, stop_after, store_p
 
 
 CHILD = """
-    import importlib.util, sys
+    import importlib.util, signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it as ignored
     spec = importlib.util.spec_from_file_location("fake_channel", sys.argv[1])
     fake = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
@@ -355,7 +356,10 @@ def alive_in_group(group: int) -> list[int]:
 def test_killed_with_workers_leaves_no_orphans_and_resumes(tmp_path, how):
     big = {**REAL, "num_train": 4000}
     out, partial = tmp_path / "x.h5", tmp_path / "x.h5.partial"
-    code = f"import sys; from airlam.data import generate; generate({big!r}, sys.argv[1], workers=2)"
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"from airlam.data import generate; generate({big!r}, sys.argv[1], workers=2)"
+    )
     child = subprocess.Popen([sys.executable, "-c", code, str(out)], stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 120
     while finished_blocks(partial) < 5 and time.monotonic() < deadline:
