@@ -95,6 +95,35 @@ def from_beam_delay(x: Tensor, port_shape: PortShape | None = None) -> Tensor:
     return torch.fft.fft(h, dim=SUBCARRIER, norm="ortho")
 
 
+def series_along(h: Tensor, axis: str, port_shape: PortShape | None = None) -> tuple[Tensor, PortShape]:
+    """CSI with another axis in the place of the slots: what predicts over time then predicts over tones or antennas.
+
+    Args:
+        h: ``[..., slot, subcarrier, rx_ant, tx_ant]``.
+        axis: ``"slot"`` (unchanged), ``"subcarrier"`` (slots and tones change places), or ``"column"`` (the panel's
+            columns come first, slots join the receive antennas).
+        port_shape: (polarisations, columns, rows) of ``tx_ant``.
+
+    Returns:
+        The view ``[..., series, *, *, *]`` and the port shape of its last axis.
+
+    Example:
+        >>> x, shape = series_along(torch.zeros(5, 2, 48, 1, 32), "column", (2, 4, 4))
+        >>> x.shape, shape
+        (torch.Size([5, 4, 48, 2, 8]), (2, 1, 4))
+    """
+    polarisations, columns, rows = check_port_shape(h.shape[TX_ANT], port_shape)
+    if axis == "slot":
+        return h, (polarisations, columns, rows)
+    if axis == "subcarrier":
+        return h.transpose(SLOT, SUBCARRIER), (polarisations, columns, rows)
+    if axis == "column":
+        folded = h.unflatten(TX_ANT, (polarisations, columns, rows))  # ..., slot, tone, rx, polarisation, column, row
+        moved = folded.movedim((-2, -5, -6), (-6, -5, -4))  # ..., column, tone, slot, rx, polarisation, row
+        return moved.flatten(-2).flatten(-3, -2), (polarisations, 1, rows)
+    raise ValueError(f"axis must be slot, subcarrier or column, got {axis!r}")
+
+
 def mean_power(h: Tensor) -> Tensor:
     """Mean ``|h|^2`` of each link over slots, subcarriers and antennas: ``[...]`` without the last four axes."""
     return (h.real.square() + h.imag.square()).mean(dim=(SLOT, SUBCARRIER, RX_ANT, TX_ANT))

@@ -17,7 +17,7 @@ import torch.distributed
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from airlam.csi import measure
+from airlam.csi import Impairment, impair, measure
 from airlam.data.recipe import SPLITS, block_seed, load_channel, noise_seed
 from airlam.data.store import CSIStore
 from airlam.data.workers import one_thread
@@ -25,8 +25,31 @@ from airlam.data.workers import one_thread
 _ORDER = len(SPLITS)  # a key beside the splits' own, for the order of training links
 
 
+Range = float | list[float]
+
+
+def draw_impairment(spec: dict[str, Range], generator: torch.Generator) -> Impairment | None:
+    """One link's impairments, or None. See ``impairments`` of :class:`airlam.data.CSIDataModule`."""
+    if float(torch.rand((), generator=generator)) >= float(spec.get("probability", 1.0)):  # type: ignore[arg-type]
+        return None
+    drawn = {}
+    for name, value in spec.items():
+        if name != "probability":
+            low, high = (value[0], value[-1]) if isinstance(value, (list, tuple)) else (value, value)
+            drawn[name] = low * (high / low) ** float(torch.rand((), generator=generator)) if low > 0 else low
+    return Impairment(**drawn)
+
+
 def measured(
-    h: Tensor, history: int, horizon: int, csi_snr_db: float | list[float], keys: Sequence[tuple[int, ...]]
+    h: Tensor,
+    history: int,
+    horizon: int,
+    csi_snr_db: Range,
+    keys: Sequence[tuple[int, ...]],
+    impairments: dict[str, Range] | None = None,
+    *,
+    slot_duration: float = 0.0,
+    subcarrier_spacing: float = 0.0,
 ) -> dict[str, Tensor]:
     """Splits links into past and future and measures the past.
 
@@ -36,6 +59,8 @@ def measured(
         h: true CSI ``[link, slot, subcarrier, rx_ant, tx_ant]`` with at least ``history + horizon`` slots.
         csi_snr_db: one SNR, or a range to draw each link's from.
         keys: key of each link's generator.
+        impairments: what a receiver does besides noise, drawn for each link.
+        slot_duration, subcarrier_spacing: of ``h``, for the impairments.
     """
     past, future = h[:, :history], h[:, history : history + horizon]
     snr_db, noisy = torch.empty(len(h)), torch.empty_like(past)
@@ -46,7 +71,13 @@ def measured(
             snr_db[i] = low + (high - low) * torch.rand((), generator=generator)
         else:
             snr_db[i] = csi_snr_db
-        noisy[i] = measure(past[i], snr_db[i], generator)
+        one = past[i]
+        impairment = draw_impairment(impairments, generator) if impairments else None
+        if impairment is not None:
+            one = impair(
+                one, impairment, slot_duration=slot_duration, subcarrier_spacing=subcarrier_spacing, generator=generator
+            )
+        noisy[i] = measure(one, snr_db[i], generator)
     return {"h_past": noisy, "h_past_true": past, "h_future": future, "csi_snr_db": snr_db}
 
 
@@ -57,6 +88,7 @@ class StoredLinks(Dataset):
 
     Args:
         count: only the first so many links of the split; ``None``: all.
+        impairments: see :class:`airlam.data.CSIDataModule`.
     """
 
     def __init__(
@@ -65,12 +97,13 @@ class StoredLinks(Dataset):
         split: str,
         history: int,
         horizon: int,
-        csi_snr_db: float | list[float],
+        csi_snr_db: Range,
         seed: int,
         count: int | None = None,
+        impairments: dict[str, Range] | None = None,
     ) -> None:
         self.store, self.split, self.history, self.horizon = store, split, history, horizon
-        self.csi_snr_db, self.seed = csi_snr_db, seed
+        self.csi_snr_db, self.seed, self.impairments = csi_snr_db, seed, impairments
         self.first, end = store.splits[split]
         self.length = end - self.first if count is None else count
 
@@ -88,7 +121,16 @@ class StoredLinks(Dataset):
         keys = [(self.seed, SPLITS.index(self.split), epoch, link) for link in links]
         index = torch.tensor(links, dtype=torch.int64)
         return {
-            **measured(h, self.history, self.horizon, self.csi_snr_db, keys),
+            **measured(
+                h,
+                self.history,
+                self.horizon,
+                self.csi_snr_db,
+                keys,
+                self.impairments,
+                slot_duration=self.store.attrs["slot_duration"],
+                subcarrier_spacing=self.store.attrs["subcarrier_spacing"],
+            ),
             "speed": self.store.truth["speed"][index],
             "index": index,
             "drop": self.store.truth["drop"][index],
@@ -146,6 +188,7 @@ class OnTheFly(IterableDataset):
         batch_size: links in a batch.
         history, horizon: slots to predict from, and to predict.
         csi_snr_db: SNR of the measured history, or a range [min, max] to draw each link's from.
+        impairments: see :class:`airlam.data.CSIDataModule`.
         seed: of everything.
         split: ``train``, ``val`` or ``test``: separate draws.
         start: number of the first batch.
@@ -164,7 +207,8 @@ class OnTheFly(IterableDataset):
         batch_size: int = 32,
         history: int = 16,
         horizon: int = 4,
-        csi_snr_db: float | list[float] = 20.0,
+        csi_snr_db: Range = 20.0,
+        impairments: dict[str, Range] | None = None,
         seed: int = 0,
         split: str = "train",
         start: int = 0,
@@ -172,7 +216,7 @@ class OnTheFly(IterableDataset):
     ) -> None:
         self.model = load_channel(channel) if isinstance(channel, (str, Path, dict)) else channel
         self.batch_size, self.history, self.horizon = batch_size, history, horizon
-        self.csi_snr_db, self.seed, self.split = csi_snr_db, seed, split
+        self.csi_snr_db, self.impairments, self.seed, self.split = csi_snr_db, impairments, seed, split
         self.start, self.num_batches = start, num_batches
 
     def batch(self, number: int) -> dict[str, Any]:
@@ -187,7 +231,16 @@ class OnTheFly(IterableDataset):
         first = number * self.batch_size
         keys = [(self.seed, SPLITS.index(self.split), 0, first + i) for i in range(len(links))]
         return {
-            **measured(links.h, self.history, self.horizon, self.csi_snr_db, keys),
+            **measured(
+                links.h,
+                self.history,
+                self.horizon,
+                self.csi_snr_db,
+                keys,
+                self.impairments,
+                slot_duration=float(links.slot_duration),
+                subcarrier_spacing=float(links.subcarrier_spacing),
+            ),
             "speed": links.speed.float(),
             "index": first + torch.arange(len(links)),
             "drop": first + torch.unique(links.drop, return_inverse=True)[1],

@@ -37,6 +37,9 @@ class CSIDataModule(pl.LightningDataModule):
         history: slots to predict from.
         horizon: slots to predict.
         csi_snr_db: SNR [dB] of the measured history, or a range [min, max] from which each link draws.
+        impairments: what a receiver does to the history besides noise: fields of :class:`airlam.csi.Impairment`, each a
+            number or a range [min, max] from which each link draws (uniform in the logarithm), and ``probability``, the
+            share of the links that suffer (1 by default).
         batch_size: links in a batch.
         batches_per_epoch: length of an epoch on the fly.
         seed: of links, order and noise.
@@ -65,6 +68,7 @@ class CSIDataModule(pl.LightningDataModule):
         history: int = 16,
         horizon: int = 4,
         csi_snr_db: float | list[float] = 20.0,
+        impairments: dict[str, float | list[float]] | None = None,
         batch_size: int = 32,
         batches_per_epoch: int = 500,
         seed: int = 0,
@@ -82,6 +86,7 @@ class CSIDataModule(pl.LightningDataModule):
             history=history,
             horizon=horizon,
             csi_snr_db=csi_snr_db,
+            impairments=impairments,
             batch_size=batch_size,
             batches_per_epoch=batches_per_epoch,
             seed=seed,
@@ -143,7 +148,7 @@ class CSIDataModule(pl.LightningDataModule):
         assert self.store is not None
         r = self.recipe
         count = None if r.channel is None else r.num_links[split]
-        return StoredLinks(self.store, split, r.history, r.horizon, r.csi_snr_db, r.seed, count)
+        return StoredLinks(self.store, split, r.history, r.horizon, r.csi_snr_db, r.seed, count, r.impairments)
 
     def _stream(self, split: str) -> OnTheFly:
         r = self.recipe
@@ -153,6 +158,7 @@ class CSIDataModule(pl.LightningDataModule):
             history=r.history,
             horizon=r.horizon,
             csi_snr_db=r.csi_snr_db,
+            impairments=r.impairments,
             seed=r.seed,
             split=split,
         )

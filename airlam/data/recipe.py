@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from airlam.csi import Impairment
 from airlam.interfaces import RecipeError
 from airlam.recipes import find_recipe, nearest
 
@@ -110,6 +111,7 @@ class DatasetRecipe:
     history: int = 16
     horizon: int = 4
     csi_snr_db: float | list[float] = 20.0
+    impairments: dict[str, float | list[float]] | None = None
     batch_size: int = 32
     batches_per_epoch: int = 500
     seed: int = 0
@@ -133,6 +135,12 @@ class DatasetRecipe:
                 raise RecipeError(f"{name} is {value!r}, but must be a whole number of at least {low}")
         if self.csi_snr_db != math.inf:
             _check_range("csi_snr_db", self.csi_snr_db, -40, 100)
+        for name, value in (self.impairments or {}).items():
+            allowed = ("probability", *Impairment._fields)
+            if name not in allowed:
+                hint = nearest(name, allowed) or f"; keys: {', '.join(allowed)}"
+                raise RecipeError(f"impairments has no key {name!r}{hint}")
+            _check_range(f"impairments.{name}", value, 0, 1 if name in ("probability", "missing") else 1e6)
 
     @property
     def num_slots(self) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,35 @@ class Tokens:
     index: Tensor
     num_bins: int
 
+    def per_bin(self, x: Tensor) -> Tensor:
+        """``[link, token, ...]`` -> ``[link, bin, ...]``: each member of a group gets its group's value."""
+        return torch.cat([x[:, : self.singles], x[:, self.singles :].repeat_interleave(self.group_size, 1)], 1)
+
+
+class Spectra(NamedTuple):
+    """What the network says of each token.
+
+    Attributes:
+        power: ``[link, token, grid]``, Doppler spectrum of unit total power.
+        noise: ``[link, token]``, noise variance relative to it.
+        gate: ``[link, token, 1]`` in (0, 1), the share of the filter's prediction in the blend with the start.
+        log_scale: ``[link, token, 1]``, correction of the filter's own error variance; ``None`` without that head.
+    """
+
+    power: Tensor
+    noise: Tensor
+    gate: Tensor
+    log_scale: Tensor | None
+
+
+class Estimate(NamedTuple):
+    """Of each kept bin, in units of ``Tokens.series``: ``series complex [link, bin, target]``, ``gate [link, bin, 1]``,
+    ``variance [link, bin, target]`` of the error (``None`` without that head)."""
+
+    series: Tensor
+    gate: Tensor
+    variance: Tensor | None
+
 
 def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
     """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights)."""
@@ -91,7 +120,7 @@ class AirlamModel(PreTrainedModel):
         self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
         self.embedding = nn.Sequential(nn.Linear(self.num_features, width), nn.GELU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, grid + 2)
+        self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
         self.post_init()
         # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
         nn.init.zeros_(self.head.weight)
@@ -188,42 +217,47 @@ class AirlamModel(PreTrainedModel):
             features, log_periodogram, noise, series, scale, start, singles, c.group_size, basis, index, num_bins
         )
 
-    def spectra(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
-        """Backbone and head: per token a spectrum ``[link, token, grid]`` of unit total power, a noise variance
-        ``[link, token]`` relative to it, and a gate ``[link, token, 1]`` in (0, 1)."""
-        hidden = self.backbone(inputs_embeds=self.embedding(tokens.features)).last_hidden_state
-        out = self.head(self.norm(hidden))
-        spectrum = torch.softmax(out[..., :-2] + tokens.log_periodogram, -1)
-        noise = tokens.noise * torch.exp(out[..., -2].clamp(-8, 8)) + 1e-7
-        return spectrum, noise, torch.sigmoid(out[..., -1:])
+    def spectra(self, tokens: Tokens) -> Spectra:
+        """Backbone and head."""
+        hidden = self.norm(self.backbone(inputs_embeds=self.embedding(tokens.features)).last_hidden_state)
+        out = self.head(hidden)
+        grid = self.config.doppler_grid
+        power = torch.softmax(out[..., :grid] + tokens.log_periodogram, -1)
+        noise = tokens.noise * torch.exp(out[..., grid].clamp(-8, 8)) + 1e-7
+        gate = torch.sigmoid(out[..., grid + 1 : grid + 2].float())
+        log_scale = None
+        if self.config.error_variance:
+            # learned by this row of the head alone: calibration must not bend what the prediction needs
+            log_scale = nn.functional.linear(hidden.detach(), self.head.weight[-1:], self.head.bias[-1:]).float()
+        return Spectra(power, noise, gate, log_scale)
 
-    def estimate(self, tokens: Tokens, targets: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Linear MMSE estimates of all kept bins at the slots ``targets`` (``slots`` is the first one of the future).
-
-        Returns:
-            ``complex [link, bin, target]`` in units of ``tokens.series``, and the gate ``[link, bin, 1]``.
-        """
-        spectrum, noise, gate = self.spectra(tokens)
+    def estimate(self, tokens: Tokens, targets: Tensor, observed: Tensor | None = None) -> Estimate:
+        """Linear MMSE estimates of all kept bins at ``targets`` (slot ``slots`` is the first one of the future)."""
+        spectra = self.spectra(tokens)
         seen = None if observed is None else observed[:, None, :]
+        weights, variance = wiener(spectra.power, spectra.noise, tokens.series.shape[-1], targets, seen)
+        weights = weights.to(tokens.series.dtype)
         n, size = tokens.singles, tokens.group_size
-        parts = [
-            (spectrum[:, :n], noise[:, :n], tokens.series[:, :n, None]),
-            (spectrum[:, n:], noise[:, n:], tokens.series[:, n:].unflatten(1, (-1, size))),
-        ]
-        estimates = [
-            wiener(*part, targets, seen).flatten(1, 2) for part in parts if part[0].shape[1]
-        ]
-        return torch.cat(estimates, 1), torch.cat([gate[:, :n], gate[:, n:].repeat_interleave(size, 1)], 1)
+        single = (weights[:, :n] @ tokens.series[:, :n, :, None])[..., 0]
+        grouped = tokens.series[:, n:].unflatten(1, (-1, size)) @ weights[:, n:].mT
+        error = None
+        if spectra.log_scale is not None:
+            error = variance.clamp_min(1e-7).float() * torch.exp(spectra.log_scale.clamp(-8, 8))
+            error = tokens.per_bin(error)
+        return Estimate(torch.cat([single, grouped.flatten(1, 2)], 1), tokens.per_bin(spectra.gate), error)
 
-    def predict_tokens(self, tokens: Tokens, num_future: int, observed: Tensor | None = None) -> Tensor:
-        """Predicted slots of all kept bins in units of ``tokens.series``: ``complex [link, bin, num_future]``."""
+    def predict_tokens(
+        self, tokens: Tokens, num_future: int, observed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Predicted slots of all kept bins in units of ``tokens.series``: ``complex [link, bin, num_future]``, and the
+        variance of their errors where the model has it."""
         slots = tokens.series.shape[-1]
         targets = torch.arange(slots, slots + num_future, device=tokens.series.device)
-        filtered, gate = self.estimate(tokens, targets, observed)
+        estimate = self.estimate(tokens, targets, observed)
         if tokens.start is None:
-            return filtered
+            return estimate.series, estimate.variance
         start = tokens.start[..., :num_future] / tokens.scale
-        return start + gate * (filtered - start)
+        return start + estimate.gate * (estimate.series - start), estimate.variance
 
     def forward(
         self,
@@ -255,7 +289,7 @@ class AirlamModel(PreTrainedModel):
         x, scale = normalise(h_past)
         tokens = self.tokenize(x, num_future, polarisations, observed)
         if correction or tokens.start is None:
-            future = self.predict_tokens(tokens, num_future, observed) * tokens.scale
+            future = self.predict_tokens(tokens, num_future, observed)[0] * tokens.scale
         else:
             future = tokens.start[..., :num_future]
         return scale * tokens.basis.inverse(place(future, tokens.index, tokens.num_bins), h_past.shape[3])

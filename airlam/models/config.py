@@ -36,6 +36,7 @@ class AirlamConfig(PretrainedConfig):
         group_size: see ``num_groups``. All other coefficients are predicted as zero.
         doppler_grid: points of the Doppler grid on which the head emits a spectrum.
         max_history: longest history; a longer one is cut to its last ``max_history`` slots.
+        error_variance: whether the head also gives the variance of each coefficient's prediction error.
         start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
             :class:`airlam.baselines.EigenARPredictor`.
 
@@ -54,6 +55,7 @@ class AirlamConfig(PretrainedConfig):
         group_size: int = 8,
         doppler_grid: int = 129,
         max_history: int = 32,
+        error_variance: bool = False,
         start_order: int = 12,
         start_ridge: float = 1e-4,
         start_classes: int = 4,
@@ -73,7 +75,7 @@ class AirlamConfig(PretrainedConfig):
                 raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
         self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
         self.num_tokens, self.num_groups, self.group_size = num_tokens, num_groups, group_size
-        self.doppler_grid, self.max_history = doppler_grid, max_history
+        self.doppler_grid, self.max_history, self.error_variance = doppler_grid, max_history, bool(error_variance)
         self.start_order, self.start_ridge = start_order, start_ridge
         self.start_classes, self.start_shrinkage = start_classes, start_shrinkage
         super().__init__(**kwargs)

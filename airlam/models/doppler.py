@@ -60,26 +60,26 @@ def periodogram(series: Tensor, num_points: int, observed: Tensor | None = None)
 
 
 def wiener(
-    spectrum: Tensor, noise: Tensor, series: Tensor, targets: Tensor, observed: Tensor | None = None
-) -> Tensor:
-    """Linear MMSE estimate of the clean samples at ``targets`` from noisy samples at slots ``0 .. slots - 1``.
+    spectrum: Tensor, noise: Tensor, slots: int, targets: Tensor, observed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The linear MMSE filters that estimate clean samples at ``targets`` from noisy ones at slots ``0 .. slots - 1``.
 
     Args:
         spectrum: ``[..., grid]``, power at each point of :func:`doppler_grid`, not negative.
         noise: ``[...]``, noise variance of a sample, positive.
-        series: ``complex [..., member, slot]``, measured; the members share spectrum and noise level.
+        slots: length of the history.
         targets: ``int [target]``, slot indices to estimate; ``slots`` is the first one of the future.
-        observed: ``bool``, broadcastable to ``[..., slot]``; other slots have no influence.
+        observed: ``bool``, broadcastable to ``[..., slot]``; other slots get no weight.
 
     Returns:
-        ``complex [..., member, target]``.
+        weights ``complex128 [..., target, slot]``: estimate = weights @ measured; and the variance of the error
+        ``float64 [..., target]`` (without gradient).
 
     The covariance of a slow user is close to singular, so this runs in double precision.
     """
-    slots = series.shape[-1]
-    now = torch.arange(slots, device=series.device)
+    now = torch.arange(slots, device=spectrum.device)
     stop = max(slots, int(targets.max()) + 1)
-    basis = phasors(spectrum.shape[-1], -slots, stop, series.device)
+    basis = phasors(spectrum.shape[-1], -slots, stop, spectrum.device)
     r = torch.view_as_complex((spectrum.double() @ torch.view_as_real(basis).flatten(1)).unflatten(-1, (-1, 2)))
     loading = noise.double()[..., None]
     if observed is not None:
@@ -87,13 +87,13 @@ def wiener(
         loading = loading + 1e8 * (~observed).double()
     eye = torch.eye(slots, dtype=r.dtype, device=r.device)
     covariance = r[..., now[:, None] - now + slots] + loading[..., None] * eye  # r runs over lags from -slots
-    cross = r[..., targets[:, None] - now + slots]
-    measured = series.to(r.dtype).mT
+    cross = r[..., targets[:, None] - now + slots].mH
     with torch.no_grad():
         factor = torch.linalg.cholesky(covariance)
-        solution = torch.cholesky_solve(measured, factor)
+        solution = torch.cholesky_solve(cross, factor)
+        variance = r[..., slots : slots + 1].real - (cross.conj() * solution).real.sum(-2)
     if covariance.requires_grad:
-        # One Newton step at the solution adds zero, and carries the exact gradient -R^-1 dR R^-1 y: far cheaper than
-        # differentiating the Cholesky factorisation.
-        solution = solution + torch.cholesky_solve(measured - covariance @ solution, factor)
-    return (cross @ solution).mT.to(series.dtype)
+        # One Newton step at the solution adds zero, and carries the exact gradient R^-1 (dC - dR R^-1 C): far cheaper
+        # than differentiating the Cholesky factorisation.
+        solution = solution + torch.cholesky_solve(cross - covariance @ solution, factor)
+    return solution.mH, variance

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import WeightAveraging
 
 from airlam.models import AirlamModel, save_checkpoint
 
@@ -12,7 +13,8 @@ from airlam.models import AirlamModel, save_checkpoint
 class ExportCheckpoint(L.Callback):
     """Write ``config.json`` and ``model.safetensors`` every ``every_n_steps`` steps and at the end of ``fit``.
 
-    With adapters only the adapters are written, in peft's format.
+    With adapters only the adapters are written, in peft's format; with a ``WeightAveraging`` callback (EMA) the averaged
+    weights.
 
     Args:
         folder: where; made if it is not there.
@@ -35,10 +37,18 @@ class ExportCheckpoint(L.Callback):
     def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        if isinstance(module.model, AirlamModel):
-            save_checkpoint(module.model, self.folder, **self.inference)
-        else:
-            module.model.save_pretrained(self.folder)
+        # as for validation, averaged weights take the place of the current ones (after fit they already have)
+        averages = [c for c in trainer.callbacks if isinstance(c, WeightAveraging)] if trainer.training else []
+        for average in averages:
+            average.on_validation_epoch_start(trainer, module)
+        try:
+            if isinstance(module.model, AirlamModel):
+                save_checkpoint(module.model, self.folder, **self.inference)
+            else:
+                module.model.save_pretrained(self.folder)
+        finally:
+            for average in averages:
+                average.on_validation_epoch_end(trainer, module)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Save where due."""

@@ -7,9 +7,30 @@ from typing import Any
 import lightning as L
 import torch
 
+from airlam.csi import series_along
 from airlam.models import AirlamConfig, AirlamModel, load_checkpoint
 from airlam.tasks.objectives import forecast_error, reconstruction_error
 from airlam.tasks.optimisation import adamw_with_warmup
+
+AXES = ("slot", "subcarrier", "column")
+
+
+def draw_observed(length: int, generator: torch.Generator) -> torch.Tensor:
+    """Which samples of a series are seen ``bool [length]``: all but some at random, a comb, or all but a last block."""
+    observed = torch.ones(length, dtype=torch.bool)
+    kind = int(torch.randint(3, (), generator=generator))
+    if kind == 0:
+        rate = 0.1 + 0.5 * float(torch.rand((), generator=generator))
+        observed = torch.rand(length, generator=generator) >= rate
+    elif kind == 1:
+        step = 2 + int(torch.randint(3, (), generator=generator))
+        observed = (torch.arange(length) + int(torch.randint(step, (), generator=generator))) % step == 0
+    else:
+        observed[length - 1 - int(torch.randint(max(1, length // 2), (), generator=generator)) :] = False
+    observed[int(torch.randint(length, (), generator=generator))] = True
+    if bool(observed.all()):
+        observed[0] = False
+    return observed
 
 
 class Pretraining(L.LightningModule):
@@ -23,7 +44,11 @@ class Pretraining(L.LightningModule):
         learning_rate: peak of the schedule.
         warmup_steps: linear warm-up; then a cosine down to a hundredth at the trainer's last step.
         weight_decay: of the weight matrices.
-        mask_probability: fraction of the batches on which slots are hidden and reconstructed instead of forecast.
+        mask_probability: fraction of the batches on which samples are hidden and reconstructed instead of forecast.
+        mask_axes: weights of the axes they are hidden along: ``slot``, ``subcarrier`` (a few slots at a time), and the
+            panel's ``column``. In random places, as a comb, or a block at the end.
+        attention: implementation of attention, as transformers names it (``sdpa``, ``eager``); ``eager`` trains faster
+            on CPUs. None: the backbone's default.
         history: every other batch uses the last ``history`` slots and the first ``horizon`` future ones, the rest a
             random number of each (at least ``min_history``): one backbone learns all lengths. None: all there is.
         horizon: see ``history``.
@@ -38,17 +63,24 @@ class Pretraining(L.LightningModule):
         warmup_steps: int = 100,
         weight_decay: float = 0.01,
         mask_probability: float = 0.15,
+        mask_axes: dict[str, float] | None = None,
         history: int | None = None,
         horizon: int | None = None,
         min_history: int = 6,
+        attention: str | None = None,
     ):
         super().__init__()
         if not 0 <= mask_probability <= 1:
             raise ValueError(f"mask_probability must lie in [0, 1], got {mask_probability}")
         if checkpoint is not None and model:
             raise ValueError("give either model (a new one) or checkpoint (a warm restart), not both")
+        for axis, weight in (mask_axes or {}).items():
+            if axis not in AXES or not weight >= 0:
+                raise ValueError(f"mask_axes has {axis}: {weight}, but takes weights >= 0 for {', '.join(AXES)}")
         self.save_hyperparameters()
         self.model = AirlamModel(AirlamConfig(**(model or {}))) if checkpoint is None else load_checkpoint(checkpoint)
+        if attention is not None:
+            self.model.backbone.set_attn_implementation(attention)
         self.model.train()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
@@ -57,20 +89,36 @@ class Pretraining(L.LightningModule):
         generator = torch.Generator().manual_seed(self.global_step)
         past, truth, future = self._window(batch, generator)
         if float(torch.rand((), generator=generator)) < self.hparams["mask_probability"]:
-            slots = past.shape[1]
-            rate = 0.1 + 0.5 * float(torch.rand((), generator=generator))
-            observed = torch.rand(slots, generator=generator) >= rate
-            observed[int(torch.randint(slots, (), generator=generator))] = True
-            error = reconstruction_error(
-                self.model, past, torch.cat([truth, future], 1), observed.to(past.device), batch["port_shape"]
-            )
-            self.log("train_masked_nmse_db", 10 * torch.log10(error.detach()).mean())
-            return torch.log(error).mean()
+            return self._reconstruct(past, truth, future, batch["port_shape"], generator)
         error = forecast_error(self.model, past, future, batch["port_shape"])
         decibels = 10 * torch.log10(error.nmse.detach())
         self.log("train_nmse_db", decibels.mean())
         self.log("train_gain_db", (10 * torch.log10(error.start) - decibels).mean(), prog_bar=True)
-        return torch.log(error.nmse).mean()
+        loss = torch.log(error.nmse).mean()
+        if error.calibration is not None:
+            self.log("train_calibration", error.calibration.detach().mean())
+            loss = loss + 0.1 * error.calibration.mean()  # moves one row of the head, and nothing else
+        return loss
+
+    def _reconstruct(self, past, truth, future, port_shape, generator: torch.Generator) -> torch.Tensor:
+        """Hide samples along one axis, and estimate them from the others."""
+        weights = self.hparams["mask_axes"] or {"slot": 1.0}
+        drawn = torch.multinomial(torch.tensor(list(weights.values())), 1, generator=generator)
+        axis = list(weights)[int(drawn)]
+        if axis == "column" and port_shape[1] < 4:
+            axis = "subcarrier"
+        whole = torch.cat([truth, future], 1)
+        if axis != "slot":
+            few = min(past.shape[1], 2 ** int(torch.randint(4, (), generator=generator)))
+            past, _ = series_along(past[:, -few:], axis, port_shape)
+            whole, port_shape = series_along(truth[:, -few:], axis, port_shape)
+            length = min(past.shape[1], self.model.config.max_history)
+            first = int(torch.randint(past.shape[1] - length + 1, (), generator=generator))
+            past, whole = past[:, first : first + length], whole[:, first : first + length]
+        observed = draw_observed(past.shape[1], generator).to(past.device)
+        error = reconstruction_error(self.model, past, whole, observed, port_shape)
+        self.log(f"train_{axis}_nmse_db", 10 * torch.log10(error.detach()).mean())
+        return torch.log(error).mean()
 
     def _window(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Measured past, true past and true future of this step, cut to the lengths drawn for it."""

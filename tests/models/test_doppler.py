@@ -40,15 +40,19 @@ def test_wiener_equals_dense_lmmse():
 
     covariance = torch.stack([torch.stack([r(i - k) for k in range(10)]) for i in range(10)])
     cross = torch.stack([torch.stack([r(int(t) - k) for k in range(10)]) for t in targets])
-    expected = cross @ torch.linalg.solve(covariance + 0.3 * torch.eye(10), y)
-    assert torch.allclose(wiener(spectrum, noise, y[None], targets)[0], expected, rtol=1e-9)
+    eye = torch.eye(10, dtype=torch.float64)
+    expected = cross @ torch.linalg.solve(covariance + 0.3 * eye, y)
+    weights, variance = wiener(spectrum, noise, 10, targets)
+    assert torch.allclose(weights @ y, expected, rtol=1e-9)
+    left = cross @ torch.linalg.solve(covariance + 0.3 * eye, cross.mH)
+    assert torch.allclose(variance, r(0).real - left.diagonal().real, rtol=1e-9)
 
 
 def test_wiener_extrapolates_a_tone_without_noise():
     spectrum = torch.zeros(33, dtype=torch.float64)
     spectrum[20] = 1.0
     tone = phasors(33, 0, 20)[20]
-    out = wiener(spectrum, torch.tensor(1e-9).double(), tone[None, :16], torch.arange(16, 20))[0]
+    out = wiener(spectrum, torch.tensor(1e-9).double(), 16, torch.arange(16, 20))[0] @ tone[:16]
     assert torch.allclose(out, tone[16:], atol=1e-6)  # the loading of 1e-9 shrinks by that much
 
 
@@ -60,7 +64,7 @@ def test_unobserved_slots_have_no_influence():
     other = y.clone()
     other[[2, 7]] = 5.0
     noise, targets = torch.tensor(0.1).double(), torch.tensor([2, 12])
-    a, b = (wiener(spectrum, noise, x[None], targets, observed) for x in (y, other))
+    a, b = (wiener(spectrum, noise, 12, targets, observed)[0] @ x for x in (y, other))
     assert torch.allclose(a, b, atol=1e-5)  # an unobserved slot keeps a weight of about 1e-8
 
 
@@ -72,7 +76,8 @@ def test_gradient_of_wiener_is_exact():
     noise = torch.tensor([0.2, 0.5], dtype=torch.float64, requires_grad=True)
 
     def loss(logits, noise):
-        return wiener(torch.softmax(logits, -1), noise, y[:, None], torch.tensor([2, 6, 8])).abs().square().sum()
+        weights = wiener(torch.softmax(logits, -1), noise, 6, torch.tensor([2, 6, 8]))[0]
+        return (weights @ y[..., None]).abs().square().sum()
 
     loss(logits, noise).backward()
     step = 1e-6
