@@ -13,8 +13,8 @@ from airlam.models import AirlamModel, save_checkpoint
 class ExportCheckpoint(L.Callback):
     """Write ``config.json`` and ``model.safetensors`` every ``every_n_steps`` steps and at the end of ``fit``.
 
-    With adapters only the adapters are written, in peft's format; with a ``WeightAveraging`` callback (EMA) the averaged
-    weights.
+    With adapters only the adapters are written, in peft's format; with a ``WeightAveraging`` callback (EMA) the
+    averaged weights.
 
     Args:
         folder: where; made if it is not there.

@@ -62,7 +62,9 @@ def forecast_error(
         lost = (total - energy(kept)).clamp_min(0)
         start = (energy(tokens.start[..., :num_future] - kept) + lost) / total
     predicted, variance = model.predict_tokens(tokens, num_future)
-    calibration = None if variance is None else calibration_loss(variance, predicted - kept / tokens.scale, tokens.scale)
+    calibration = None
+    if variance is not None:
+        calibration = calibration_loss(variance, predicted - kept / tokens.scale, tokens.scale)
     return ForecastError((energy(predicted * tokens.scale - kept) + lost) / total, start, calibration)
 
 
