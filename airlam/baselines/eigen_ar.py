@@ -64,6 +64,12 @@ class Eigenbasis(NamedTuple):
         x = torch.einsum("lmrpnt,lpan->ltmrpa", x, self.port)
         return torch.einsum("lfm,ltmrpa->ltfrpa", self.frequency, x).flatten(-2)
 
+    def inverse_power(self, variance: Tensor, num_rx_ant: int) -> Tensor:
+        """Variances of uncorrelated coefficients ``[link, bin, slot]``, real -> of the entries of CSI, as
+        :meth:`inverse`."""
+        squares = Eigenbasis(*(x.real.square() + x.imag.square() for x in self))
+        return squares.inverse(variance, num_rx_ant)
+
 
 def strongest(series: Tensor, num_bins: int) -> tuple[Tensor, Tensor]:
     """The ``num_bins`` bins of most energy, in falling order: ``(series [link, num_bins, slot], index)``."""

@@ -41,7 +41,9 @@ class Tokens:
         scale: ``[link, bin, 1]``: coefficients = scale * series.
         start: ``complex [link, bin, slot]``, the classical prediction in units of the coefficients.
         singles, group_size: number of single tokens, and of coefficients in a group.
-        basis, index, num_bins: how to get back to CSI; ``num_bins`` counts all coefficients of the link.
+        basis, index: how to get back to CSI.
+        power: ``[link, coefficient]``, mean power of all coefficients of the link over the observed slots.
+        floor: ``[link, 1]``, rough noise variance of a coefficient.
     """
 
     features: Tensor
@@ -54,7 +56,8 @@ class Tokens:
     group_size: int
     basis: Eigenbasis
     index: Tensor
-    num_bins: int
+    power: Tensor
+    floor: Tensor
 
     def per_bin(self, x: Tensor) -> Tensor:
         """``[link, token, ...]`` -> ``[link, bin, ...]``: each member of a group gets its group's value."""
@@ -162,14 +165,15 @@ class AirlamModel(PreTrainedModel):
             )
         count = torch.full_like(kept.real[..., :1], slots) if seen is None else seen.sum(-1, keepdim=True)
         count = count.clamp_min(1)
-        power = (kept.real.square() + kept.imag.square()).sum(-1, keepdim=True) / count
         # Rough noise variance of a bin's sample: the mean over the weaker half of all bins. It is biased (low for few
         # slots, high for small arrays); the network corrects it.
-        energy = (bins.real.square() + bins.imag.square()).sum(-1) / count[:, :1, 0]
-        floor = energy.sort(-1).values[:, : max(1, num_bins // 2)].mean(-1)[:, None, None] + 1e-9
+        all_power = (bins.real.square() + bins.imag.square()).sum(-1) / count[:, :1, 0]
+        weaker = max(1, num_bins // 2)
+        floor = all_power.topk(weaker, largest=False, sorted=False).values.mean(-1, keepdim=True) + 1e-9
+        power = all_power.gather(1, index)[..., None]
         scale = power.clamp_min(1e-12).sqrt()
         series = kept / scale
-        noise = (floor / power.clamp_min(1e-12)).clamp(1e-6, 1.0)[..., 0]
+        noise = (floor[..., None] / power.clamp_min(1e-12)).clamp(1e-6, 1.0)[..., 0]
         ports, subcarriers = basis.port.shape[-1], basis.frequency.shape[-1]
         # of each bin: noise, level, and the ranks of its modes, counted from the strongest
         ranks = torch.stack([ports - 1 - index % ports, subcarriers - 1 - index // (num_bins // subcarriers)], -1)
@@ -213,9 +217,8 @@ class AirlamModel(PreTrainedModel):
             (first >= singles).to(level.dtype).expand_as(level),
         ]
         features = torch.cat([own, ahead, 0.25 * log_periodogram + 1.0, torch.stack(scalars, -1)], -1)
-        return Tokens(
-            features, log_periodogram, noise, series, scale, start, singles, c.group_size, basis, index, num_bins
-        )
+        by_token = (features, log_periodogram, noise)
+        return Tokens(*by_token, series, scale, start, singles, c.group_size, basis, index, all_power, floor)
 
     def spectra(self, tokens: Tokens) -> Spectra:
         """Backbone and head."""
@@ -280,19 +283,54 @@ class AirlamModel(PreTrainedModel):
         Returns:
             ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
         """
+        tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
+        if correction or tokens.start is None:
+            future = self.predict_tokens(tokens, num_future, observed)[0] * tokens.scale
+        else:
+            future = tokens.start[..., :num_future]
+        return scale * tokens.basis.inverse(place(future, tokens.index, tokens.power.shape[1]), h_past.shape[3])
+
+    def forward_with_variance(
+        self,
+        h_past: Tensor,
+        num_future: int,
+        *,
+        port_shape: PortShape | None = None,
+        observed: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, and the variance of each entry's error, real, of the same shape.
+
+        The error of a coefficient that the model leaves out is the coefficient: its variance is the measured power
+        less the noise. Errors of different coefficients count as uncorrelated.
+        """
+        if not self.config.error_variance:
+            raise ValueError("this checkpoint has no error variances; train one with AirlamConfig(error_variance=True)")
+        tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
+        future, variance = self.predict_tokens(tokens, num_future, observed)
+        assert variance is not None
+        future, variance = future * tokens.scale, variance * tokens.scale.square()
+        left_out = (tokens.power - tokens.floor).clamp_min(0)[..., None].expand(-1, -1, num_future)
+        variance = left_out.scatter(1, tokens.index[..., None].expand_as(variance), variance)
+        coefficients = place(future, tokens.index, tokens.power.shape[1])
+        return (
+            scale * tokens.basis.inverse(coefficients, h_past.shape[3]),
+            scale.square() * tokens.basis.inverse_power(variance, h_past.shape[3]),
+        )
+
+    def _enter(
+        self, h_past: Tensor, num_future: int, port_shape: PortShape | None, observed: Tensor | None
+    ) -> tuple[Tokens, Tensor, Tensor | None]:
+        """Tokens, the links' scale, and ``observed`` (None where every slot was)."""
         polarisations = check_port_shape(h_past.shape[-1], port_shape)[0]
         h_past = h_past[:, -self.config.max_history :]
         if observed is not None:
             observed = observed[:, -self.config.max_history :]
             if bool(observed.all()):
                 observed = None
+            else:
+                h_past = h_past * observed[:, :, None, None, None]
         x, scale = normalise(h_past)
-        tokens = self.tokenize(x, num_future, polarisations, observed)
-        if correction or tokens.start is None:
-            future = self.predict_tokens(tokens, num_future, observed)[0] * tokens.scale
-        else:
-            future = tokens.start[..., :num_future]
-        return scale * tokens.basis.inverse(place(future, tokens.index, tokens.num_bins), h_past.shape[3])
+        return self.tokenize(x, num_future, polarisations, observed), scale, observed
 
 
 AutoConfig.register("airlam", AirlamConfig, exist_ok=True)

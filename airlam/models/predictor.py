@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -32,13 +34,69 @@ class AirlamPredictor:
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
-        """See :meth:`airlam.interfaces.Predictor.predict`. Computes in single precision."""
+        """See :meth:`airlam.interfaces.Predictor.predict`. Computes in single precision.
+
+        ``context`` may hold ``observed``, ``bool [..., slot]``: False where a slot was not measured; what stands there
+        is ignored.
+        """
+        forward = functools.partial(self.model, correction=self.correction)
+        return self._run(forward, h_past, num_future, port_shape, context)[0]
+
+    def predict_with_variance(
+        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Prediction, and the variance of each entry's error: real, of the same shape.
+
+        Raises:
+            ValueError: the checkpoint was trained without error variances.
+        """
+        future, variance = self._run(_base(self.model).forward_with_variance, h_past, num_future, port_shape, context)
+        return future, variance
+
+    def _run(self, forward, h_past, num_future, port_shape, context) -> list[Tensor]:
+        seen = check_observed(h_past, context)
+        if seen is not None:  # whatever stands in the other slots, NaN included
+            h_past = torch.where(seen.reshape(h_past.shape[:-3])[..., None, None, None], h_past, 0)
         shape = check_prediction_request(h_past, num_future, port_shape)
         h = h_past.to(torch.complex64).reshape(-1, *h_past.shape[-4:])
+        parts = []
         with torch.inference_mode():
-            parts = [
-                self.model(part, num_future, port_shape=shape, correction=self.correction)
-                for part in h.split(self.chunk)
-            ]
-        out = torch.cat(parts) if parts else h.new_zeros(0, num_future, *h.shape[-3:])
-        return out.reshape(*h_past.shape[:-4], *out.shape[1:]).to(h_past.dtype)
+            for start in range(0, len(h), self.chunk):
+                part = slice(start, start + self.chunk)
+                out = forward(
+                    h[part], num_future, port_shape=shape, observed=None if seen is None else seen[part]
+                )
+                parts.append(out if isinstance(out, tuple) else (out,))
+        if not parts:
+            empty = h.new_zeros(0, num_future, *h.shape[-3:])
+            parts = [(empty, empty.real)]
+        return [
+            torch.cat(kind).reshape(*h_past.shape[:-4], *kind[0].shape[1:]).to(_as(h_past.dtype, kind[0]))
+            for kind in zip(*parts, strict=True)
+        ]
+
+
+def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:
+    """``context["observed"]`` as ``bool [link, slot]``; each link needs one measured slot at least."""
+    observed = None if context is None else context.get("observed")
+    if observed is None or not isinstance(h_past, Tensor):
+        return None
+    observed = torch.as_tensor(observed, device=h_past.device)
+    if observed.dtype != torch.bool or observed.shape != h_past.shape[:-3]:
+        raise ValueError(
+            f"context['observed'] is {observed.dtype} {tuple(observed.shape)}, "
+            f"but must be bool of shape {tuple(h_past.shape[:-3])}: one entry for each slot of h_past"
+        )
+    observed = observed.reshape(-1, h_past.shape[-4])
+    if not bool(observed.any(-1).all()):
+        raise ValueError("context['observed'] leaves a link without any measured slot; at least one is needed")
+    return observed
+
+
+def _as(dtype: torch.dtype, x: Tensor) -> torch.dtype:
+    """The user's precision, real for what is real."""
+    return dtype if x.is_complex() else dtype.to_real()
+
+
+def _base(model) -> AirlamModel:
+    return model if isinstance(model, AirlamModel) else model.get_base_model()

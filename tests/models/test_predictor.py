@@ -1,0 +1,100 @@
+"""AirlamPredictor: slots that were not measured, and error variances."""
+
+import pytest
+import torch
+
+from airlam.loading import load_predictor
+from airlam.models import AirlamConfig, AirlamModel, AirlamPredictor
+
+SHAPE = (2, 2, 2)
+
+
+def model(**changes):
+    torch.manual_seed(0)
+    backbone = {
+        "model_type": "roberta-prelayernorm", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 32, "max_position_embeddings": 66, "vocab_size": 2, "pad_token_id": 1,
+    }  # fmt: skip
+    return AirlamModel(AirlamConfig(backbone=backbone, num_tokens=16, num_groups=2, **changes))
+
+
+def rays(links=12, slots=20, seed=0):
+    """CSI of a few rays with Doppler shifts: predictable."""
+    g = torch.Generator().manual_seed(seed)
+    n = 6
+
+    def steer(size, spread):
+        return torch.exp(2j * torch.pi * spread * torch.rand(links, n, 1, generator=g) * torch.arange(size))
+
+    gain = torch.randn(links, n, dtype=torch.complex64, generator=g)
+    slot, tone, port = steer(slots, 0.05), steer(12, 0.3), steer(8, 1.0)
+    return torch.einsum("ln,lns,lnf,lnp->lsfp", gain, slot, tone, port)[:, :, :, None].to(torch.complex64)
+
+
+def test_slots_that_were_not_measured_have_no_influence():
+    predictor = AirlamPredictor(model())
+    h = rays()[:, :16]
+    observed = torch.ones(12, 16, dtype=torch.bool)
+    observed[:, [3, 9]] = False
+    observed[:6, 15] = False
+    outs = []
+    for filler in (0.0, 7.0, float("nan")):
+        x = torch.where(observed[..., None, None, None], h, torch.tensor(filler, dtype=h.dtype))
+        outs.append(predictor.predict(x, 4, port_shape=SHAPE, context={"observed": observed}))
+    assert torch.equal(outs[0], outs[1]) and torch.equal(outs[0], outs[2])
+    everything = predictor.predict(h, 4, port_shape=SHAPE, context={"observed": torch.ones_like(observed)})
+    assert torch.equal(everything, predictor.predict(h, 4, port_shape=SHAPE))
+
+
+def test_saying_that_slots_are_missing_beats_repeating_the_last_one():
+    predictor = load_predictor("airlam-tiny")
+    h = rays()
+    observed = torch.ones(12, 16, dtype=torch.bool)
+    observed[:, [4, 8, 12]] = False
+    repeated = h[:, :16].clone()
+    repeated[:, [4, 8, 12]] = repeated[:, [3, 7, 11]]
+    error = [
+        (predictor.predict(repeated, 4, port_shape=SHAPE, context=context) - h[:, 16:]).abs().square().mean()
+        for context in ({"observed": observed}, None)
+    ]
+    assert error[0] < 0.5 * error[1]
+
+
+@pytest.mark.parametrize(
+    ("observed", "message"),
+    [
+        (torch.ones(12, 15, dtype=torch.bool), "one entry for each slot"),
+        (torch.ones(12, 16), "must be bool"),
+        (torch.zeros(12, 16, dtype=torch.bool), "without any measured slot"),
+    ],
+)
+def test_bad_masks_are_refused(observed, message):
+    with pytest.raises(ValueError, match=message):
+        AirlamPredictor(model()).predict(rays()[:, :16], 4, port_shape=SHAPE, context={"observed": observed})
+
+
+def test_variance_has_the_shape_and_scale_of_the_error():
+    predictor = AirlamPredictor(model(error_variance=True), chunk=5)
+    h = rays()[:, :16].reshape(3, 4, 16, 12, 1, 8)
+    future, variance = predictor.predict_with_variance(h, 4, port_shape=SHAPE)
+    assert future.shape == variance.shape == (3, 4, 4, 12, 1, 8) and variance.dtype == torch.float32
+    assert torch.allclose(future, predictor.predict(h, 4, port_shape=SHAPE)) and bool((variance >= 0).all())
+    scaled = predictor.predict_with_variance(10 * h, 4, port_shape=SHAPE)[1]
+    assert torch.allclose(scaled, 100 * variance, rtol=1e-3)
+    with pytest.raises(ValueError, match="no error variances"):
+        AirlamPredictor(model()).predict_with_variance(h, 4, port_shape=SHAPE)
+
+
+def test_variances_of_coefficients_spread_as_their_energy_does():
+    """E|h|^2 of random uncorrelated coefficients, against its sample mean."""
+    m = model(error_variance=True).eval()
+    with torch.no_grad():
+        tokens, _, _ = m._enter(rays(2)[:, :16], 1, SHAPE, None)
+        variance = torch.rand(2, tokens.power.shape[1], 1, generator=torch.Generator().manual_seed(1))
+        stated = tokens.basis.inverse_power(variance, 1)
+        draws = [
+            tokens.basis.inverse(torch.randn(variance.shape, dtype=torch.complex64) * variance.sqrt(), 1).abs().square()
+            for _ in range(2000)
+        ]
+    # the mean of 2000 exponential draws has a relative standard error of 2.2 %: 5 of them for 200 entries
+    assert torch.allclose(torch.stack(draws).mean(0), stated, rtol=0.12)
