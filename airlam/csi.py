@@ -167,8 +167,8 @@ class Impairment(NamedTuple):
         phase_std: standard deviation [rad] of a common phase, drawn afresh for each slot.
         cfo_hz: carrier frequency offset [Hz]: a phase ramp over slots.
         timing_std_s: standard deviation [s] of a timing offset drawn afresh for each slot: a ramp over subcarriers.
-        missing: probability that a slot was not measured; it then repeats the last measured one (the first slot and
-            the last one are always there).
+        missing: probability that a slot was not measured (the first slot and the last one always are); see
+            :func:`lose_slots`.
     """
 
     phase_std: float = 0.0
@@ -180,7 +180,7 @@ class Impairment(NamedTuple):
 def impair(
     h: Tensor, impairment: Impairment, *, slot_duration: float, subcarrier_spacing: float, generator=None
 ) -> Tensor:
-    """Apply an :class:`Impairment` to a history ``[..., slot, subcarrier, rx_ant, tx_ant]``."""
+    """Apply all of an :class:`Impairment` but lost slots to a history ``[..., slot, subcarrier, rx_ant, tx_ant]``."""
     num_slots, num_subcarriers = h.shape[SLOT], h.shape[SUBCARRIER]
     lead, real = h.shape[:SLOT], h.real.dtype
     draw = dict(dtype=real, device=h.device, generator=generator)
@@ -191,10 +191,35 @@ def impair(
     delay = impairment.timing_std_s * torch.randn(*lead, num_slots, **draw)
     phase = phase[..., None] - 2 * math.pi * subcarrier_spacing * tone * delay[..., None]
     out = h * torch.polar(torch.ones_like(phase), phase)[..., None, None]
-    if impairment.missing > 0:
-        lost = torch.rand(*lead, num_slots, **draw) < impairment.missing
-        lost[..., 0] = lost[..., -1] = False
-        last = torch.where(lost, torch.zeros_like(slot).expand_as(lost), slot.expand_as(lost)).cummax(-1).values.long()
-        index = last[..., None, None, None].expand(out.shape)
-        out = out.gather(SLOT, index)
     return out
+
+
+def lose_slots(
+    h: Tensor, probability: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Lose slots of a measured history at random, all but the first and the last.
+
+    Args:
+        h: ``[..., slot, subcarrier, rx_ant, tx_ant]``.
+        probability: of each slot to be lost.
+
+    Returns:
+        The history with each lost slot interpolated linearly between its measured neighbours, and
+        ``observed``, ``bool [..., slot]``, False where a slot was lost.
+
+    Example:
+        >>> h, observed = lose_slots(torch.ones(3, 16, 2, 1, 1, dtype=torch.complex64), 0.5)
+        >>> bool(observed[:, 0].all()), bool((h == 1).all())
+        (True, True)
+    """
+    observed = torch.rand(h.shape[: SUBCARRIER], device=h.device, generator=generator) >= probability
+    observed[..., 0] = observed[..., -1] = True
+    slot = torch.arange(h.shape[SLOT], device=h.device).expand_as(observed)
+    before = torch.where(observed, slot, 0).cummax(-1).values
+    after = torch.where(observed, slot, h.shape[SLOT] - 1).flip(-1).cummin(-1).values.flip(-1)
+    share = ((slot - before) / (after - before).clamp_min(1)).to(h.real.dtype)[..., None, None, None]
+
+    def at(index: Tensor) -> Tensor:
+        return h.gather(SLOT, index[..., None, None, None].expand(h.shape))
+
+    return torch.where(observed[..., None, None, None], h, (1 - share) * at(before) + share * at(after)), observed

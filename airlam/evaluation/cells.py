@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel
-from airlam.csi import Impairment, impair, measure, to_beam_delay
+from airlam.csi import Impairment, impair, lose_slots, measure, to_beam_delay
 from airlam.evaluation.contenders import Contender
 from airlam.evaluation.rows import recipe_hash
 from airlam.evaluation.spectral_efficiency import group_rates, group_users, link_se
@@ -86,19 +86,22 @@ class Cell:
         """A seed for ``purpose``, fixed by the benchmark's seed and the channel."""
         return int(recipe_hash([self.seed, self.recipe, purpose]), 16) % 2**31
 
-    def observe(self, h: Tensor, purpose: str) -> Tensor:
-        """The measured history of true CSI: impaired, then noisy; the noise is fixed by the seed."""
+    def observe(self, h: Tensor, purpose: str) -> tuple[Tensor, Tensor | None]:
+        """The measured history of true CSI: impaired, noisy, with lost slots filled in; the draws are fixed by the
+        seed. And which slots were measured (``None``: all)."""
         generator = torch.Generator().manual_seed(self.stream(purpose + " noise"))
         h_past = h[:, : self.history]
+        impairment = Impairment(**(self.impairment or {}))
         if self.impairment:
             h_past = impair(
                 h_past,
-                Impairment(**self.impairment),
+                impairment,
                 slot_duration=self.recipe["slot_duration"],
                 subcarrier_spacing=self.recipe["subcarrier_spacing"],
                 generator=generator,
             )
-        return measure(h_past, self.csi_snr_db, generator)
+        h_past = measure(h_past, self.csi_snr_db, generator)
+        return lose_slots(h_past, impairment.missing, generator) if impairment.missing > 0 else (h_past, None)
 
 
 def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[Contender]) -> dict[str, Any]:

@@ -305,8 +305,8 @@ class ChannelPredictionBenchmark:
     def _run_cell(self, cell: Cell, model: Any) -> dict[str, Any]:
         start = time.perf_counter()
         links = cell.links("test", cell.num_links)
-        h_past = cell.observe(links.h, "test")
-        contenders = contenders_of_cell(cell, links, model, self.label)
+        h_past, observed = cell.observe(links.h, "test")
+        contenders = contenders_of_cell(cell, links, model, self.label, observed)
         record = measure_cell(cell, links, h_past, contenders)
         if cell.timed and cell.headline:
             shown = [c for c in contenders if c.name in (self.bar, self.label)]

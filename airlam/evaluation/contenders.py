@@ -73,12 +73,24 @@ def check_methods(methods: Iterable[str], model: str) -> list[str]:
 
 
 def of_predictor(
-    name: str, predictor: Predictor, context: dict, port_shape: Any, settings: dict | None = None, trained: int = 0
+    name: str,
+    predictor: Predictor,
+    context: dict,
+    port_shape: Any,
+    settings: dict | None = None,
+    trained: int = 0,
+    observed: Tensor | None = None,
 ) -> Contender:
-    """A contender from anything that keeps the ``Predictor`` protocol; ``trained``: weights adapted for this cell."""
+    """A contender from anything that keeps the ``Predictor`` protocol.
+
+    Args:
+        trained: weights adapted for this cell.
+        observed: ``bool [link, slot]`` of the cell, where slots were lost; methods that know what to do with it do.
+    """
 
     def predict(h_past: Tensor, num_future: int, links: Tensor) -> Tensor:
-        return predictor.predict(h_past, num_future, port_shape=port_shape, context=context)
+        seen = {} if observed is None else {"observed": observed[links]}
+        return predictor.predict(h_past, num_future, port_shape=port_shape, context={**context, **seen})
 
     return Contender(name, predict, settings or {}, (size(predictor), trained))
 
@@ -90,9 +102,12 @@ def size(predictor: Predictor) -> int:
 
 
 def fingerprint(predictor: Predictor) -> str:
-    """Hash of a predictor's weights: results of other weights are never mistaken for its own."""
+    """Hash of a predictor's weights and settings: results of others are never mistaken for its own."""
     network = getattr(predictor, "model", None)
+    config = getattr(network, "config", None)
     digest = hashlib.sha256(type(predictor).__name__.encode())
+    if hasattr(config, "to_json_string"):
+        digest.update(config.to_json_string().encode())
     if isinstance(network, torch.nn.Module):
         for name, value in sorted(network.state_dict().items()):
             digest.update(name.encode())
@@ -115,7 +130,9 @@ def tuned(
     return predictor_class(**found), shown
 
 
-def contenders_of_cell(cell: Cell, links: LinkBatch, model: Predictor, label: str) -> list[Contender]:
+def contenders_of_cell(
+    cell: Cell, links: LinkBatch, model: Predictor, label: str, observed: Tensor | None = None
+) -> list[Contender]:
     """Everything that ``cell.methods`` names, ready to predict ``links``; classics tuned on links of other drops."""
     context = {
         "slot_duration": links.slot_duration,
@@ -131,7 +148,7 @@ def contenders_of_cell(cell: Cell, links: LinkBatch, model: Predictor, label: st
             out.append(genie(name, cell, links))
         elif name in (label, label + OFF):
             predictor = model if name == label else without_correction(model)
-            out.append(of_predictor(name, predictor, context, port_shape))
+            out.append(of_predictor(name, predictor, context, port_shape, observed=observed))
         elif name == "hold":
             out.append(of_predictor(name, load_predictor(name), context, port_shape))
         else:
@@ -139,7 +156,7 @@ def contenders_of_cell(cell: Cell, links: LinkBatch, model: Predictor, label: st
                 h = cell.links("tune", cell.num_tune).h
                 # the horizon alone: slots that only hold the last prediction say nothing about a filter
                 future = h[:, cell.history : cell.history + cell.horizon]
-                tuning = (cell.observe(h, "tune"), future)
+                tuning = (cell.observe(h, "tune")[0], future)
             predictor, settings = tuned(name, *tuning, port_shape=port_shape, context=context)
             out.append(of_predictor(name, predictor, context, port_shape, settings))
     return out

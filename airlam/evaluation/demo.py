@@ -261,7 +261,7 @@ class SiteDemo:
             # those who adapted, of like speed: as near to the held-out users as a baseline can be tuned
             nearest = (adapt.speed - part.speed.mean()).abs().argsort()[: self.num_tune]
             known = adapt.h[nearest, :window]
-            tuning = (cell.observe(known, "tune"), known[:, self.history :])
+            tuning = (cell.observe(known, "tune")[0], known[:, self.history :])
             contenders = [of_predictor("hold", load_hold(), context, part.port_shape)]
             for name in CLASSICS:
                 predictor, settings = tuned(name, *tuning, port_shape=part.port_shape, context=context)
@@ -269,7 +269,7 @@ class SiteDemo:
             for name, (predictor, trained) in learned.items():
                 contenders.append(of_predictor(name, predictor, context, part.port_shape, trained=trained))
             contenders.append(Contender("perfect", lambda *_: torch.empty(0), timed=False))
-            h_past = cell.observe(part.h, "test")
+            h_past, _ = cell.observe(part.h, "test")
             record = measure_cell(cell, part, h_past, contenders)
             # one site is one drop: intervals are over its users, and over its groups
             record["drop"] = list(range(len(part)))

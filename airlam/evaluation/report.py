@@ -30,7 +30,8 @@ CAPTIONS = {
     "at the end of the period, when the prediction is oldest.",
     "impairments": "One cell with an impaired history; the target stays the true channel. A precoder is blind to a "
     "phase that all of a user's antennas and subcarriers share, so a carrier offset costs NMSE and hardly any sum-SE; "
-    "what differs from slot to slot disturbs the prediction itself.",
+    "what differs from slot to slot disturbs the prediction itself. Lost slots are interpolated linearly for the "
+    "classical methods; the learned method is told which they are and ignores them.",
     "beam_delay_picture": "One held-out channel, last predicted slot, in the beam-delay domain.",
 }
 SECTIONS = (
