@@ -54,7 +54,8 @@ def check_port_shape(num_tx_ant: int, port_shape: PortShape | None) -> PortShape
     """``port_shape`` as a tuple of ints whose product is ``num_tx_ant``; ``None`` means one line of ports."""
     if port_shape is None:
         return (1, num_tx_ant, 1)
-    shape = tuple(int(n) for n in port_shape)
+    whole = isinstance(port_shape, (tuple, list, torch.Size)) and all(type(n) is int for n in port_shape)
+    shape = tuple(port_shape) if whole else ()
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"port_shape is (polarisations, columns, rows), three positive integers; got {port_shape}")
     if math.prod(shape) != num_tx_ant:
@@ -154,7 +155,13 @@ def measure(h: Tensor, csi_snr_db: float | Tensor, generator: torch.Generator | 
         >>> round(float(mean_power(noise)), 2)
         0.1
     """
+    if not h.is_complex():
+        raise TypeError(f"h must be complex, got {h.dtype}; torch.complex(real, imag) joins two real tensors")
+    if isinstance(csi_snr_db, str):
+        raise TypeError(f"csi_snr_db must be a number or a tensor, got the text {csi_snr_db!r}")
     snr_db = torch.as_tensor(csi_snr_db, dtype=h.real.dtype, device=h.device)
+    if bool(torch.isnan(snr_db).any()):
+        raise ValueError("csi_snr_db is NaN; give decibels, or inf for no noise")
     variance = mean_power(h) * 10 ** (-snr_db / 10)
     noise = torch.randn(h.shape, dtype=h.dtype, device=h.device, generator=generator)
     return h + variance.sqrt()[..., None, None, None, None] * noise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -95,6 +97,40 @@ def check_prediction_request(
     if num_future < 1:
         raise ValueError(f"num_future must be at least 1, got {num_future}")
     return check_port_shape(h_past.shape[-1], port_shape)
+
+
+def extreme_scale(h: Tensor) -> Tensor | None:
+    """Peak magnitude ``[..., 1, 1, 1, 1]`` of links whose mean power single precision cannot be trusted with (outside
+    [1e-12, 1e12]), 1 for all others; ``None`` if there is no such link."""
+    power = torch.view_as_real(h).square().mean((-5, -4, -3, -2, -1))
+    extreme = ~((power > 1e-12) & (power < 1e12))
+    if not extreme.any():
+        return None
+    peak = h.abs().amax((-4, -3, -2, -1))
+    return torch.where(extreme & (peak > 0), peak, torch.ones_like(peak))[..., None, None, None, None]
+
+
+def any_scale(method: Callable) -> Callable:
+    """Decorator of ``predict`` and ``predict_with_variance``: links of any scale, and batches without links.
+
+    Links of an :func:`extreme_scale` are scaled to unit peak before the method, and back after it, each alone; all
+    others pass untouched.
+    """
+
+    @functools.wraps(method)
+    def predict(self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context=None):
+        check_prediction_request(h_past, num_future, port_shape)
+        lead = h_past.shape[:-4]
+        if 0 in lead:
+            empty = h_past.new_zeros(*lead, num_future, *h_past.shape[-3:])
+            return (empty, empty.real) if method.__name__ == "predict_with_variance" else empty
+        scale = extreme_scale(h_past)
+        if scale is None:
+            return method(self, h_past, num_future, port_shape=port_shape, context=context)
+        out = method(self, h_past / scale, num_future, port_shape=port_shape, context=context)
+        return (out[0] * scale, out[1] * scale.square()) if isinstance(out, tuple) else out * scale
+
+    return predict
 
 
 def check_precoding_request(h: Tensor, power: float | Tensor = 1.0, no: float | Tensor = 1.0) -> None:

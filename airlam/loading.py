@@ -72,6 +72,8 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
     except CheckpointError as error:
         if path.is_dir():
             raise
+        if path.suffix == ".ckpt":
+            raise CheckpointError(f"no checkpoint file {name}") from error
         known = [*PREDICTORS, *(Path(entry).name for entry in list_recipes("checkpoints"))]
         raise CheckpointError(
             f"no predictor or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
@@ -89,7 +91,11 @@ def _load_adapted(folder: Path, options: dict[str, Any]) -> Predictor:
 
     base = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
     if not base:
-        raise CheckpointError(f"{folder}/adapter_config.json does not say which checkpoint these adapters belong to")
+        raise CheckpointError(
+            f"{folder}/adapter_config.json does not say which checkpoint these adapters belong to: the base was never "
+            "saved. Save it with save_checkpoint(model, base_folder), and write that folder into "
+            "base_model_name_or_path"
+        )
     options.setdefault("name", folder.name)
     return AirlamPredictor(load_lora(load_checkpoint(find_checkpoint(base)), folder), **options)
 

@@ -30,7 +30,9 @@ def nearest(name: str, valid: Iterable[str]) -> str:
         >>> nearest("uma_nols", ["uma_nlos", "cdl_a"])
         "; did you mean 'uma_nlos'?"
     """
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    names = list(valid)
+    close = [v for v in names if len(name) >= 3 and v.startswith(name)][:1]
+    close = close or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

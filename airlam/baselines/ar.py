@@ -20,7 +20,7 @@ from torch import Tensor
 
 from airlam.baselines.bins import TINY, bin_peak, bin_series, csi_of, put, strongest, take
 from airlam.csi import PortShape
-from airlam.interfaces import check_prediction_request
+from airlam.interfaces import any_scale, check_prediction_request
 
 
 class ARFilters(NamedTuple):
@@ -208,6 +208,7 @@ class ARPredictor:
         kept = take(series, bins)
         return bins, kept, ar_filters(kept, self.order, self.ridge, self.shrinkage)
 
+    @any_scale
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from airlam.csi import PortShape
-from airlam.interfaces import check_prediction_request
+from airlam.interfaces import any_scale, check_prediction_request
 
 
 class Eigenbasis(NamedTuple):
@@ -175,6 +175,7 @@ class EigenARPredictor:
         self.order, self.ridge, self.num_bins = order, ridge, num_bins
         self.num_classes, self.shrinkage = num_classes, shrinkage
 
+    @any_scale
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:

@@ -22,7 +22,7 @@ from airlam.baselines.bins import (
 )
 from airlam.baselines.wiener import WienerPredictor, spread
 from airlam.csi import PortShape
-from airlam.interfaces import check_prediction_request
+from airlam.interfaces import any_scale, check_prediction_request
 
 
 class KalmanPredictor:
@@ -69,12 +69,14 @@ class KalmanPredictor:
             )
         self.order, self.ridge, self.num_bins, self.fit_bins = order, ridge, num_bins, fit_bins
 
+    @any_scale
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
         """See :class:`airlam.interfaces.Predictor`."""
         return self.predict_with_variance(h_past, num_future, port_shape=port_shape, context=context)[0]
 
+    @any_scale
     def predict_with_variance(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> tuple[Tensor, Tensor]:

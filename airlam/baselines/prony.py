@@ -10,7 +10,7 @@ from torch import Tensor
 from airlam.baselines.ar import alone, ar_filters, rollout
 from airlam.baselines.bins import bin_energy, bin_series, csi_of, stable_filter
 from airlam.csi import PortShape
-from airlam.interfaces import check_prediction_request
+from airlam.interfaces import any_scale, check_prediction_request
 
 
 class PADPredictor:
@@ -46,6 +46,7 @@ class PADPredictor:
         self.order, self.energy, self.ridge, self.limit = order, energy, ridge, limit
         self.name = "pad"
 
+    @any_scale
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
@@ -89,6 +90,7 @@ class VectorPronyPredictor:
         self.order, self.ridge = order, ridge
         self.name = "vector-prony"
 
+    @any_scale
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from airlam.baselines.bins import TINY, bin_energy, bin_series, bounded, csi_of, noise_variance, strongest, take
 from airlam.csi import PortShape
-from airlam.interfaces import check_prediction_request
+from airlam.interfaces import any_scale, check_prediction_request
 
 LIGHT = 299_792_458.0  # m/s
 
@@ -41,12 +41,14 @@ class WienerPredictor:
             raise ValueError(f"order, num_bins >= 1 and ridge >= 0 are needed, got {order}, {num_bins}, {ridge}")
         self.order, self.ridge, self.num_bins = order, ridge, num_bins
 
+    @any_scale
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
         """See :class:`airlam.interfaces.Predictor`."""
         return self.predict_with_variance(h_past, num_future, port_shape=port_shape, context=context)[0]
 
+    @any_scale
     def predict_with_variance(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> tuple[Tensor, Tensor]:

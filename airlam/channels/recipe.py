@@ -146,7 +146,7 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "carrier_frequency": check_number("carrier_frequency", r["carrier_frequency"], 0.5e9, 100e9, unit="Hz"),
         "subcarrier_spacing": check_number("subcarrier_spacing", r["subcarrier_spacing"], 1e3, 100e6, unit="Hz"),
         "num_subcarriers": check_number("num_subcarriers", r["num_subcarriers"], 1, 65536, integer=True),
-        "slot_duration": check_number("slot_duration", r["slot_duration"], 1e-6, 1.0, unit="s"),
+        "slot_duration": check_number("slot_duration", r["slot_duration"], 1e-6, 0.1, unit="s"),
         "speed_kmh": check_range("speed_kmh", r["speed_kmh"], 0.0, 1000.0, unit="km/h"),
         "bs_panel": _panel("bs_panel", r["bs_panel"], DEFAULTS["bs_panel"]),
         "ut_panel": _panel("ut_panel", r["ut_panel"], DEFAULTS["ut_panel"]),

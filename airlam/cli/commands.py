@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from airlam.cli import UsageError
 from airlam.cli.parsing import Parser, refuse_option
 
 
@@ -33,6 +36,8 @@ def generate(arguments: Sequence[str]) -> None:
     from airlam.data import generate as write
     from airlam.data.recipe import read_dataset_recipe
 
+    if known.out == "":
+        raise UsageError("--out is empty; name a file")
     recipe = read_dataset_recipe(known.config, **fields)
     out = Path(known.out) if known.out else recipe.store_path
     start, there = time.monotonic(), out.exists()
@@ -48,11 +53,15 @@ def generate(arguments: Sequence[str]) -> None:
         if known.verify:
             store.verify()
             print(f"verified: all {len(store)} links match their checksums")
-        state = "was there already" if there and time.monotonic() - start < 1 else "written"
+        kept = there and time.monotonic() - start < 1
+        state = "was there already" if kept else "written"
         size = out.stat().st_size / 1e6
         print(f"{out} {state}: {len(store)} links, {size:,.1f} MB, recipe {store.attrs['recipe_hash']}")
+        if kept and not known.verify:
+            print("not read back: --verify compares every byte with its checksum")
     if known.out and Path(known.out) != recipe.store_path:
-        print(f"use it with: airlam fit --config tasks/... --data {known.config} --data.store {out}")
+        changes = "".join(f" --data.{name} {shlex.quote(json.dumps(value))}" for name, value in fields.items())
+        print(f"use it with: airlam fit --config tasks/... --data {known.config}{changes} --data.store {out}")
 
 
 def evaluate(arguments: Sequence[str]) -> None:

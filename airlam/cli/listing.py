@@ -35,8 +35,10 @@ def run(arguments: Sequence[str]) -> None:
 
     console = Console()
     for kind in chosen:
-        table = Table("name", "what it is", title=kind, title_justify="left", expand=False)
         rows = tables[kind]()
+        table = Table(title=kind, title_justify="left", expand=False)
+        table.add_column("name", overflow="fold", min_width=max((len(name) for name, _ in rows), default=0))
+        table.add_column("what it is")
         for name, what in rows:
             table.add_row(escape(name), escape(what))
         if rows:

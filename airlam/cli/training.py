@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -23,6 +24,7 @@ from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
 from airlam.interfaces import CheckpointError, RecipeError
 from airlam.recipes import find_recipe, nearest
+from airlam.tasks import WritePredictions
 
 RUNS = "runs"
 
@@ -138,7 +140,12 @@ class AirlamCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         if self._logger is not None:
             kwargs["logger"] = self._logger
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self._name == "predict" and not any(isinstance(c, BasePredictionWriter) for c in trainer.callbacks):
+            root = Path(trainer.default_root_dir)
+            folder = root if root.name != RUNS else root / self.run_name
+            trainer.callbacks.append(WritePredictions(str(folder / "predictions.safetensors")))
+        return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -169,9 +176,12 @@ def find_recipes(arguments: Sequence[str]) -> list[str]:
 def _readable(path: Path) -> Path:
     """The path, if there is YAML in it: the parsers would not say which file is broken."""
     try:
-        yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        found = "empty" if data is None else f"a {type(data).__name__}"
+        raise RecipeError(f"{path} is {found}, but a recipe holds keys and values; airlam list shows the shipped ones")
     return path
 
 
@@ -183,15 +193,10 @@ def run_name(arguments: Sequence[str]) -> str:
 
 def check_checkpoint(path: str) -> None:
     """Raises if a checkpoint cannot be read, or not without running code."""
-    import torch
+    from airlam.tasks.channel_prediction import read_lightning
 
-    try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(
-            f"{path} is corrupt or not safe to load ({reason}); only Lightning checkpoints of tensors and plain values"
-        ) from error
+    if "pytorch-lightning_version" not in read_lightning(path):
+        raise CheckpointError(f"{path} was not written by Lightning; --ckpt_path takes a .ckpt file of 'airlam fit'")
 
 
 def _values(config: Any, key: str) -> list[Any]:
@@ -200,8 +205,10 @@ def _values(config: Any, key: str) -> list[Any]:
         return [value for item in config for value in _values(item, key)]
     if not hasattr(config, "items"):
         return []
-    found = [config[key]] if key in config and not hasattr(config[key], "items") else []
-    return found + [value for item in config.values() for value in _values(item, key)]
+    found = []
+    for name, value in config.items():  # jsonargparse's are flat: "init_args.dirpath"
+        found += [value] if name.rpartition(".")[2] == key else _values(value, key)
+    return found
 
 
 # --- jsonargparse explains itself in many lines; these are the one that matters ---
@@ -215,7 +222,9 @@ def explain(message: str, cli: AirlamCLI) -> str:
     if found := re.search(r"does not accept option '([^']+)'", message):
         return f"unknown key '{found[1]}'{nearest(found[1], options) or '; --print_config shows all keys'}"
     if found := re.search(r"Problem with given class_path '([^']+)':\s+Option '([^']+)' is not accepted", message):
-        return f"{found[1]} has no argument '{found[2]}'{nearest(found[2], _parameters(found[1]))}"
+        known = _parameters(found[1])
+        hint = nearest(found[2], known) or f"; it has {', '.join(known)}"
+        return f"{found[1]} has no argument '{found[2]}'{hint}"
     if found := re.search(r"Problem with given class_path '([^']+)'|Expected a dot import path string: (\S+)", message):
         name = found[1] or found[2]
         known = _class_names()

@@ -201,7 +201,10 @@ def _disk_error(error: OSError, out: Path) -> StoreError:
             f"the disk of {out} is full; finished blocks stay in {out}.partial: free some space and run the same "
             "command again to go on"
         )
-    return StoreError(f"cannot write {out}: {error.strerror or error}")
+    taken = next((p for p in out.parents if p.exists() and not p.is_dir()), None)
+    if taken is not None:
+        return StoreError(f"cannot write {out}: {taken} is a file, not a folder; name another place")
+    return StoreError(f"cannot write {out}: {error.strerror or str(error).splitlines()[0]}; name another place")
 
 
 def _sync_folder(folder: Path) -> None:

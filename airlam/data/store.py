@@ -183,6 +183,8 @@ def open_layout(path: Path) -> tuple[dict[str, Any], dict[str, Column]]:
     """
     if not path.exists():
         raise StoreError(f"no store at {path}; 'airlam generate --config datasets/X.yaml --out {path}' writes one")
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder; name a file in it, for example {path / 'data.h5'}")
     if not path.is_file() or not h5py.is_hdf5(path):
         raise StoreError(f"{path} is not an airlam store (not an HDF5 file); name another file")
     try:

@@ -60,7 +60,7 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
 def new_row(record: dict[str, Any], method: str, group: str | None = None) -> Row:
     """A row with everything but figures."""
     cell, entry = record["cell"], record["methods"][method]
-    settings = dict(entry["settings"]) | ({"impairment": cell["label"]} if cell["label"] else {})
+    settings = dict(entry["settings"]) | ({"impairment": cell["label"]} if cell["group"] == "impairments" else {})
     total, trainable = entry["parameters"]
     return Row(
         method,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ class ChannelPredictionBenchmark:
             ``None``: a default set; empty: none.
         side_links: links of each cell beside the headline, and the most links that tune there.
         channel_overrides: keys that replace those of every channel recipe (smaller panels for a quick look).
+        others: further learned methods (checkpoints) that ``methods`` may name.
+        held_out: data that the model never saw in pretraining: label -> ``channel`` (a recipe's name) and keys that
+            replace those of its recipe; at ``held_out_speeds_kmh``, ``held_out_links`` each.
         seed: of links, noise, and nothing else.
         threads: CPU threads; latency is always measured on one.
         quick: a small version of everything, for tests: two speeds, few links.
@@ -96,6 +100,10 @@ class ChannelPredictionBenchmark:
         impairment_speed_kmh: float = 30.0,
         side_links: int = 48,
         channel_overrides: dict[str, Any] | None = None,
+        others: Sequence[str] = (),
+        held_out: dict[str, dict[str, Any]] | None = None,
+        held_out_speeds_kmh: Sequence[float] = (3.0, 30.0, 60.0),
+        held_out_links: int = 96,
         seed: int = 7,
         threads: int = 1,
         quick: bool = False,
@@ -106,10 +114,13 @@ class ChannelPredictionBenchmark:
             scenarios, speeds_kmh = scenarios[:1], speeds_kmh[:2]
             num_links, num_tune, side_links = min(num_links, 16), min(num_tune, 8), min(side_links, 8)
             sweep_csi_snr_db, csi_periods_ms = sweep_csi_snr_db[:2], csi_periods_ms[:2]
+            held_out_links, held_out_speeds_kmh = side_links, held_out_speeds_kmh[:1]
         self.model, self.label = str(model), Path(str(model)).stem if str(model).endswith(".ckpt") else Path(model).name
         self.scenarios, self.csi_snr_db = list(scenarios), float(csi_snr_db)
         self.speeds_kmh = [float(speed) for speed in speeds_kmh]
-        self.methods = check_methods([str(m).replace("{model}", self.label) for m in methods], self.label)
+        self.others = [str(name) for name in others]
+        names = [str(m).replace("{model}", self.label) for m in methods]
+        self.methods = check_methods(names, (self.label, *(Path(name).name for name in self.others)))
         self.bar, self.history, self.horizon = bar, history, horizon
         self.num_links, self.num_tune, self.side_links = num_links, num_tune, side_links
         self.links_per_drop, self.users = links_per_drop, tuple(sorted(int(k) for k in users))
@@ -121,12 +132,17 @@ class ChannelPredictionBenchmark:
         self.impairments = IMPAIRMENTS if impairments is None else impairments
         self.impairment_speed_kmh = impairment_speed_kmh
         self.channel_overrides = dict(channel_overrides or {})
+        self.held_out, self.held_out_links = dict(held_out or {}), held_out_links
+        self.held_out_speeds_kmh = [float(speed) for speed in held_out_speeds_kmh]
         self.seed, self.threads, self.quick, self.title = seed, threads, quick, title
         self._check()
 
     def _check(self) -> None:
         if not self.scenarios or not self.speeds_kmh:
             raise RecipeError("scenarios and speeds_kmh must not be empty: they are the cells")
+        for name, low in (("history", 2), ("horizon", 1), ("threads", 1), ("tone_step", 1)):
+            if getattr(self, name) < low:
+                raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least {low}")
         if self.bar not in self.methods:
             raise RecipeError(f"bar is {self.bar!r}, which is not among the methods {', '.join(self.methods)}; add it")
         if self.label not in self.methods:
@@ -137,7 +153,10 @@ class ChannelPredictionBenchmark:
                     f"groups of {users} users do not fit drops of {self.links_per_drop} links; make links_per_drop a "
                     "multiple of every group size"
                 )
-        for name in ("num_links", "num_tune", "side_links"):
+        for label, recipe in self.held_out.items():
+            if "channel" not in recipe:
+                raise RecipeError(f"held_out.{label} is {recipe!r}, but must name a channel recipe: channel: uma_nlos")
+        for name in ("num_links", "num_tune", "side_links", "held_out_links"):
             if getattr(self, name) < 1 or getattr(self, name) % self.links_per_drop:
                 raise RecipeError(
                     f"{name} is {getattr(self, name)}, but must be a positive multiple of links_per_drop "
@@ -231,6 +250,20 @@ class ChannelPredictionBenchmark:
                     recipe={"slot_duration": 1e-3 * period},
                 )  # fmt: skip
             )
+        for label, held_out in self.held_out.items():
+            overrides = {key: value for key, value in held_out.items() if key != "channel"}
+            for speed in self.held_out_speeds_kmh:
+                out.append(
+                    cell(
+                        "held_out",
+                        held_out["channel"],
+                        speed,
+                        self.csi_snr_db,
+                        num_links=self.held_out_links,
+                        recipe=overrides,
+                        label=label,
+                    )  # fmt: skip
+                )
         for label, impairment in self.impairments.items():
             out.append(
                 cell(
@@ -262,17 +295,18 @@ class ChannelPredictionBenchmark:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            model = load_predictor(self.model)
-            records, pictures = self._records(model, out)
+            models = {Path(name).name: load_predictor(name) for name in self.others}
+            models = {self.label: load_predictor(self.model), **models}
+            records, pictures = self._records(models, out)
         finally:
             torch.set_num_threads(before)
         results = self.results(records, pictures)
         results.environment = environment(threads=self.threads)
-        results.config["weights"] = fingerprint(model)
+        results.config["weights"] = {name: fingerprint(model) for name, model in models.items()}
         results.save(out / "results.json")
         return write_report(results, out)
 
-    def _records(self, model: Any, out: Path) -> tuple[list[dict], dict]:
+    def _records(self, models: dict[str, Any], out: Path) -> tuple[list[dict], dict]:
         from rich.progress import (
             BarColumn,
             Progress,
@@ -282,7 +316,7 @@ class ChannelPredictionBenchmark:
             TimeRemainingColumn,
         )
 
-        cells, records, weights = self.cells(), [], fingerprint(model)
+        cells, records, weights = self.cells(), [], "-".join(fingerprint(model)[:12] for model in models.values())
         columns = (
             TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(),
@@ -295,18 +329,18 @@ class ChannelPredictionBenchmark:
                 path = out / "cells" / f"{cell.name}_{weights}.json"
                 record = _finished(path)
                 if record is None:
-                    record = self._run_cell(cell, model)
+                    record = self._run_cell(cell, models)
                     write_json(path, record)
                 records.append(record)
                 pictures = pictures or record.get("picture", {})
                 progress.advance(task, cost(cell))
         return records, pictures
 
-    def _run_cell(self, cell: Cell, model: Any) -> dict[str, Any]:
+    def _run_cell(self, cell: Cell, models: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()
         links = cell.links("test", cell.num_links)
         h_past, observed = cell.observe(links.h, "test")
-        contenders = contenders_of_cell(cell, links, model, self.label, observed)
+        contenders = contenders_of_cell(cell, links, models, observed)
         record = measure_cell(cell, links, h_past, contenders)
         if cell.timed and cell.headline:
             shown = [c for c in contenders if c.name in (self.bar, self.label)]
@@ -331,6 +365,10 @@ class ChannelPredictionBenchmark:
             results.rows += age_rows(record, self.bar, csi_period=self.horizon)
         if periods := of("csi_period"):
             results.rows += csi_period_rows(periods)
+        for label in self.held_out:
+            mine = [record for record in of("held_out") if record["cell"]["label"] == label]
+            for row in mean_rows(mine, self.bar, {}):
+                results.rows.append(replace(row, group="held_out", settings={"held_out": label}))
         for record in of("impairments"):
             results.rows += [row for row in cell_rows(record, self.bar) if row.method != "perfect"]
         for record in main:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +56,13 @@ class Contender:
     batch: int = 32
 
 
-def check_methods(methods: Iterable[str], model: str) -> list[str]:
-    """The names themselves if each is a classic, a genie, ``perfect``, the model, or the model ``:no-correction``.
+def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
+    """The names themselves if each is a classic, a genie, ``perfect``, a model, or a model ``:no-correction``.
 
     Raises:
         RecipeError: an unknown name, with the nearest valid one; or none at all.
     """
-    valid = [*CLASSICS, *GENIES, "perfect", model, model + OFF]
+    valid = [*CLASSICS, *GENIES, "perfect", *(name for model in models for name in (model, model + OFF))]
     methods = list(methods)
     for name in methods:
         if name not in valid:
@@ -131,9 +131,14 @@ def tuned(
 
 
 def contenders_of_cell(
-    cell: Cell, links: LinkBatch, model: Predictor, label: str, observed: Tensor | None = None
+    cell: Cell, links: LinkBatch, models: Mapping[str, Predictor], observed: Tensor | None = None
 ) -> list[Contender]:
-    """Everything that ``cell.methods`` names, ready to predict ``links``; classics tuned on links of other drops."""
+    """Everything that ``cell.methods`` names, ready to predict ``links``; classics tuned on links of other drops.
+
+    Args:
+        models: learned methods by name.
+        observed: see :func:`of_predictor`.
+    """
     context = {
         "slot_duration": links.slot_duration,
         "subcarrier_spacing": links.subcarrier_spacing,
@@ -146,8 +151,9 @@ def contenders_of_cell(
             out.append(Contender("perfect", lambda *_: torch.empty(0), timed=False))
         elif name in GENIES:
             out.append(genie(name, cell, links))
-        elif name in (label, label + OFF):
-            predictor = model if name == label else without_correction(model)
+        elif name.removesuffix(OFF) in models:
+            model = models[name.removesuffix(OFF)]
+            predictor = without_correction(model) if name.endswith(OFF) else model
             out.append(of_predictor(name, predictor, context, port_shape, observed=observed))
         elif name == "hold":
             out.append(of_predictor(name, load_predictor(name), context, port_shape))

@@ -30,6 +30,7 @@ from airlam.evaluation.headline import details, headline
 from airlam.evaluation.methods import order, short
 from airlam.evaluation.report import write_report
 from airlam.evaluation.rows import Results, environment
+from airlam.evaluation.runner import check_folder
 from airlam.interfaces import Predictor, RecipeError
 
 CLASSICS = ("pad", "ar", "eigen-ar")
@@ -171,7 +172,7 @@ class SiteDemo:
 
         from airlam.loading import load_predictor
 
-        out, console, start = Path(out), Console(), time.perf_counter()
+        out, console, start = check_folder(out), Console(), time.perf_counter()
         before = torch.get_num_threads()
         threads = self.threads or idle_cores()
         torch.set_num_threads(threads)
@@ -316,6 +317,7 @@ class SiteDemo:
         speeds = ", ".join(f"{record['cell']['speed_kmh']:g}" for record in records)
         results.extras = {
             "focus": focus,
+            "resampled": "users",
             "details": details(results, focus),
             "compared": [
                 f"One site made by Sionna: {self.num_adapt + self.num_held_out} users of one {self.channel} base "

@@ -23,6 +23,7 @@ LOOKS = {
     "pad": Look("PAD (tuned)", "#e69f00", "-", "^", "PAD"),
     "ar": Look("AR with shrinkage (tuned)", "#0072b2", "-", "D", "AR"),
     "eigen-ar": Look("AR in the eigenbasis (tuned)", "#882255", "-.", "d", "eigen-AR"),
+    "airlam-small": Look("airlam-small", "#009988", "-", "P"),
     "genie_per_bin": Look("per-bin genie", "#444444", ":", ""),
     "genie_lmmse": Look("genie LMMSE (bound)", "#000000", "--", ""),
     "perfect": Look("perfect CSI", "#000000", "-", ""),

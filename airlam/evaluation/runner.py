@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,21 @@ def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> 
     path = find_recipe(config)
     class_path, init_args = read_benchmark(path)
     runner = load_runner(class_path, {**init_args, **overrides}, source=str(path))
-    return runner.run(Path(out) if out is not None else Path("outputs") / path.parent.name)
+    return runner.run(check_folder(out if out is not None else Path("outputs") / path.parent.name))
+
+
+def check_folder(out: str | Path) -> Path:
+    """``out`` as a folder that is there and can be written to, before any work is done for it."""
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        taken = next((p for p in (out, *out.parents) if p.exists() and not p.is_dir()), None)
+        why = f"{taken} is a file" if taken else error.strerror or str(error)
+        raise RecipeError(f"cannot write results to the folder {out}: {why}; name another one with --out") from None
+    return out
 
 
 def read_benchmark(path: str | Path) -> tuple[str, dict[str, Any]]:
@@ -70,7 +86,37 @@ def load_runner(class_path: str, init_args: dict[str, Any], *, source: str = "th
         if key not in known:
             raise RecipeError(f"{source}: {name} has no argument {key!r}{nearest(str(key), known) or ';'} "
                               f"arguments are {', '.join(known)}")  # fmt: skip
+    for key, value in init_args.items():
+        check_argument(runner, key, value, source)
     try:
         return runner(**init_args)
     except TypeError as error:
         raise RecipeError(f"{source}: {name} cannot be made of these arguments ({error})") from None
+
+
+WORDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false",
+    "Sequence[float]": "a list of numbers, like [3, 30]", "Sequence[int]": "a list of whole numbers, like [4, 8]",
+    "Sequence[str]": "a list of names, like [ar, hold]", "float | None": "a number or null",
+}  # fmt: skip
+
+
+def check_argument(runner: Any, key: str, value: Any, source: str) -> None:
+    """An error if ``value`` is not of the type that the runner's signature gives ``key``, or not finite."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    added = parser.add_class_arguments(runner, fail_untyped=False)
+    if key not in added:
+        return
+    wanted = str(inspect.signature(runner).parameters[key].annotation)
+    wrong = isinstance(value, str) and wanted.startswith("Sequence")  # a text is a sequence, but never what is meant
+    try:
+        parser.parse_object({key: value})
+    except Exception:
+        wrong = True
+    if wrong:
+        raise RecipeError(f"{source}: {key} is {value!r}, but must be {WORDS.get(wanted, wanted)}")
+    for number in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(number, float) and not math.isfinite(number):
+            raise RecipeError(f"{source}: {key} is {value!r}, but must be finite")

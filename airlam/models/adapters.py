@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -34,7 +35,9 @@ def add_lora(model: AirlamModel, rank: int = 8, *, alpha: float | None = None, d
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank if alpha is None else alpha, lora_dropout=dropout, target_modules="all-linear"
     )
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():  # peft asks transformers for an attribute under its old name
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        return get_peft_model(model, config)
 
 
 def load_lora(model: AirlamModel, folder: str | Path) -> PeftModel:
@@ -42,4 +45,6 @@ def load_lora(model: AirlamModel, folder: str | Path) -> PeftModel:
     folder = Path(folder)
     if not (folder / "adapter_model.safetensors").is_file():
         raise CheckpointError(f"{folder} holds no adapter_model.safetensors; pickled adapters are not loaded")
-    return PeftModel.from_pretrained(model, folder, use_safetensors=True)
+    with warnings.catch_warnings():  # as above
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        return PeftModel.from_pretrained(model, folder, use_safetensors=True)

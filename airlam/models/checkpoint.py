@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from airlam.models.config import AirlamConfig
 # a model of a few megabytes needs no progress bar for each of its files
 transformers.logging.disable_progress_bar()
 
+CHECKSUM = "weights_sha256"  # key of config.json
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -41,6 +43,8 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
         kind = json.loads(config.read_text()).get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise CheckpointError(f"{config} is not valid JSON ({error}); copy the checkpoint again") from error
+    if kind == "airlam" and (problem := _config_problem(config)):
+        raise CheckpointError(f"{config}: {problem}")
     if kind != "airlam":
         raise CheckpointError(
             f"{config} describes a model of type {kind!r}, not 'airlam'; "
@@ -55,6 +59,12 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
             file.keys()
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{weights} is corrupt or cut short ({error}); copy the checkpoint again") from error
+    stated = json.loads(config.read_text()).get(CHECKSUM)
+    if stated is not None and stated != file_hash(weights):
+        raise CheckpointError(
+            f"{weights} is damaged: its SHA-256 is not the one in config.json; copy the checkpoint again "
+            f"(or remove {CHECKSUM} from config.json if you changed the weights on purpose)"
+        )
     try:
         model, report = AirlamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
@@ -66,6 +76,21 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
     if wrong:
         raise CheckpointError(f"{weights} lacks or misnames {len(wrong)} tensors, first {sorted(wrong)[0]!r}")
     return model.eval()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _config_problem(config: Path) -> str | None:
+    """What is wrong with the values of a ``config.json``."""
+    try:
+        AirlamConfig.from_dict(json.loads(config.read_text()))
+    except (ValueError, TypeError) as error:
+        return str(error).strip().splitlines()[0]
+    return None
 
 
 def save_checkpoint(model: AirlamModel, folder: str | Path, **changes: Any) -> Path:
@@ -81,8 +106,10 @@ def save_checkpoint(model: AirlamModel, folder: str | Path, **changes: Any) -> P
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         model.save_pretrained(work)
-        if changes:
-            AirlamConfig.from_pretrained(work, **changes).save_pretrained(work)
+        changes = {**changes, CHECKSUM: file_hash(work / "model.safetensors")}
+        written_config = json.loads((work / "config.json").read_text()) | changes
+        AirlamConfig.from_dict(written_config)  # refuses bad values
+        (work / "config.json").write_text(json.dumps(written_config, indent=2, sort_keys=True) + "\n")
         # the weights first: config.json of an interrupted save still fits the old weights of the same model
         for file in sorted(work.iterdir(), key=lambda path: path.suffix != ".safetensors"):
             with open(file, "rb") as written:

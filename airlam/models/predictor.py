@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from airlam.csi import PortShape
-from airlam.interfaces import check_prediction_request
+from airlam.interfaces import check_prediction_request, extreme_scale
 from airlam.models.airlam_model import AirlamModel
 
 
@@ -58,6 +58,9 @@ class AirlamPredictor:
         if seen is not None:  # whatever stands in the other slots, NaN included
             h_past = torch.where(seen.reshape(h_past.shape[:-3])[..., None, None, None], h_past, 0)
         shape = check_prediction_request(h_past, num_future, port_shape)
+        scale = extreme_scale(h_past)
+        if scale is not None:
+            h_past = h_past / scale
         h = h_past.to(torch.complex64).reshape(-1, *h_past.shape[-4:])
         parts = []
         with torch.inference_mode():
@@ -70,10 +73,11 @@ class AirlamPredictor:
         if not parts:
             empty = h.new_zeros(0, num_future, *h.shape[-3:])
             parts = [(empty, empty.real)]
-        return [
-            torch.cat(kind).reshape(*h_past.shape[:-4], *kind[0].shape[1:]).to(_as(h_past.dtype, kind[0]))
-            for kind in zip(*parts, strict=True)
-        ]
+        lead = h_past.shape[:-4]
+        whole = [torch.cat(kind).reshape(*lead, *kind[0].shape[1:]) for kind in zip(*parts, strict=True)]
+        whole = [x.to(h_past.dtype if x.is_complex() else h_past.dtype.to_real()) for x in whole]
+        # predictions scale as CSI does, variances as its square
+        return whole if scale is None else [x * scale ** (power + 1) for power, x in enumerate(whole)]
 
 
 def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:
@@ -91,11 +95,6 @@ def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:
     if not bool(observed.any(-1).all()):
         raise ValueError("context['observed'] leaves a link without any measured slot; at least one is needed")
     return observed
-
-
-def _as(dtype: torch.dtype, x: Tensor) -> torch.dtype:
-    """The user's precision, real for what is real."""
-    return dtype if x.is_complex() else dtype.to_real()
 
 
 def _base(model) -> AirlamModel:

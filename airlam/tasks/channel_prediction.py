@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import Any
 
 import lightning as L
@@ -110,15 +111,8 @@ class ChannelPrediction(L.LightningModule):
 
         Read with ``weights_only=True``: a checkpoint that needs more is refused.
         """
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            state, h = saved["state_dict"], dict(saved["hyper_parameters"])
-        except Exception as error:  # torch reports foreign pickles with several types
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(
-                f"{path} is not a Lightning checkpoint that is safe to load ({reason}); "
-                "only tensors and plain values are"
-            ) from error
+        saved = read_lightning(path)
+        state, h = saved["state_dict"], dict(saved["hyper_parameters"])
         known = {"checkpoint", "model", "lora_rank"}
         task = cls(**{key: value for key, value in h.items() if key in known})
         try:
@@ -127,3 +121,28 @@ class ChannelPrediction(L.LightningModule):
             raise CheckpointError(f"{path}: its tensors do not fit the model that it describes") from error
         model = task.model
         return (model if isinstance(model, AirlamModel) else model.merge_and_unload()).eval()
+
+
+def read_lightning(path: str) -> dict[str, Any]:
+    """A Lightning ``.ckpt`` as plain data, without running code from it.
+
+    Raises:
+        CheckpointError: the file is damaged, needs code to load, or is no Lightning checkpoint.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # compares every member with its CRC
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise CheckpointError(f"{path} is no checkpoint, or cut short (not a whole ZIP file); copy it again") from error
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: {damaged} does not match its checksum; copy it again")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch reports foreign pickles with several types
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, so it is not safe to load; only Lightning checkpoints "
+            "of airlam's tasks are read"
+        ) from error
+    if not isinstance(saved, dict) or not {"state_dict", "hyper_parameters"} <= saved.keys():
+        raise CheckpointError(f"{path} is no Lightning checkpoint: it has no state_dict with hyper_parameters")
+    return saved

@@ -197,6 +197,20 @@ def test_rank_and_type(predictor):
         predict(predictor, torch.zeros(2, 16, 12, 1, 8))
 
 
+@pytest.mark.parametrize("exponent", [-20, -12, 18])
+def test_any_scale(predictor, exponent):
+    """Single precision squares to zero or infinity there; the prediction scales all the same."""
+    h_past, scale = history(4), 10.0**exponent
+    scaled = predict(predictor, h_past * scale) / scale
+    expected = predict(predictor, h_past)
+    # dividing by the peak rounds anew, and an AR roll-out amplifies that
+    assert float(nmse(scaled, expected)) < 1e-4
+
+
+def test_a_batch_without_links(predictor):
+    assert predict(predictor, history(4)[:0]).shape == (0, 4, 12, 1, 8)
+
+
 @pytest.mark.parametrize("name", VARIANCE)
 def test_variance_has_the_size_of_the_error(name):
     """Over many links the stated error variance has the size of the error's mean square.

@@ -64,7 +64,7 @@ def test_pickled_ckpt_from_a_stranger_is_refused(tmp_path):
             return (print, ("this must never run",))
 
     torch.save({"state_dict": {}, "hyper_parameters": Payload()}, tmp_path / "x.ckpt")
-    with pytest.raises(CheckpointError, match="not a Lightning checkpoint that is safe to load"):
+    with pytest.raises(CheckpointError, match="not safe to load"):
         load_predictor(tmp_path / "x.ckpt")
 
 
@@ -77,7 +77,48 @@ def test_foreign_config(folder):
         load_checkpoint(folder)
 
 
+def flip(path, where):
+    """One bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= 1
+    path.write_bytes(data)
+
+
+def test_one_flipped_bit_is_noticed(folder, tmp_path):
+    flip(folder / "model.safetensors", 0.7)
+    with pytest.raises(CheckpointError, match=r"model.safetensors is damaged: its SHA-256"):
+        load_checkpoint(folder)
+    run = tmp_path / "run.ckpt"
+    torch.save({"state_dict": {"x": torch.randn(5000)}, "hyper_parameters": {}}, run)
+    flip(run, 0.5)
+    with pytest.raises(CheckpointError, match=r"run.ckpt is damaged: .* does not match its checksum"):
+        load_predictor(run)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"thesis", "not a whole ZIP"), ([1, 2], "no Lightning checkpoint"), ({"a": 1}, "no Lightning checkpoint")],
+)
+def test_files_that_are_no_checkpoints(content, message, tmp_path):
+    run = tmp_path / "x.ckpt"
+    run.write_bytes(content) if isinstance(content, bytes) else torch.save(content, run)
+    with pytest.raises(CheckpointError, match=message):
+        load_predictor(run)
+    with pytest.raises(CheckpointError, match="no checkpoint file"):
+        load_predictor(tmp_path / "other.ckpt")
+
+
+def test_bad_values_in_the_config_are_named(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_tokens": -5}))
+    with pytest.raises(CheckpointError, match="config.json: num_tokens must be an integer of at least 1, got -5"):
+        load_checkpoint(folder)
+
+
 def test_weights_that_do_not_belong(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["weights_sha256"]  # as transformers' own save_pretrained leaves it
+    (folder / "config.json").write_text(json.dumps(config))
     state = load_file(folder / "model.safetensors")
     del state["head.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
