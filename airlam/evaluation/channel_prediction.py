@@ -14,6 +14,7 @@ from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mea
 from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all
 from airlam.evaluation.contenders import OFF, Contender, check_methods, contenders_of_cell, fingerprint
 from airlam.evaluation.headline import details, headline
+from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.report import write_report
 from airlam.evaluation.rows import Results, environment, read_json, write_json
 from airlam.interfaces import RecipeError, StoreError
@@ -281,7 +282,7 @@ class ChannelPredictionBenchmark:
         return out
 
     def run(self, out: str | Path) -> Path:
-        """Run what is not finished yet, and write ``results.json``, ``plots/`` and ``report.html``.
+        """Run what is not finished yet, and write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``.
 
         Every finished cell is a file in ``out/cells``; an interrupted benchmark goes on where it stopped, and one whose
         figures depend on something else (weights, settings, seeds) starts afresh by itself.
@@ -304,6 +305,7 @@ class ChannelPredictionBenchmark:
         results.environment = environment(threads=self.threads)
         results.config["weights"] = {name: fingerprint(model) for name, model in models.items()}
         results.save(out / "results.json")
+        write_leaderboard(results, out / "leaderboard.md")
         return write_report(results, out)
 
     def _records(self, models: dict[str, Any], out: Path) -> tuple[list[dict], dict]:

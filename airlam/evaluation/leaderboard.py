@@ -1,0 +1,150 @@
+"""``leaderboard.md``: the tables of a benchmark as Markdown, for a repository's documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airlam.evaluation import plots
+from airlam.evaluation.methods import is_learned, look, order
+from airlam.evaluation.rows import Figure, Results, Row, write_text
+
+INTRO = """\
+# Leaderboard: {title}
+
+{headline}
+
+{details}
+
+NMSE [dB] against the true channel; gains are paired differences to the tuned AR on the same links and noise, with 95 %
+intervals (bootstrap over drops); sum-SE [bit/s/Hz] of RZF at 20 dB. Everything is measured on simulated channels.
+Latency: one prediction on one CPU thread. Written by `{command}`; {machine}.
+"""
+
+
+def write_leaderboard(results: Results, path: str | Path) -> Path:
+    """Write the tables of ``results`` to the Markdown file ``path``.
+
+    Example:
+        >>> write_leaderboard(Results.load("outputs/x/results.json"), "leaderboard.md")     # doctest: +SKIP
+    """
+    env = results.environment
+    versions = ", ".join(f"{name} {version}" for name, version in env.get("versions", {}).items())
+    text = INTRO.format(
+        title=results.title,
+        headline=results.headline,
+        details="\n".join(f"- {sentence}" for sentence in results.extras.get("details", [])),
+        command=env.get("command", "airlam evaluate"),
+        machine=f"{env.get('processor', '')}, {env.get('cores', '?')} cores; {versions}; {env.get('date', '')[:10]}",
+    )
+    sections = [
+        ("All cells of the headline", _means(results.select(group="mean"))),
+        ("Never seen in pretraining", _held_out(results.select(group="held_out"))),
+        ("Every cell: NMSE [dB]", _cells(results.select(group="cell"))),
+        ("Impaired histories: NMSE [dB]", _impairments(results.select(group="impairments"))),
+        ("CSI period: sum-SE [bit/s/Hz]", _periods(results.select(group="csi_period"))),
+    ]
+    text += "".join(f"\n## {title}\n\n{table}" for title, table in sections if table)
+    return write_text(Path(path), text)
+
+
+def _table(columns: list[str], lines: list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *lines]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _name(method: str) -> str:
+    return f"**{look(method).label}**" if is_learned(method) and ":" not in method else look(method).label
+
+
+def _text(figure: Figure | None, style: str = ".2f") -> str:
+    if figure is None:
+        return "-"
+    text = f"{figure.number:{style}}"
+    if style.startswith("+") and figure.interval is not None:
+        low, high = figure.ends
+        text += f" ({low:{style}} to {high:{style}})"
+    return text
+
+
+def _sums(rows: list[Row]) -> list[str]:
+    names = dict.fromkeys(name for row in rows for name in row.figures if name.startswith("sum_se_k"))
+    return [name for name in names if name.removeprefix("sum_se_k").isdigit()]
+
+
+def _lines(rows: list[Row], sums: list[str]) -> list[list[str]]:
+    figures = {row.method: row.figures for row in rows}
+    return [
+        [
+            _name(method),
+            _text(figures[method].get("nmse_cells_db")),
+            _text(figures[method].get("gain_cells_db"), "+.2f"),
+            _text(figures[method].get("nmse_linear_db")),
+            _text(figures[method].get("gain_linear_db"), "+.2f"),
+            *(_text(figures[method].get(name)) for name in sums),
+        ]
+        for method in order(list(figures))
+    ]
+
+
+COLUMNS = ["method", "NMSE, mean of dB", "gain over AR", "NMSE, linear mean", "gain over AR"]
+
+
+def _means(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    sums, by_method = _sums(rows), {row.method: row for row in rows}
+    lines = _lines(rows, sums)
+    for line, method in zip(lines, order(list(by_method)), strict=True):
+        size = by_method[method].parameters_total
+        line += [_text(by_method[method].figures.get("latency_p50_ms")), f"{size:,}" if size else "-"]
+    users = [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
+    return _table([*COLUMNS, *users, "latency p50 [ms]", "parameters"], lines)
+
+
+def _held_out(rows: list[Row]) -> str:
+    labels = list(dict.fromkeys(row.settings["held_out"] for row in rows))
+    sums = _sums(rows)
+    users = [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
+    return "\n".join(
+        f"{label}\n\n" + _table([*COLUMNS, *users], _lines([r for r in rows if r.settings["held_out"] == label], sums))
+        for label in labels
+    )
+
+
+def _cells(rows: list[Row]) -> str:
+    methods = [m for m in order([row.method for row in rows]) if m != "perfect"]
+    focus = [m for m in methods if is_learned(m) and ":" not in m]
+    lines = []
+    for key in dict.fromkeys((row.data, row.speed_kmh, row.csi_snr_db) for row in rows):
+        here = {r.method: r.figures for r in rows if (r.data, r.speed_kmh, r.csi_snr_db) == key}
+        lines.append(
+            [plots.title(key[0]), f"{key[1]:g}", f"{key[2]:g}"]
+            + [_text(here.get(m, {}).get("nmse_db"), ".1f") for m in methods]
+            + [_text(here.get(m, {}).get("gain_db"), "+.2f") for m in focus]
+        )
+    columns = ["data", "km/h", "CSI SNR [dB]", *(look(m).label for m in methods)]
+    return _table([*columns, *(f"gain of {look(m).label} over AR" for m in focus)], lines) if lines else ""
+
+
+def _impairments(rows: list[Row]) -> str:
+    methods = order([row.method for row in rows])
+    lines = []
+    for kind in dict.fromkeys(row.settings["impairment"] for row in rows):
+        here = {row.method: row.figures for row in rows if row.settings["impairment"] == kind}
+        lines.append([kind, *(_text(here.get(m, {}).get("nmse_db"), ".1f") for m in methods)])
+    return _table(["impairment", *(look(m).label for m in methods)], lines) if lines else ""
+
+
+def _periods(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    name = _sums(rows)[0]
+    first = rows[0].figures[name]
+    assert first.axis is not None
+    figures = {row.method: row.figures[name].value for row in rows}
+    lines = [
+        [_name(m), *(f"{v:.2f}" for v in value)]
+        for m in order(list(figures))
+        if isinstance(value := figures[m], list)
+    ]
+    return _table(["method", *(f"{period:g} ms" for period in first.axis)], lines)
