@@ -87,7 +87,20 @@ def place(series: Tensor, index: Tensor, num_bins: int) -> Tensor:
 def class_ar(
     series: Tensor, num_future: int, *, order: int, ridge: float, num_classes: int, shrinkage: float
 ) -> Tensor:
-    """Predict series sorted by energy, one AR filter per energy class, shrunk towards it per series.
+    """Predict series sorted by energy: :func:`class_filters`, then :func:`roll_out`.
+
+    Args:
+        series: ``complex [link, bin, slot]``, strongest first.
+
+    Returns:
+        ``complex [link, bin, num_future]``.
+    """
+    taps = class_filters(series, order=order, ridge=ridge, num_classes=num_classes, shrinkage=shrinkage)
+    return roll_out(series, taps, num_future)
+
+
+def class_filters(series: Tensor, *, order: int, ridge: float, num_classes: int, shrinkage: float) -> Tensor:
+    """One AR filter per energy class, from which each series' own deviates.
 
     The classes are runs of equally many series. With ``D_b`` the lagged samples of series ``b``, ``t_b`` the samples
     to predict and ``A = shrinkage * (mean Gram matrix of the class + ridge)``, each series' filter is
@@ -98,12 +111,11 @@ def class_ar(
         series: ``complex [link, bin, slot]``, strongest first.
 
     Returns:
-        ``complex [link, bin, num_future]``; a predicted sample never exceeds 1.5 times the series' largest past
-        magnitude, which bounds an unstable filter.
+        taps ``complex [link, bin, order]``, oldest sample first; zero for the few series that fill no class.
     """
     links, bins, slots = series.shape
     if slots < 2:
-        return series[..., -1:].expand(-1, -1, num_future)
+        return torch.ones_like(series[..., :1])
     order = min(order, max(1, 3 * slots // 4))
     classes = max(1, min(num_classes, bins // 32))
     kept = bins // classes * classes
@@ -131,15 +143,23 @@ def class_ar(
         weights = weights[:, None] + spread @ torch.linalg.solve(inner, residual)
     else:
         weights = weights[:, None].expand(-1, x.shape[1], -1, -1)
-    taps = weights[..., 0]
-    limit = 1.5 * x.abs().amax(-1)
-    recent = list(x[..., slots - order :].unbind(-1))
+    taps = weights[..., 0].reshape(links, kept, order)
+    return torch.nn.functional.pad(taps, (0, 0, 0, bins - kept))
+
+
+def roll_out(series: Tensor, taps: Tensor, num_future: int) -> Tensor:
+    """Predict ``series [link, bin, slot]`` sample by sample with AR filters ``taps [link, bin, order]``.
+
+    A predicted sample never exceeds 1.5 times the series' largest past magnitude, which bounds an unstable filter.
+    """
+    order = taps.shape[-1]
+    limit = 1.5 * series.abs().amax(-1)
+    tiny = torch.finfo(limit.dtype).tiny
+    recent = list(series[..., series.shape[-1] - order :].unbind(-1))
     for _ in range(num_future):
         step = (torch.stack(recent[-order:], -1) * taps).sum(-1)
-        step = step * (limit / step.abs().clamp_min(torch.finfo(limit.dtype).tiny)).clamp_max(1.0)
-        recent.append(step)
-    out = torch.stack(recent[order:], -1).reshape(links, kept, num_future)
-    return torch.nn.functional.pad(out, (0, 0, 0, bins - kept))
+        recent.append(step * (limit / step.abs().clamp_min(tiny)).clamp_max(1.0))
+    return torch.stack(recent[order:], -1)
 
 
 class EigenARPredictor:

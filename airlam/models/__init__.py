@@ -5,11 +5,13 @@ from airlam.models.airlam_model import AirlamModel, Tokens
 from airlam.models.checkpoint import load_checkpoint, save_checkpoint
 from airlam.models.config import AirlamConfig
 from airlam.models.predictor import AirlamPredictor
+from airlam.models.streaming import StreamingPredictor
 
 __all__ = [
     "AirlamConfig",
     "AirlamModel",
     "AirlamPredictor",
+    "StreamingPredictor",
     "Tokens",
     "add_lora",
     "load_checkpoint",

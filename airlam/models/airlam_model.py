@@ -6,7 +6,7 @@
 2. *Backbone.* A Hugging Face transformer over the tokens of one link.
 3. *Head.* Per token a Doppler power spectrum (the token's own periodogram, reshaped by the network), a noise level,
    and a gate. Spectrum and noise give the linear MMSE filter in closed form; the gate blends its prediction with
-   that of the classical start (:func:`airlam.baselines.eigen_ar.class_ar`).
+   that of the classical start (:func:`airlam.baselines.eigen_ar.class_filters`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from airlam.baselines.eigen_ar import Eigenbasis, class_ar, place, strongest
+from airlam.baselines.eigen_ar import Eigenbasis, class_filters, place, roll_out, strongest
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models.config import AirlamConfig
 from airlam.models.doppler import periodogram, wiener
@@ -40,6 +40,7 @@ class Tokens:
         series: ``complex [link, bin, slot]``, each of unit mean power over its observed slots.
         scale: ``[link, bin, 1]``: coefficients = scale * series.
         start: ``complex [link, bin, slot]``, the classical prediction in units of the coefficients.
+        taps: its filters, ``complex [link, bin, order]``.
         singles, group_size: number of single tokens, and of coefficients in a group.
         basis, index: how to get back to CSI.
         power: ``[link, coefficient]``, mean power of all coefficients of the link over the observed slots.
@@ -52,6 +53,7 @@ class Tokens:
     series: Tensor
     scale: Tensor
     start: Tensor | None
+    taps: Tensor | None
     singles: int
     group_size: int
     basis: Eigenbasis
@@ -153,16 +155,16 @@ class AirlamModel(PreTrainedModel):
         singles = min(c.num_tokens, num_bins)
         groups = min(c.num_groups, (num_bins - singles) // c.group_size)
         kept, index = strongest(bins, singles + groups * c.group_size)
-        start = None
+        start = taps = None
         if observed is None:
-            start = class_ar(
+            taps = class_filters(
                 kept,
-                max(num_future, START_SLOTS),
                 order=c.start_order,
                 ridge=c.start_ridge,
                 num_classes=c.start_classes,
                 shrinkage=c.start_shrinkage,
             )
+            start = roll_out(kept, taps, max(num_future, START_SLOTS))
         count = torch.full_like(kept.real[..., :1], slots) if seen is None else seen.sum(-1, keepdim=True)
         count = count.clamp_min(1)
         # Rough noise variance of a bin's sample: the mean over the weaker half of all bins. It is biased (low for few
@@ -218,7 +220,7 @@ class AirlamModel(PreTrainedModel):
         ]
         features = torch.cat([own, ahead, 0.25 * log_periodogram + 1.0, torch.stack(scalars, -1)], -1)
         by_token = (features, log_periodogram, noise)
-        return Tokens(*by_token, series, scale, start, singles, c.group_size, basis, index, all_power, floor)
+        return Tokens(*by_token, series, scale, start, taps, singles, c.group_size, basis, index, all_power, floor)
 
     def spectra(self, tokens: Tokens) -> Spectra:
         """Backbone and head."""
