@@ -2,7 +2,7 @@
 
     python -P benchmarks/streaming.py [--model airlam-tiny]
 
-UMa NLOS, 32 ports x 48 tones, 20 dB CSI SNR, 16 -> 4 slots of 0.5 ms, 24 links; all predictions of 24 slots in a row are
+UMa NLOS, 32 ports x 48 tones, 20 dB CSI SNR, 16 -> 4 slots of 0.5 ms, 24 links; 24 predictions in a row of each are
 judged. ``ar`` stands there with its default settings. Prints a table and writes runs/streaming.json.
 """
 
