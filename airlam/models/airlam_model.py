@@ -224,7 +224,9 @@ class AirlamModel(PreTrainedModel):
 
     def spectra(self, tokens: Tokens) -> Spectra:
         """Backbone and head."""
-        hidden = self.norm(self.backbone(inputs_embeds=self.embedding(tokens.features)).last_hidden_state)
+        # the backbone may be in bfloat16, everything before and after it is in single precision
+        embedded = self.embedding(tokens.features).to(self.backbone.dtype)
+        hidden = self.norm(self.backbone(inputs_embeds=embedded).last_hidden_state.to(tokens.features.dtype))
         out = self.head(hidden)
         grid = self.config.doppler_grid
         power = torch.softmax(out[..., :grid] + tokens.log_periodogram, -1)

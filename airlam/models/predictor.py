@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
@@ -20,6 +21,8 @@ class AirlamPredictor:
         name: of the row in tables.
         correction: False leaves only the classical start; what the network adds is the difference.
         chunk: links per forward pass, bounds the memory.
+        precision: ``"float32"``, or ``"bfloat16"`` for the backbone's weights and activations (of a copy): faster where
+            the CPU multiplies bfloat16 (AVX-512 BF16, AMX), slower elsewhere. docs/benchmarks.md has the cost in NMSE.
 
     Example:
         >>> from airlam.models import AirlamConfig, AirlamModel
@@ -28,7 +31,20 @@ class AirlamPredictor:
         torch.Size([4, 12, 1, 4])
     """
 
-    def __init__(self, model: AirlamModel, name: str = "airlam", *, correction: bool = True, chunk: int = 64):
+    def __init__(
+        self,
+        model: AirlamModel,
+        name: str = "airlam",
+        *,
+        correction: bool = True,
+        chunk: int = 64,
+        precision: str = "float32",
+    ):
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be 'float32' or 'bfloat16', got {precision!r}")
+        if precision == "bfloat16":
+            model = copy.deepcopy(model)
+            _base(model).backbone.to(torch.bfloat16)
         self.model, self.name, self.correction, self.chunk = model.eval(), name, correction, chunk
 
     def predict(
