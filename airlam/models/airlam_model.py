@@ -44,7 +44,6 @@ class Tokens:
         singles, group_size: number of single tokens, and of coefficients in a group.
         basis, index: how to get back to CSI.
         power: ``[link, coefficient]``, mean power of all coefficients of the link over the observed slots.
-        floor: ``[link, 1]``, rough noise variance of a coefficient.
     """
 
     features: Tensor
@@ -59,11 +58,16 @@ class Tokens:
     basis: Eigenbasis
     index: Tensor
     power: Tensor
-    floor: Tensor
 
     def per_bin(self, x: Tensor) -> Tensor:
         """``[link, token, ...]`` -> ``[link, bin, ...]``: each member of a group gets its group's value."""
         return torch.cat([x[:, : self.singles], x[:, self.singles :].repeat_interleave(self.group_size, 1)], 1)
+
+
+    def per_token(self, x: Tensor) -> Tensor:
+        """``[link, bin, ...]`` -> ``[link, token, ...]``: the single ones, and the mean of each group."""
+        grouped = x[:, self.singles :].unflatten(1, (-1, self.group_size)).mean(2)
+        return torch.cat([x[:, : self.singles], grouped], 1)
 
 
 class Spectra(NamedTuple):
@@ -84,11 +88,13 @@ class Spectra(NamedTuple):
 
 class Estimate(NamedTuple):
     """Of each kept bin, in units of ``Tokens.series``: ``series complex [link, bin, target]``, ``gate [link, bin, 1]``,
-    ``variance [link, bin, target]`` of the error (``None`` without that head)."""
+    ``variance [link, bin, target]`` of the error (``None`` without that head), and ``share [link, 1]``, the part of the
+    weakest token's power that is signal."""
 
     series: Tensor
     gate: Tensor
     variance: Tensor | None
+    share: Tensor
 
 
 def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
@@ -220,7 +226,7 @@ class AirlamModel(PreTrainedModel):
         ]
         features = torch.cat([own, ahead, 0.25 * log_periodogram + 1.0, torch.stack(scalars, -1)], -1)
         by_token = (features, log_periodogram, noise)
-        return Tokens(*by_token, series, scale, start, taps, singles, c.group_size, basis, index, all_power, floor)
+        return Tokens(*by_token, series, scale, start, taps, singles, c.group_size, basis, index, all_power)
 
     def spectra(self, tokens: Tokens) -> Spectra:
         """Backbone and head."""
@@ -234,8 +240,7 @@ class AirlamModel(PreTrainedModel):
         gate = torch.sigmoid(out[..., grid + 1 : grid + 2].float())
         log_scale = None
         if self.config.error_variance:
-            # learned by this row of the head alone: calibration must not bend what the prediction needs
-            log_scale = nn.functional.linear(hidden.detach(), self.head.weight[-1:], self.head.bias[-1:]).float()
+            log_scale = out[..., -1:].float()  # see airlam.tasks.calibrate_variance
         return Spectra(power, noise, gate, log_scale)
 
     def estimate(self, tokens: Tokens, targets: Tensor, observed: Tensor | None = None) -> Estimate:
@@ -251,20 +256,20 @@ class AirlamModel(PreTrainedModel):
         if spectra.log_scale is not None:
             error = variance.clamp_min(1e-7).float() * torch.exp(spectra.log_scale.clamp(-8, 8))
             error = tokens.per_bin(error)
-        return Estimate(torch.cat([single, grouped.flatten(1, 2)], 1), tokens.per_bin(spectra.gate), error)
+        series = torch.cat([single, grouped.flatten(1, 2)], 1)
+        return Estimate(series, tokens.per_bin(spectra.gate), error, 1 / (1 + spectra.noise[:, -1:]))
 
     def predict_tokens(
         self, tokens: Tokens, num_future: int, observed: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Predicted slots of all kept bins in units of ``tokens.series``: ``complex [link, bin, num_future]``, and the
-        variance of their errors where the model has it."""
+    ) -> Estimate:
+        """As :meth:`estimate`, of the slots that follow, and blended with the start."""
         slots = tokens.series.shape[-1]
         targets = torch.arange(slots, slots + num_future, device=tokens.series.device)
         estimate = self.estimate(tokens, targets, observed)
         if tokens.start is None:
-            return estimate.series, estimate.variance
+            return estimate
         start = tokens.start[..., :num_future] / tokens.scale
-        return start + estimate.gate * (estimate.series - start), estimate.variance
+        return estimate._replace(series=start + estimate.gate * (estimate.series - start))
 
     def forward(
         self,
@@ -289,7 +294,7 @@ class AirlamModel(PreTrainedModel):
         """
         tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
         if correction or tokens.start is None:
-            future = self.predict_tokens(tokens, num_future, observed)[0] * tokens.scale
+            future = self.predict_tokens(tokens, num_future, observed).series * tokens.scale
         else:
             future = tokens.start[..., :num_future]
         return scale * tokens.basis.inverse(place(future, tokens.index, tokens.power.shape[1]), h_past.shape[3])
@@ -305,15 +310,17 @@ class AirlamModel(PreTrainedModel):
         """As :meth:`forward`, and the variance of each entry's error, real, of the same shape.
 
         The error of a coefficient that the model leaves out is the coefficient: its variance is the measured power
-        less the noise. Errors of different coefficients count as uncorrelated.
+        times the signal's share of it, for which that of the weakest token stands. Errors of different coefficients
+        count as uncorrelated.
         """
         if not self.config.error_variance:
             raise ValueError("this checkpoint has no error variances; train one with AirlamConfig(error_variance=True)")
         tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
-        future, variance = self.predict_tokens(tokens, num_future, observed)
-        assert variance is not None
-        future, variance = future * tokens.scale, variance * tokens.scale.square()
-        left_out = (tokens.power - tokens.floor).clamp_min(0)[..., None].expand(-1, -1, num_future)
+        estimate = self.predict_tokens(tokens, num_future, observed)
+        assert estimate.variance is not None
+        future, variance = estimate.series * tokens.scale, estimate.variance * tokens.scale.square()
+        left_out = tokens.power * estimate.share
+        left_out = left_out[..., None].expand(-1, -1, num_future)
         variance = left_out.scatter(1, tokens.index[..., None].expand_as(variance), variance)
         coefficients = place(future, tokens.index, tokens.power.shape[1])
         return (

@@ -18,25 +18,10 @@ def energy(x: Tensor) -> Tensor:
 
 @dataclass
 class ForecastError:
-    """Of each link ``[link]``: NMSE with the learned correction, NMSE of the classical start alone, and what the
-    predicted error variances cost (see :func:`calibration_loss`; ``None`` without that head)."""
+    """NMSE of each link ``[link]``: with the learned correction, and of the classical start alone."""
 
     nmse: Tensor
     start: Tensor
-    calibration: Tensor | None
-
-
-def calibration_loss(variance: Tensor, error: Tensor, scale: Tensor) -> Tensor:
-    """Negative log likelihood of complex errors ``[link, bin, target]`` under zero-mean Gaussians of the predicted
-    variances, a mean per link, without constants. Least where ``variance`` is the mean of ``|error|^2``.
-
-    Bins that hold next to nothing of the history (``scale [link, bin, 1]`` below 1e-3: empty directions of a short
-    history) have no meaningful relative error and do not count.
-    """
-    square = (error.real.square() + error.imag.square()).detach()
-    counts = (scale > 1e-3).expand_as(variance)
-    cost = torch.where(counts, torch.log(variance) + square / variance, 0.0)
-    return cost.flatten(1).sum(1) / counts.flatten(1).sum(1).clamp_min(1)
 
 
 def forecast_error(
@@ -61,11 +46,8 @@ def forecast_error(
         kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future))
         lost = (total - energy(kept)).clamp_min(0)
         start = (energy(tokens.start[..., :num_future] - kept) + lost) / total
-    predicted, variance = model.predict_tokens(tokens, num_future)
-    calibration = None
-    if variance is not None:
-        calibration = calibration_loss(variance, predicted - kept / tokens.scale, tokens.scale)
-    return ForecastError((energy(predicted * tokens.scale - kept) + lost) / total, start, calibration)
+    predicted = model.predict_tokens(tokens, num_future).series * tokens.scale
+    return ForecastError((energy(predicted - kept) + lost) / total, start)
 
 
 def reconstruction_error(

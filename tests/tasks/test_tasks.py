@@ -8,10 +8,11 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
+from airlam.csi import normalise
 from airlam.loading import load_predictor
 from airlam.metrics import nmse
 from airlam.models import AirlamConfig, AirlamModel, load_checkpoint, save_checkpoint
-from airlam.tasks import ChannelPrediction, ExportCheckpoint, Pretraining
+from airlam.tasks import ChannelPrediction, ExportCheckpoint, Pretraining, calibrate_variance
 from airlam.tasks.objectives import forecast_error, reconstruction_error
 
 CONFIG = {
@@ -189,3 +190,28 @@ def test_model_and_checkpoint_exclude_each_other():
     for task in (ChannelPrediction, Pretraining):
         with pytest.raises(ValueError, match="not both"):
             task(checkpoint="airlam-tiny", model={"num_tokens": 8})
+
+
+def test_calibration_fits_the_errors(tmp_path):
+    """Afterwards predicted and true log errors agree in the mean, over tokens: the regression has a constant."""
+    torch.manual_seed(0)
+    model = AirlamModel(AirlamConfig(**CONFIG, error_variance=True))
+    data = [(b["h_past"], b["h_future"], b["port_shape"]) for b in map(batch, range(4))]
+    before = model.predict_tokens(model.tokenize(data[0][0], 3, 1), 3).variance
+    left = calibrate_variance(model, data)
+    assert 0.3 < left < 3.0
+    again = calibrate_variance(model, data)  # from scratch, whatever stood there
+    assert again == pytest.approx(left, rel=1e-6)
+    after = model.predict_tokens(model.tokenize(data[0][0], 3, 1), 3).variance
+    assert not torch.allclose(before, after)
+    offsets = []
+    for past, future, _ in data:
+        x, scale = normalise(past)
+        tokens = model.tokenize(x, 3, 1)
+        truth = tokens.basis.forward(future / scale).gather(1, tokens.index[..., None].expand(-1, -1, 3))
+        predicted, _, variance, _ = model.predict_tokens(tokens, 3)
+        square = (predicted - truth / tokens.scale).abs().square() + 1e-9
+        offsets.append(tokens.per_token((torch.log(square) + 0.5772 - torch.log(variance)).mean(-1, keepdim=True)))
+    assert float(torch.cat(offsets).mean().abs()) < 1e-2
+    with pytest.raises(ValueError, match="no error variances"):
+        calibrate_variance(AirlamModel(AirlamConfig(**CONFIG)), data)
