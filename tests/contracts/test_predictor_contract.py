@@ -28,7 +28,7 @@ CLASSICAL = {
     "vector-prony": baselines.VectorPronyPredictor,
 }
 LEARNED = ["airlam-tiny"]
-VARIANCE = ["wiener", "jakes-wiener", "kalman"]
+VARIANCE = ["wiener", "jakes-wiener", "kalman", *LEARNED]
 
 
 @cache
@@ -215,7 +215,9 @@ def test_a_batch_without_links(predictor):
 def test_variance_has_the_size_of_the_error(name):
     """Over many links the stated error variance has the size of the error's mean square.
 
-    Within a factor 3; Kalman within 6, because its process noise is inflated on purpose (see its docstring).
+    Within a factor 3; Kalman within 6, because its process noise is inflated on purpose (see its docstring); learned
+    methods within 6, because they are calibrated on 3GPP links, and these undamped rays are easier (their own test in
+    tests/models judges them on 3GPP links).
     """
     predictor = predictor_of(name)
     h = history(64, slots=20)
@@ -225,5 +227,5 @@ def test_variance_has_the_size_of_the_error(name):
     assert_close(predict(predictor, h_past), h_hat)
     if name != "jakes-wiener":  # its Doppler spectrum is not that of this test's rays
         error = float((h_hat - clean).abs().square().mean()) - 0.01  # less the noise of `clean`
-        factor = 6 if name == "kalman" else 3
+        factor = 6 if name in ("kalman", *LEARNED) else 3
         assert error / factor <= float(variance.mean()) <= error * factor

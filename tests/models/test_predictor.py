@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from airlam.channels import load_channel
+from airlam.csi import measure
 from airlam.loading import load_predictor
 from airlam.models import AirlamConfig, AirlamModel, AirlamPredictor
 
@@ -110,3 +112,14 @@ def test_bfloat16_changes_little_and_leaves_the_model_alone():
     assert float((a - b).abs().square().mean() / a.abs().square().mean()) < 1e-2
     with pytest.raises(ValueError, match="precision must be"):
         AirlamPredictor(plain.model, precision="int4")
+
+
+def test_stated_variances_cover_the_errors():
+    """Over unseen 3GPP links: complex Gaussian errors exceed three times their variance with probability exp(-3)."""
+    batch = load_channel({"scenario": "umi", "state": "nlos", "speed_kmh": 30}).sample(24, 20, seed=11)
+    past = measure(batch.h[:, :16], 20.0, torch.Generator().manual_seed(0))
+    predicted, variance = load_predictor("airlam-tiny").predict_with_variance(past, 4, port_shape=batch.port_shape)
+    square = (predicted - batch.h[:, 16:]).abs().square()
+    assert 0.5 < float(square.mean() / variance.mean()) < 2
+    # 0.95 for errors that are Gaussian given the variance; entries of few links are correlated
+    assert 0.85 < float((square < 3 * variance).float().mean()) < 0.99
