@@ -22,7 +22,7 @@ class AirlamPredictor:
         correction: False leaves only the classical start; what the network adds is the difference.
         chunk: links per forward pass, bounds the memory.
         precision: ``"float32"``, or ``"bfloat16"`` for the backbone's weights and activations (of a copy): faster where
-            the CPU multiplies bfloat16 (AVX-512 BF16, AMX), slower elsewhere. docs/benchmarks.md has the cost in NMSE.
+            the CPU multiplies bfloat16 (AVX-512 BF16, AMX), slower elsewhere.
 
     Example:
         >>> from airlam.models import AirlamConfig, AirlamModel
