@@ -33,7 +33,12 @@ def add_lora(model: AirlamModel, rank: int = 8, *, alpha: float | None = None, d
     if not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank must be an integer of at least 1, got {rank!r}")
     config = LoraConfig(
-        r=rank, lora_alpha=2 * rank if alpha is None else alpha, lora_dropout=dropout, target_modules="all-linear"
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        lora_dropout=dropout,
+        target_modules="all-linear",
+        # not part of what is adapted: no gradient reaches it
+        exclude_modules=None if model.tracker is None else r"tracker\..*",
     )
     with warnings.catch_warnings():  # peft asks transformers for an attribute under its old name
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

@@ -1,5 +1,7 @@
 """The airlam backbone: CSI -> tokens -> transformer -> Doppler spectra -> predicted CSI.
 
+0. *Receiver.* Phase and timing offsets of single slots are found and removed
+   (:class:`airlam.models.phase_tracker.PhaseTracker`; where the checkpoint has one).
 1. *Tokens.* The link's own eigenbasis (:class:`airlam.baselines.eigen_ar.Eigenbasis`) turns its history into series;
    the strongest become a token each, weaker ones a token per group, described by quantities that neither a global
    phase nor a global scale changes. So the same weights serve every array, band, history length and horizon.
@@ -23,6 +25,7 @@ from airlam.baselines.eigen_ar import Eigenbasis, class_filters, place, roll_out
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models.config import AirlamConfig
 from airlam.models.doppler import periodogram, wiener
+from airlam.models.phase_tracker import PhaseTracker
 
 START_SLOTS = 4  # slots of the start's prediction that a token shows to the network
 NUM_SCALARS = 10  # see AirlamModel.tokenize
@@ -132,7 +135,10 @@ class AirlamModel(PreTrainedModel):
         self.embedding = nn.Sequential(nn.Linear(self.num_features, width), nn.GELU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
+        self.tracker = PhaseTracker(config.max_history) if config.phase_tracker else None
         self.post_init()
+        if self.tracker is not None:
+            self.tracker.reset_gates()
         # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -142,6 +148,20 @@ class AirlamModel(PreTrainedModel):
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+    def add_tracker(self) -> None:
+        """Give the model a new, untrained :class:`~airlam.models.phase_tracker.PhaseTracker` if it has none."""
+        if self.tracker is None:
+            self.config.phase_tracker = True
+            self.tracker = PhaseTracker(self.config.max_history)
+            self.tracker.reset_gates()
+
+    def track(self, h_past: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Histories without the phase and timing offsets of their slots; as they are where the model has no tracker.
+
+        Only for histories over time (:class:`airlam.models.phase_tracker.PhaseTracker`); at most ``max_history`` slots.
+        """
+        return h_past if self.tracker is None else self.tracker(h_past, observed)
 
     def tokenize(
         self, h_past: Tensor, num_future: int, polarisations: int, observed: Tensor | None = None
@@ -341,6 +361,7 @@ class AirlamModel(PreTrainedModel):
             else:
                 h_past = h_past * observed[:, :, None, None, None]
         x, scale = normalise(h_past)
+        x = self.track(x, observed)
         return self.tokenize(x, num_future, polarisations, observed), scale, observed
 
 

@@ -37,6 +37,7 @@ class AirlamConfig(PretrainedConfig):
         doppler_grid: points of the Doppler grid on which the head emits a spectrum.
         max_history: longest history; a longer one is cut to its last ``max_history`` slots.
         error_variance: whether the head also gives the variance of each coefficient's prediction error.
+        phase_tracker: whether phase and timing offsets of single slots are estimated and removed first.
         start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
             :class:`airlam.baselines.EigenARPredictor`.
 
@@ -56,6 +57,7 @@ class AirlamConfig(PretrainedConfig):
         doppler_grid: int = 129,
         max_history: int = 32,
         error_variance: bool = False,
+        phase_tracker: bool = False,
         start_order: int = 12,
         start_ridge: float = 1e-4,
         start_classes: int = 4,
@@ -76,6 +78,7 @@ class AirlamConfig(PretrainedConfig):
         self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
         self.num_tokens, self.num_groups, self.group_size = num_tokens, num_groups, group_size
         self.doppler_grid, self.max_history, self.error_variance = doppler_grid, max_history, bool(error_variance)
+        self.phase_tracker = bool(phase_tracker)
         self.start_order, self.start_ridge = start_order, start_ridge
         self.start_classes, self.start_shrinkage = start_classes, start_shrinkage
         super().__init__(**kwargs)

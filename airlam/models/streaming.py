@@ -142,7 +142,8 @@ class StreamingPredictor:
             self.refresh()
         else:
             assert self._filters is not None and self._series is not None
-            self._series = torch.cat([self._series[..., 1:], self._filters.project(h)], -1)
+            newest = self.model.track(self._slots)[:, -1:] if self.model.tracker is not None else h
+            self._series = torch.cat([self._series[..., 1:], self._filters.project(newest)], -1)
         assert self._filters is not None and self._series is not None
         return self._filters.apply(self._series, h.shape[3])
 
@@ -152,5 +153,5 @@ class StreamingPredictor:
         if self._slots is None:
             raise ValueError("nothing to refresh from: push a slot first")
         self._filters = link_filters(self.model, self._slots, self.num_future, self.port_shape)
-        self._series = self._filters.project(self._slots)
+        self._series = self._filters.project(self.model.track(self._slots))
         self._age = 0

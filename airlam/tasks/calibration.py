@@ -45,6 +45,7 @@ def calibrate_variance(
     try:
         for h_past, h_future, port_shape in batches:
             x, scale = normalise(h_past[:, -model.config.max_history :])
+            x = model.track(x)
             tokens = model.tokenize(x, h_future.shape[1], check_port_shape(x.shape[-1], port_shape)[0])
             truth = tokens.basis.forward(h_future / scale)
             truth = truth.gather(1, tokens.index[..., None].expand(-1, -1, truth.shape[-1])) / tokens.scale
@@ -73,6 +74,7 @@ def calibrate_variance(
 
 class CalibrateVariance(L.Callback):
     """Run :func:`calibrate_variance` on the validation split when training ends; list it after weight averaging.
+    Does nothing for a model without error variances.
 
     Args:
         passes: over the validation split, each with other history lengths and horizons, as in training.
@@ -83,6 +85,8 @@ class CalibrateVariance(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Before the last export, which happens when fit ends."""
+        if not pl_module.model.config.error_variance:  # type: ignore[union-attr]
+            return
         generator = torch.Generator().manual_seed(0)
         loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
 

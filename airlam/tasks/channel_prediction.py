@@ -115,6 +115,8 @@ class ChannelPrediction(L.LightningModule):
         state, h = saved["state_dict"], dict(saved["hyper_parameters"])
         known = {"checkpoint", "model", "lora_rank"}
         task = cls(**{key: value for key, value in h.items() if key in known})
+        if any(name.startswith("model.tracker.") for name in state):
+            task.model.add_tracker()
         try:
             task.load_state_dict(state)
         except RuntimeError as error:

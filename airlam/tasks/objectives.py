@@ -40,6 +40,7 @@ def forecast_error(
     h_past = h_past[:, -model.config.max_history :]
     x, scale = normalise(h_past)
     with torch.no_grad():
+        x = model.track(x)
         tokens = model.tokenize(x, num_future, check_port_shape(x.shape[-1], port_shape)[0])
         truth = tokens.basis.forward(h_future / scale)
         total = energy(truth).clamp_min(torch.finfo(truth.real.dtype).tiny)

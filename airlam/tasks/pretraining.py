@@ -33,6 +33,19 @@ def draw_observed(length: int, generator: torch.Generator) -> torch.Tensor:
     return observed
 
 
+def draw_window(
+    batch: dict[str, Any], generator: torch.Generator, history: int | None, horizon: int | None, min_history: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Measured past, true past and true future of a batch: in half of the draws the last ``history`` slots and the
+    first ``horizon`` future ones, else a random number of each. With ``history`` None all there is."""
+    slots, ahead = batch["h_past"].shape[1], batch["h_future"].shape[1]
+    length, future = history or slots, horizon or ahead
+    if history is not None and float(torch.rand((), generator=generator)) < 0.5:
+        length = int(torch.randint(min(min_history, slots), slots + 1, (), generator=generator))
+        future = int(torch.randint(1, ahead + 1, (), generator=generator))
+    return batch["h_past"][:, -length:], batch["h_past_true"][:, -length:], batch["h_future"][:, :future]
+
+
 class Pretraining(L.LightningModule):
     """Pretrain an :class:`~airlam.models.AirlamModel`.
 
@@ -118,13 +131,8 @@ class Pretraining(L.LightningModule):
 
     def _window(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Measured past, true past and true future of this step, cut to the lengths drawn for it."""
-        slots, horizon = batch["h_past"].shape[1], batch["h_future"].shape[1]
-        history, ahead = self.hparams["history"] or slots, self.hparams["horizon"] or horizon
-        if self.hparams["history"] is not None and float(torch.rand((), generator=generator)) < 0.5:
-            low = min(self.hparams["min_history"], slots)
-            history = int(torch.randint(low, slots + 1, (), generator=generator))
-            ahead = int(torch.randint(1, horizon + 1, (), generator=generator))
-        return batch["h_past"][:, -history:], batch["h_past_true"][:, -history:], batch["h_future"][:, :ahead]
+        h = self.hparams
+        return draw_window(batch, generator, h["history"], h["horizon"], h["min_history"])
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Logs the linear mean of the NMSE in dB, and the mean gain over the classical start."""

@@ -1,0 +1,162 @@
+"""Phase noise and timing jitter: what all coefficients of a slot have in common, found and taken away.
+
+A real receiver turns every slot by a phase of its own (oscillator noise) and by a phase slope over subcarriers
+(timing). Whatever else moves in a channel moves differently for each ray, so the offsets show in the correlations of
+neighbouring slots, summed over all antennas and tones. What remains ambiguous is motion that the whole channel shares:
+how much of an observed increment to believe depends on how fast and how rich the channel is. That a small network
+learns; it mixes linear least-squares filters, so that a small offset is corrected as exactly as a large one, and a
+silent receiver is left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+LAGS = 6  # slots compared with each slot: the LAGS before it
+BANDS = 4  # of the band, whose phases give the slope
+MIXTURE = 16  # linear filters
+NUM_FACTS = 10  # see PhaseTracker.observe
+
+
+class Increments(NamedTuple):
+    """``phase [link, 2, lag, slot]``: increment [rad] of the common phase, and of the slope at the band's edge, from
+    slot ``t - lag`` to ``t``, less its mean over the slots; ``facts [link, 2, fact]`` about them."""
+
+    phase: Tensor
+    facts: Tensor
+
+
+def least_squares(slots: int, history: int, lags: int, smooth: int) -> Tensor:
+    """Offsets from their increments ``[slot, lag * slot]``, by ridge regression over the last ``history`` slots.
+
+    Of each lag's increments the ``smooth`` slowest cosines over slots count as the channel's own motion.
+    """
+    source = [(lag, t) for lag in range(1, lags + 1) for t in range(slots - history + lag, slots)]
+    design = torch.zeros(len(source), slots)
+    motion = torch.zeros(len(source), lags, smooth)
+    for row, (lag, t) in enumerate(source):
+        design[row, t], design[row, t - lag] = 1.0, -1.0
+        position = (t - (slots - history + lag) + 0.5) / (history - lag)
+        motion[row, lag - 1] = torch.cos(math.pi * position * torch.arange(smooth))
+    basis = torch.linalg.qr(motion.flatten(1)).Q
+    rest = design - basis @ (basis.mT @ design)
+    filters = torch.linalg.solve(rest.mT @ design + 0.05 * torch.eye(slots), rest.mT)
+    out = torch.zeros(slots, LAGS, slots)
+    for row, (lag, t) in enumerate(source):
+        out[:, lag - 1, t] = filters[:, row]
+    return out.flatten(1)
+
+
+class PhaseTracker(nn.Module):
+    """Estimates and removes each slot's common phase and phase slope.
+
+    Args:
+        slots: longest history.
+        width: of the network that weighs the filters.
+
+    Example:
+        >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
+        >>> PhaseTracker(32)(h).shape
+        torch.Size([2, 16, 48, 1, 32])
+    """
+
+    def __init__(self, slots: int, width: int = 64):
+        super().__init__()
+        self.slots = slots
+        shapes = [
+            (history, lags, smooth) for history in (slots, slots // 2) for lags in (1, LAGS) for smooth in (1, 3, 6, 10)
+        ]
+        smallest = LAGS + 2
+        self.filters = nn.Parameter(
+            torch.stack([
+                least_squares(slots, max(h, min(smallest, slots)), min(n, slots - 1), min(s, max(1, h - n)))
+                for h, n, s in shapes
+            ])
+        )  # fmt: skip
+        self.weigh = nn.Sequential(
+            nn.Linear(NUM_FACTS, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, MIXTURE)
+        )
+
+    def reset_gates(self) -> None:
+        """Little of every filter: the state from which training starts."""
+        nn.init.constant_(self.weigh[-1].bias, -3.0)  # type: ignore[arg-type]
+
+    @staticmethod
+    def covariance(h: Tensor) -> Tensor:
+        """``h [link, slot, subcarrier, rx_ant, tx_ant]`` -> ``[link, band, slot, slot]``, summed over each band's tones
+        and all antennas."""
+        links, slots, tones = h.shape[:3]
+        bands = min(BANDS, tones)
+        x = h[:, :, : tones // bands * bands].reshape(links, slots, bands, -1).transpose(1, 2)
+        return x @ x.mH
+
+    def observe(self, covariance: Tensor, observed: Tensor | None = None) -> Increments:
+        """What the offsets are estimated from.
+
+        Args:
+            covariance: see :meth:`covariance`.
+            observed: ``bool [link, slot]``, False where a slot was not measured.
+        """
+        links, bands, slots, _ = covariance.shape
+        device, real = covariance.device, covariance.real.dtype
+        lag = torch.arange(1, LAGS + 1, device=device)[:, None]
+        now = torch.arange(slots, device=device)
+        there = now >= lag  # [lag, slot]
+        valid = there.to(real)[None]
+        earlier = (now - lag).clamp_min(0)
+        if observed is not None:
+            valid = valid * (observed[:, None, :] & observed[:, earlier])
+        # c[k, t] = sum h_t conj(h_(t-k)), [link, band, lag, slot]
+        c = covariance[:, :, now.expand_as(earlier), earlier] * valid[:, None]
+        mean = c.sum(-1, keepdim=True)
+        power = covariance.diagonal(dim1=-2, dim2=-1).real
+        power = (power[..., None, :] * power[:, :, earlier]).clamp_min(0).sqrt() * valid[:, None]
+        coherence = (mean.abs().sum((1, 3)) / power.sum((1, 3)).clamp_min(1e-20)).clamp_max(1.0)  # [link, lag]
+        c = c * torch.sgn(mean).conj()  # the channel's mean motion at this lag
+        common = c.sum(1)
+        centre = (torch.arange(bands, device=device, dtype=real) - (bands - 1) / 2) * (2 / bands)
+        weight = c.abs() * centre[:, None, None]
+        turned = (c * torch.sgn(common).conj()[:, None]).angle()
+        slope = (weight * turned).sum(1) / (weight * centre[:, None, None]).sum(1).clamp_min(1e-20)
+        phase = torch.stack([common.angle(), slope], 1) * valid[:, None]
+        count = valid.sum(-1).clamp_min(1)
+
+        def level(x: Tensor, number: Tensor) -> Tensor:
+            return 0.25 * torch.log(x.square().sum(-1) / number + 1e-8)
+
+        pairs = valid[:, 0, 1:] * valid[:, 0, :-1]
+        sway = (phase[:, :, 0, 1:] - phase[:, :, 0, :-1]) * pairs[:, None]
+        spread = 0.25 * torch.log((1.0001 - coherence).clamp_min(1e-4))
+        facts = [
+            *(level(phase[:, :, k], count[:, None, k]) for k in (0, 1, 3)),
+            level(sway, pairs.sum(-1).clamp_min(1)[:, None]),
+            *(spread[:, None, k].expand(-1, 2) for k in (0, 1, 3, 5)),
+            torch.full((links, 2), slots / self.slots, dtype=real, device=device),
+            torch.tensor([0.0, 1.0], dtype=real, device=device).expand(links, 2),
+        ]
+        return Increments(phase, torch.stack(facts, -1))
+
+    def offsets(self, increments: Increments) -> Tensor:
+        """Estimated phase, and slope at the band's edge, ``[link, 2, slot]`` [rad]."""
+        slots = increments.phase.shape[-1]
+        x = nn.functional.pad(increments.phase, (self.slots - slots, 0)).flatten(2)
+        each = (x @ self.filters.flatten(0, 1).mT).unflatten(-1, (MIXTURE, self.slots))
+        weights = torch.sigmoid(self.weigh(increments.facts))
+        return (weights[..., None, :] @ each)[..., 0, self.slots - slots :]
+
+    def forward(self, h: Tensor, observed: Tensor | None = None) -> Tensor:
+        """``h`` without the estimated offsets, same shape."""
+        return rotate(h, -self.offsets(self.observe(self.covariance(h), observed)))
+
+
+def rotate(h: Tensor, offsets: Tensor) -> Tensor:
+    """Turn each slot of ``h [link, slot, subcarrier, rx_ant, tx_ant]`` by ``offsets [link, 2, slot]`` [rad]: a phase,
+    and a slope over subcarriers given at the band's edge."""
+    tones = h.shape[2]
+    position = (torch.arange(tones, device=h.device, dtype=offsets.dtype) - (tones - 1) / 2) * (2 / tones)
+    angle = offsets[:, 0, :, None] + position * offsets[:, 1, :, None]
+    return h * torch.polar(torch.ones_like(angle), angle)[..., None, None]
