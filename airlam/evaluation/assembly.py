@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from airlam.evaluation import statistics
-from airlam.evaluation.contenders import OFF
+from airlam.evaluation.contenders import GENIES, OFF
 from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import CLASSICAL, is_learned
 from airlam.evaluation.rows import Figure, Row, recipe_hash
@@ -35,6 +35,10 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
             reference = record["methods"].get(bar)
             if reference is not None and method != bar:
                 figures["gain_db"] = statistics.gain_db(values, torch.tensor(reference["nmse"]).double(), drop)
+            for genie in GENIES:
+                if genie in record["methods"] and genie != method:
+                    limit = torch.tensor(record["methods"][genie]["nmse"]).double()
+                    figures[f"above_{genie}_db"] = statistics.gain_db(limit, values, drop)
         single = torch.tensor(entry["se_single"], dtype=torch.float64)
         figures["se_single"] = statistics.mean_figure(single, drop, SE)
         for users, groups in entry.get("groups", {}).items():
@@ -131,6 +135,11 @@ def _mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) -> 
     pairs = [[_column(record, bar, "nmse"), columns[0]] for record, columns in zip(records, own, strict=True)]
     row.figures["gain_linear_db"] = statistics.over_cells(statistics.difference(linear), pairs, drops, "dB")
     row.figures["gain_cells_db"] = statistics.over_cells(statistics.difference(cells), pairs, drops, "dB")
+    for genie in GENIES:
+        if genie != row.method and all(genie in record["methods"] for record in records):
+            against = [[c[0], _column(record, genie, "nmse")] for record, c in zip(records, own, strict=True)]
+            statistic = statistics.difference(cells)
+            row.figures[f"above_{genie}_cells_db"] = statistics.over_cells(statistic, against, drops, "dB")
     for gain, reference in references(row.method, records):
         against = [[_column(record, reference, "nmse"), c[0]] for record, c in zip(records, own, strict=True)]
         for name, statistic in (("linear", linear), ("cells", cells)):
@@ -217,7 +226,7 @@ def age_rows(record: dict[str, Any], bar: str, *, csi_period: int, max_latency_m
 
 
 def csi_period_rows(records: list[dict[str, Any]], *, pilot_symbols: int = 1, symbols_per_slot: int = 14) -> list[Row]:
-    """Sum-SE against CSI period, and net of the pilots: ``(1 - pilot time / period)`` of it.
+    """Sum-SE and NMSE against CSI period, and sum-SE net of the pilots: ``(1 - pilot time / period)`` of it.
 
     One CSI occasion is taken to cost ``pilot_symbols`` of the ``symbols_per_slot`` OFDM symbols of a 0.5 ms slot.
     """
@@ -238,6 +247,12 @@ def csi_period_rows(records: list[dict[str, Any]], *, pilot_symbols: int = 1, sy
         net = [value * max(0.0, 1 - pilot_ms / period) for value, period in zip(gross, periods, strict=True)]
         row.figures[f"sum_se_k{users}"] = measured
         row.figures[f"net_sum_se_k{users}"] = Figure(net, SE, "modelled", None, periods, measured.axis_name)
+        if all("nmse" in record["methods"][method] for record in records):
+            errors = [
+                statistics.db_figure(_column(record, method, "nmse"), torch.tensor(record["drop"]))
+                for record in records
+            ]
+            row.figures["nmse_db"] = statistics.join(errors, periods, measured.axis_name)
         rows.append(row)
     return rows
 

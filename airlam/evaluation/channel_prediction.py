@@ -35,8 +35,8 @@ IMPAIRMENTS: dict[str, dict[str, float]] = {
 class ChannelPredictionBenchmark:
     """Channel prediction against tuned classics and the limit.
 
-    Headline cells are all ``scenarios`` x ``speeds_kmh`` at ``csi_snr_db``. Beside them stand a sweep over CSI SNR, the
-    latency-charged spectral efficiency, the CSI period, and impairments, all of the first scenario, with fewer links.
+    Headline cells are all ``scenarios`` x ``speeds_kmh`` at ``csi_snr_db``. Beside them stand, with fewer links, a
+    sweep over CSI SNR, and of the first scenario the latency-charged spectral efficiency, the CSI period, impairments.
 
     Args:
         model: the learned method: a shipped checkpoint's name, a checkpoint folder, or a Lightning ``.ckpt``.
@@ -51,7 +51,7 @@ class ChannelPredictionBenchmark:
         users: sizes of the groups served together.
         transmit_snr_db: of the sum-SE curves [dB]. headline_snr_db: the one in tables.
         tone_step: spectral efficiency uses every n-th subcarrier.
-        sweep_csi_snr_db: further SNRs, at ``sweep_speeds_kmh`` of the first scenario.
+        sweep_csi_snr_db: further SNRs, at ``sweep_speeds_kmh`` of ``sweep_scenarios`` (``None``: of the first one).
         age_speed_kmh: speed of the latency-charged curve; ``None`` leaves it out. age_horizon: slots predicted there.
         csi_periods_ms: CSI periods [ms], at ``period_speed_kmh``; empty leaves them out.
         impairments: labels and keyword arguments of :class:`airlam.csi.Impairment`, at ``impairment_speed_kmh``;
@@ -93,6 +93,7 @@ class ChannelPredictionBenchmark:
         tone_step: int = 4,
         sweep_csi_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0),
         sweep_speeds_kmh: Sequence[float] = (30.0,),
+        sweep_scenarios: Sequence[str] | None = None,
         age_speed_kmh: float | None = 60.0,
         age_horizon: int = 16,
         csi_periods_ms: Sequence[float] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
@@ -115,6 +116,7 @@ class ChannelPredictionBenchmark:
             scenarios, speeds_kmh = scenarios[:1], speeds_kmh[:2]
             num_links, num_tune, side_links = min(num_links, 16), min(num_tune, 8), min(side_links, 8)
             sweep_csi_snr_db, csi_periods_ms = sweep_csi_snr_db[:2], csi_periods_ms[:2]
+            sweep_speeds_kmh, sweep_scenarios = sweep_speeds_kmh[:1], None
             held_out_links, held_out_speeds_kmh = side_links, held_out_speeds_kmh[:1]
         self.model, self.label = str(model), Path(str(model)).stem if str(model).endswith(".ckpt") else Path(model).name
         self.scenarios, self.csi_snr_db = list(scenarios), float(csi_snr_db)
@@ -128,6 +130,7 @@ class ChannelPredictionBenchmark:
         self.transmit_snr_db = tuple(sorted({float(snr) for snr in (*transmit_snr_db, headline_snr_db)}))
         self.headline_snr_db, self.tone_step = float(headline_snr_db), tone_step
         self.sweep_csi_snr_db, self.sweep_speeds_kmh = list(sweep_csi_snr_db), list(sweep_speeds_kmh)
+        self.sweep_scenarios = self.scenarios[:1] if sweep_scenarios is None else list(sweep_scenarios)
         self.age_speed_kmh, self.age_horizon = age_speed_kmh, age_horizon
         self.csi_periods_ms, self.period_speed_kmh = list(csi_periods_ms), period_speed_kmh
         self.impairments = IMPAIRMENTS if impairments is None else impairments
@@ -214,10 +217,11 @@ class ChannelPredictionBenchmark:
                         path_loss=bool(self.users) and speed == timed_speed,
                     )  # fmt: skip
                 )
-        for speed in self.sweep_speeds_kmh:
-            for snr in self.sweep_csi_snr_db:
-                if not (snr == self.csi_snr_db and speed in self.speeds_kmh):
-                    out.append(cell("cell", first, speed, snr))
+        for data in self.sweep_scenarios:
+            for speed in self.sweep_speeds_kmh:
+                for snr in self.sweep_csi_snr_db:
+                    if not (snr == self.csi_snr_db and speed in self.speeds_kmh and data in self.scenarios):
+                        out.append(cell("cell", data, speed, snr))
         one, small = self.users[:1], (self.headline_snr_db,)
         if self.age_speed_kmh is not None and self.users:
             # the slots that a prediction 10 ms late must still serve

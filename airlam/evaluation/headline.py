@@ -59,7 +59,21 @@ def details(results: Results, method: str, bar: str = "ar") -> list[str]:
             if row.figures["cells"].number > 1:
                 text += f" in the linear mean and {_signed(cells)} in the mean over cells"
             sentences.append(text + ".")
-    return sentences + _charged(results, method, bar)
+    return sentences + _every_cell(results, method, bar) + _charged(results, method, bar)
+
+
+def _every_cell(results: Results, method: str, bar: str) -> list[str]:
+    """Verdicts over all cells, the sweep over CSI SNR included."""
+    rows = [row for row in results.select(group="cell", method=method) if "gain_db" in row.figures]
+    snrs = sorted({row.csi_snr_db for row in rows if row.csi_snr_db is not None})
+    if len(snrs) < 2:
+        return []
+    words = [verdict(row.figures["gain_db"]) for row in rows]
+    return [
+        f"Over all {len(rows)} cells of scenario, speed and CSI SNR from {snrs[0]:g} to {snrs[-1]:g} dB it is clearly "
+        f"better than {bar_label(bar)} in {words.count('better') or 'none'} and clearly worse in "
+        f"{words.count('worse') or 'none'}."
+    ]
 
 
 def _charged(results: Results, method: str, bar: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from airlam.evaluation import plots
+from airlam.evaluation.contenders import GENIES
 from airlam.evaluation.methods import is_learned, look, order
 from airlam.evaluation.rows import Figure, Results, Row, write_text
 
@@ -16,8 +17,9 @@ INTRO = """\
 {details}
 
 NMSE [dB] against the true channel; gains are paired differences to the tuned AR on the same links and noise, with 95 %
-intervals (bootstrap over drops); sum-SE [bit/s/Hz] of RZF at 20 dB. Everything is measured on simulated channels.
-Latency: one prediction on one CPU thread. Written by `{command}`; {machine}.
+intervals (bootstrap over drops); "above": distance to a genie, mean of dB; sum-SE [bit/s/Hz] of RZF at 20 dB.
+Everything is measured on simulated channels. Latency: one prediction on one CPU thread.
+Written by `{command}`; {machine}.
 """
 
 
@@ -40,9 +42,12 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
         ("All cells of the headline", _means(results.select(group="mean"))),
         ("Never seen in pretraining", _held_out(results.select(group="held_out"))),
         ("Every cell: NMSE [dB]", _cells(results.select(group="cell"))),
+        ("Sum-SE by speed, and the share of the AR's gap to perfect CSI that is closed",
+         _by_speed(results.select(group="cell"))),
         ("Impaired histories: NMSE [dB]", _impairments(results.select(group="impairments"))),
-        ("CSI period: sum-SE [bit/s/Hz]", _periods(results.select(group="csi_period"))),
-    ]
+        ("CSI period: sum-SE [bit/s/Hz]", _periods(results.select(group="csi_period"), "sum_se")),
+        ("CSI period: NMSE [dB]", _periods(results.select(group="csi_period"), "nmse_db")),
+    ]  # fmt: skip
     text += "".join(f"\n## {title}\n\n{table}" for title, table in sections if table)
     return write_text(Path(path), text)
 
@@ -80,13 +85,17 @@ def _lines(rows: list[Row], sums: list[str]) -> list[list[str]]:
             _text(figures[method].get("gain_cells_db"), "+.2f"),
             _text(figures[method].get("nmse_linear_db")),
             _text(figures[method].get("gain_linear_db"), "+.2f"),
+            *(_text(figures[method].get(f"above_{genie}_cells_db")) for genie in GENIES),
             *(_text(figures[method].get(name)) for name in sums),
         ]
         for method in order(list(figures))
     ]
 
 
-COLUMNS = ["method", "NMSE, mean of dB", "gain over AR", "NMSE, linear mean", "gain over AR"]
+COLUMNS = [
+    "method", "NMSE, mean of dB", "gain over AR", "NMSE, linear mean", "gain over AR", "above per-bin genie",
+    "above genie",
+]  # fmt: skip
 
 
 def _means(rows: list[Row]) -> str:
@@ -135,10 +144,41 @@ def _impairments(rows: list[Row]) -> str:
     return _table(["impairment", *(look(m).label for m in methods)], lines) if lines else ""
 
 
-def _periods(rows: list[Row]) -> str:
+def _by_speed(rows: list[Row]) -> str:
+    """Means over scenarios of the cells that every speed has, for each size of group."""
+    figures = {(row.method, row.data, row.speed_kmh): row.figures for row in rows if row.csi_snr_db == _usual(rows)}
+    methods, speeds = order(list(dict.fromkeys(key[0] for key in figures))), sorted({key[2] for key in figures})
+    if not {"ar", "perfect"} <= set(methods):
+        return ""
+    lines, sums = [], _sums(rows)
+    for method in methods:
+        line = [_name(method)]
+        for name in sums:
+            for speed in speeds:
+                places = [key[1:] for key in figures if key[0] == method and key[2] == speed]
+
+                def mean(m: str, places: list = places, name: str = name) -> float:
+                    return sum(figures[(m, *place)][name].number for place in places) / len(places)
+
+                value, low, high = mean(method), mean("ar"), mean("perfect")
+                share = f" ({100 * (value - low) / (high - low):.0f} %)" if is_learned(method) else ""
+                line.append(f"{value:.2f}{share}")
+        lines.append(line)
+    columns = [f"{name.removeprefix('sum_se_k')} users, {speed:g} km/h" for name in sums for speed in speeds]
+    return _table(["method", *columns], lines)
+
+
+def _usual(rows: list[Row]) -> float | None:
+    """The CSI SNR of most cells: that of the headline."""
+    values = [row.csi_snr_db for row in rows]
+    return max(values, key=values.count, default=None)
+
+
+def _periods(rows: list[Row], figure: str) -> str:
+    rows = [row for row in rows if figure == "sum_se" or figure in row.figures]
     if not rows:
         return ""
-    name = _sums(rows)[0]
+    name = _sums(rows)[0] if figure == "sum_se" else figure
     first = rows[0].figures[name]
     assert first.axis is not None
     figures = {row.method: row.figures[name].value for row in rows}

@@ -129,6 +129,8 @@ def mean_table(results: Results, focus: str) -> Table | None:
         ("gain over AR [dB]", "gain_linear_db", "+.2f"),
         ("NMSE [dB], mean of cells", "nmse_cells_db", ".2f"),
         ("gain over AR [dB]", "gain_cells_db", "+.2f"),
+        ("above per-bin genie [dB], mean of cells", "above_genie_per_bin_cells_db", ".2f"),
+        ("above genie [dB], mean of cells", "above_genie_lmmse_cells_db", ".2f"),
         *((f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]", name, ".2f") for name in sums),
         ("SE of one user [bit/s/Hz]", "se_single", "user"),
         ("latency [ms]", "latency_p50_ms", "p99"),
