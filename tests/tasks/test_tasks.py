@@ -1,5 +1,6 @@
 """The tasks: objectives equal the metric, short real runs learn, checkpoints come back."""
 
+import shutil
 from statistics import median
 
 import lightning as L
@@ -215,3 +216,16 @@ def test_calibration_fits_the_errors(tmp_path):
     assert float(torch.cat(offsets).mean().abs()) < 1e-2
     with pytest.raises(ValueError, match="no error variances"):
         calibrate_variance(AirlamModel(AirlamConfig(**CONFIG)), data)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+def test_a_compiled_backbone_learns_the_same(tmp_path):
+    losses = []
+    for compiled in (False, True):
+        torch.manual_seed(1)
+        task = Pretraining(model=CONFIG, learning_rate=3e-3, warmup_steps=2, compile_backbone=compiled)
+        run = trainer(tmp_path, max_steps=3)
+        run.fit(task, loader(3))
+        losses.append(float(run.callback_metrics["train_nmse_db"]))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-2)  # fused operations round differently
