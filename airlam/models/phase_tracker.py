@@ -54,8 +54,12 @@ def least_squares(slots: int, history: int, lags: int, smooth: int) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def layout(slots: int, bands: int, device: torch.device) -> tuple[Tensor, ...]:
-    """What :meth:`PhaseTracker.observe` needs for each shape: slots and earlier slots by lag ``[lag, slot]``, whether
-    there is an earlier one, the bands' centres on [-1, 1], and which kind of offset stands where. Do not write to it."""
+    """What :meth:`PhaseTracker.observe` needs for each shape. Do not write to it.
+
+    Returns:
+        Slots and earlier slots by lag ``[lag, slot]``, whether there is an earlier one, the bands' centres on [-1, 1],
+        and which kind of offset stands where.
+    """
     with torch.inference_mode(False):  # cached: must also serve training
         lag = torch.arange(1, LAGS + 1, device=device)[:, None]
         now = torch.arange(slots, device=device).expand(LAGS, slots)
