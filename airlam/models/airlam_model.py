@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from airlam.baselines.eigen_ar import Eigenbasis, class_filters, place, roll_out, strongest
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models.config import AirlamConfig
+from airlam.models.context import ContextTokens, Readings, read_sensors
 from airlam.models.doppler import periodogram, wiener
 from airlam.models.phase_tracker import PhaseTracker
 
@@ -47,6 +48,7 @@ class Tokens:
         singles, group_size: number of single tokens, and of coefficients in a group.
         basis, index: how to get back to CSI.
         power: ``[link, coefficient]``, mean power of all coefficients of the link over the observed slots.
+        readings: of other sensors; ``None``: none.
     """
 
     features: Tensor
@@ -61,6 +63,7 @@ class Tokens:
     basis: Eigenbasis
     index: Tensor
     power: Tensor
+    readings: Readings | None = None
 
     def per_bin(self, x: Tensor) -> Tensor:
         """``[link, token, ...]`` -> ``[link, bin, ...]``: each member of a group gets its group's value."""
@@ -136,6 +139,7 @@ class AirlamModel(PreTrainedModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
         self.tracker = PhaseTracker(config.max_history) if config.phase_tracker else None
+        self.context = ContextTokens(config.context, width) if config.context else None
         self.post_init()
         if self.tracker is not None:
             self.tracker.reset_gates()
@@ -155,6 +159,18 @@ class AirlamModel(PreTrainedModel):
             self.config.phase_tracker = True
             self.tracker = PhaseTracker(self.config.max_history)
             self.tracker.reset_gates()
+
+    def add_context(self, sensors: list[str]) -> None:
+        """Give the model new, untrained tokens for readings of ``sensors`` (see :mod:`airlam.models.context`)."""
+        self.config.context = AirlamConfig(context=sensors).context
+        self.context = ContextTokens(self.config.context, self.backbone.config.hidden_size)
+        self.context.apply(self._init_weights)
+
+    def readings(self, context: dict[str, Any] | None, links: int) -> Readings | None:
+        """What the model's sensors say, from a predictor's ``context``."""
+        if self.context is None or context is None:
+            return None
+        return read_sensors(context, self.config.context, links, self.device)
 
     def track(self, h_past: Tensor, observed: Tensor | None = None) -> Tensor:
         """Histories without the phase and timing offsets of their slots; as they are where the model has no tracker.
@@ -252,7 +268,14 @@ class AirlamModel(PreTrainedModel):
         """Backbone and head."""
         # the backbone may be in bfloat16, everything before and after it is in single precision
         embedded = self.embedding(tokens.features).to(self.backbone.dtype)
-        hidden = self.norm(self.backbone(inputs_embeds=embedded).last_hidden_state.to(tokens.features.dtype))
+        mask = None
+        if self.context is not None and tokens.readings is not None:
+            # behind the others, whose positions stay as in pretraining
+            sensed, present = self.context(tokens.readings)
+            mask = torch.cat([present.new_ones(embedded.shape[:2]), present], 1).long()
+            embedded = torch.cat([embedded, sensed.to(embedded.dtype)], 1)
+        hidden = self.backbone(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        hidden = self.norm(hidden[:, : tokens.features.shape[1]].to(tokens.features.dtype))
         out = self.head(hidden)
         grid = self.config.doppler_grid
         power = torch.softmax(out[..., :grid] + tokens.log_periodogram, -1)
@@ -298,6 +321,7 @@ class AirlamModel(PreTrainedModel):
         *,
         port_shape: PortShape | None = None,
         observed: Tensor | None = None,
+        context: dict[str, Any] | None = None,
         correction: bool = True,
     ) -> Tensor:
         """Predict.
@@ -307,12 +331,15 @@ class AirlamModel(PreTrainedModel):
             num_future: slots to predict.
             port_shape: (polarisations, columns, rows) of ``tx_ant``.
             observed: ``bool [link, slot]``, False where a slot was not measured.
+            context: readings of other sensors (see :func:`airlam.models.context.read_sensors`), for a model with
+                ``config.context``; others ignore it.
             correction: False gives the classical start alone.
 
         Returns:
             ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
         """
         tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
+        tokens.readings = self.readings(context, len(h_past))
         if correction or tokens.start is None:
             future = self.predict_tokens(tokens, num_future, observed).series * tokens.scale
         else:
@@ -326,6 +353,7 @@ class AirlamModel(PreTrainedModel):
         *,
         port_shape: PortShape | None = None,
         observed: Tensor | None = None,
+        context: dict[str, Any] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`forward`, and the variance of each entry's error, real, of the same shape.
 
@@ -336,6 +364,7 @@ class AirlamModel(PreTrainedModel):
         if not self.config.error_variance:
             raise ValueError("this checkpoint has no error variances; train one with AirlamConfig(error_variance=True)")
         tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
+        tokens.readings = self.readings(context, len(h_past))
         estimate = self.predict_tokens(tokens, num_future, observed)
         assert estimate.variance is not None
         future, variance = estimate.series * tokens.scale, estimate.variance * tokens.scale.square()
