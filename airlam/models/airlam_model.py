@@ -100,61 +100,22 @@ class Estimate(NamedTuple):
     share: Tensor
 
 
-def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
-    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights)."""
-    if isinstance(spec, str):
-        return AutoModel.from_pretrained(spec)
-    fields = dict(spec)
-    return AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+class SpectralModel:
+    """Everything around the network: tokens from CSI, filters from spectra, CSI from filtered tokens.
 
-
-class AirlamModel(PreTrainedModel):
-    """See the module's docstring.
-
-    Example:
-        >>> model = AirlamModel(AirlamConfig(num_tokens=32, num_groups=4)).eval()
-        >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
-        >>> model(h, 4, port_shape=(2, 4, 4)).shape
-        torch.Size([2, 4, 48, 1, 32])
+    A subclass brings :meth:`network`, ``config`` and ``tracker`` (``None`` without one).
     """
 
-    config_class = AirlamConfig
-    base_model_prefix = "airlam"
-    main_input_name = "h_past"
-    _supports_sdpa = True
+    config: AirlamConfig
+    tracker: PhaseTracker | None
 
-    def __init__(self, config: AirlamConfig):
-        super().__init__(config)
-        self.backbone = build_backbone(config.backbone)
-        if isinstance(config.backbone, str):
-            # from now on the weights travel with this model: a reload must not look for the folder or the hub again
-            config.backbone = self.backbone.config.to_dict()
-        width = self.backbone.config.hidden_size
-        grid = config.doppler_grid
-        self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
-        self.embedding = nn.Sequential(nn.Linear(self.num_features, width), nn.GELU(), nn.Linear(width, width))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
-        self.tracker = PhaseTracker(config.max_history) if config.phase_tracker else None
-        self.post_init()
-        if self.tracker is not None:
-            self.tracker.reset_gates()
-        # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+    def network(self, features: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
+        """From tokens (see :class:`Tokens`) to their spectra: all that has learned weights but for the tracker."""
+        raise NotImplementedError
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-    def add_tracker(self) -> None:
-        """Give the model a new, untrained :class:`~airlam.models.phase_tracker.PhaseTracker` if it has none."""
-        if self.tracker is None:
-            self.config.phase_tracker = True
-            self.tracker = PhaseTracker(self.config.max_history)
-            self.tracker.reset_gates()
+    def spectra(self, tokens: Tokens) -> Spectra:
+        """Embedding, backbone and head."""
+        return self.network(tokens.features, tokens.log_periodogram, tokens.noise)
 
     def track(self, h_past: Tensor, observed: Tensor | None = None) -> Tensor:
         """Histories without the phase and timing offsets of their slots; as they are where the model has no tracker.
@@ -247,21 +208,6 @@ class AirlamModel(PreTrainedModel):
         features = torch.cat([own, ahead, 0.25 * log_periodogram + 1.0, torch.stack(scalars, -1)], -1)
         by_token = (features, log_periodogram, noise)
         return Tokens(*by_token, series, scale, start, taps, singles, c.group_size, basis, index, all_power)
-
-    def spectra(self, tokens: Tokens) -> Spectra:
-        """Backbone and head."""
-        # the backbone may be in bfloat16, everything before and after it is in single precision
-        embedded = self.embedding(tokens.features).to(self.backbone.dtype)
-        hidden = self.norm(self.backbone(inputs_embeds=embedded).last_hidden_state.to(tokens.features.dtype))
-        out = self.head(hidden)
-        grid = self.config.doppler_grid
-        power = torch.softmax(out[..., :grid] + tokens.log_periodogram, -1)
-        noise = tokens.noise * torch.exp(out[..., grid].clamp(-8, 8)) + 1e-7
-        gate = torch.sigmoid(out[..., grid + 1 : grid + 2].float())
-        log_scale = None
-        if self.config.error_variance:
-            log_scale = out[..., -1:].float()  # see airlam.tasks.calibrate_variance
-        return Spectra(power, noise, gate, log_scale)
 
     def estimate(self, tokens: Tokens, targets: Tensor, observed: Tensor | None = None) -> Estimate:
         """Linear MMSE estimates of all kept bins at ``targets`` (slot ``slots`` is the first one of the future)."""
@@ -363,6 +309,78 @@ class AirlamModel(PreTrainedModel):
         x, scale = normalise(h_past)
         x = self.track(x, observed)
         return self.tokenize(x, num_future, polarisations, observed), scale, observed
+
+
+def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
+    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights)."""
+    if isinstance(spec, str):
+        return AutoModel.from_pretrained(spec)
+    fields = dict(spec)
+    return AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+
+
+class AirlamModel(SpectralModel, PreTrainedModel):
+    """See the module's docstring.
+
+    Example:
+        >>> model = AirlamModel(AirlamConfig(num_tokens=32, num_groups=4)).eval()
+        >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
+        >>> model(h, 4, port_shape=(2, 4, 4)).shape
+        torch.Size([2, 4, 48, 1, 32])
+    """
+
+    config_class = AirlamConfig
+    base_model_prefix = "airlam"
+    main_input_name = "h_past"
+    _supports_sdpa = True
+
+    def __init__(self, config: AirlamConfig):
+        super().__init__(config)
+        self.backbone = build_backbone(config.backbone)
+        if isinstance(config.backbone, str):
+            # from now on the weights travel with this model: a reload must not look for the folder or the hub again
+            config.backbone = self.backbone.config.to_dict()
+        width = self.backbone.config.hidden_size
+        grid = config.doppler_grid
+        self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
+        self.embedding = nn.Sequential(nn.Linear(self.num_features, width), nn.GELU(), nn.Linear(width, width))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
+        self.tracker = PhaseTracker(config.max_history) if config.phase_tracker else None
+        self.post_init()
+        if self.tracker is not None:
+            self.tracker.reset_gates()
+        # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def add_tracker(self) -> None:
+        """Give the model a new, untrained :class:`~airlam.models.phase_tracker.PhaseTracker` if it has none."""
+        if self.tracker is None:
+            self.config.phase_tracker = True
+            self.tracker = PhaseTracker(self.config.max_history)
+            self.tracker.reset_gates()
+
+    def network(self, features: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
+        """Embedding, backbone and head."""
+        # the backbone may be in bfloat16, everything before and after it is in single precision
+        embedded = self.embedding(features).to(self.backbone.dtype)
+        hidden = self.norm(self.backbone(inputs_embeds=embedded).last_hidden_state.to(features.dtype))
+        out = self.head(hidden)
+        grid = self.config.doppler_grid
+        power = torch.softmax(out[..., :grid] + log_periodogram, -1)
+        noise = noise * torch.exp(out[..., grid].clamp(-8, 8)) + 1e-7
+        gate = torch.sigmoid(out[..., grid + 1 : grid + 2].float())
+        log_scale = None
+        if self.config.error_variance:
+            log_scale = out[..., -1:].float()  # see airlam.tasks.calibrate_variance
+        return Spectra(power, noise, gate, log_scale)
 
 
 AutoConfig.register("airlam", AirlamConfig, exist_ok=True)
