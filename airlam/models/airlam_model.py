@@ -25,6 +25,7 @@ from airlam.baselines.eigen_ar import Eigenbasis, class_filters, place, roll_out
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models.config import AirlamConfig
 from airlam.models.doppler import periodogram, wiener
+from airlam.models.linear import use_onednn
 from airlam.models.phase_tracker import PhaseTracker
 
 START_SLOTS = 4  # slots of the start's prediction that a token shows to the network
@@ -347,6 +348,7 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
         self.tracker = PhaseTracker(config.max_history) if config.phase_tracker else None
+        use_onednn(self)
         self.post_init()
         if self.tracker is not None:
             self.tracker.reset_gates()
