@@ -39,7 +39,8 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
 
     Args:
         name_or_path: ``"hold"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a shipped
-            checkpoint (``"airlam-tiny"``), a checkpoint folder, a folder of adapters, or a Lightning ``.ckpt``.
+            checkpoint (``"airlam-tiny"``), a checkpoint folder, a folder of adapters, a folder that ``airlam export``
+            wrote, or a Lightning ``.ckpt``.
         options: arguments of the predictor's class, for example ``order=8`` for ``"ar"``, ``correction=False`` for a
             checkpoint.
 
@@ -78,9 +79,11 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
         raise CheckpointError(
             f"no predictor or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
         ) from error
-    from airlam.models import AirlamPredictor, load_checkpoint
+    from airlam.models import AirlamPredictor, OnnxPredictor, is_onnx_folder, load_checkpoint
 
     options.setdefault("name", folder.name)
+    if is_onnx_folder(folder):
+        return OnnxPredictor(folder, **options)
     return AirlamPredictor(load_checkpoint(folder), **options)
 
 

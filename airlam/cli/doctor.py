@@ -21,7 +21,8 @@ OK, MISSING, BROKEN = "ok", "not installed", "broken"
 EXTRAS = {
     "ray": (("ray",), "generation of data sets on a Ray cluster", "pip install 'airlam[ray]'"),
     "flwr": (("flwr",), "not used by this version", "pip install flwr"),
-    "onnx": (("onnx",), "not used by this version", "pip install onnx"),
+    "onnx": (("onnx",), "airlam export", "pip install 'airlam[onnx]'"),
+    "onnxruntime": (("onnxruntime",), "running what it wrote", "pip install 'airlam[onnx]'"),
 }
 
 

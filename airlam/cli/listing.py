@@ -101,5 +101,6 @@ def _registry(name: str) -> list[tuple[str, str]]:
         rows.append((key, re.sub(r":\w+:`~?([^`]*)`|``", r"\1", first)))
     if name == "PREDICTORS":
         rows += [(Path(entry).name, "shipped checkpoint") for entry in list_recipes("checkpoints")]
-        rows.append(("FOLDER or FILE.ckpt", "a checkpoint folder, a folder of adapters, or a Lightning checkpoint"))
+        what = "a checkpoint folder, a folder of adapters or of an exported graph, or a Lightning checkpoint"
+        rows.append(("FOLDER or FILE.ckpt", what))
     return rows

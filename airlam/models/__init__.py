@@ -1,9 +1,10 @@
 """Tokens, transformer backbone, head; adapters; checkpoints."""
 
 from airlam.models.adapters import add_lora, load_lora
-from airlam.models.airlam_model import AirlamModel, Tokens
+from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
 from airlam.models.checkpoint import load_checkpoint, save_checkpoint
 from airlam.models.config import AirlamConfig
+from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
 from airlam.models.predictor import AirlamPredictor
 from airlam.models.streaming import StreamingPredictor
 
@@ -11,9 +12,13 @@ __all__ = [
     "AirlamConfig",
     "AirlamModel",
     "AirlamPredictor",
+    "OnnxModel",
+    "OnnxPredictor",
+    "SpectralModel",
     "StreamingPredictor",
     "Tokens",
     "add_lora",
+    "is_onnx_folder",
     "load_checkpoint",
     "load_lora",
     "save_checkpoint",

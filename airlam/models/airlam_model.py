@@ -26,6 +26,7 @@ from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models.config import AirlamConfig
 from airlam.models.context import ContextTokens, Readings, read_sensors
 from airlam.models.doppler import periodogram, wiener
+from airlam.models.linear import use_onednn
 from airlam.models.phase_tracker import PhaseTracker
 
 START_SLOTS = 4  # slots of the start's prediction that a token shows to the network
@@ -103,74 +104,30 @@ class Estimate(NamedTuple):
     share: Tensor
 
 
-def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
-    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights)."""
-    if isinstance(spec, str):
-        return AutoModel.from_pretrained(spec)
-    fields = dict(spec)
-    return AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+class SpectralModel:
+    """Everything around the network: tokens from CSI, filters from spectra, CSI from filtered tokens.
 
-
-class AirlamModel(PreTrainedModel):
-    """See the module's docstring.
-
-    Example:
-        >>> model = AirlamModel(AirlamConfig(num_tokens=32, num_groups=4)).eval()
-        >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
-        >>> model(h, 4, port_shape=(2, 4, 4)).shape
-        torch.Size([2, 4, 48, 1, 32])
+    A subclass brings :meth:`network`, ``config`` and ``tracker`` (``None`` without one).
     """
 
-    config_class = AirlamConfig
-    base_model_prefix = "airlam"
-    main_input_name = "h_past"
-    _supports_sdpa = True
+    config: AirlamConfig
+    tracker: PhaseTracker | None
 
-    def __init__(self, config: AirlamConfig):
-        super().__init__(config)
-        self.backbone = build_backbone(config.backbone)
-        if isinstance(config.backbone, str):
-            # from now on the weights travel with this model: a reload must not look for the folder or the hub again
-            config.backbone = self.backbone.config.to_dict()
-        width = self.backbone.config.hidden_size
-        grid = config.doppler_grid
-        self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
-        self.embedding = nn.Sequential(nn.Linear(self.num_features, width), nn.GELU(), nn.Linear(width, width))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
-        self.tracker = PhaseTracker(config.max_history) if config.phase_tracker else None
-        self.context = ContextTokens(config.context, width) if config.context else None
-        self.post_init()
-        if self.tracker is not None:
-            self.tracker.reset_gates()
-        # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+    def network(
+        self, features: Tensor, log_periodogram: Tensor, noise: Tensor, readings: Readings | None = None
+    ) -> Spectra:
+        """From tokens (see :class:`Tokens`) to their spectra: all that has learned weights but for the tracker."""
+        raise NotImplementedError
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-    def add_tracker(self) -> None:
-        """Give the model a new, untrained :class:`~airlam.models.phase_tracker.PhaseTracker` if it has none."""
-        if self.tracker is None:
-            self.config.phase_tracker = True
-            self.tracker = PhaseTracker(self.config.max_history)
-            self.tracker.reset_gates()
-
-    def add_context(self, sensors: list[str]) -> None:
-        """Give the model new, untrained tokens for readings of ``sensors`` (see :mod:`airlam.models.context`)."""
-        self.config.context = AirlamConfig(context=sensors).context
-        self.context = ContextTokens(self.config.context, self.backbone.config.hidden_size)
-        self.context.apply(self._init_weights)
+    def spectra(self, tokens: Tokens) -> Spectra:
+        """Embedding, backbone and head."""
+        return self.network(tokens.features, tokens.log_periodogram, tokens.noise, tokens.readings)
 
     def readings(self, context: dict[str, Any] | None, links: int) -> Readings | None:
         """What the model's sensors say, from a predictor's ``context``."""
-        if self.context is None or context is None:
+        if context is None or not self.config.context:
             return None
-        return read_sensors(context, self.config.context, links, self.device)
+        return read_sensors(context, self.config.context, links)
 
     def track(self, h_past: Tensor, observed: Tensor | None = None) -> Tensor:
         """Histories without the phase and timing offsets of their slots; as they are where the model has no tracker.
@@ -263,28 +220,6 @@ class AirlamModel(PreTrainedModel):
         features = torch.cat([own, ahead, 0.25 * log_periodogram + 1.0, torch.stack(scalars, -1)], -1)
         by_token = (features, log_periodogram, noise)
         return Tokens(*by_token, series, scale, start, taps, singles, c.group_size, basis, index, all_power)
-
-    def spectra(self, tokens: Tokens) -> Spectra:
-        """Backbone and head."""
-        # the backbone may be in bfloat16, everything before and after it is in single precision
-        embedded = self.embedding(tokens.features).to(self.backbone.dtype)
-        mask = None
-        if self.context is not None and tokens.readings is not None:
-            # behind the others, whose positions stay as in pretraining
-            sensed, present = self.context(tokens.readings)
-            mask = torch.cat([present.new_ones(embedded.shape[:2]), present], 1).long()
-            embedded = torch.cat([embedded, sensed.to(embedded.dtype)], 1)
-        hidden = self.backbone(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
-        hidden = self.norm(hidden[:, : tokens.features.shape[1]].to(tokens.features.dtype))
-        out = self.head(hidden)
-        grid = self.config.doppler_grid
-        power = torch.softmax(out[..., :grid] + tokens.log_periodogram, -1)
-        noise = tokens.noise * torch.exp(out[..., grid].clamp(-8, 8)) + 1e-7
-        gate = torch.sigmoid(out[..., grid + 1 : grid + 2].float())
-        log_scale = None
-        if self.config.error_variance:
-            log_scale = out[..., -1:].float()  # see airlam.tasks.calibrate_variance
-        return Spectra(power, noise, gate, log_scale)
 
     def estimate(self, tokens: Tokens, targets: Tensor, observed: Tensor | None = None) -> Estimate:
         """Linear MMSE estimates of all kept bins at ``targets`` (slot ``slots`` is the first one of the future)."""
@@ -392,6 +327,95 @@ class AirlamModel(PreTrainedModel):
         x, scale = normalise(h_past)
         x = self.track(x, observed)
         return self.tokenize(x, num_future, polarisations, observed), scale, observed
+
+
+def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
+    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights)."""
+    if isinstance(spec, str):
+        return AutoModel.from_pretrained(spec)
+    fields = dict(spec)
+    return AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+
+
+class AirlamModel(SpectralModel, PreTrainedModel):
+    """See the module's docstring.
+
+    Example:
+        >>> model = AirlamModel(AirlamConfig(num_tokens=32, num_groups=4)).eval()
+        >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
+        >>> model(h, 4, port_shape=(2, 4, 4)).shape
+        torch.Size([2, 4, 48, 1, 32])
+    """
+
+    config_class = AirlamConfig
+    base_model_prefix = "airlam"
+    main_input_name = "h_past"
+    _supports_sdpa = True
+
+    def __init__(self, config: AirlamConfig):
+        super().__init__(config)
+        self.backbone = build_backbone(config.backbone)
+        if isinstance(config.backbone, str):
+            # from now on the weights travel with this model: a reload must not look for the folder or the hub again
+            config.backbone = self.backbone.config.to_dict()
+        width = self.backbone.config.hidden_size
+        grid = config.doppler_grid
+        self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
+        self.embedding = nn.Sequential(nn.Linear(self.num_features, width), nn.GELU(), nn.Linear(width, width))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
+        self.tracker = PhaseTracker(config.max_history) if config.phase_tracker else None
+        self.context = ContextTokens(config.context, width) if config.context else None
+        use_onednn(self)
+        self.post_init()
+        if self.tracker is not None:
+            self.tracker.reset_gates()
+        # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def add_tracker(self) -> None:
+        """Give the model a new, untrained :class:`~airlam.models.phase_tracker.PhaseTracker` if it has none."""
+        if self.tracker is None:
+            self.config.phase_tracker = True
+            self.tracker = PhaseTracker(self.config.max_history)
+            self.tracker.reset_gates()
+
+    def add_context(self, sensors: list[str]) -> None:
+        """Give the model new, untrained tokens for readings of ``sensors`` (see :mod:`airlam.models.context`)."""
+        self.config.context = AirlamConfig(context=sensors).context
+        self.context = ContextTokens(self.config.context, self.backbone.config.hidden_size)
+        self.context.apply(self._init_weights)
+
+    def network(
+        self, features: Tensor, log_periodogram: Tensor, noise: Tensor, readings: Readings | None = None
+    ) -> Spectra:
+        """Embedding, backbone and head."""
+        # the backbone may be in bfloat16, everything before and after it is in single precision
+        embedded = self.embedding(features).to(self.backbone.dtype)
+        mask = None
+        if self.context is not None and readings is not None:
+            # behind the others, whose positions stay as in pretraining
+            sensed, present = self.context(readings)
+            mask = torch.cat([present.new_ones(embedded.shape[:2]), present], 1).long()
+            embedded = torch.cat([embedded, sensed.to(embedded.dtype)], 1)
+        hidden = self.backbone(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        hidden = self.norm(hidden[:, : features.shape[1]].to(features.dtype))
+        out = self.head(hidden)
+        grid = self.config.doppler_grid
+        power = torch.softmax(out[..., :grid] + log_periodogram, -1)
+        noise = noise * torch.exp(out[..., grid].clamp(-8, 8)) + 1e-7
+        gate = torch.sigmoid(out[..., grid + 1 : grid + 2].float())
+        log_scale = None
+        if self.config.error_variance:
+            log_scale = out[..., -1:].float()  # see airlam.tasks.calibrate_variance
+        return Spectra(power, noise, gate, log_scale)
 
 
 AutoConfig.register("airlam", AirlamConfig, exist_ok=True)

@@ -43,13 +43,15 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
         kind = json.loads(config.read_text()).get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise CheckpointError(f"{config} is not valid JSON ({error}); copy the checkpoint again") from error
-    if kind == "airlam" and (problem := _config_problem(config)):
+    if kind == "airlam" and (problem := config_problem(config)):
         raise CheckpointError(f"{config}: {problem}")
     if kind != "airlam":
         raise CheckpointError(
             f"{config} describes a model of type {kind!r}, not 'airlam'; "
             "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
         )
+    if not weights.is_file() and (folder / "model.onnx").is_file():
+        raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
     if not weights.is_file():
         pickled = [path.name for pattern in PICKLED for path in folder.glob(pattern)]
         why = f"only pickled weights ({pickled[0]}), which are not safe to load" if pickled else "no model.safetensors"
@@ -84,7 +86,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _config_problem(config: Path) -> str | None:
+def config_problem(config: Path) -> str | None:
     """What is wrong with the values of a ``config.json``."""
     try:
         AirlamConfig.from_dict(json.loads(config.read_text()))

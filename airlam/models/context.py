@@ -25,7 +25,7 @@ class Readings(dict[str, tuple[Tensor, Tensor]]):
     """Of each sensor ``features [link, feature]``, zero where missing, and ``present``, ``bool [link]``."""
 
 
-def read_sensors(context: dict[str, Any], sensors: list[str], links: int, device: torch.device | str) -> Readings:
+def read_sensors(context: dict[str, Any], sensors: list[str], links: int) -> Readings:
     """Features of the ``sensors`` from a predictor's ``context``.
 
     Args:
@@ -46,7 +46,7 @@ def read_sensors(context: dict[str, Any], sensors: list[str], links: int, device
         else:
             present = torch.isfinite(found).all(-1)
             features = torch.where(present[:, None], found, 0.0)
-        out[sensor] = (features.to(device), present.to(device))
+        out[sensor] = (features, present)
     return out
 
 
@@ -110,7 +110,7 @@ class ContextTokens(nn.Module):
         width: of the backbone.
 
     Example:
-        >>> readings = read_sensors({"position": torch.tensor([[30.0, 40.0, 1.5]])}, ["position"], 1, "cpu")
+        >>> readings = read_sensors({"position": torch.tensor([[30.0, 40.0, 1.5]])}, ["position"], 1)
         >>> tokens, present = ContextTokens(["position"], 16)(readings)
         >>> tokens.shape, present.tolist()
         (torch.Size([1, 1, 16]), [[True]])
@@ -127,5 +127,6 @@ class ContextTokens(nn.Module):
 
     def forward(self, readings: Readings) -> tuple[Tensor, Tensor]:
         """``[link, sensor, width]``, and which are there, ``bool [link, sensor]``."""
-        tokens = torch.stack([self.embeddings[name](features) for name, (features, _) in readings.items()], 1)
-        return tokens, torch.stack([present for _, present in readings.values()], 1)
+        device = next(self.parameters()).device
+        tokens = [self.embeddings[name](features.to(device)) for name, (features, _) in readings.items()]
+        return torch.stack(tokens, 1), torch.stack([present.to(device) for _, present in readings.values()], 1)

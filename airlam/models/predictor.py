@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from airlam.csi import PortShape
 from airlam.interfaces import check_prediction_request, extreme_scale
-from airlam.models.airlam_model import AirlamModel
+from airlam.models.airlam_model import AirlamModel, SpectralModel
+
+if TYPE_CHECKING:
+    from airlam.models.onnx_model import OnnxModel
 
 
 class AirlamPredictor:
@@ -34,7 +37,7 @@ class AirlamPredictor:
 
     def __init__(
         self,
-        model: AirlamModel,
+        model: AirlamModel | OnnxModel,
         name: str = "airlam",
         *,
         correction: bool = True,
@@ -44,8 +47,10 @@ class AirlamPredictor:
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {precision!r}")
         if precision == "bfloat16":
+            if not isinstance(_base(model), AirlamModel):
+                raise ValueError("an exported model runs in the precision that it was exported in")
             model = copy.deepcopy(model)
-            _base(model).backbone.to(torch.bfloat16)
+            _base(model).backbone.to(torch.bfloat16)  # type: ignore[attr-defined]
         self.model, self.name, self.correction, self.chunk = model.eval(), name, correction, chunk
 
     def predict(
@@ -136,5 +141,5 @@ def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:
     return observed
 
 
-def _base(model) -> AirlamModel:
-    return model if isinstance(model, AirlamModel) else model.get_base_model()
+def _base(model) -> SpectralModel:
+    return model if isinstance(model, SpectralModel) else model.get_base_model()

@@ -16,7 +16,7 @@ from torch import Tensor
 from airlam.baselines.eigen_ar import Eigenbasis, place, roll_out
 from airlam.csi import PortShape, check_port_shape
 from airlam.interfaces import check_csi
-from airlam.models.airlam_model import AirlamModel
+from airlam.models.airlam_model import SpectralModel
 from airlam.models.doppler import wiener
 from airlam.models.predictor import AirlamPredictor, _base
 
@@ -53,7 +53,7 @@ class LinkFilters:
         )
 
 
-def link_filters(model: AirlamModel, h_past: Tensor, num_future: int, port_shape: PortShape | None) -> LinkFilters:
+def link_filters(model: SpectralModel, h_past: Tensor, num_future: int, port_shape: PortShape | None) -> LinkFilters:
     """The filters that :meth:`AirlamModel.forward` would apply to ``h_past``."""
     tokens, _, _ = model._enter(h_past, num_future, port_shape, None)
     assert tokens.taps is not None

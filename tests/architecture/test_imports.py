@@ -48,8 +48,12 @@ EXCLUSIVE = {
     "ray": {"data", "edge", "serving"},
     "flwr": {"edge"},
     "tensorflow": {"export"},
+    "onnx": {"export"},
+    "onnxscript": {"export"},
+    "onnxruntime": {"export", "models"},  # models runs what export writes
 }
-HEAVY = ("torch", "lightning", "sionna", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr", "tensorflow")
+HEAVY = ("torch", "lightning", "sionna", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr", "tensorflow",
+         "onnx", "onnxruntime")  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -37,7 +37,7 @@ def context(links=3):
 def test_velocity_is_doppler_in_cycles_per_slot():
     speed = 0.02 * LIGHT / (2.4e9 * 5e-4)  # one fiftieth of a cycle per slot
     features, present = read_sensors(
-        RADIO | {"velocity": torch.tensor([[speed, 0.0, 0.0]]), "velocity_age_s": 1e-3}, ["velocity"], 1, "cpu"
+        RADIO | {"velocity": torch.tensor([[speed, 0.0, 0.0]]), "velocity_age_s": 1e-3}, ["velocity"], 1
     )["velocity"]
     assert bool(present)
     assert features[0].tolist() == pytest.approx(
@@ -48,8 +48,8 @@ def test_velocity_is_doppler_in_cycles_per_slot():
 def test_the_same_doppler_is_the_same_reading():
     """Twice the carrier and half the speed turn the channel alike."""
     v = torch.tensor([[10.0, 5.0, 0.0]])
-    a = read_sensors(RADIO | {"velocity": v}, ["velocity"], 1, "cpu")["velocity"][0]
-    b = read_sensors(RADIO | {"velocity": v / 2, "carrier_frequency": 4.8e9}, ["velocity"], 1, "cpu")["velocity"][0]
+    a = read_sensors(RADIO | {"velocity": v}, ["velocity"], 1)["velocity"][0]
+    b = read_sensors(RADIO | {"velocity": v / 2, "carrier_frequency": 4.8e9}, ["velocity"], 1)["velocity"][0]
     assert torch.allclose(a, b)
 
 

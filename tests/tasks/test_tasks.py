@@ -150,7 +150,9 @@ def test_pretraining_exports_a_checkpoint_that_loads(tmp_path):
     b = batch(3)
     assert torch.equal(load_checkpoint(tmp_path / "out")(b["h_past"], 3), task.model.eval()(b["h_past"], 3))
     run.save_checkpoint(tmp_path / "run.ckpt")
-    assert torch.equal(load_predictor(tmp_path / "run.ckpt").predict(b["h_past"], 3), task.model(b["h_past"], 3))
+    with torch.inference_mode():  # as predictors run: another library multiplies there, and rounds differently
+        expected = task.model(b["h_past"], 3)
+    assert torch.equal(load_predictor(tmp_path / "run.ckpt").predict(b["h_past"], 3), expected)
 
 
 def test_an_export_may_run_with_other_token_counts_than_training(tmp_path):

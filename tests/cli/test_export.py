@@ -1,0 +1,34 @@
+"""``airlam export``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from airlam.models import AirlamConfig, AirlamModel, save_checkpoint
+
+
+def test_exports_a_checkpoint(airlam, refuses, tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'airlam[onnx]'")
+    from airlam import load_predictor
+
+    backbone = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "intermediate_size": 32, "vocab_size": 2}  # fmt: skip
+    save_checkpoint(AirlamModel(AirlamConfig(backbone=backbone, num_tokens=8, num_groups=0)), tmp_path / "mine")
+    result = airlam("export", "mine", "--format", "onnx", "--out", "graph", "--int8")
+    assert result.code == 0 and "airlam.load_predictor('graph')" in result.out, result
+    out = load_predictor("graph").predict(torch.randn(16, 6, 1, 4, dtype=torch.complex64), 2)
+    assert out.shape == (2, 6, 1, 4)
+    assert "not an empty folder" in refuses("export", "mine", "--out", "graph")
+    assert "no network that could be exported" in refuses("export", "graph", "--out", "again")
+
+
+def test_mistakes(refuses, tmp_path):
+    assert "did you mean 'onnx'?" in refuses("export", "airlam-tiny", "--format", "onxx", "--out", "x")
+    assert "formats: onnx" in refuses("export", "airlam-tiny", "--format", "tflite", "--out", "x")
+    assert "--out" in refuses("export", "airlam-tiny")
+    assert "CHECKPOINT" in refuses("export", "--out", "x")
+    assert "did you mean 'airlam-tiny'?" in refuses("export", "airlam-tny", "--out", "x")
+    assert "no network" in refuses("export", "hold", "--out", "x")
+    assert not (tmp_path / "x").exists()
