@@ -1,14 +1,18 @@
-"""LightningModules: pretraining and channel prediction."""
+"""LightningModules: pretraining, channel prediction, learned comparators; callbacks."""
 
 from airlam.tasks.calibration import CalibrateVariance, calibrate_variance
 from airlam.tasks.channel_prediction import ChannelPrediction
+from airlam.tasks.comparison import ComparatorTraining
+from airlam.tasks.cpu_budget import CPUBudget
 from airlam.tasks.export_checkpoint import ExportCheckpoint
 from airlam.tasks.pretraining import Pretraining
 from airlam.tasks.write_predictions import WritePredictions
 
 __all__ = [
+    "CPUBudget",
     "CalibrateVariance",
     "ChannelPrediction",
+    "ComparatorTraining",
     "ExportCheckpoint",
     "Pretraining",
     "WritePredictions",

@@ -43,6 +43,7 @@ class LanguageModelComparator(SequenceComparator):
         self.position = nn.Parameter(0.02 * torch.randn(self.history, width))
         self.out = silent(nn.Linear(width, 2 * self.num_coefficients))
         self.time = nn.Linear(self.history, self.horizon)
+        nn.init.zeros_(self.time.bias)  # silent at first, as the layer before it
 
     def sequence(self, features: Tensor, series: Tensor) -> Tensor:
         """See :class:`SequenceComparator`."""

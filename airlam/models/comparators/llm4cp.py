@@ -42,13 +42,11 @@ class LLM4CPComparator(LanguageModelComparator):
         num_heads: int = 12,
         pretrained: str | Path | None = None,
     ):
+        changes: dict[str, Any] = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False)
         if pretrained is None:
-            config = GPT2Config(n_layer=num_layers, n_embd=width, n_head=num_heads, vocab_size=1, use_cache=False)
-            for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-                setattr(config, name, 0.0)
-            model = GPT2Model(config)
+            words = dict(vocab_size=1, bos_token_id=0, eos_token_id=0)
+            model = GPT2Model(GPT2Config(n_layer=num_layers, n_embd=width, n_head=num_heads, **words, **changes))
         else:
-            changes: dict[str, Any] = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False)
             model = GPT2Model.from_pretrained(pretrained, use_safetensors=True, **changes)
             model.h = model.h[:num_layers]
             model.config.n_layer, model.config.vocab_size = len(model.h), 1

@@ -67,7 +67,11 @@ class MiniLMComparator(LanguageModelComparator):
             model = BertModel(config, add_pooling_layer=False)
         else:
             folder = package_folder() if pretrained == "package" else Path(pretrained)
-            model = BertModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False, **dropout)
+            model, report = BertModel.from_pretrained(
+                folder, use_safetensors=True, add_pooling_layer=False, output_loading_info=True, **dropout
+            )
+            if report["missing_keys"] or report["mismatched_keys"]:
+                raise CheckpointError(f"{folder} lacks weights of its model: {sorted(report['missing_keys'])[:1]}")
             model.embeddings.word_embeddings = nn.Embedding(1, model.config.hidden_size)  # nothing uses it
             config = model.config
             num_layers, width, num_heads = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
