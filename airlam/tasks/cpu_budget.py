@@ -59,7 +59,9 @@ class CPUBudget(L.Callback):
         if self.progress >= 1:
             trainer.should_stop = True
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Set the learning rate, start the clock."""
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
@@ -89,9 +91,10 @@ class CPUBudget(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what was spent."""
+        steps = trainer.global_step
         print(
-            f"{self.spent / 60:.1f} of {self.budget_minutes:g} CPU minutes of model work in {trainer.global_step} steps "
-            f"({self.spent / max(1, trainer.global_step):.2f} s a step); {self.between / 60:.1f} minutes of batches"
+            f"{self.spent / 60:.1f} of {self.budget_minutes:g} CPU minutes of model work in {steps} steps "
+            f"({self.spent / max(1, steps):.2f} s a step); {self.between / 60:.1f} minutes of batches"
         )
 
     def state_dict(self) -> dict[str, float]:

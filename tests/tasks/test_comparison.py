@@ -93,8 +93,8 @@ def test_the_budget_stops_training_and_counts_model_work_alone(clock, tmp_path):
     rates = []
 
     class Record(L.Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            rates.append(optimizer.param_groups[0]["lr"])
 
     run = trainer(tmp_path, max_epochs=-1, callbacks=[budget, Record()])
     run.fit(task(), loader(4), loader(1))
