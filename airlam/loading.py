@@ -39,8 +39,8 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
 
     Args:
         name_or_path: ``"hold"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a shipped
-            checkpoint (``"airlam-tiny"``), a checkpoint folder, a folder of adapters, a folder that ``airlam export``
-            wrote, or a Lightning ``.ckpt``.
+            checkpoint (``"airlam-tiny"``), a checkpoint folder (of a comparator too), a folder of adapters, a folder
+            that ``airlam export`` wrote, or a Lightning ``.ckpt``.
         options: arguments of the predictor's class, for example ``order=8`` for ``"ar"``, ``correction=False`` for a
             checkpoint.
 
@@ -62,9 +62,14 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
                 "model.safetensors are checkpoints"
             )
         from airlam.models import AirlamPredictor
-        from airlam.tasks import ChannelPrediction
+        from airlam.tasks import ChannelPrediction, ComparatorTraining
+        from airlam.tasks.channel_prediction import read_lightning
 
         options.setdefault("name", path.stem)
+        if "kind" in read_lightning(str(path))["hyper_parameters"]:
+            from airlam.models.comparators import ComparatorPredictor
+
+            return ComparatorPredictor(ComparatorTraining.model_from_lightning(str(path)), **options)
         return AirlamPredictor(ChannelPrediction.model_from_lightning(str(path)), **options)
     if (path / "adapter_config.json").is_file():
         return _load_adapted(path, options)
@@ -80,10 +85,15 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
             f"no predictor or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
         ) from error
     from airlam.models import AirlamPredictor, OnnxPredictor, is_onnx_folder, load_checkpoint
+    from airlam.models.checkpoint import read_config
 
     options.setdefault("name", folder.name)
     if is_onnx_folder(folder):
         return OnnxPredictor(folder, **options)
+    if read_config(folder).get("model_type") == "airlam-comparator":
+        from airlam.models.comparators import ComparatorPredictor, load_comparator
+
+        return ComparatorPredictor(load_comparator(folder), **options)
     return AirlamPredictor(load_checkpoint(folder), **options)
 
 

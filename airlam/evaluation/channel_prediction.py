@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,9 @@ class ChannelPredictionBenchmark:
             ``None``: a default set; empty: none.
         side_links: links of each cell beside the headline, and the most links that tune there.
         channel_overrides: keys that replace those of every channel recipe (smaller panels for a quick look).
-        others: further learned methods (checkpoints) that ``methods`` may name.
+        others: further learned methods: checkpoints, or a mapping from the names of their rows to checkpoints
+            (``{gru: runs/comparators/gru/checkpoint}``). Those of a mapping that ``methods`` does not name stand after
+            the model; those of a list only where ``methods`` names them.
         held_out: data that the model never saw in pretraining: label -> ``channel`` (a recipe's name) and keys that
             replace those of its recipe; at ``held_out_speeds_kmh``, ``held_out_links`` each.
         seed: of links, noise, and nothing else.
@@ -102,7 +104,7 @@ class ChannelPredictionBenchmark:
         impairment_speed_kmh: float = 30.0,
         side_links: int = 48,
         channel_overrides: dict[str, Any] | None = None,
-        others: Sequence[str] = (),
+        others: Sequence[str] | Mapping[str, str] = (),
         held_out: dict[str, dict[str, Any]] | None = None,
         held_out_speeds_kmh: Sequence[float] = (3.0, 30.0, 60.0),
         held_out_links: int = 96,
@@ -121,9 +123,12 @@ class ChannelPredictionBenchmark:
         self.model, self.label = str(model), Path(str(model)).stem if str(model).endswith(".ckpt") else Path(model).name
         self.scenarios, self.csi_snr_db = list(scenarios), float(csi_snr_db)
         self.speeds_kmh = [float(speed) for speed in speeds_kmh]
-        self.others = [str(name) for name in others]
+        self.others = named_checkpoints(others)
         names = [str(m).replace("{model}", self.label) for m in methods]
-        self.methods = check_methods(names, (self.label, *(Path(name).name for name in self.others)))
+        if isinstance(others, Mapping):
+            place = max((i + 1 for i, name in enumerate(names) if name.partition(":")[0] == self.label), default=0)
+            names[place:place] = [name for name in self.others if name not in names]
+        self.methods = check_methods(names, (self.label, *self.others))
         self.bar, self.history, self.horizon = bar, history, horizon
         self.num_links, self.num_tune, self.side_links = num_links, num_tune, side_links
         self.links_per_drop, self.users = links_per_drop, tuple(sorted(int(k) for k in users))
@@ -300,7 +305,7 @@ class ChannelPredictionBenchmark:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            models = {Path(name).name: load_predictor(name) for name in self.others}
+            models = {name: load_predictor(path, name=name) for name, path in self.others.items()}
             models = {self.label: load_predictor(self.model), **models}
             records, pictures = self._records(models, out)
         finally:
@@ -435,6 +440,15 @@ NOTES = {
     "meanwhile, which flatters long periods. One CSI occasion costs one of the 14 OFDM symbols of a 0.5 ms slot.",
     "seeds": "The learned method is one checkpoint of one training seed.",
 }
+
+
+def named_checkpoints(others: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Checkpoints by the names of their rows; a list's are called as their folders."""
+    if isinstance(others, Mapping):
+        return {str(name): str(path) for name, path in others.items()}
+    if isinstance(others, str):
+        raise RecipeError(f"others is {others!r}, but must be a list of checkpoints or a mapping from names to them")
+    return {Path(path).name: str(path) for path in map(str, others)}
 
 
 def cost(cell: Cell) -> float:

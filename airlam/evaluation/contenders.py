@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,8 @@ class Contender:
         predict: ``(h_past [link, ...], num_future, links) -> h_future``; ``links`` are the indices of those links in
             the cell, for a genie that looks up their rays.
         settings: what tuning chose.
-        parameters: (total, trained for this cell).
+        parameters: (total, trained): of a comparator what its training left unfrozen, else what was trained for this
+            cell.
         timed: whether its latency means anything (a genie's does not).
         batch: links per call; results do not depend on it.
     """
@@ -94,13 +96,23 @@ def of_predictor(
         mine = {key: value[links] if isinstance(value, Tensor) else value for key, value in whole.items()}
         return predictor.predict(h_past, num_future, port_shape=port_shape, context=mine)
 
-    return Contender(name, predict, settings or {}, (size(predictor), trained))
+    return Contender(name, predict, settings or {}, (size(predictor), trained or trained_size(predictor)))
 
 
 def size(predictor: Predictor) -> int:
     """Parameters of a predictor's network; 0 for a classical method."""
     network = getattr(predictor, "model", None)
     return sum(p.numel() for p in network.parameters()) if isinstance(network, torch.nn.Module) else 0
+
+
+def trained_size(predictor: Predictor) -> int:
+    """Parameters of a comparator that its training left unfrozen; 0 for anything else."""
+    from airlam.models.comparators import Comparator
+
+    network = getattr(predictor, "model", None)
+    if not isinstance(network, Comparator):
+        return 0
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def fingerprint(predictor: Predictor) -> str:
@@ -110,6 +122,8 @@ def fingerprint(predictor: Predictor) -> str:
     digest = hashlib.sha256(type(predictor).__name__.encode())
     if hasattr(config, "to_json_string"):
         digest.update(config.to_json_string().encode())
+    elif isinstance(config, dict):
+        digest.update(json.dumps(config, sort_keys=True).encode())
     if isinstance(network, torch.nn.Module):
         for name, value in sorted(network.state_dict().items()):
             digest.update(name.encode())
@@ -175,6 +189,10 @@ def without_correction(model: Predictor) -> Predictor:
     """The same network with its learned correction off."""
     from airlam.models import AirlamPredictor
 
+    if not isinstance(model, AirlamPredictor):
+        raise RecipeError(
+            f"{model.name} is a comparator: it has no classical start; without its correction it is 'hold'"
+        )
     return AirlamPredictor(model.model, f"{model.name}{OFF}", correction=False)  # type: ignore[attr-defined]
 
 

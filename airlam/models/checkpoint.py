@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,8 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
         CheckpointError: not a folder, no or foreign ``config.json``, pickled, corrupt, or mismatched weights.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"no checkpoint folder {str(folder)!r}; 'airlam list' shows the shipped ones")
-    config, weights = folder / "config.json", folder / "model.safetensors"
-    if not config.is_file():
-        raise CheckpointError(f"{folder} has no config.json: not a checkpoint of airlam")
-    try:
-        kind = json.loads(config.read_text()).get("model_type")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise CheckpointError(f"{config} is not valid JSON ({error}); copy the checkpoint again") from error
+    fields = read_config(folder)
+    config, kind = folder / "config.json", fields.get("model_type")
     if kind == "airlam" and (problem := config_problem(config)):
         raise CheckpointError(f"{config}: {problem}")
     if kind != "airlam":
@@ -50,23 +44,9 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
             f"{config} describes a model of type {kind!r}, not 'airlam'; "
             "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
         )
-    if not weights.is_file() and (folder / "model.onnx").is_file():
+    if not (folder / "model.safetensors").is_file() and (folder / "model.onnx").is_file():
         raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
-    if not weights.is_file():
-        pickled = [path.name for pattern in PICKLED for path in folder.glob(pattern)]
-        why = f"only pickled weights ({pickled[0]}), which are not safe to load" if pickled else "no model.safetensors"
-        raise CheckpointError(f"{folder} has {why}; save the model with save_pretrained(safe_serialization=True)")
-    try:
-        with safe_open(weights, framework="pt") as file:
-            file.keys()
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{weights} is corrupt or cut short ({error}); copy the checkpoint again") from error
-    stated = json.loads(config.read_text()).get(CHECKSUM)
-    if stated is not None and stated != file_hash(weights):
-        raise CheckpointError(
-            f"{weights} is damaged: its SHA-256 is not the one in config.json; copy the checkpoint again "
-            f"(or remove {CHECKSUM} from config.json if you changed the weights on purpose)"
-        )
+    weights = check_weights(folder, fields)
     try:
         model, report = AirlamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
@@ -78,6 +58,50 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
     if wrong:
         raise CheckpointError(f"{weights} lacks or misnames {len(wrong)} tensors, first {sorted(wrong)[0]!r}")
     return model.eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a checkpoint folder as a dict.
+
+    Raises:
+        CheckpointError: no folder, no such file, or not JSON.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"no checkpoint folder {str(folder)!r}; 'airlam list' shows the shipped ones")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise CheckpointError(f"{folder} has no config.json: not a checkpoint of airlam")
+    try:
+        fields = json.loads(config.read_text())
+        fields.get("model_type")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise CheckpointError(f"{config} is not valid JSON ({error}); copy the checkpoint again") from error
+    return fields
+
+
+def check_weights(folder: Path, config: dict[str, Any]) -> Path:
+    """The path of ``model.safetensors``, whole and of the SHA-256 that ``config`` states (if it states one).
+
+    Raises:
+        CheckpointError: missing, pickled, corrupt, or another file.
+    """
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        pickled = [path.name for pattern in PICKLED for path in folder.glob(pattern)]
+        why = f"only pickled weights ({pickled[0]}), which are not safe to load" if pickled else "no model.safetensors"
+        raise CheckpointError(f"{folder} has {why}; save the model with save_pretrained(safe_serialization=True)")
+    try:
+        with safe_open(weights, framework="pt") as file:
+            file.keys()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights} is corrupt or cut short ({error}); copy the checkpoint again") from error
+    stated = config.get(CHECKSUM)
+    if stated is not None and stated != file_hash(weights):
+        raise CheckpointError(
+            f"{weights} is damaged: its SHA-256 is not the one in config.json; copy the checkpoint again "
+            f"(or remove {CHECKSUM} from config.json if you changed the weights on purpose)"
+        )
+    return weights
 
 
 def file_hash(path: Path) -> str:
@@ -103,15 +127,29 @@ def save_checkpoint(model: AirlamModel, folder: str | Path, **changes: Any) -> P
     Args:
         changes: fields of :class:`AirlamConfig` that differ in the written ``config.json``, such as fewer tokens.
     """
+
+    def write(work: Path) -> dict[str, Any]:
+        model.save_pretrained(work)
+        written = {**changes, CHECKSUM: file_hash(work / "model.safetensors")}
+        config = json.loads((work / "config.json").read_text()) | written
+        AirlamConfig.from_dict(config)  # refuses bad values
+        return config
+
+    return replace_files(folder, write)
+
+
+def replace_files(folder: str | Path, write: Callable[[Path], dict[str, Any]]) -> Path:
+    """Write a checkpoint into ``folder``, atomically, leaving other files there alone.
+
+    Args:
+        write: puts the weights into the working folder it is given, and returns the fields of ``config.json``.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
-        model.save_pretrained(work)
-        changes = {**changes, CHECKSUM: file_hash(work / "model.safetensors")}
-        written_config = json.loads((work / "config.json").read_text()) | changes
-        AirlamConfig.from_dict(written_config)  # refuses bad values
-        (work / "config.json").write_text(json.dumps(written_config, indent=2, sort_keys=True) + "\n")
+        config = write(work)
+        (work / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         # the weights first: config.json of an interrupted save still fits the old weights of the same model
         for file in sorted(work.iterdir(), key=lambda path: path.suffix != ".safetensors"):
             with open(file, "rb") as written:

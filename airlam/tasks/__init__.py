@@ -1,15 +1,19 @@
-"""LightningModules: pretraining, tracking of receiver offsets, and channel prediction."""
+"""LightningModules: pretraining, phase tracking, channel prediction, learned comparators; callbacks."""
 
 from airlam.tasks.calibration import CalibrateVariance, calibrate_variance
 from airlam.tasks.channel_prediction import ChannelPrediction
+from airlam.tasks.comparison import ComparatorTraining
+from airlam.tasks.cpu_budget import CPUBudget
 from airlam.tasks.export_checkpoint import ExportCheckpoint
 from airlam.tasks.phase_tracking import PhaseTracking
 from airlam.tasks.pretraining import Pretraining
 from airlam.tasks.write_predictions import WritePredictions
 
 __all__ = [
+    "CPUBudget",
     "CalibrateVariance",
     "ChannelPrediction",
+    "ComparatorTraining",
     "ExportCheckpoint",
     "PhaseTracking",
     "Pretraining",

@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 
 from airlam.models import AirlamModel, save_checkpoint
+from airlam.models.comparators import Comparator, save_comparator
 
 
 class ExportCheckpoint(L.Callback):
@@ -44,6 +45,8 @@ class ExportCheckpoint(L.Callback):
         try:
             if isinstance(module.model, AirlamModel):
                 save_checkpoint(module.model, self.folder, **self.inference)
+            elif isinstance(module.model, Comparator):
+                save_comparator(module.model, self.folder)
             else:
                 module.model.save_pretrained(self.folder)
         finally:

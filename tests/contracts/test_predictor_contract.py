@@ -28,6 +28,16 @@ CLASSICAL = {
     "vector-prony": baselines.VectorPronyPredictor,
 }
 LEARNED = ["airlam-tiny"]
+# Learned comparators with small random weights everywhere. Some are made for one band: single_antenna_single_tone.
+COMPARATORS = {
+    "comparator-gru": {"num_subcarriers": 12, "width": 16},
+    "comparator-lstm": {"num_subcarriers": 12, "width": 16},
+    "comparator-cnn": {"width": 8, "num_blocks": 1},
+    "comparator-transformer": {"num_subcarriers": 12, "width": 16, "num_layers": 1, "num_heads": 2},
+    "comparator-wifo": {"patch": [4, 4, 4], "width": 24, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2},
+    "comparator-llm4cp": {"num_subcarriers": 12, "width": 32, "num_layers": 1, "num_heads": 2},
+    "comparator-minilm": {"num_subcarriers": 12, "pretrained": None, "width": 32, "num_layers": 1, "num_heads": 2},
+}
 VARIANCE = ["wiener", "jakes-wiener", "kalman", *LEARNED]
 
 
@@ -35,6 +45,16 @@ VARIANCE = ["wiener", "jakes-wiener", "kalman", *LEARNED]
 def predictor_of(name: str) -> Predictor:
     if name in CLASSICAL:
         return CLASSICAL[name]()
+    if name in COMPARATORS:
+        from airlam.models.comparators import ComparatorPredictor, build_comparator
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = build_comparator(name.removeprefix("comparator-"), **COMPARATORS[name])
+            for value in model.parameters():
+                if not value.any():  # the output layer starts at zero
+                    torch.nn.init.normal_(value, std=1e-3)
+        return ComparatorPredictor(model)
     try:
         from airlam.loading import load_predictor
 
@@ -43,7 +63,7 @@ def predictor_of(name: str) -> Predictor:
         pytest.skip(f"{name} cannot be loaded here: {error}")
 
 
-@pytest.fixture(params=[*CLASSICAL, *LEARNED])
+@pytest.fixture(params=[*CLASSICAL, *LEARNED, *COMPARATORS])
 def predictor(request) -> Predictor:
     return predictor_of(request.param)
 
@@ -167,6 +187,10 @@ def test_no_port_shape_means_one_line(predictor):
 
 def test_single_antenna_single_tone(predictor):
     h_past = history(2)[..., :1, :, :1]
+    if predictor.name in ("gru", "lstm", "transformer", "wifo", "llm4cp", "minilm"):  # trained for one band
+        with pytest.raises(ValueError, match="was made for 12 subcarriers|do not divide"):
+            predict(predictor, h_past, port_shape=(1, 1, 1))
+        return
     out = predict(predictor, h_past, port_shape=(1, 1, 1))
     assert out.shape == (2, 4, 1, 1, 1) and torch.isfinite(torch.view_as_real(out)).all()
 

@@ -1,0 +1,7 @@
+"""Learned comparators: other kinds of network for channel prediction, trained alike, as rows of the leaderboard."""
+
+from airlam.models.comparators.comparator import Comparator
+from airlam.models.comparators.predictor import ComparatorPredictor
+from airlam.models.comparators.registry import KINDS, build_comparator, load_comparator, save_comparator
+
+__all__ = ["KINDS", "Comparator", "ComparatorPredictor", "build_comparator", "load_comparator", "save_comparator"]
