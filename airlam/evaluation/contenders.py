@@ -84,13 +84,15 @@ def of_predictor(
     """A contender from anything that keeps the ``Predictor`` protocol.
 
     Args:
+        context: see :meth:`airlam.interfaces.Predictor.predict`; tensors hold an entry for each link of the cell.
         trained: weights adapted for this cell.
         observed: ``bool [link, slot]`` of the cell, where slots were lost; methods that know what to do with it do.
     """
 
     def predict(h_past: Tensor, num_future: int, links: Tensor) -> Tensor:
-        seen = {} if observed is None else {"observed": observed[links]}
-        return predictor.predict(h_past, num_future, port_shape=port_shape, context={**context, **seen})
+        whole = context if observed is None else {**context, "observed": observed}
+        mine = {key: value[links] if isinstance(value, Tensor) else value for key, value in whole.items()}
+        return predictor.predict(h_past, num_future, port_shape=port_shape, context=mine)
 
     return Contender(name, predict, settings or {}, (size(predictor), trained))
 
@@ -154,7 +156,8 @@ def contenders_of_cell(
         elif name.removesuffix(OFF) in models:
             model = models[name.removesuffix(OFF)]
             predictor = without_correction(model) if name.endswith(OFF) else model
-            out.append(of_predictor(name, predictor, context, port_shape, observed=observed))
+            sensed = {**context, "velocity": links.velocity, "position": links.position}  # for models with sensors
+            out.append(of_predictor(name, predictor, sensed, port_shape, observed=observed))
         elif name == "hold":
             out.append(of_predictor(name, load_predictor(name), context, port_shape))
         else:

@@ -56,6 +56,9 @@ def export_onnx(model: AirlamModel, folder: str | Path, *, int8: bool = False) -
     folder = Path(folder)
     if not isinstance(model, AirlamModel):
         raise TypeError(f"only an AirlamModel can be exported, got {type(model).__name__}")
+    if model.config.context:
+        sensors = ", ".join(model.config.context)
+        raise CheckpointError(f"the model has sensors ({sensors}), for which a graph has no inputs; export one without")
     if missing := [name for name in PACKAGES if util.find_spec(name) is None]:
         raise CheckpointError(f"export to ONNX needs {', '.join(missing)}; pip install 'airlam[onnx]'")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
@@ -168,8 +171,9 @@ def _compare(network: _Network, exported: OnnxModel, inputs: tuple[Tensor, ...])
     """Every output, for three links and for one, against the model."""
     with torch.no_grad():
         for links in (3, 1):
-            given = [x[:links] for x in inputs]
-            wanted, got = network(*given), [x for x in exported.network(*given) if x is not None]
+            features, log_periodogram, noise = given = tuple(x[:links] for x in inputs)
+            wanted = network(*given)
+            got = [x for x in exported.network(features, log_periodogram, noise) if x is not None]
             for name, a, b in zip(OUTPUTS, got, wanted, strict=False):
                 error = float((a - b).abs().max() / b.abs().max().clamp_min(1e-20))
                 if not error <= TOLERANCE:

@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from airlam.baselines.eigen_ar import Eigenbasis, class_filters, place, roll_out, strongest
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models.config import AirlamConfig
+from airlam.models.context import ContextTokens, Readings, read_sensors
 from airlam.models.doppler import periodogram, wiener
 from airlam.models.linear import use_onednn
 from airlam.models.phase_tracker import PhaseTracker
@@ -48,6 +49,7 @@ class Tokens:
         singles, group_size: number of single tokens, and of coefficients in a group.
         basis, index: how to get back to CSI.
         power: ``[link, coefficient]``, mean power of all coefficients of the link over the observed slots.
+        readings: of other sensors; ``None``: none.
     """
 
     features: Tensor
@@ -62,6 +64,7 @@ class Tokens:
     basis: Eigenbasis
     index: Tensor
     power: Tensor
+    readings: Readings | None = None
 
     def per_bin(self, x: Tensor) -> Tensor:
         """``[link, token, ...]`` -> ``[link, bin, ...]``: each member of a group gets its group's value."""
@@ -110,13 +113,21 @@ class SpectralModel:
     config: AirlamConfig
     tracker: PhaseTracker | None
 
-    def network(self, features: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
+    def network(
+        self, features: Tensor, log_periodogram: Tensor, noise: Tensor, readings: Readings | None = None
+    ) -> Spectra:
         """From tokens (see :class:`Tokens`) to their spectra: all that has learned weights but for the tracker."""
         raise NotImplementedError
 
     def spectra(self, tokens: Tokens) -> Spectra:
         """Embedding, backbone and head."""
-        return self.network(tokens.features, tokens.log_periodogram, tokens.noise)
+        return self.network(tokens.features, tokens.log_periodogram, tokens.noise, tokens.readings)
+
+    def readings(self, context: dict[str, Any] | None, links: int) -> Readings | None:
+        """What the model's sensors say, from a predictor's ``context``."""
+        if context is None or not self.config.context:
+            return None
+        return read_sensors(context, self.config.context, links)
 
     def track(self, h_past: Tensor, observed: Tensor | None = None) -> Tensor:
         """Histories without the phase and timing offsets of their slots; as they are where the model has no tracker.
@@ -245,6 +256,7 @@ class SpectralModel:
         *,
         port_shape: PortShape | None = None,
         observed: Tensor | None = None,
+        context: dict[str, Any] | None = None,
         correction: bool = True,
     ) -> Tensor:
         """Predict.
@@ -254,12 +266,15 @@ class SpectralModel:
             num_future: slots to predict.
             port_shape: (polarisations, columns, rows) of ``tx_ant``.
             observed: ``bool [link, slot]``, False where a slot was not measured.
+            context: readings of other sensors (see :func:`airlam.models.context.read_sensors`), for a model with
+                ``config.context``; others ignore it.
             correction: False gives the classical start alone.
 
         Returns:
             ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
         """
         tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
+        tokens.readings = self.readings(context, len(h_past))
         if correction or tokens.start is None:
             future = self.predict_tokens(tokens, num_future, observed).series * tokens.scale
         else:
@@ -273,6 +288,7 @@ class SpectralModel:
         *,
         port_shape: PortShape | None = None,
         observed: Tensor | None = None,
+        context: dict[str, Any] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`forward`, and the variance of each entry's error, real, of the same shape.
 
@@ -283,6 +299,7 @@ class SpectralModel:
         if not self.config.error_variance:
             raise ValueError("this checkpoint has no error variances; train one with AirlamConfig(error_variance=True)")
         tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
+        tokens.readings = self.readings(context, len(h_past))
         estimate = self.predict_tokens(tokens, num_future, observed)
         assert estimate.variance is not None
         future, variance = estimate.series * tokens.scale, estimate.variance * tokens.scale.square()
@@ -348,6 +365,7 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, grid + (3 if config.error_variance else 2))
         self.tracker = PhaseTracker(config.max_history) if config.phase_tracker else None
+        self.context = ContextTokens(config.context, width) if config.context else None
         use_onednn(self)
         self.post_init()
         if self.tracker is not None:
@@ -369,11 +387,26 @@ class AirlamModel(SpectralModel, PreTrainedModel):
             self.tracker = PhaseTracker(self.config.max_history)
             self.tracker.reset_gates()
 
-    def network(self, features: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
+    def add_context(self, sensors: list[str]) -> None:
+        """Give the model new, untrained tokens for readings of ``sensors`` (see :mod:`airlam.models.context`)."""
+        self.config.context = AirlamConfig(context=sensors).context
+        self.context = ContextTokens(self.config.context, self.backbone.config.hidden_size)
+        self.context.apply(self._init_weights)
+
+    def network(
+        self, features: Tensor, log_periodogram: Tensor, noise: Tensor, readings: Readings | None = None
+    ) -> Spectra:
         """Embedding, backbone and head."""
         # the backbone may be in bfloat16, everything before and after it is in single precision
         embedded = self.embedding(features).to(self.backbone.dtype)
-        hidden = self.norm(self.backbone(inputs_embeds=embedded).last_hidden_state.to(features.dtype))
+        mask = None
+        if self.context is not None and readings is not None:
+            # behind the others, whose positions stay as in pretraining
+            sensed, present = self.context(readings)
+            mask = torch.cat([present.new_ones(embedded.shape[:2]), present], 1).long()
+            embedded = torch.cat([embedded, sensed.to(embedded.dtype)], 1)
+        hidden = self.backbone(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        hidden = self.norm(hidden[:, : features.shape[1]].to(features.dtype))
         out = self.head(hidden)
         grid = self.config.doppler_grid
         power = torch.softmax(out[..., :grid] + log_periodogram, -1)

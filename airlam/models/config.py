@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+SENSORS = ("velocity", "position", "cell")
+
 # Bidirectional, pre-layer-norm, learned positions (a token's position is its rank in energy).
 DEFAULT_BACKBONE: dict[str, Any] = {
     "model_type": "roberta-prelayernorm",
@@ -38,6 +40,8 @@ class AirlamConfig(PretrainedConfig):
         max_history: longest history; a longer one is cut to its last ``max_history`` slots.
         error_variance: whether the head also gives the variance of each coefficient's prediction error.
         phase_tracker: whether phase and timing offsets of single slots are estimated and removed first.
+        context: sensors that become tokens beside those of the CSI, out of ``velocity``, ``position``, ``cell``; see
+            :mod:`airlam.models.context`.
         start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
             :class:`airlam.baselines.EigenARPredictor`.
 
@@ -58,6 +62,7 @@ class AirlamConfig(PretrainedConfig):
         max_history: int = 32,
         error_variance: bool = False,
         phase_tracker: bool = False,
+        context: list[str] | None = None,
         start_order: int = 12,
         start_ridge: float = 1e-4,
         start_classes: int = 4,
@@ -78,7 +83,10 @@ class AirlamConfig(PretrainedConfig):
         self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
         self.num_tokens, self.num_groups, self.group_size = num_tokens, num_groups, group_size
         self.doppler_grid, self.max_history, self.error_variance = doppler_grid, max_history, bool(error_variance)
-        self.phase_tracker = bool(phase_tracker)
+        for sensor in context or ():
+            if sensor not in SENSORS:
+                raise ValueError(f"context names {sensor!r}, but sensors are {', '.join(SENSORS)}")
+        self.phase_tracker, self.context = bool(phase_tracker), list(dict.fromkeys(context or ()))
         self.start_order, self.start_ridge = start_order, start_ridge
         self.start_classes, self.start_shrinkage = start_classes, start_shrinkage
         super().__init__(**kwargs)

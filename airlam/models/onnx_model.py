@@ -21,6 +21,7 @@ from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import Spectra, SpectralModel
 from airlam.models.checkpoint import config_problem, file_hash
 from airlam.models.config import AirlamConfig
+from airlam.models.context import Readings
 from airlam.models.phase_tracker import PhaseTracker
 from airlam.models.predictor import AirlamPredictor
 
@@ -77,8 +78,10 @@ class OnnxModel(SpectralModel, nn.Module):
             except (SafetensorError, RuntimeError) as error:
                 raise CheckpointError(f"{folder / TRACKER} does not belong to this config.json ({error})") from error
 
-    def network(self, features: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
-        """The graph."""
+    def network(
+        self, features: Tensor, log_periodogram: Tensor, noise: Tensor, readings: Readings | None = None
+    ) -> Spectra:
+        """The graph, which has no sensors."""
         inputs = (features, log_periodogram, noise)
         if not self.one_by_one or len(features) == 1:
             return self._run(inputs)

@@ -10,6 +10,7 @@ silent receiver is left alone.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -49,6 +50,22 @@ def least_squares(slots: int, history: int, lags: int, smooth: int) -> Tensor:
     for row, (lag, t) in enumerate(source):
         out[:, lag - 1, t] = filters[:, row]
     return out.flatten(1)
+
+
+@functools.lru_cache(maxsize=32)
+def layout(slots: int, bands: int, device: torch.device) -> tuple[Tensor, ...]:
+    """What :meth:`PhaseTracker.observe` needs for each shape. Do not write to it.
+
+    Returns:
+        Slots and earlier slots by lag ``[lag, slot]``, whether there is an earlier one, the bands' centres on [-1, 1],
+        and which kind of offset stands where.
+    """
+    with torch.inference_mode(False):  # cached: must also serve training
+        lag = torch.arange(1, LAGS + 1, device=device)[:, None]
+        now = torch.arange(slots, device=device).expand(LAGS, slots)
+        centre = (torch.arange(bands, device=device, dtype=torch.float32) - (bands - 1) / 2) * (2 / bands)
+        kind = torch.tensor([[1.0, 0.0], [1.0, 1.0]], device=device)
+        return now, (now - lag).clamp_min(0), (now >= lag).float(), centre[:, None, None], kind
 
 
 class PhaseTracker(nn.Module):
@@ -102,43 +119,32 @@ class PhaseTracker(nn.Module):
             observed: ``bool [link, slot]``, False where a slot was not measured.
         """
         links, bands, slots, _ = covariance.shape
-        device, real = covariance.device, covariance.real.dtype
-        lag = torch.arange(1, LAGS + 1, device=device)[:, None]
-        now = torch.arange(slots, device=device)
-        there = now >= lag  # [lag, slot]
-        valid = there.to(real)[None]
-        earlier = (now - lag).clamp_min(0)
+        now, earlier, there, centre, kind = layout(slots, bands, covariance.device)
+        valid = there[None]
         if observed is not None:
             valid = valid * (observed[:, None, :] & observed[:, earlier])
         # c[k, t] = sum h_t conj(h_(t-k)), [link, band, lag, slot]
-        c = covariance[:, :, now.expand_as(earlier), earlier] * valid[:, None]
+        c = covariance[:, :, now, earlier] * valid[:, None]
         mean = c.sum(-1, keepdim=True)
-        power = covariance.diagonal(dim1=-2, dim2=-1).real
-        power = (power[..., None, :] * power[:, :, earlier]).clamp_min(0).sqrt() * valid[:, None]
-        coherence = (mean.abs().sum((1, 3)) / power.sum((1, 3)).clamp_min(1e-20)).clamp_max(1.0)  # [link, lag]
+        power = covariance.diagonal(dim1=-2, dim2=-1).real.clamp_min(0).sqrt()
+        power = (power[..., None, :] * power[:, :, earlier] * valid[:, None]).sum((1, 3))
+        coherence = mean.abs().sum((1, 3)) / power.clamp_min(1e-20)  # [link, lag]
         c = c * torch.sgn(mean).conj()  # the channel's mean motion at this lag
         common = c.sum(1)
-        centre = (torch.arange(bands, device=device, dtype=real) - (bands - 1) / 2) * (2 / bands)
-        weight = c.abs() * centre[:, None, None]
         turned = (c * torch.sgn(common).conj()[:, None]).angle()
-        slope = (weight * turned).sum(1) / (weight * centre[:, None, None]).sum(1).clamp_min(1e-20)
+        weight = c.abs() * centre
+        slope = (weight * turned).sum(1) / (weight * centre).sum(1).clamp_min(1e-20)
         phase = torch.stack([common.angle(), slope], 1) * valid[:, None]
-        count = valid.sum(-1).clamp_min(1)
-
-        def level(x: Tensor, number: Tensor) -> Tensor:
-            return 0.25 * torch.log(x.square().sum(-1) / number + 1e-8)
-
+        # root mean squares of the increments at lags 1, 2, 4, and of the change of the first from slot to slot
         pairs = valid[:, 0, 1:] * valid[:, 0, :-1]
-        sway = (phase[:, :, 0, 1:] - phase[:, :, 0, :-1]) * pairs[:, None]
-        spread = 0.25 * torch.log((1.0001 - coherence).clamp_min(1e-4))
-        facts = [
-            *(level(phase[:, :, k], count[:, None, k]) for k in (0, 1, 3)),
-            level(sway, pairs.sum(-1).clamp_min(1)[:, None]),
-            *(spread[:, None, k].expand(-1, 2) for k in (0, 1, 3, 5)),
-            torch.full((links, 2), slots / self.slots, dtype=real, device=device),
-            torch.tensor([0.0, 1.0], dtype=real, device=device).expand(links, 2),
-        ]
-        return Increments(phase, torch.stack(facts, -1))
+        sway = phase[:, :, 0].diff() * pairs[:, None]
+        squares = torch.cat([phase.square().sum(-1)[..., [0, 1, 3]], sway.square().sum(-1, keepdim=True)], -1)
+        number = torch.cat([valid.sum(-1)[:, [0, 1, 3]], pairs.sum(-1, keepdim=True)], -1).clamp_min(1)
+        level = 0.25 * torch.log(squares / number[:, None] + 1e-8)
+        spread = 0.25 * torch.log((1.0001 - coherence[:, [0, 1, 3, 5]]).clamp_min(1e-4))
+        about = kind * level.new_tensor([slots / self.slots, 1.0])
+        facts = torch.cat([level, spread[:, None].expand(-1, 2, -1), about.expand(links, 2, 2)], -1)
+        return Increments(phase, facts)
 
     def offsets(self, increments: Increments) -> Tensor:
         """Estimated phase, and slope at the band's edge, ``[link, 2, slot]`` [rad]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -59,7 +59,8 @@ class AirlamPredictor:
         """See :meth:`airlam.interfaces.Predictor.predict`. Computes in single precision.
 
         ``context`` may hold ``observed``, ``bool [..., slot]``: False where a slot was not measured; what stands there
-        is ignored.
+        is ignored. A model with ``config.context`` also takes readings of other sensors from it, with the leading axes
+        of ``h_past`` (:func:`airlam.models.context.read_sensors`).
         """
         forward = functools.partial(self.model, correction=self.correction)
         return self._run(forward, h_past, num_future, port_shape, context)[0]
@@ -75,6 +76,18 @@ class AirlamPredictor:
         future, variance = self._run(_base(self.model).forward_with_variance, h_past, num_future, port_shape, context)
         return future, variance
 
+    def _readings(self, context: dict | None) -> dict[str, Any] | None:
+        """The context, leading axes of readings flattened to one of links."""
+        if context is None or not _base(self.model).config.context:
+            return None
+        out = {key: value for key, value in context.items() if key != "observed"}
+        for name, shape in (("velocity", (-1, 3)), ("position", (-1, 3)), ("velocity_age_s", (-1,)),
+                            ("position_age_s", (-1,))):  # fmt: skip
+            value = out.get(name)
+            if isinstance(value, Tensor) and value.dim() and (len(shape) == 1 or value.shape[-1] == 3):
+                out[name] = value.reshape(shape)
+        return out
+
     def _run(self, forward, h_past, num_future, port_shape, context) -> list[Tensor]:
         seen = check_observed(h_past, context)
         if seen is not None:  # whatever stands in the other slots, NaN included
@@ -84,12 +97,17 @@ class AirlamPredictor:
         if scale is not None:
             h_past = h_past / scale
         h = h_past.to(torch.complex64).reshape(-1, *h_past.shape[-4:])
+        readings = self._readings(context)
         parts = []
         with torch.inference_mode():
             for start in range(0, len(h), self.chunk):
                 part = slice(start, start + self.chunk)
                 out = forward(
-                    h[part], num_future, port_shape=shape, observed=None if seen is None else seen[part]
+                    h[part],
+                    num_future,
+                    port_shape=shape,
+                    observed=None if seen is None else seen[part],
+                    context=None if readings is None else {k: _part(v, part) for k, v in readings.items()},
                 )
                 parts.append(out if isinstance(out, tuple) else (out,))
         if not parts:
@@ -100,6 +118,10 @@ class AirlamPredictor:
         whole = [x.to(h_past.dtype if x.is_complex() else h_past.dtype.to_real()) for x in whole]
         # predictions scale as CSI does, variances as its square
         return whole if scale is None else [x * scale ** (power + 1) for power, x in enumerate(whole)]
+
+
+def _part(value: Any, part: slice) -> Any:
+    return value[part] if isinstance(value, Tensor) and value.dim() else value
 
 
 def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:

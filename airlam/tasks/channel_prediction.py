@@ -23,6 +23,9 @@ class ChannelPrediction(L.LightningModule):
         checkpoint: name of a shipped checkpoint (``airlam-tiny``) or a checkpoint folder; None: random weights.
         model: arguments of :class:`~airlam.models.AirlamConfig` for random weights.
         lora_rank: train adapters of this rank and freeze the rest; None: train everything.
+        context: sensors that become tokens (``velocity``, ``position``, ``cell``; see :mod:`airlam.models.context`),
+            with new weights if the checkpoint has none for them. Not together with ``lora_rank``.
+        context_dropout: probability that a reading is missing in training, for each link and sensor.
         learning_rate: peak of the schedule.
         warmup_steps: linear warm-up; then a cosine down to a hundredth.
         weight_decay: of the weight matrices.
@@ -36,6 +39,8 @@ class ChannelPrediction(L.LightningModule):
         checkpoint: str | None = None,
         model: dict[str, Any] | None = None,
         lora_rank: int | None = None,
+        context: list[str] | None = None,
+        context_dropout: float = 0.1,
         learning_rate: float = 5e-4,
         warmup_steps: int = 20,
         weight_decay: float = 0.0,
@@ -43,24 +48,42 @@ class ChannelPrediction(L.LightningModule):
         super().__init__()
         if checkpoint is not None and model:
             raise ValueError("give either model (random weights) or checkpoint, not both")
+        if context and lora_rank is not None:
+            raise ValueError("context has weights of its own, which adapters do not hold: leave lora_rank out")
+        if not 0 <= context_dropout < 1:
+            raise ValueError(f"context_dropout must lie in [0, 1), got {context_dropout}")
         self.save_hyperparameters()
         if checkpoint is None:
             backbone = AirlamModel(AirlamConfig(**(model or {})))
         else:
             backbone = load_checkpoint(find_checkpoint(checkpoint))
             backbone.config._name_or_path = checkpoint  # adapters name their base as the user did
+        if context and set(context) != set(backbone.config.context):
+            backbone.add_context(context)
         self.model = (backbone if lora_rank is None else add_lora(backbone, lora_rank)).train()
         self._sums: dict[str, list[torch.Tensor]] = {}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """Mean over links of ``log NMSE``."""
-        error = forecast_error(self.model, batch["h_past"], batch["h_future"], batch["port_shape"])
+        context = self._sensed(batch, batch_idx)
+        error = forecast_error(self.model, batch["h_past"], batch["h_future"], batch["port_shape"], context)
         gain = 10 * (torch.log10(error.start) - torch.log10(error.nmse.detach()))
         self.log("train_gain_db", gain.mean(), prog_bar=True)
         return torch.log(error.nmse).mean()
 
+    def _sensed(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """The batch with some readings missing."""
+        if not self.hparams["context"] or not self.hparams["context_dropout"]:
+            return batch
+        generator = torch.Generator().manual_seed(self.global_step)
+        batch = dict(batch)
+        for name in ("velocity", "position"):
+            lost = torch.rand(len(batch["h_past"]), 1, generator=generator) < self.hparams["context_dropout"]
+            batch[name] = torch.where(lost.to(batch[name].device), torch.nan, batch[name])
+        return batch
+
     def _evaluate(self, batch: dict[str, Any]) -> None:
-        error = forecast_error(self.model, batch["h_past"], batch["h_future"], batch["port_shape"])
+        error = forecast_error(self.model, batch["h_past"], batch["h_future"], batch["port_shape"], batch)
         self._sums.setdefault("nmse", []).append(error.nmse)
         self._sums.setdefault("start", []).append(error.start)
 
@@ -90,7 +113,7 @@ class ChannelPrediction(L.LightningModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         """Predicted CSI ``h_future``, the links' ``index``, and each link's ``nmse``."""
         truth = batch["h_future"]
-        future = self.model(batch["h_past"], truth.shape[1], port_shape=batch["port_shape"])
+        future = self.model(batch["h_past"], truth.shape[1], port_shape=batch["port_shape"], context=batch)
         error = torch.stack([nmse(a[None], b[None]) for a, b in zip(future, truth, strict=True)])
         return {"h_future": future, "index": batch["index"], "nmse": error}
 
@@ -113,7 +136,7 @@ class ChannelPrediction(L.LightningModule):
         """
         saved = read_lightning(path)
         state, h = saved["state_dict"], dict(saved["hyper_parameters"])
-        known = {"checkpoint", "model", "lora_rank"}
+        known = {"checkpoint", "model", "lora_rank", "context"}
         task = cls(**{key: value for key, value in h.items() if key in known})
         if any(name.startswith("model.tracker.") for name in state):
             task.model.add_tracker()

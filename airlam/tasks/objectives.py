@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,11 @@ class ForecastError:
 
 
 def forecast_error(
-    model: AirlamModel, h_past: Tensor, h_future: Tensor, port_shape: PortShape | None = None
+    model: AirlamModel,
+    h_past: Tensor,
+    h_future: Tensor,
+    port_shape: PortShape | None = None,
+    context: dict[str, Any] | None = None,
 ) -> ForecastError:
     """Prediction error of each link, the model's as a function of its weights.
 
@@ -35,6 +40,7 @@ def forecast_error(
     Args:
         h_past: measured, ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``.
         h_future: true, ``[link, future slot, ...]``.
+        context: readings of other sensors; a batch of :class:`airlam.data.CSIDataModule` has them.
     """
     num_future = h_future.shape[1]
     h_past = h_past[:, -model.config.max_history :]
@@ -47,6 +53,7 @@ def forecast_error(
         kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future))
         lost = (total - energy(kept)).clamp_min(0)
         start = (energy(tokens.start[..., :num_future] - kept) + lost) / total
+    tokens.readings = model.readings(context, len(x))
     predicted = model.predict_tokens(tokens, num_future).series * tokens.scale
     return ForecastError((energy(predicted - kept) + lost) / total, start)
 

@@ -15,7 +15,7 @@ from airlam.data import CSIDataModule, CSIStore, OnTheFly, generate
 from airlam.interfaces import RecipeError, StoreError
 
 KEYS = {
-    "h_past", "h_past_true", "h_future", "csi_snr_db", "speed", "index", "drop",
+    "h_past", "h_past_true", "h_future", "csi_snr_db", "speed", "velocity", "position", "index", "drop",
     "port_shape", "slot_duration", "subcarrier_spacing", "carrier_frequency",
 }  # fmt: skip
 
@@ -49,6 +49,7 @@ def test_every_batch_is_what_the_tasks_expect(module, changes):
         assert batch["h_future"].shape == (4, 4, 6, 1, 4)
         assert batch["h_past"].dtype == batch["h_future"].dtype == torch.complex64
         assert all(batch[k].shape == (4,) for k in ("csi_snr_db", "speed", "index", "drop"))
+        assert batch["velocity"].shape == batch["position"].shape == (4, 3)
         assert batch["index"].dtype == batch["drop"].dtype == torch.int64
         assert batch["port_shape"] == (2, 1, 2) and isinstance(batch["port_shape"], tuple)
         assert (batch["slot_duration"], batch["carrier_frequency"]) == (0.5e-3, 2.4e9)
