@@ -118,7 +118,8 @@ class RayTracedChannel(ChannelModel):
         length = (num_keys - 1) * self.recipe["key_distance"]
         keys = self.recipe["key_distance"] * torch.arange(num_keys)
         for _ in range(_ROUNDS):
-            tracks = self._tracer.draw(num_users, length, generator)
+            # tracing is what takes time: after the first round no more than it will take
+            tracks = self._tracer.draw(num_users, length, generator)[: 2 * (num_users - len(kept))]
             if not len(tracks.start):
                 continue
             where = tracks.start[:, None] + keys[:, None] * tracks.heading[:, None]
@@ -199,7 +200,8 @@ class Tracer:
         speed = draw_uniform(self.recipe["speed_kmh"], (num_users,), generator) / 3.6
         orientation = math.pi * (torch.rand(num_users, 3, generator=generator) - 0.5)
         squared = torch.rand(shape, generator=generator) * (self.recipe["max_distance"] ** 2 - NEAREST**2) + NEAREST**2
-        bearing = math.radians(self.recipe["bs_bearing_deg"]) + SECTOR * (2 * torch.rand(shape, generator=generator) - 1)
+        bearing = SECTOR * (2 * torch.rand(shape, generator=generator) - 1)
+        bearing = bearing + math.radians(self.recipe["bs_bearing_deg"])
         heading = 2 * math.pi * torch.rand(shape, generator=generator)
         x = self.recipe["bs_position"][0] + squared.sqrt() * bearing.cos()
         y = self.recipe["bs_position"][1] + squared.sqrt() * bearing.sin()
@@ -260,10 +262,8 @@ class Tracer:
         finally:
             for name in names:
                 self.scene.remove(name)
-        return [
-            TracedPaths(*(getattr(found, f)[u * num_keys : (u + 1) * num_keys] for f in TracedPaths.__dataclass_fields__))
-            for u in range(num_users)
-        ]
+        columns = [getattr(found, name).split(num_keys) for name in TracedPaths.__dataclass_fields__]
+        return [TracedPaths(*of_user) for of_user in zip(*columns, strict=True)]
 
 
 def length_change(source: Tensor, arrival: Tensor, moved: Tensor) -> Tensor:

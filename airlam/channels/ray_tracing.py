@@ -1,4 +1,8 @@
-"""Sionna RT, asked for with care: whether it works here, where its LLVM lies, and which scenes it brings."""
+"""Sionna RT, asked for with care: whether it works here, where its LLVM lies, and which scenes it brings.
+
+Ray tracing runs on Dr.Jit, which compiles for CPUs with the shared library of LLVM. That library is the user's own
+(Debian's libllvm19, under the Apache License 2.0 with LLVM exceptions); airlam neither brings nor downloads it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,8 @@ from airlam.interfaces import AirlamError
 
 OLDEST_LLVM = 16  # 14 is refused by Dr.Jit, 15 aborts the process at the first solve; 19 is what is tested
 _LLVM_NAMES = (
-    "/usr/lib/*/libLLVM.so.*", "/usr/lib/*/libLLVM-*.so*", "/usr/lib/llvm-*/lib/libLLVM*.so*", "/usr/lib64/libLLVM*.so*",
-    "/usr/local/lib/libLLVM*.so*", "/opt/homebrew/opt/llvm/lib/libLLVM*.dylib",
+    "/usr/lib/*/libLLVM.so.*", "/usr/lib/*/libLLVM-*.so*", "/usr/lib/llvm-*/lib/libLLVM*.so*",
+    "/usr/lib64/libLLVM*.so*", "/usr/local/lib/libLLVM*.so*", "/opt/homebrew/opt/llvm/lib/libLLVM*.dylib",
 )  # fmt: skip
 INSTALL = "pip install 'airlam[rt]', and on CPUs LLVM 19 ('apt install libllvm19')"
 

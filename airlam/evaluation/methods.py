@@ -53,7 +53,8 @@ def look(method: str) -> Look:
     if found is None:
         return Look(method, "#d55e00", "-.", "o")
     seen = f" ({share} of the links)" if share else ""
-    return Look(found.label.format(name) + seen, found.color, found.line, found.marker, found.short and found.short + seen)
+    short_label = found.short and found.short + seen
+    return Look(found.label.format(name) + seen, found.color, found.line, found.marker, short_label)
 
 
 def parts(method: str) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""The benchmark of adaptation to a site: what pretraining is worth where a model has to work, and with how much data."""
+"""The benchmark of adaptation to a site: what pretraining is worth there, and with how much of the site's data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look
 from airlam.evaluation.report import write_report
 from airlam.evaluation.rows import Figure, Results, Row, environment, read_json, recipe_hash, write_json
-from airlam.evaluation.site_adaptation import Choice, adapt
+from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
 from airlam.interfaces import RecipeError, StoreError
 
 CLASSICS = ("hold", "ar", "eigen-ar")
@@ -74,8 +74,8 @@ class SiteBenchmark:
         RecipeError: sizes that do not fit each other.
 
     Example:
-        >>> SiteBenchmark(fractions=[0.05], steps=[10]).counts()
-        [100]
+        >>> SiteBenchmark(fractions=[0.05, 0.1], steps=[10, 10]).counts()
+        [50, 100]
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class SiteBenchmark:
         model: str = "airlam-tiny",
         sites: dict[str, dict[str, Any]] | None = None,
         fractions: Sequence[float] = (0.01, 0.05, 0.1, 1.0),
-        steps: Sequence[int] = (40, 60, 80, 120),
+        steps: Sequence[int] = (30, 50, 50, 100),
         headline_fraction: float = 0.05,
         adaptations: list[dict[str, Any]] | None = None,
         controls: list[dict[str, Any]] | None = None,
         choose_fraction: float = 0.1,
         seeds: Sequence[int] = (0, 1, 2),
-        num_train: int = 2000,
+        num_train: int = 1000,
         num_val: int = 64,
         num_test: int = 192,
         num_tune: int = 48,
@@ -137,12 +137,14 @@ class SiteBenchmark:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least 1")
         for fraction, count, steps in zip(self.fractions, self.counts(), self.steps, strict=True):
             if not 0 < fraction <= 1 or count < 1:
-                raise RecipeError(f"fractions holds {fraction:g}: {count} of {self.num_train} links; at least 1 is needed")
+                raise RecipeError(f"fractions holds {fraction:g}: {count} of {self.num_train} links, but 1 is needed")
             if steps < 1:
                 raise RecipeError(f"steps holds {steps}, but must be at least 1")
         for name in ("headline_fraction", "choose_fraction"):
             if getattr(self, name) not in self.fractions:
-                raise RecipeError(f"{name} is {getattr(self, name):g}, but must be one of the fractions {self.fractions}")
+                raise RecipeError(
+                    f"{name} is {getattr(self, name):g}, but must be one of the fractions {self.fractions}"
+                )
         if not self.seeds:
             raise RecipeError("seeds is empty; give at least one")
         if self.num_test < 1 or self.num_test % (self.num_speed_classes * self.group_size):
@@ -217,8 +219,8 @@ class SiteBenchmark:
         """All users of a site, split at random."""
         users = self.num_train + self.num_val + self.num_test
         recipe = self.recipe(label)
-        per_drop = recipe["links_per_drop"]
-        links = load_channel(recipe).sample(-(-users // per_drop) * per_drop, self.history + self.horizon, seed=self.seed)
+        whole = -(-users // recipe["links_per_drop"]) * recipe["links_per_drop"]  # drops are never split
+        links = load_channel(recipe).sample(whole, self.history + self.horizon, seed=self.seed)
         links = links[torch.randperm(len(links), generator=torch.Generator().manual_seed(self.seed))[:users]]
         links.h = normalise(links.h)[0]
         ends = (self.num_train, self.num_train + self.num_val)
@@ -320,12 +322,13 @@ class SiteBenchmark:
         count, steps = self.counts()[number], self.steps[number]
         if len(candidates) == 1:
             return candidates[0], {}
-        tried = {
-            choice: self._train(kind, choice, links, shipped, count, steps, self.seeds[0]).val_db for choice in candidates
-        }
+        seed = self.seeds[0]
+        tried = {choice: self._train(kind, choice, links, shipped, count, steps, seed).val_db for choice in candidates}
         return min(tried, key=lambda choice: tried[choice]), {str(c): round(v, 3) for c, v in tried.items()}
 
-    def _train(self, kind: str, choice: Choice, links: SiteLinks, shipped: Any, count: int, steps: int, seed: int) -> Any:
+    def _train(
+        self, kind: str, choice: Choice, links: SiteLinks, shipped: Any, count: int, steps: int, seed: int
+    ) -> Adapted:
         from airlam.models import AirlamModel
 
         start = shipped.model
@@ -400,7 +403,8 @@ class SiteBenchmark:
         return sentences
 
     def _compared(self, records: list[dict[str, Any]]) -> list[str]:
-        shares = ", ".join(f"{100 * fraction:g} % ({count})" for fraction, count in zip(self.fractions, self.counts(), strict=True))
+        counts = zip(self.fractions, self.counts(), strict=True)
+        shares = ", ".join(f"{100 * fraction:g} % ({count})" for fraction, count in counts)
         not_run = [f"{record['site']} was left out: {record['not_run']}." for record in records if record["not_run"]]
         return [
             f"Each site has {self.num_train} users who may adapt a model, {self.num_val} who choose how and when to "

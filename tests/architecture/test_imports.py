@@ -42,6 +42,8 @@ EXCLUSIVE = {
     "transformers": {"models"},
     "peft": {"models"},
     "sionna": {"channels", "link"},
+    "mitsuba": {"channels"},
+    "drjit": {"channels"},
     "lightning": {"data", "tasks", "edge", "evaluation", "cli"},
     "matplotlib": {"evaluation"},
     "jinja2": {"evaluation"},
@@ -49,7 +51,9 @@ EXCLUSIVE = {
     "flwr": {"edge"},
     "tensorflow": {"export"},
 }
-HEAVY = ("torch", "lightning", "sionna", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr", "tensorflow")
+HEAVY = (
+    "torch", "lightning", "sionna", "mitsuba", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr", "tensorflow",
+)  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
