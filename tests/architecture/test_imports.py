@@ -52,7 +52,8 @@ EXCLUSIVE = {
     "tensorflow": {"export"},
 }
 HEAVY = (
-    "torch", "lightning", "sionna", "mitsuba", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr", "tensorflow",
+    "torch", "lightning", "sionna", "mitsuba", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr",
+    "tensorflow",
 )  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
