@@ -4,6 +4,7 @@ from airlam.channels.channel_model import ChannelModel
 from airlam.channels.link_batch import LinkBatch, Rays
 from airlam.channels.loading import load_channel
 from airlam.channels.mixture import MixtureChannel
+from airlam.channels.ray_tracing import rt_available
 from airlam.channels.recipe import recipe_names
 
-__all__ = ["ChannelModel", "LinkBatch", "MixtureChannel", "Rays", "load_channel", "recipe_names"]
+__all__ = ["ChannelModel", "LinkBatch", "MixtureChannel", "Rays", "load_channel", "recipe_names", "rt_available"]

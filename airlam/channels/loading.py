@@ -40,6 +40,10 @@ def load_channel(recipe: str | Path | dict) -> ChannelModel:
         from airlam.channels.tapped import TappedDelayLine
 
         return TappedDelayLine(resolved)
+    if scenario == "ray_traced":
+        from airlam.channels.ray_traced import RayTracedChannel
+
+        return RayTracedChannel(resolved)
     from airlam.channels.system_level import SystemLevelChannel
 
     return SystemLevelChannel(resolved)

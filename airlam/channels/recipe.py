@@ -14,7 +14,7 @@ CLUSTERED = tuple(f"cdl_{letter}" for letter in "abcde")
 TAPPED = tuple(f"tdl_{letter}" for letter in "abcde")
 OUTDOOR = ("umi", "uma", "rma")
 INDOOR = ("inh", "inf")
-SCENARIOS = (*CLUSTERED, *TAPPED, *OUTDOOR, *INDOOR, "mixture")
+SCENARIOS = (*CLUSTERED, *TAPPED, *OUTDOOR, *INDOOR, "ray_traced", "mixture")
 
 FACTORIES = ("sl", "dl", "sh", "dh", "hh")  # TR 38.901 table 7.2-4
 OFFICES = ("open", "mixed")
@@ -35,6 +35,20 @@ CLUSTER_DEFAULTS: dict[str, Any] = {"delay_spread": 100e-9}
 SYSTEM_DEFAULTS: dict[str, Any] = {"state": "random", "links_per_drop": 1, "spatial_consistency": False}
 PANEL_DEFAULTS: dict[str, Any] = {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"}
 OUTDOOR_DEFAULTS: dict[str, Any] = {"o2i_model": "low"}
+RAY_TRACED_DEFAULTS: dict[str, Any] = {
+    "scene": "munich",
+    "bs_position": None,  # None: the scene's own, see airlam.channels.ray_tracing.SCENES
+    "bs_bearing_deg": None,
+    "bs_downtilt_deg": 10.0,
+    "max_distance": 120.0,
+    "max_depth": 3,
+    "diffraction": True,
+    "num_samples": 100_000,
+    "key_distance": 0.5,
+    "state": "random",
+    "links_per_drop": 1,
+    "chunk": 64,
+}
 
 
 def keys_of(scenario: str) -> dict[str, Any]:
@@ -42,6 +56,8 @@ def keys_of(scenario: str) -> dict[str, Any]:
     if scenario in CLUSTERED + TAPPED:
         state = "los" if scenario[-1] in "de" else "nlos"
         return {**DEFAULTS, **CLUSTER_DEFAULTS, "state": state}
+    if scenario == "ray_traced":
+        return {key: value for key, value in (DEFAULTS | RAY_TRACED_DEFAULTS).items() if key != "fast"}
     keys = {**DEFAULTS, **SYSTEM_DEFAULTS}
     if scenario in OUTDOOR:
         keys |= OUTDOOR_DEFAULTS
@@ -150,16 +166,18 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "speed_kmh": check_range("speed_kmh", r["speed_kmh"], 0.0, 1000.0, unit="km/h"),
         "bs_panel": _panel("bs_panel", r["bs_panel"], DEFAULTS["bs_panel"]),
         "ut_panel": _panel("ut_panel", r["ut_panel"], DEFAULTS["ut_panel"]),
-        "fast": check_choice("fast", r["fast"], ("auto", "stock")),
         "chunk": check_number("chunk", r["chunk"], 1, 4096, integer=True),
     }
+    if "fast" in allowed:
+        out["fast"] = check_choice("fast", r["fast"], ("auto", "stock"))
     if "delay_spread" in allowed:
         out["delay_spread"] = check_range("delay_spread", r["delay_spread"], 1e-9, 1e-5, unit="s")
     if "links_per_drop" in allowed:
         out["links_per_drop"] = check_number("links_per_drop", r["links_per_drop"], 1, 10_000, integer=True)
-        if not isinstance(r["spatial_consistency"], bool):
-            raise RecipeError(f"spatial_consistency is {r['spatial_consistency']!r}, but must be true or false")
-        out["spatial_consistency"] = r["spatial_consistency"]
+    if "spatial_consistency" in allowed:
+        out["spatial_consistency"] = _check_switch("spatial_consistency", r["spatial_consistency"])
+    if "scene" in allowed:
+        out |= _ray_traced(r, out["carrier_frequency"])
     if "o2i_model" in allowed:
         out["o2i_model"] = check_choice("o2i_model", r["o2i_model"], ("low", "high"))
     if "factory" in allowed:
@@ -173,12 +191,47 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _check_switch(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise RecipeError(f"{name} is {value!r}, but must be true or false")
+    return value
+
+
+def _ray_traced(r: Mapping[str, Any], carrier_frequency: float) -> dict[str, Any]:
+    """The keys that only ray-traced recipes have."""
+    from airlam.channels.ray_tracing import SCENES
+
+    scene = check_choice("scene", r["scene"], tuple(SCENES))
+    if not 1e9 <= carrier_frequency <= 60e9:
+        raise RecipeError(
+            f"carrier_frequency is {carrier_frequency:g}, but the scenes' materials hold from 1e+09 to 6e+10 Hz "
+            "(ITU-R P.2040)"
+        )
+    position = SCENES[scene].position if r["bs_position"] is None else r["bs_position"]
+    if not isinstance(position, (list, tuple)) or len(position) != 3:
+        raise RecipeError(f"bs_position is {position!r}, but must be [x, y, z] in metres, in the scene's coordinates")
+    bearing = SCENES[scene].bearing_deg if r["bs_bearing_deg"] is None else r["bs_bearing_deg"]
+    return {
+        "scene": scene,
+        "bs_position": [check_number(f"bs_position[{i}]", v, -1e4, 1e4, unit="m") for i, v in enumerate(position)],
+        "bs_bearing_deg": check_number("bs_bearing_deg", bearing, -360.0, 360.0, unit="degrees"),
+        "bs_downtilt_deg": check_number("bs_downtilt_deg", r["bs_downtilt_deg"], -90.0, 90.0, unit="degrees"),
+        "max_distance": check_number("max_distance", r["max_distance"], 15.0, 2000.0, unit="m"),
+        "max_depth": check_number("max_depth", r["max_depth"], 0, 10, integer=True),
+        "diffraction": _check_switch("diffraction", r["diffraction"]),
+        "num_samples": check_number("num_samples", r["num_samples"], 1000, 10_000_000, integer=True),
+        "key_distance": check_number("key_distance", r["key_distance"], 0.01, 10.0, unit="m"),
+    }
+
+
 def _state(scenario: str, state: object, factory: object) -> str:
     if scenario in CLUSTERED + TAPPED:
         has = "los" if scenario[-1] in "de" else "nlos"
         if state != has:
             raise RecipeError(f"state is {state!r}, but {scenario} is {has} by definition; leave the key out")
         return has
+    if scenario == "ray_traced":
+        return check_choice("state", state, ("los", "nlos", "random"))
     if scenario in INDOOR:
         if state == "indoor":
             raise RecipeError(f"state is 'indoor', but every user of {scenario} is; write los, nlos or random")

@@ -50,6 +50,8 @@ def run(arguments: Sequence[str]) -> int:
             table.add_row(name, "[green]ok[/]", f"{version}: {purpose}")
         else:
             table.add_row(name, f"[dim]{MISSING}[/]", escape(f"optional, {purpose}: {remedy}"))
+    traced = _ray_tracing()
+    table.add_row("ray tracing", "[green]ok[/]" if traced else f"[dim]{MISSING}[/]", escape(traced.reason))
     Console().print(table)
     if broken:
         print(f"broken: {', '.join(broken)}. 'make install' or 'pip install -c constraints.txt airlam' mends packages.")
@@ -104,7 +106,8 @@ def _sionna() -> str:
         raise RuntimeError("not installed: pip install 'sionna-no-rt==2.2.*'")
     # In a process of its own: a broken LLVM aborts rather than raises.
     start = time.monotonic()
-    code = "import warnings; warnings.simplefilter('ignore'); import sionna.phy"
+    code = "import warnings; warnings.simplefilter('ignore')\n"
+    code += "from airlam.channels.sionna_stream import import_sionna; import_sionna()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
@@ -119,6 +122,13 @@ def _channels() -> str:
     recipe = {"scenario": "umi", "num_subcarriers": 2, "chunk": 2, "bs_panel": {"rows": 1, "columns": 1}}
     links = load_channel(recipe).sample(2, 2, seed=0)
     return f"drew {len(links.h)} links with Sionna"
+
+
+def _ray_tracing():
+    """Optional: whether the rt_* channels can be drawn, and what is missing if not."""
+    from airlam.channels import rt_available
+
+    return rt_available()
 
 
 def _store() -> str:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from airlam.evaluation.report import write_report
     from airlam.evaluation.rows import Figure, Results, Row, environment, recipe_hash
     from airlam.evaluation.runner import run
+    from airlam.evaluation.site_benchmark import SiteBenchmark
 
 _HOMES = {
     "ChannelPredictionBenchmark": "channel_prediction",
     "Figure": "rows",
     "Results": "rows",
     "Row": "rows",
+    "SiteBenchmark": "site_benchmark",
     "environment": "rows",
     "headline": "headline",
     "recipe_hash": "rows",
@@ -32,6 +34,7 @@ __all__ = [
     "Figure",
     "Results",
     "Row",
+    "SiteBenchmark",
     "environment",
     "headline",
     "recipe_hash",

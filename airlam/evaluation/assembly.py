@@ -11,7 +11,7 @@ from torch import Tensor
 from airlam.evaluation import statistics
 from airlam.evaluation.contenders import GENIES, OFF
 from airlam.evaluation.headline import verdict
-from airlam.evaluation.methods import CLASSICAL, is_learned
+from airlam.evaluation.methods import CLASSICAL, is_learned, parts
 from airlam.evaluation.rows import Figure, Row, recipe_hash
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
 
@@ -156,12 +156,12 @@ def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, st
     """What a learned method is compared with besides the bar: ``(name of the gain, reference)``."""
     if not is_learned(method):
         return []
-    name, _, variant = method.partition(":")
+    name, variant, share = parts(method)
     pairs = [("best_classic", best_classic(records))]
     if variant in ("", "adapted"):
         pairs.append(("start", name + OFF))
     if variant == "adapted":
-        pairs += [("adaptation", name), ("pretraining", f"{name}:random-start")]
+        pairs += [("adaptation", name), ("pretraining", f"{name}:random-start{share and '-' + share}")]
     return [(gain, ref) for gain, ref in pairs if ref and all(ref in record["methods"] for record in records)]
 
 

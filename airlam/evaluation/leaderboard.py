@@ -38,7 +38,9 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
         command=env.get("command", "airlam evaluate"),
         machine=f"{env.get('processor', '')}, {env.get('cores', '?')} cores; {versions}; {env.get('date', '')[:10]}",
     )
-    sections = [
+    extra = results.extras.get("tables", [])
+    sections = [(t["title"], f"{t['text']}\n\n{_table(t['columns'], t['lines'])}") for t in extra]
+    sections += [
         ("All cells of the headline", _means(results.select(group="mean"))),
         ("Never seen in pretraining", _held_out(results.select(group="held_out"))),
         ("Every cell: NMSE [dB]", _cells(results.select(group="cell"))),

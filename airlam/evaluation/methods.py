@@ -56,11 +56,25 @@ def look(method: str) -> Look:
     """
     if method in LOOKS:
         return LOOKS[method]
-    name, _, variant = method.partition(":")
+    name, variant, share = parts(method)
     found = VARIANTS.get(variant)
     if found is None:
         return Look(method, "#d55e00", "-.", "o")
-    return Look(found.label.format(name), found.color, found.line, found.marker, found.short)
+    seen = f" ({share} of the links)" if share else ""
+    short_label = found.short and found.short + seen
+    return Look(found.label.format(name) + seen, found.color, found.line, found.marker, short_label)
+
+
+def parts(method: str) -> tuple[str, str, str]:
+    """Name, variant, and the share of a site's links that the variant saw.
+
+    Example:
+        >>> parts("airlam-tiny:random-start-5%")
+        ('airlam-tiny', 'random-start', '5%')
+    """
+    name, _, variant = method.partition(":")
+    kind, _, share = variant.rpartition("-")
+    return (name, kind, share) if share.endswith("%") else (name, variant, "")
 
 
 def short(method: str) -> str:
@@ -77,14 +91,14 @@ def order(methods: set[str] | list[str]) -> list[str]:
     """Methods in the order of the tables: classical ones first, learned ones, then the bounds."""
     variants = list(VARIANTS)
 
-    def place(method: str) -> tuple[int, int, str]:
+    def place(method: str) -> tuple[int, float, float, str]:
         if method in CLASSICAL:
-            return (0, CLASSICAL.index(method), method)
+            return (0, CLASSICAL.index(method), 0.0, method)
         if method in BOUNDS:
-            return (2, BOUNDS.index(method), method)
-        variant = method.partition(":")[2]
+            return (2, BOUNDS.index(method), 0.0, method)
+        _, variant, share = parts(method)
         # the start of a learned method stands before it, what was made of it after
         rank = {"no-correction": 0, "": 1}.get(variant, 2 + variants.index(variant) if variant in variants else 9)
-        return (1, rank, method)
+        return (1, rank, float(share[:-1] or 0) if share else 0.0, method)
 
     return sorted(set(methods), key=place)

@@ -102,7 +102,8 @@ def write_report(results: Results, out: str | Path) -> Path:
         details=results.extras.get("details", []),
         facts=key_facts(results, focus),
         compared=results.extras.get("compared", []),
-        tables=[table for table in (mean_table(results, focus), held_out_table(results, focus)) if table],
+        tables=[table for table in (mean_table(results, focus), held_out_table(results, focus)) if table]
+        + extra_tables(results),
         sections=sections,
         appendix=[table for table in (cell_table(results, focus),) if table],
         notes=results.notes,
@@ -183,6 +184,15 @@ def held_out_table(results: Results, focus: str) -> Table | None:
             cells += [_cell(mine[method].get(name), style) for name, style in styles]
             table.lines.append((_css(method, focus), cells))
     return table
+
+
+def extra_tables(results: Results) -> list[Table]:
+    """Tables that a benchmark brings itself, as texts: ``extras["tables"]``, see :class:`SiteBenchmark`."""
+    return [
+        Table(t["title"], t["columns"], [("", [_escape(cell) for cell in line]) for line in t["lines"]], t["text"],
+              tags=["measured"])
+        for t in results.extras.get("tables", [])
+    ]  # fmt: skip
 
 
 def cell_table(results: Results, focus: str) -> Table | None:

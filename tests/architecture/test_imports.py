@@ -42,6 +42,8 @@ EXCLUSIVE = {
     "transformers": {"models"},
     "peft": {"models"},
     "sionna": {"channels", "link"},
+    "mitsuba": {"channels"},
+    "drjit": {"channels"},
     "lightning": {"data", "tasks", "edge", "evaluation", "cli"},
     "matplotlib": {"evaluation"},
     "jinja2": {"evaluation"},
@@ -52,8 +54,10 @@ EXCLUSIVE = {
     "onnxscript": {"export"},
     "onnxruntime": {"export", "models"},  # models runs what export writes
 }
-HEAVY = ("torch", "lightning", "sionna", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr", "tensorflow",
-         "onnx", "onnxruntime")  # fmt: skip
+HEAVY = (
+    "torch", "lightning", "sionna", "mitsuba", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr",
+    "tensorflow", "onnx", "onnxruntime",
+)  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from airlam.channels import load_channel, recipe_names
+from airlam.channels import load_channel, recipe_names, rt_available
 from airlam.csi import mean_power
 
 OMNI = {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"}
@@ -113,6 +113,8 @@ def test_spatial_consistency_makes_neighbours_alike():
     "name", [n for n in recipe_names() if n == "mixture_headline" or not n.startswith(("mixture", "umi_site"))]
 )
 def test_every_recipe_makes_the_headline_array(name):
+    if name.startswith("rt_") and not rt_available():
+        pytest.skip(rt_available().reason)
     model = load_channel(name)
     batch = model.sample(2, 20, seed=0)
     assert batch.h.shape == (2, 20, 48, 1, 32) and batch.h.dtype == torch.complex64

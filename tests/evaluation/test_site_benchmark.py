@@ -1,0 +1,140 @@
+"""Adaptation to sites, on pocket-sized ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from airlam.evaluation import Results, SiteBenchmark
+from airlam.evaluation.methods import look, order
+from airlam.evaluation.site_adaptation import Choice, adapt
+from airlam.evaluation.site_benchmark import average
+from airlam.interfaces import RecipeError
+
+TINY = {
+    "channel_overrides": {
+        "num_subcarriers": 12,
+        "bs_panel": {"rows": 2, "columns": 2, "polarisation": "dual", "pattern": "omni"},
+    },
+    "sites": {"street": {"channel": "umi_site"}, "hall": {"channel": "inf_nlos", "speed_kmh": [3, 30]}},
+    "fractions": [0.25, 1.0],
+    "steps": [2, 3],
+    "headline_fraction": 0.25,
+    "choose_fraction": 0.25,
+    "adaptations": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "lora_rank": 2}],
+    "seeds": [0, 1],
+    "num_train": 16,
+    "num_val": 4,
+    "num_test": 16,
+    "num_tune": 4,
+    "num_speed_classes": 2,
+    "batch_size": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from airlam.models import AirlamConfig, AirlamModel, save_checkpoint
+    from airlam.models.config import DEFAULT_BACKBONE
+
+    torch.manual_seed(0)
+    backbone = DEFAULT_BACKBONE | {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
+    config = AirlamConfig(backbone=backbone, num_tokens=16, num_groups=0, num_bins=32)
+    return str(save_checkpoint(AirlamModel(config), tmp_path_factory.mktemp("models") / "pygmy"))
+
+
+@pytest.mark.slow
+def test_run_compares_reports_and_resumes(model, tmp_path, capsys):
+    benchmark = SiteBenchmark(model=model, **TINY)
+    report = benchmark.run(tmp_path)
+    assert report == tmp_path / "report.html" and "Site by site" in report.read_text()
+    assert "With how much of the site" in (tmp_path / "leaderboard.md").read_text()
+    results = Results.load(tmp_path / "results.json")
+    rows = {row.method: row for row in results.select(group="site", data="hall")}
+    variants = [f"pygmy:{kind}-{share}%" for kind in ("adapted", "random-start") for share in (25, 100)]
+    assert set(rows) == {"hold", "ar", "eigen-ar", "pygmy", "pygmy:no-correction", "perfect", *variants}
+    adapted = rows["pygmy:adapted-25%"]
+    assert adapted.parameters_trainable > 0 == rows["pygmy"].parameters_trainable
+    assert {"adaptation_gain_cells_db", "pretraining_gain_cells_db"} <= adapted.figures.keys()
+    assert adapted.figures["pretraining_gain_cells_db"].note == "pygmy:random-start-25%"
+    # the gain is the difference of the two rows' means, and both have intervals over users
+    both = adapted.figures["nmse_cells_db"].number, rows["pygmy"].figures["nmse_cells_db"].number
+    assert adapted.figures["adaptation_gain_cells_db"].number == pytest.approx(both[1] - both[0], abs=1e-9)
+    assert adapted.figures["adaptation_gain_cells_db"].interval is not None
+    assert len(results.select(group="cell", method="ar")) == 4
+    capsys.readouterr()
+    benchmark.run(tmp_path)
+    assert "users" not in capsys.readouterr().out  # finished sites are not run again
+
+
+@pytest.mark.slow
+def test_users_are_split_and_of_one_snapshot(model):
+    benchmark = SiteBenchmark(model=model, **TINY)
+    links = benchmark.links("hall")
+    assert [len(part) for part in (links.train, links.val, links.test)] == [16, 4, 16]
+    everyone = torch.cat([links.train.position, links.val.position, links.test.position])
+    assert len({tuple(p) for p in everyone.tolist()}) == 36
+    assert links.train.recipe["spatial_consistency"] and links.train.recipe["links_per_drop"] == 36
+
+
+@pytest.mark.slow
+def test_adapt_repeats_leaves_its_start_alone_and_keeps_the_best(model):
+    from airlam.loading import load_predictor
+
+    benchmark = SiteBenchmark(model=model, **TINY)
+    links, start = benchmark.links("street"), load_predictor(model).model
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    fields = dict(batch_size=4, history=16, csi_snr_db=20.0, seed=0)
+    first, again = (adapt(start, links.train, links.val, Choice(1e-3), steps=4, **fields) for _ in range(2))
+    assert all(torch.equal(value, start.state_dict()[name]) for name, value in before.items())
+    assert first.val_db == again.val_db and first.step == again.step
+    # a ruinous rate: the start itself is what validation likes best, and it comes back unchanged
+    ruined = adapt(start, links.train, links.val, Choice(0.9), steps=3, **fields)
+    if ruined.step == 0:
+        assert all(torch.equal(value, ruined.model.state_dict()[name]) for name, value in before.items())
+    assert ruined.val_db <= adapt(start, links.train, links.val, Choice(1e-9), steps=1, **fields).val_db + 1e-3
+
+
+def test_a_site_that_cannot_run_is_a_row_that_says_so():
+    benchmark = SiteBenchmark(sites={"rt_munich": {"channel": "rt_munich"}})
+    record = {"site": "rt_munich", "recipe": benchmark.recipe("rt_munich"), "not_run": "no LLVM", "cells": []}
+    results = benchmark.results([record])
+    (row,) = results.rows
+    assert row.group == "not_run" and row.note == "not run: no LLVM" and "no LLVM" in results.headline
+
+
+def test_names_say_the_share_and_stand_in_order():
+    names = [f"airlam-tiny:adapted-{share}%" for share in (100, 5, 10, 1)]
+    assert order([*names, "airlam-tiny", "ar"]) == ["ar", "airlam-tiny", *(names[n] for n in (3, 1, 2, 0))]
+    assert look(names[1]).label == "airlam-tiny, adapted (5% of the links)"
+    assert look("airlam-tiny:adapted").label == "airlam-tiny, adapted"
+
+
+def test_average_over_seeds():
+    a, b = ({"nmse": [x, 3 * x], "settings": {"rank": 2}, "parameters": [7, 1]} for x in (1.0, 2.0))
+    assert average([a, b]) == {"nmse": [1.5, 4.5], "settings": {"rank": 2}, "parameters": [7, 1]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_test": 15}, "num_test is 15"),
+        ({"steps": [3]}, "2 fractions have 1 steps"),
+        ({"headline_fraction": 0.3}, "headline_fraction is 0.3, but must be one of the fractions"),
+        ({"fractions": [0.25, 2.0]}, "fractions holds 2"),
+        ({"sites": {"x": {}}}, "sites.x"),
+        ({"sites": {}}, "sites is empty"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"precision": "half"}, "precision is 'half'"),
+        ({"adaptations": [{"rate": 1}]}, "must hold learning_rate"),
+        ({"controls": [{"learning_rate": 2}]}, "learning_rate is 2"),
+    ],
+)
+def test_arguments_that_do_not_fit(change, message):
+    with pytest.raises(RecipeError, match=message):
+        SiteBenchmark(**TINY | change)
+
+
+def test_a_site_needs_spatial_consistency():
+    with pytest.raises(RecipeError, match="cdl_a has no spatial consistency"):
+        SiteBenchmark(sites={"line": {"channel": "cdl_a"}}).recipe("line")
