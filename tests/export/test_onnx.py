@@ -194,6 +194,12 @@ def test_only_plain_models(plain, tmp_path):
         export_onnx(add_lora(model(), rank=2), tmp_path / "x")
 
 
+def test_sensors_have_no_place_in_a_graph(tmp_path):
+    with pytest.raises(CheckpointError, match=r"has sensors \(velocity\)"):
+        export_onnx(model(context=["velocity"]), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_missing_packages_are_named(plain, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # how Python marks what cannot be imported
     with pytest.raises(CheckpointError, match=r"needs onnxruntime; pip install 'airlam\[onnx\]'"):
