@@ -124,6 +124,8 @@ def fingerprint(predictor: Predictor) -> str:
         digest.update(config.to_json_string().encode())
     elif isinstance(config, dict):
         digest.update(json.dumps(config, sort_keys=True).encode())
+    if getattr(predictor, "views", None) is not None:
+        digest.update(f"views {predictor.views}".encode())  # type: ignore[attr-defined]
     if isinstance(network, torch.nn.Module):
         for name, value in sorted(network.state_dict().items()):
             digest.update(name.encode())
@@ -193,7 +195,7 @@ def without_correction(model: Predictor) -> Predictor:
         raise RecipeError(
             f"{model.name} is a comparator: it has no classical start; without its correction it is 'hold'"
         )
-    return AirlamPredictor(model.model, f"{model.name}{OFF}", correction=False)  # type: ignore[attr-defined]
+    return AirlamPredictor(model.model, f"{model.name}{OFF}", correction=False, views=model.views)
 
 
 def genie(name: str, cell: Cell, links: LinkBatch) -> Contender:

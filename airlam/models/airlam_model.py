@@ -28,6 +28,7 @@ from airlam.models.context import ContextTokens, Readings, read_sensors
 from airlam.models.doppler import periodogram, wiener
 from airlam.models.linear import use_onednn
 from airlam.models.phase_tracker import PhaseTracker
+from airlam.models.views import WEIGHTS, view_basis
 
 START_SLOTS = 4  # slots of the start's prediction that a token shows to the network
 NUM_SCALARS = 10  # see AirlamModel.tokenize
@@ -137,15 +138,16 @@ class SpectralModel:
         return h_past if self.tracker is None else self.tracker(h_past, observed)
 
     def tokenize(
-        self, h_past: Tensor, num_future: int, polarisations: int, observed: Tensor | None = None
+        self, h_past: Tensor, num_future: int, polarisations: int, observed: Tensor | None = None, view: int = 0
     ) -> Tokens:
         """Normalised histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` -> :class:`Tokens`.
 
-        Where ``observed [link, slot]`` is given there is no classical start: it needs every slot.
+        Where ``observed [link, slot]`` is given there is no classical start: it needs every slot. ``view`` chooses the
+        basis: :func:`airlam.models.views.view_basis`.
         """
         c = self.config
         slots = h_past.shape[1]
-        basis = Eigenbasis.of(h_past, polarisations, observed)
+        basis = view_basis(view, h_past, polarisations, observed)
         bins = basis.forward(h_past)
         num_bins = bins.shape[1]
         seen = None if observed is None else observed[:, None, :]
@@ -257,6 +259,7 @@ class SpectralModel:
         port_shape: PortShape | None = None,
         observed: Tensor | None = None,
         context: dict[str, Any] | None = None,
+        views: int | None = None,
         correction: bool = True,
     ) -> Tensor:
         """Predict.
@@ -268,18 +271,27 @@ class SpectralModel:
             observed: ``bool [link, slot]``, False where a slot was not measured.
             context: readings of other sensors (see :func:`airlam.models.context.read_sensors`), for a model with
                 ``config.context``; others ignore it.
+            views: bases that predictions are averaged over; None: ``config.views``.
             correction: False gives the classical start alone.
 
         Returns:
             ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
         """
-        tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
-        tokens.readings = self.readings(context, len(h_past))
-        if correction or tokens.start is None:
-            future = self.predict_tokens(tokens, num_future, observed).series * tokens.scale
-        else:
-            future = tokens.start[..., :num_future]
-        return scale * tokens.basis.inverse(place(future, tokens.index, tokens.power.shape[1]), h_past.shape[3])
+        x, scale, observed = self._enter(h_past, observed)
+        polarisations = check_port_shape(h_past.shape[-1], port_shape)[0]
+        readings = self.readings(context, len(h_past))
+
+        def predict(view: int) -> Tensor:
+            tokens = self.tokenize(x, num_future, polarisations, observed, view)
+            tokens.readings = readings
+            if correction or tokens.start is None:
+                future = self.predict_tokens(tokens, num_future, observed).series * tokens.scale
+            else:
+                future = tokens.start[..., :num_future]
+            return tokens.basis.inverse(place(future, tokens.index, tokens.power.shape[1]), h_past.shape[3])
+
+        first, *others = WEIGHTS[views or self.config.views]
+        return scale * sum((w * predict(view) for view, w in enumerate(others, 1)), first * predict(0))
 
     def forward_with_variance(
         self,
@@ -289,34 +301,45 @@ class SpectralModel:
         port_shape: PortShape | None = None,
         observed: Tensor | None = None,
         context: dict[str, Any] | None = None,
+        views: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`forward`, and the variance of each entry's error, real, of the same shape.
 
         The error of a coefficient that the model leaves out is the coefficient: its variance is the measured power
         times the signal's share of it, for which that of the weakest token stands. Errors of different coefficients
-        count as uncorrelated.
+        count as uncorrelated. Of several views the variances are averaged as the predictions are, which is a little
+        more than the mean prediction's own.
         """
         if not self.config.error_variance:
             raise ValueError("this checkpoint has no error variances; train one with AirlamConfig(error_variance=True)")
-        tokens, scale, observed = self._enter(h_past, num_future, port_shape, observed)
-        tokens.readings = self.readings(context, len(h_past))
-        estimate = self.predict_tokens(tokens, num_future, observed)
-        assert estimate.variance is not None
-        future, variance = estimate.series * tokens.scale, estimate.variance * tokens.scale.square()
-        left_out = tokens.power * estimate.share
-        left_out = left_out[..., None].expand(-1, -1, num_future)
-        variance = left_out.scatter(1, tokens.index[..., None].expand_as(variance), variance)
-        coefficients = place(future, tokens.index, tokens.power.shape[1])
-        return (
-            scale * tokens.basis.inverse(coefficients, h_past.shape[3]),
-            scale.square() * tokens.basis.inverse_power(variance, h_past.shape[3]),
-        )
-
-    def _enter(
-        self, h_past: Tensor, num_future: int, port_shape: PortShape | None, observed: Tensor | None
-    ) -> tuple[Tokens, Tensor, Tensor | None]:
-        """Tokens, the links' scale, and ``observed`` (None where every slot was)."""
+        x, scale, observed = self._enter(h_past, observed)
         polarisations = check_port_shape(h_past.shape[-1], port_shape)[0]
+        readings = self.readings(context, len(h_past))
+
+        def predict(view: int) -> tuple[Tensor, Tensor]:
+            tokens = self.tokenize(x, num_future, polarisations, observed, view)
+            tokens.readings = readings
+            estimate = self.predict_tokens(tokens, num_future, observed)
+            assert estimate.variance is not None
+            future, variance = estimate.series * tokens.scale, estimate.variance * tokens.scale.square()
+            left_out = tokens.power * estimate.share
+            left_out = left_out[..., None].expand(-1, -1, num_future)
+            variance = left_out.scatter(1, tokens.index[..., None].expand_as(variance), variance)
+            coefficients = place(future, tokens.index, tokens.power.shape[1])
+            return (
+                scale * tokens.basis.inverse(coefficients, h_past.shape[3]),
+                scale.square() * tokens.basis.inverse_power(variance, h_past.shape[3]),
+            )
+
+        first, *others = WEIGHTS[views or self.config.views]
+        future, variance = (first * x for x in predict(0))
+        for view, weight in enumerate(others, 1):
+            one, its_variance = predict(view)
+            future, variance = future + weight * one, variance + weight * its_variance
+        return future, variance
+
+    def _enter(self, h_past: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Normalised and tracked histories, the links' scale, and ``observed`` (None where every slot was)."""
         h_past = h_past[:, -self.config.max_history :]
         if observed is not None:
             observed = observed[:, -self.config.max_history :]
@@ -325,8 +348,7 @@ class SpectralModel:
             else:
                 h_past = h_past * observed[:, :, None, None, None]
         x, scale = normalise(h_past)
-        x = self.track(x, observed)
-        return self.tokenize(x, num_future, polarisations, observed), scale, observed
+        return self.track(x, observed), scale, observed
 
 
 def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:

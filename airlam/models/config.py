@@ -42,6 +42,8 @@ class AirlamConfig(PretrainedConfig):
         phase_tracker: whether phase and timing offsets of single slots are estimated and removed first.
         context: sensors that become tokens beside those of the CSI, out of ``velocity``, ``position``, ``cell``; see
             :mod:`airlam.models.context`.
+        views: bases that predictions are averaged over (:mod:`airlam.models.views`), 1 to 3: each costs the time of
+            one, and gains less than the one before.
         start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
             :class:`airlam.baselines.EigenARPredictor`.
 
@@ -63,6 +65,7 @@ class AirlamConfig(PretrainedConfig):
         error_variance: bool = False,
         phase_tracker: bool = False,
         context: list[str] | None = None,
+        views: int = 1,
         start_order: int = 12,
         start_ridge: float = 1e-4,
         start_classes: int = 4,
@@ -75,6 +78,7 @@ class AirlamConfig(PretrainedConfig):
             ("group_size", group_size, 1),
             ("doppler_grid", doppler_grid, 9),
             ("max_history", max_history, 2),
+            ("views", views, 1),
             ("start_order", start_order, 1),
             ("start_classes", start_classes, 1),
         ):
@@ -83,6 +87,9 @@ class AirlamConfig(PretrainedConfig):
         self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
         self.num_tokens, self.num_groups, self.group_size = num_tokens, num_groups, group_size
         self.doppler_grid, self.max_history, self.error_variance = doppler_grid, max_history, bool(error_variance)
+        if views > 3:
+            raise ValueError(f"views must be at most 3, got {views}")
+        self.views = views
         for sensor in context or ():
             if sensor not in SENSORS:
                 raise ValueError(f"context names {sensor!r}, but sensors are {', '.join(SENSORS)}")

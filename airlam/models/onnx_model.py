@@ -100,7 +100,7 @@ class OnnxPredictor(AirlamPredictor):
     Args:
         folder: what ``airlam export`` wrote.
         name: of the row in tables; by default the folder's.
-        correction, chunk: see :class:`AirlamPredictor`.
+        correction, chunk, views: see :class:`AirlamPredictor`.
         threads: of ONNX Runtime; the default is torch's number at that moment.
     """
 
@@ -111,9 +111,11 @@ class OnnxPredictor(AirlamPredictor):
         *,
         correction: bool = True,
         chunk: int = 64,
+        views: int | None = None,
         threads: int | None = None,
     ):
-        super().__init__(OnnxModel(folder, threads), name or Path(folder).name, correction=correction, chunk=chunk)
+        model = OnnxModel(folder, threads)
+        super().__init__(model, name or Path(folder).name, correction=correction, chunk=chunk, views=views)
 
 
 def _session(graph: Path, threads: int):

@@ -12,6 +12,7 @@ from torch import Tensor
 from airlam.csi import PortShape
 from airlam.interfaces import check_prediction_request, extreme_scale
 from airlam.models.airlam_model import AirlamModel, SpectralModel
+from airlam.models.views import WEIGHTS
 
 if TYPE_CHECKING:
     from airlam.models.onnx_model import OnnxModel
@@ -25,6 +26,8 @@ class AirlamPredictor:
         name: of the row in tables.
         correction: False leaves only the classical start; what the network adds is the difference.
         chunk: links per forward pass, bounds the memory.
+        views: bases that predictions are averaged over, in the place of the checkpoint's own number
+            (``AirlamConfig.views``): 3 take three times as long as 1, for some tenths of a decibel.
         precision: ``"float32"``, or ``"bfloat16"`` for the backbone's weights and activations (of a copy): faster where
             the CPU multiplies bfloat16 (AVX-512 BF16, AMX), slower elsewhere.
 
@@ -42,6 +45,7 @@ class AirlamPredictor:
         *,
         correction: bool = True,
         chunk: int = 64,
+        views: int | None = None,
         precision: str = "float32",
     ):
         if precision not in ("float32", "bfloat16"):
@@ -51,7 +55,10 @@ class AirlamPredictor:
                 raise ValueError("an exported model runs in the precision that it was exported in")
             model = copy.deepcopy(model)
             _base(model).backbone.to(torch.bfloat16)  # type: ignore[attr-defined]
+        if views is not None and views not in WEIGHTS:
+            raise ValueError(f"views must be one of {', '.join(map(str, WEIGHTS))}, got {views!r}")
         self.model, self.name, self.correction, self.chunk = model.eval(), name, correction, chunk
+        self.views = views
 
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
@@ -62,7 +69,7 @@ class AirlamPredictor:
         is ignored. A model with ``config.context`` also takes readings of other sensors from it, with the leading axes
         of ``h_past`` (:func:`airlam.models.context.read_sensors`).
         """
-        forward = functools.partial(self.model, correction=self.correction)
+        forward = functools.partial(self.model, correction=self.correction, views=self.views)
         return self._run(forward, h_past, num_future, port_shape, context)[0]
 
     def predict_with_variance(
@@ -73,7 +80,8 @@ class AirlamPredictor:
         Raises:
             ValueError: the checkpoint was trained without error variances.
         """
-        future, variance = self._run(_base(self.model).forward_with_variance, h_past, num_future, port_shape, context)
+        forward = functools.partial(_base(self.model).forward_with_variance, views=self.views)
+        future, variance = self._run(forward, h_past, num_future, port_shape, context)
         return future, variance
 
     def _readings(self, context: dict | None) -> dict[str, Any] | None:

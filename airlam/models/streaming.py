@@ -54,8 +54,9 @@ class LinkFilters:
 
 
 def link_filters(model: SpectralModel, h_past: Tensor, num_future: int, port_shape: PortShape | None) -> LinkFilters:
-    """The filters that :meth:`AirlamModel.forward` would apply to ``h_past``."""
-    tokens, _, _ = model._enter(h_past, num_future, port_shape, None)
+    """The filters that :meth:`AirlamModel.forward` would apply to ``h_past``, of the first view."""
+    x, _, _ = model._enter(h_past, None)
+    tokens = model.tokenize(x, num_future, check_port_shape(h_past.shape[-1], port_shape)[0])
     assert tokens.taps is not None
     slots = tokens.series.shape[-1]
     spectra = model.spectra(tokens)

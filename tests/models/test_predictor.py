@@ -91,7 +91,7 @@ def test_variances_of_coefficients_spread_as_their_energy_does():
     """E|h|^2 of random uncorrelated coefficients, against its sample mean."""
     m = model(error_variance=True).eval()
     with torch.no_grad():
-        tokens, _, _ = m._enter(rays(2)[:, :16], 1, SHAPE, None)
+        tokens = m.tokenize(rays(2)[:, :16], 1, SHAPE[0])
         variance = torch.rand(2, tokens.power.shape[1], 1, generator=torch.Generator().manual_seed(1))
         stated = tokens.basis.inverse_power(variance, 1)
         draws = [
