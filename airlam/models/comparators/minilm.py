@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 from transformers import BertConfig, BertModel
+from transformers.utils import logging
 
 from airlam.interfaces import CheckpointError
 from airlam.models.checkpoint import file_hash
@@ -67,9 +68,14 @@ class MiniLMComparator(LanguageModelComparator):
             model = BertModel(config, add_pooling_layer=False)
         else:
             folder = package_folder() if pretrained == "package" else Path(pretrained)
-            model, report = BertModel.from_pretrained(
-                folder, use_safetensors=True, add_pooling_layer=False, output_loading_info=True, **dropout
-            )
+            loud = logging.get_verbosity()
+            logging.set_verbosity_error()  # that the pooling layer is left out is no news
+            try:
+                model, report = BertModel.from_pretrained(
+                    folder, use_safetensors=True, add_pooling_layer=False, output_loading_info=True, **dropout
+                )
+            finally:
+                logging.set_verbosity(loud)
             if report["missing_keys"] or report["mismatched_keys"]:
                 raise CheckpointError(f"{folder} lacks weights of its model: {sorted(report['missing_keys'])[:1]}")
             model.embeddings.word_embeddings = nn.Embedding(1, model.config.hidden_size)  # nothing uses it

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from airlam.csi import PortShape
 from airlam.models.comparators.comparator import Comparator, complex_features, real_features, turn_to_last, unit_power
@@ -50,7 +53,9 @@ class SequenceComparator(Comparator):
         sequences, scale = unit_power(sequences, (1, 2))
         turned, phase = turn_to_last(sequences)
         level = torch.log(scale).expand(-1, slots, -1)
-        out = self.sequence(torch.cat([real_features(turned), level], -1), sequences)
+        # on CPUs, torch's fused attention takes half of a training step going backward over so few slots
+        with nullcontext() if x.is_cuda or not self.training else sdpa_kernel(SDPBackend.MATH):
+            out = self.sequence(torch.cat([real_features(turned), level], -1), sequences)
         out = complex_features(out) * phase * scale
         out = out.unflatten(-1, (self.beams_per_sequence, delays)).unflatten(0, (links, -1))
         return out.permute(0, 2, 4, 1, 3).flatten(-2)

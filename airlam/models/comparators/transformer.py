@@ -34,7 +34,7 @@ class TransformerComparator(SequenceComparator):
         history: int = 16,
         horizon: int = 4,
         num_subcarriers: int = 48,
-        width: int = 192,
+        width: int = 128,
         num_layers: int = 4,
         num_heads: int = 4,
     ):

@@ -40,7 +40,7 @@ class WiFoComparator(Comparator):
         history: int = 16,
         horizon: int = 4,
         patch: tuple[int, int, int] | list[int] = (4, 4, 4),
-        width: int = 144,
+        width: int = 96,
         num_layers: int = 4,
         num_decoder_layers: int = 2,
         num_heads: int = 4,
