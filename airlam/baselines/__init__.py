@@ -8,6 +8,7 @@ from airlam.baselines.hold import HoldPredictor
 from airlam.baselines.interpolation import (
     DelayInterpolator,
     EigenLMMSEInterpolator,
+    EigenPowerDelayInterpolator,
     LinearInterpolator,
     LMMSEInterpolator,
     PowerDelayInterpolator,
@@ -43,6 +44,7 @@ __all__ = [
     "DelayInterpolator",
     "EigenARPredictor",
     "EigenLMMSEInterpolator",
+    "EigenPowerDelayInterpolator",
     "HoldPredictor",
     "JakesWienerPredictor",
     "KalmanPredictor",

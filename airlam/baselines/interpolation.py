@@ -120,8 +120,8 @@ class EigenLMMSEInterpolator(LMMSEInterpolator):
     r"""LMMSE along the axis, in the link's own eigenbasis of everything else.
 
     The measured samples show which directions of the other axes (beams, slots) carry power. In that basis each mode is
-    a series of power ``p`` of its own, filtered with :math:`R_{to} (R_{oo} + noise / p\, I)^{-1}`: weak modes, which are
-    mostly noise, fade out. To :class:`LMMSEInterpolator` it is what ``eigen-ar`` is to ``ar``.
+    a series of power ``p`` of its own, filtered with :math:`R_{to} (R_{oo} + noise / p\, I)^{-1}`: weak modes, mostly
+    noise, fade out. To :class:`LMMSEInterpolator` it is what ``eigen-ar`` is to ``ar``.
 
     Args:
         covariance, noise: as there.
@@ -176,9 +176,9 @@ class DelayInterpolator(LMMSEInterpolator):
 class PowerDelayInterpolator(LMMSEInterpolator):
     """LMMSE with the link's own sample covariance, by way of its power-delay profile.
 
-    A comb shows no lags but multiples of its step, so the covariance between pilots and the tones amid them is not there
-    to be averaged. The profile, on the delays that the comb can tell apart, gives it: periodogram of the pilots, mean
-    over everything else, less its floor.
+    A comb shows no lags but multiples of its step, so the covariance between pilots and the tones amid them is not
+    there to be averaged. The profile, on the delays that the comb can tell apart, gives it: periodogram of the
+    pilots, mean over everything else, less its floor.
 
     Args:
         floor: quantile of the profile that counts as noise; to be tuned.
@@ -206,6 +206,13 @@ class PowerDelayInterpolator(LMMSEInterpolator):
         profile = profile + 1e-6 * profile.mean(-1, keepdim=True) + 1e-30
         tones = phase[:, None] ** torch.arange(x.shape[1], device=x.device)
         return torch.einsum("lg,ga,gb->lab", profile.to(tones.dtype), tones, tones.conj())
+
+
+class EigenPowerDelayInterpolator(PowerDelayInterpolator):
+    """As :class:`EigenLMMSEInterpolator`, with the link's own profile: needs no training set at all."""
+
+    name = "eigen-lmmse-sample"
+    estimate = EigenLMMSEInterpolator.estimate
 
 
 class PredictorExtrapolator:
