@@ -3,6 +3,7 @@
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
 from airlam.baselines.bounds import dpc_sum_capacity, water_filling_capacity
 from airlam.baselines.eigen_ar import EigenARPredictor
+from airlam.baselines.features import link_features
 from airlam.baselines.genie import genie_lmmse, per_bin_genie
 from airlam.baselines.hold import HoldPredictor
 from airlam.baselines.interpolation import (
@@ -65,6 +66,7 @@ __all__ = [
     "dpc_sum_capacity",
     "effective_channel",
     "genie_lmmse",
+    "link_features",
     "mrt",
     "per_bin_genie",
     "ray_covariance",

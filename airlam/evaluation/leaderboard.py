@@ -47,6 +47,15 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
     return write_text(Path(path), text)
 
 
+def write_tables(results: Results, path: str | Path) -> Path:
+    """Headline and ``extras["tables"]`` of a benchmark that brings its own, as Markdown."""
+    sentences = [f"- {sentence}" for sentence in results.extras.get("details", [])]
+    text = "\n".join([f"# {results.title}", "", results.headline, "", *sentences, ""])
+    for table in results.extras.get("tables", []):
+        text += f"\n## {table['title']}\n\n{_table(table['columns'], table['lines'])}"
+    return write_text(Path(path), text)
+
+
 def _table(columns: list[str], lines: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *lines]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from airlam.evaluation import plots
-from airlam.evaluation.headline import verdict
-from airlam.evaluation.methods import BOUNDS, look, order
+from airlam.evaluation.headline import bar_label, verdict
+from airlam.evaluation.methods import BOUNDS, look, order, short
 from airlam.evaluation.rows import Figure, Results, Row, write_text
 
 CAPTIONS = {
@@ -102,7 +102,8 @@ def write_report(results: Results, out: str | Path) -> Path:
         details=results.extras.get("details", []),
         facts=key_facts(results, focus),
         compared=results.extras.get("compared", []),
-        tables=[table for table in (mean_table(results, focus), held_out_table(results, focus)) if table],
+        tables=[table for table in (mean_table(results, focus), held_out_table(results, focus)) if table]
+        + own_tables(results),
         sections=sections,
         appendix=[table for table in (cell_table(results, focus),) if table],
         notes=results.notes,
@@ -111,6 +112,15 @@ def write_report(results: Results, out: str | Path) -> Path:
         render=lambda table: Markup(_table_html(table)),
     )
     return write_text(out / "report.html", html)
+
+
+def own_tables(results: Results) -> list[Table]:
+    """Tables that a benchmark brings as plain texts: ``extras["tables"]``, each ``{title, columns, lines}``."""
+    return [
+        Table(t["title"], t["columns"], [("", [_escape(cell) for cell in line]) for line in t["lines"]],
+              tags=["measured"])  # fmt: skip
+        for t in results.extras.get("tables", [])
+    ]
 
 
 def caption(name: str, results: Results) -> str:
@@ -126,9 +136,9 @@ def mean_table(results: Results, focus: str) -> Table | None:
     sums = _sum_names(list(rows.values()))
     figures: list[tuple[str, str, str]] = [
         ("NMSE [dB], linear mean", "nmse_linear_db", ".2f"),
-        ("gain over AR [dB]", "gain_linear_db", "+.2f"),
+        (f"gain over {_bar(results)} [dB]", "gain_linear_db", "+.2f"),
         ("NMSE [dB], mean of cells", "nmse_cells_db", ".2f"),
-        ("gain over AR [dB]", "gain_cells_db", "+.2f"),
+        (f"gain over {_bar(results)} [dB]", "gain_cells_db", "+.2f"),
         *((f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]", name, ".2f") for name in sums),
         ("SE of one user [bit/s/Hz]", "se_single", "user"),
         ("latency [ms]", "latency_p50_ms", "p99"),
@@ -275,7 +285,10 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
     figures, label, facts = rows[focus].figures, look(focus).label, []
     if "gain_cells_db" in figures:
         facts.append(
-            (f"{figures['gain_cells_db'].value:+.2f} dB", f"NMSE gain of {label} over the tuned AR, mean over cells")
+            (
+                f"{figures['gain_cells_db'].value:+.2f} dB",
+                f"NMSE gain of {label} over {bar_label(results.extras.get('bar', 'ar'))}, mean over cells",
+            )
         )
     sums = _sum_names([rows[focus]])
     if sums and "perfect" in rows and sums[0] in rows["perfect"].figures:
@@ -290,6 +303,10 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
     if rows[focus].parameters_total:
         facts.append((f"{rows[focus].parameters_total / 1e6:.2f} M", "parameters"))
     return facts
+
+
+def _bar(results: Results) -> str:
+    return short(results.extras.get("bar", "ar")).removesuffix(" with shrinkage (tuned)")
 
 
 def _tone(results: Results, focus: str) -> str:

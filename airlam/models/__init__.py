@@ -5,6 +5,7 @@ from airlam.models.airlam_model import AirlamModel, Tokens
 from airlam.models.checkpoint import load_checkpoint, save_checkpoint
 from airlam.models.config import AirlamConfig
 from airlam.models.estimator import AirlamEstimator
+from airlam.models.hidden import pooled_hidden
 from airlam.models.predictor import AirlamPredictor
 from airlam.models.streaming import StreamingPredictor
 
@@ -18,5 +19,6 @@ __all__ = [
     "add_lora",
     "load_checkpoint",
     "load_lora",
+    "pooled_hidden",
     "save_checkpoint",
 ]
