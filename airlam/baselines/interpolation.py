@@ -112,8 +112,7 @@ class LMMSEInterpolator:
             raise ValueError("lmmse needs a covariance, or context['axis_covariance'] [link, sample, sample]")
         if r.shape[-2:] != (x.shape[1], x.shape[1]):
             raise ValueError(f"the covariance is {tuple(r.shape[-2:])}, but the axis has {x.shape[1]} samples")
-        r = r.to(torch.complex128)
-        return r / r.diagonal(dim1=-2, dim2=-1).real.mean(-1)[:, None, None].clamp_min(1e-30)
+        return unit_power(r.to(torch.complex128))
 
 
 class EigenLMMSEInterpolator(LMMSEInterpolator):
@@ -205,7 +204,7 @@ class PowerDelayInterpolator(LMMSEInterpolator):
         profile = (profile - torch.quantile(profile, self.floor, dim=-1, keepdim=True)).clamp_min(0)
         profile = profile + 1e-6 * profile.mean(-1, keepdim=True) + 1e-30
         tones = phase[:, None] ** torch.arange(x.shape[1], device=x.device)
-        return torch.einsum("lg,ga,gb->lab", profile.to(tones.dtype), tones, tones.conj())
+        return unit_power(torch.einsum("lg,ga,gb->lab", profile.to(tones.dtype), tones, tones.conj()))
 
 
 class EigenPowerDelayInterpolator(PowerDelayInterpolator):
@@ -307,6 +306,11 @@ def tune_estimator(
         return float(nmse(*(series_along(x, axis, port_shape)[0][:, wanted] for x in (estimate, h))))
 
     return min((dict(zip(grid, values, strict=True)) for values in product(*grid.values())), key=score)
+
+
+def unit_power(r: Tensor) -> Tensor:
+    """Covariances ``[link, sample, sample]`` whose diagonals have mean 1."""
+    return r / r.diagonal(dim1=-2, dim2=-1).real.mean(-1)[:, None, None].clamp_min(1e-30)
 
 
 def _check_noise(noise: float) -> None:

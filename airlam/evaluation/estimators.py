@@ -16,20 +16,20 @@ from airlam.csi import measure, series_along
 from airlam.interfaces import Estimator
 from airlam.loading import load_predictor
 
-NOISE = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
+NOISE = (1e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 # name -> (builder from the training set's covariance and arguments, grid that it is tuned on)
 CLASSICS: dict[str, tuple[Callable[..., Estimator], dict[str, tuple]]] = {
     "linear": (lambda r: baselines.LinearInterpolator(), {}),
-    "dft": (lambda r, **a: baselines.DelayInterpolator(**a), {"width": (0.05, 0.1, 0.2, 0.4), "noise": NOISE}),
+    "dft": (lambda r, **a: baselines.DelayInterpolator(**a), {"width": (0.1, 0.2, 0.4), "noise": NOISE}),
     "lmmse": (lambda r, **a: baselines.LMMSEInterpolator(r, **a), {"noise": NOISE}),
     "eigen-lmmse": (lambda r, **a: baselines.EigenLMMSEInterpolator(r, **a), {"noise": NOISE}),
     "lmmse-sample": (
         lambda r, **a: baselines.PowerDelayInterpolator(**a),
-        {"floor": (0.0, 0.3, 0.6), "noise": NOISE},
+        {"floor": (0.0, 0.5), "noise": NOISE},
     ),
     "eigen-lmmse-sample": (
         lambda r, **a: baselines.EigenPowerDelayInterpolator(**a),
-        {"floor": (0.0, 0.3, 0.6), "noise": NOISE},
+        {"floor": (0.0, 0.5), "noise": NOISE},
     ),
     "hold": (lambda r: baselines.PredictorExtrapolator(baselines.HoldPredictor()), {}),
     "ar": (

@@ -66,8 +66,8 @@ class ProbeBenchmark:
     """Linear probes for line of sight and speed, on three sets of features of the same measured histories.
 
     The features are the pooled hidden states of the shipped backbone, those of one with random weights, and hand-made
-    statistics (:func:`airlam.baselines.link_features`). Probes are fitted on shares of the training links, their penalty
-    is chosen on validation links of other drops.
+    statistics (:func:`airlam.baselines.link_features`). Probes are fitted on shares of the training links; their
+    penalty is chosen on validation links of other drops.
 
     Args:
         model: a shipped checkpoint's name or a checkpoint folder.
