@@ -252,10 +252,11 @@ class ReconstructionBenchmark:
             h = torch.cat([links.h[:count] for links in train.values()])
             return FewLinks(h, shape, span, self.batch_size, self.seed)
 
-        def error(model: torch.nn.Module) -> float:
+        def error(model: Any) -> float:
             return self._validation_db(task, AirlamEstimator(model), known, shape)
 
-        rank, whole = None, {}
+        rank: int | None = None
+        whole: dict[int | None, Any] = {}
         if self.lora_rank is not None:
             everything = batches(max(self.shots))
             whole = {r: adapt(self.model, everything, lora_rank=r, **options) for r in (None, self.lora_rank)}
@@ -264,13 +265,14 @@ class ReconstructionBenchmark:
         for share in sorted(self.shots):
             few, name = batches(share), "" if share == max(self.shots) else f"-{100 * share:g}"
             for kind, random_start in (("adapted", False), ("random-start", True)):
+                model: Any
                 if not random_start and share == max(self.shots) and rank in whole:
                     model = whole[rank]
                 else:
                     lora = None if random_start else rank
                     model = adapt(self.model, few, lora_rank=lora, random_start=random_start, **options)
-                settings = {"links": len(few.h), "steps": self.steps}
-                settings |= {"trained": "all weights" if random_start or rank is None else f"LoRA of rank {rank}"}
+                what = "all weights" if random_start or rank is None else f"LoRA of rank {rank}"
+                settings = {"links": len(few.h), "steps": self.steps, "trained": what}
                 trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
                 key = f"{self.label}:{kind}{name}"
                 out[key] = (AirlamEstimator(model, key), settings, trained)
@@ -330,8 +332,8 @@ def new_row(record: dict[str, Any], method: str, group: str) -> Row:
     settings = {"task": cell["task"], "pattern": cell["pattern"], **entry["settings"]}
     return Row(
         method, cell["data"], recipe_hash(cell["recipe"]), None, cell["csi_snr_db"], cell["history"], 0,
-        *entry["parameters"], settings, {"benchmark": cell["seed"]}, len(record["drop"]), len(set(record["drop"])),
-        group=group,
+        entry["parameters"][0], entry["parameters"][1], settings, {"benchmark": cell["seed"]}, len(record["drop"]),
+        len(set(record["drop"])), group=group,
     )  # fmt: skip
 
 
