@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +150,19 @@ class ReconstructionBenchmark:
         from rich.console import Console
 
         out, console, start = Path(out), Console(), time.perf_counter()
+
+        def say(text: str) -> None:
+            console.print(f"[dim]{time.perf_counter() - start:4.0f} s[/dim]  {text}", highlight=False)
+
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
             records = []
             for label, task in self.tasks.items():
-                console.print(f"[dim]{time.perf_counter() - start:4.0f} s[/dim]  {label}", highlight=False)
-                records += self.records(label, task)
+                records += self.records(label, task, say)
         finally:
             torch.set_num_threads(before)
-        console.print(f"[dim]{time.perf_counter() - start:4.0f} s[/dim]  done", highlight=False)
+        say("done")
         results = self.results(records)
         results.environment = environment(threads=self.threads)
         results.save(out / "results.json")
@@ -175,8 +178,10 @@ class ReconstructionBenchmark:
         seed = int(recipe_hash([self.seed, recipe, purpose]), 16) % 2**31
         return load_channel(recipe).sample(num_links, self.slots, seed=seed, return_rays=rays)
 
-    def records(self, label: str, task: dict[str, Any]) -> list[dict[str, Any]]:
-        """One record for each cell of a task: linear NMSE of every link under every method."""
+    def records(
+        self, label: str, task: dict[str, Any], say: Callable[[str], None] = lambda text: None
+    ) -> list[dict[str, Any]]:
+        """One record for each cell of a task: linear NMSE of every link under every method; ``say`` shows progress."""
         from airlam.baselines import axis_covariance
         from airlam.loading import load_predictor
         from airlam.models import AirlamEstimator
@@ -187,9 +192,11 @@ class ReconstructionBenchmark:
         tune = {s: self.links(task, s, "tune", self.num_tune) for s in self.scenarios}
         shipped = load_predictor(self.model).model  # type: ignore[attr-defined]
         learned: dict[str, tuple[Any, dict, int]] = {self.label: (AirlamEstimator(shipped, self.label), {}, 0)}
+        say(f"{label}: adaptation to {', '.join(f'{100 * share:g} %' for share in self.shots)} of the links")
         adapted = self.adapted(task, train, tune) if self.shots else {}
         records = []
         for scenario in self.scenarios:
+            say(f"{label}: {scenario}")
             links = self.links(task, scenario, "test", self.num_links, rays=True)
             shape = links.port_shape
             covariance = axis_covariance(train[scenario].h, axis, shape)
