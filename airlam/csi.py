@@ -125,6 +125,34 @@ def series_along(h: Tensor, axis: str, port_shape: PortShape | None = None) -> t
     raise ValueError(f"axis must be slot, subcarrier or column, got {axis!r}")
 
 
+def series_back(
+    x: Tensor, axis: str, port_shape: PortShape | None, shape: torch.Size | tuple[int, int, int, int]
+) -> Tensor:
+    """Inverse of :func:`series_along`.
+
+    Args:
+        x: ``[..., series, *, *, *]``.
+        axis, port_shape: as they were.
+        shape: (slot, subcarrier, rx_ant, tx_ant) of the CSI.
+
+    Example:
+        >>> h = torch.randn(5, 2, 48, 1, 32)
+        >>> x, _ = series_along(h, "column", (2, 4, 4))
+        >>> torch.equal(series_back(x, "column", (2, 4, 4), h.shape[-4:]), h)
+        True
+    """
+    if axis == "slot":
+        return x
+    if axis == "subcarrier":
+        return x.transpose(SLOT, SUBCARRIER)
+    if axis != "column":
+        raise ValueError(f"axis must be slot, subcarrier or column, got {axis!r}")
+    polarisations, _, rows = check_port_shape(shape[-1], port_shape)
+    folded = x.unflatten(-1, (polarisations, rows)).unflatten(-3, (shape[0], shape[2]))
+    # ..., column, tone, slot, rx, polarisation, row -> ..., slot, tone, rx, polarisation, column, row
+    return folded.movedim((-6, -5, -4), (-2, -5, -6)).flatten(-3)
+
+
 def mean_power(h: Tensor) -> Tensor:
     """Mean ``|h|^2`` of each link over slots, subcarriers and antennas: ``[...]`` without the last four axes."""
     return (h.real.square() + h.imag.square()).mean(dim=(SLOT, SUBCARRIER, RX_ANT, TX_ANT))

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape, check_port_shape
+from airlam.csi import PortShape, check_port_shape, series_along
 
 
 class AirlamError(Exception):
@@ -66,6 +66,38 @@ class Precoder(Protocol):
         ...
 
 
+@runtime_checkable
+class Estimator(Protocol):
+    """Part of an axis measured -> all of the CSI: one interface for every classical and learned method."""
+
+    name: str
+
+    def estimate(
+        self,
+        h_measured: Tensor,
+        observed: Tensor | None = None,
+        *,
+        axis: str = "slot",
+        port_shape: PortShape | None = None,
+        context: dict | None = None,
+    ) -> Tensor:
+        """Estimate every sample of an axis.
+
+        Args:
+            h_measured: measured CSI ``complex [..., slot, subcarrier, rx_ant, tx_ant]``; what stands in hidden samples
+                is ignored.
+            observed: ``bool [sample]`` or ``bool [..., sample]``, True where a sample of the axis was measured; None:
+                everywhere.
+            axis: ``"slot"``, ``"subcarrier"`` or ``"column"``, see :func:`airlam.csi.series_along`.
+            port_shape: (polarisations, columns, rows) of the ``tx_ant`` axis.
+            context: optional side information; a method takes what it knows and ignores the rest.
+
+        Returns:
+            ``complex``, shape, dtype and device of ``h_measured``: hidden samples estimated, measured ones denoised.
+        """
+        ...
+
+
 def check_csi(h: Tensor, *, min_slots: int = 1, name: str = "h_past") -> Tensor:
     """``h`` itself if it is finite complex CSI with at least ``min_slots`` slots; otherwise an error that says why."""
     if not isinstance(h, Tensor):
@@ -97,6 +129,32 @@ def check_prediction_request(
     if num_future < 1:
         raise ValueError(f"num_future must be at least 1, got {num_future}")
     return check_port_shape(h_past.shape[-1], port_shape)
+
+
+def check_estimation_request(
+    h_measured: Tensor, observed: Tensor | None, axis: str, port_shape: PortShape | None
+) -> tuple[Tensor, Tensor, PortShape]:
+    """Checks of every ``estimate``: the series ``[link, sample, ...]`` with zeros where hidden, ``observed [link,
+    sample]``, and the port shape of the series."""
+    if not isinstance(h_measured, Tensor) or not h_measured.is_complex() or h_measured.dim() < 4:
+        check_csi(h_measured, name="h_measured")  # says what is wrong
+    x, fold = series_along(h_measured, axis, port_shape)
+    lead, length = x.shape[:-4], x.shape[-4]
+    if observed is None:
+        observed = torch.ones(length, dtype=torch.bool, device=x.device)
+    observed = torch.as_tensor(observed, device=x.device)
+    if observed.dtype != torch.bool or observed.shape not in ((length,), (*lead, length)):
+        raise ValueError(
+            f"observed is {observed.dtype} {tuple(observed.shape)}, but must be bool of shape ({length},) or "
+            f"{(*lead, length)}: one entry for each {axis} of h_measured"
+        )
+    masks = observed.expand(*lead, length).reshape(-1, length)
+    if not bool(masks.any(-1).all()):
+        raise ValueError(f"observed leaves a link without any measured {axis}; at least one is needed")
+    x = x.reshape(-1, *x.shape[-4:])
+    x = torch.where(masks[:, :, None, None, None], x, torch.zeros((), dtype=x.dtype, device=x.device))
+    check_csi(x, name="h_measured")
+    return x, masks, fold
 
 
 def extreme_scale(h: Tensor) -> Tensor | None:

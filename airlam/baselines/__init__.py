@@ -3,8 +3,21 @@
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
 from airlam.baselines.bounds import dpc_sum_capacity, water_filling_capacity
 from airlam.baselines.eigen_ar import EigenARPredictor
+from airlam.baselines.features import link_features
 from airlam.baselines.genie import genie_lmmse, per_bin_genie
 from airlam.baselines.hold import HoldPredictor
+from airlam.baselines.interpolation import (
+    DelayInterpolator,
+    EigenLMMSEInterpolator,
+    EigenPowerDelayInterpolator,
+    LinearInterpolator,
+    LMMSEInterpolator,
+    PowerDelayInterpolator,
+    PredictorExtrapolator,
+    axis_covariance,
+    ray_covariance,
+    tune_estimator,
+)
 from airlam.baselines.kalman import KalmanPredictor
 from airlam.baselines.precoders import (
     MRTPrecoder,
@@ -29,12 +42,19 @@ __all__ = [
     "DEFAULT_GRIDS",
     "ARFilters",
     "ARPredictor",
+    "DelayInterpolator",
     "EigenARPredictor",
+    "EigenLMMSEInterpolator",
+    "EigenPowerDelayInterpolator",
     "HoldPredictor",
     "JakesWienerPredictor",
     "KalmanPredictor",
+    "LMMSEInterpolator",
+    "LinearInterpolator",
     "MRTPrecoder",
     "PADPredictor",
+    "PowerDelayInterpolator",
+    "PredictorExtrapolator",
     "RZFPrecoder",
     "SLNRPrecoder",
     "VectorPronyPredictor",
@@ -42,15 +62,19 @@ __all__ = [
     "WienerPredictor",
     "ZFPrecoder",
     "ar_filters",
+    "axis_covariance",
     "dpc_sum_capacity",
     "effective_channel",
     "genie_lmmse",
+    "link_features",
     "mrt",
     "per_bin_genie",
+    "ray_covariance",
     "rollout",
     "rzf",
     "slnr",
     "tune",
+    "tune_estimator",
     "water_filling",
     "water_filling_capacity",
     "wmmse",

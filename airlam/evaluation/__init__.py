@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
     from airlam.evaluation.headline import headline
+    from airlam.evaluation.probes import ProbeBenchmark
+    from airlam.evaluation.reconstruction import ReconstructionBenchmark
     from airlam.evaluation.report import write_report
     from airlam.evaluation.rows import Figure, Results, Row, environment, recipe_hash
     from airlam.evaluation.runner import run
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "ChannelPredictionBenchmark": "channel_prediction",
     "Figure": "rows",
+    "ProbeBenchmark": "probes",
+    "ReconstructionBenchmark": "reconstruction",
     "Results": "rows",
     "Row": "rows",
     "SiteBenchmark": "site_benchmark",
@@ -32,6 +36,8 @@ _HOMES = {
 __all__ = [
     "ChannelPredictionBenchmark",
     "Figure",
+    "ProbeBenchmark",
+    "ReconstructionBenchmark",
     "Results",
     "Row",
     "SiteBenchmark",

@@ -113,7 +113,7 @@ def mean_rows(records: list[dict[str, Any]], bar: str, timed: dict[str, dict[str
             group="mean",
         )
         if "nmse" in records[0]["methods"][method]:
-            _mean_nmse(row, records, drops, bar)
+            add_mean_nmse(row, records, drops, bar)
         single = [[_column(record, method, "se_single")] for record in records]
         row.figures["se_single"] = statistics.over_cells(statistics.mean_of_cells, single, drops, SE)
         _mean_sum_se(row, records, bar)
@@ -125,7 +125,8 @@ def mean_rows(records: list[dict[str, Any]], bar: str, timed: dict[str, dict[str
     return rows
 
 
-def _mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) -> None:
+def add_mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) -> None:
+    """Both means of a row's NMSE over cells, and its paired gains."""
     own = [[_column(record, row.method, "nmse")] for record in records]
     linear, cells = statistics.db_of_linear_mean, statistics.mean_of_cells_db
     row.figures["nmse_linear_db"] = statistics.over_cells(linear, own, drops, "dB")

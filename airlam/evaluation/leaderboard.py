@@ -39,7 +39,7 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
         machine=f"{env.get('processor', '')}, {env.get('cores', '?')} cores; {versions}; {env.get('date', '')[:10]}",
     )
     extra = results.extras.get("tables", [])
-    sections = [(t["title"], f"{t['text']}\n\n{_table(t['columns'], t['lines'])}") for t in extra]
+    sections = [(t["title"], f"{t.get('text', '')}\n\n{_table(t['columns'], t['lines'])}") for t in extra]
     sections += [
         ("All cells of the headline", _means(results.select(group="mean"))),
         ("Never seen in pretraining", _held_out(results.select(group="held_out"))),
@@ -51,6 +51,15 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
         ("CSI period: NMSE [dB]", _periods(results.select(group="csi_period"), "nmse_db")),
     ]  # fmt: skip
     text += "".join(f"\n## {title}\n\n{table}" for title, table in sections if table)
+    return write_text(Path(path), text)
+
+
+def write_tables(results: Results, path: str | Path) -> Path:
+    """Headline and ``extras["tables"]`` of a benchmark that brings its own, as Markdown."""
+    sentences = [f"- {sentence}" for sentence in results.extras.get("details", [])]
+    text = "\n".join([f"# {results.title}", "", results.headline, "", *sentences, ""])
+    for table in results.extras.get("tables", []):
+        text += f"\n## {table['title']}\n\n{_table(table['columns'], table['lines'])}"
     return write_text(Path(path), text)
 
 

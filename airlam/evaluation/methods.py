@@ -23,6 +23,13 @@ LOOKS = {
     "pad": Look("PAD (tuned)", "#e69f00", "-", "^", "PAD"),
     "ar": Look("AR with shrinkage (tuned)", "#0072b2", "-", "D", "AR"),
     "eigen-ar": Look("AR in the eigenbasis (tuned)", "#882255", "-.", "d", "eigen-AR"),
+    "linear": Look("LS + linear interpolation", "#8c8c8c", "-", "s", "linear"),
+    "dft": Look("DFT interpolation (tuned)", "#e69f00", "-", "^", "DFT"),
+    "lmmse": Look("LMMSE, training covariance (tuned)", "#0072b2", "-", "D", "LMMSE"),
+    "lmmse-sample": Look("LMMSE, link's own profile (tuned)", "#56b4e9", "-", "v", "LMMSE own"),
+    "eigen-lmmse": Look("LMMSE in the eigenbasis, training covariance (tuned)", "#882255", "-.", "d", "eigen-LMMSE"),
+    "eigen-lmmse-sample": Look("LMMSE in the eigenbasis, own profile (tuned)", "#aa4499", "-.", "d", "eigen-LMMSE own"),
+    "lmmse-genie": Look("LMMSE, covariance of the link's rays (genie)", "#444444", ":", ""),
     "airlam-small": Look("airlam-small", "#009988", "-", "P"),
     "gru": Look("GRU", "#999933", "-", "1"),
     "lstm": Look("LSTM", "#999933", "--", "2"),
@@ -36,8 +43,9 @@ LOOKS = {
     "genie_lmmse": Look("genie LMMSE (bound)", "#000000", "--", ""),
     "perfect": Look("perfect CSI", "#000000", "-", ""),
 }
-CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar")
-BOUNDS = ("genie_per_bin", "genie_lmmse", "perfect")  # they know what no receiver knows
+INTERPOLATION = ("linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample")
+CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION)
+BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect")  # they know what no receiver knows
 # A learned method is named by its checkpoint; what was done to it follows a colon.
 VARIANTS = {
     "": Look("{}", "#d55e00", "-", "o"),

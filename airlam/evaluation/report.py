@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from airlam.evaluation import plots
-from airlam.evaluation.headline import verdict
-from airlam.evaluation.methods import BOUNDS, look, order
+from airlam.evaluation.headline import bar_label, verdict
+from airlam.evaluation.methods import BOUNDS, look, order, short
 from airlam.evaluation.rows import Figure, Results, Row, write_text
 
 CAPTIONS = {
@@ -127,9 +127,9 @@ def mean_table(results: Results, focus: str) -> Table | None:
     sums = _sum_names(list(rows.values()))
     figures: list[tuple[str, str, str]] = [
         ("NMSE [dB], linear mean", "nmse_linear_db", ".2f"),
-        ("gain over AR [dB]", "gain_linear_db", "+.2f"),
+        (f"gain over {_bar(results)} [dB]", "gain_linear_db", "+.2f"),
         ("NMSE [dB], mean of cells", "nmse_cells_db", ".2f"),
-        ("gain over AR [dB]", "gain_cells_db", "+.2f"),
+        (f"gain over {_bar(results)} [dB]", "gain_cells_db", "+.2f"),
         ("above per-bin genie [dB], mean of cells", "above_genie_per_bin_cells_db", ".2f"),
         ("above genie [dB], mean of cells", "above_genie_lmmse_cells_db", ".2f"),
         *((f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]", name, ".2f") for name in sums),
@@ -187,10 +187,11 @@ def held_out_table(results: Results, focus: str) -> Table | None:
 
 
 def extra_tables(results: Results) -> list[Table]:
-    """Tables that a benchmark brings itself, as texts: ``extras["tables"]``, see :class:`SiteBenchmark`."""
+    """Tables that a benchmark brings as plain texts: ``extras["tables"]``, each ``{title, columns, lines}`` and, where
+    there is more to say, ``text``."""
     return [
-        Table(t["title"], t["columns"], [("", [_escape(cell) for cell in line]) for line in t["lines"]], t["text"],
-              tags=["measured"])
+        Table(t["title"], t["columns"], [("", [_escape(cell) for cell in line]) for line in t["lines"]],
+              t.get("text", ""), tags=["measured"])
         for t in results.extras.get("tables", [])
     ]  # fmt: skip
 
@@ -287,7 +288,10 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
     figures, label, facts = rows[focus].figures, look(focus).label, []
     if "gain_cells_db" in figures:
         facts.append(
-            (f"{figures['gain_cells_db'].value:+.2f} dB", f"NMSE gain of {label} over the tuned AR, mean over cells")
+            (
+                f"{figures['gain_cells_db'].value:+.2f} dB",
+                f"NMSE gain of {label} over {bar_label(results.extras.get('bar', 'ar'))}, mean over cells",
+            )
         )
     sums = _sum_names([rows[focus]])
     if sums and "perfect" in rows and sums[0] in rows["perfect"].figures:
@@ -302,6 +306,10 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
     if rows[focus].parameters_total:
         facts.append((f"{rows[focus].parameters_total / 1e6:.2f} M", "parameters"))
     return facts
+
+
+def _bar(results: Results) -> str:
+    return short(results.extras.get("bar", "ar")).removesuffix(" with shrinkage (tuned)")
 
 
 def _tone(results: Results, focus: str) -> str:

@@ -4,12 +4,15 @@ from airlam.models.adapters import add_lora, load_lora
 from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
 from airlam.models.checkpoint import load_checkpoint, save_checkpoint
 from airlam.models.config import AirlamConfig
+from airlam.models.estimator import AirlamEstimator
+from airlam.models.hidden import pooled_hidden
 from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
 from airlam.models.predictor import AirlamPredictor
 from airlam.models.streaming import StreamingPredictor
 
 __all__ = [
     "AirlamConfig",
+    "AirlamEstimator",
     "AirlamModel",
     "AirlamPredictor",
     "OnnxModel",
@@ -21,5 +24,6 @@ __all__ = [
     "is_onnx_folder",
     "load_checkpoint",
     "load_lora",
+    "pooled_hidden",
     "save_checkpoint",
 ]

@@ -97,3 +97,34 @@ def wiener(
         # than differentiating the Cholesky factorisation.
         solution = solution + torch.cholesky_solve(cross - covariance @ solution, factor)
     return solution.mH, variance
+
+
+def wiener_at(
+    spectrum: Tensor, noise: Tensor, frequency: Tensor, measured: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As :func:`wiener`, of samples measured at any places, with a frequency of its own for each point of the spectrum.
+
+    Args:
+        spectrum: ``[..., grid]``, power of each point.
+        noise: ``[...]``, noise variance of a sample, positive.
+        frequency: ``float64 [grid]``, cycles per unit of ``measured`` and ``targets``.
+        measured, targets: ``int [sample]``, ``int [target]``, in any order.
+
+    Returns:
+        weights ``complex128 [..., target, sample]``, error variance ``float64 [..., target]`` (without gradient).
+    """
+    places = torch.cat([measured, targets])
+    reach = int(places.max() - places.min())
+    angle = 2 * math.pi * frequency.double()[:, None] * torch.arange(-reach, reach + 1, device=spectrum.device)
+    basis = torch.view_as_real(torch.polar(torch.ones_like(angle), angle))
+    r = torch.view_as_complex((spectrum.double() @ basis.flatten(1)).unflatten(-1, (-1, 2)).contiguous())
+    eye = torch.eye(len(measured), dtype=r.dtype, device=r.device)
+    covariance = r[..., measured[:, None] - measured + reach] + noise.double()[..., None, None] * eye
+    cross = r[..., targets[:, None] - measured + reach].mH
+    with torch.no_grad():
+        factor = torch.linalg.cholesky(covariance)
+        solution = torch.cholesky_solve(cross, factor)
+        variance = r[..., reach : reach + 1].real - (cross.conj() * solution).real.sum(-2)
+    if covariance.requires_grad:  # one Newton step that adds zero: see wiener
+        solution = solution + torch.cholesky_solve(cross - covariance @ solution, factor)
+    return solution.mH, variance

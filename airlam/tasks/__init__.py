@@ -1,4 +1,4 @@
-"""LightningModules: pretraining, phase tracking, channel prediction, learned comparators; callbacks."""
+"""LightningModules: pretraining, phase tracking, prediction, reconstruction, learned comparators; callbacks."""
 
 from airlam.tasks.calibration import CalibrateVariance, calibrate_variance
 from airlam.tasks.channel_prediction import ChannelPrediction
@@ -7,6 +7,7 @@ from airlam.tasks.cpu_budget import CPUBudget
 from airlam.tasks.export_checkpoint import ExportCheckpoint
 from airlam.tasks.phase_tracking import PhaseTracking
 from airlam.tasks.pretraining import Pretraining
+from airlam.tasks.reconstruction import Reconstruction, sampling_pattern
 from airlam.tasks.write_predictions import WritePredictions
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "ExportCheckpoint",
     "PhaseTracking",
     "Pretraining",
+    "Reconstruction",
     "WritePredictions",
     "calibrate_variance",
+    "sampling_pattern",
 ]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from airlam.csi import PortShape, check_port_shape, normalise
-from airlam.models import AirlamModel
+from airlam.models import AirlamModel, SpectralModel
+from airlam.models.estimator import estimate_window, windows
 
 
 def energy(x: Tensor) -> Tensor:
@@ -86,3 +87,40 @@ def reconstruction_error(
         lost = (total - energy(kept)).clamp_min(0)
     estimate = model.estimate(tokens, targets, seen)
     return (energy(estimate.series * tokens.scale - kept) + lost) / total
+
+
+def estimation_error(
+    model: SpectralModel,
+    measured: Tensor,
+    truth: Tensor,
+    observed: Tensor,
+    wanted: Tensor,
+    port_shape: PortShape | None = None,
+    *,
+    causal: bool = False,
+) -> Tensor:
+    """Error of :class:`airlam.models.AirlamEstimator` on a series, as a function of the model's weights.
+
+    Of a series with several windows, the first one's share.
+
+    Args:
+        measured, truth: series ``[link, sample, ...]`` of :func:`airlam.csi.series_along`.
+        observed, wanted: ``bool [sample]``, the same for all links.
+        causal: the series runs over tones; see :func:`airlam.models.estimator.frequencies`.
+
+    Returns:
+        ``[link]``: error energy over the wanted samples, relative to the true energy there.
+    """
+    x, scale = normalise(measured * observed[None, :, None, None, None])
+    every = windows(observed, model.config.max_history)
+    window = every[0]
+    if len(every) > 1:
+        wanted = wanted & (window.weight > 1e-3)
+    polarisations = check_port_shape(x.shape[-1], port_shape)[0]
+    tokens, series = estimate_window(model, x, observed, window, polarisations, causal=causal)
+    with torch.no_grad():
+        target = tokens.basis.forward(truth[:, wanted] / scale)
+        total = energy(target).clamp_min(torch.finfo(target.real.dtype).tiny)
+        kept = target.gather(1, tokens.index[..., None].expand(-1, -1, target.shape[-1]))
+        lost = (total - energy(kept)).clamp_min(0)
+    return (energy(series[..., wanted] * tokens.scale - kept) + lost) / total

@@ -1,0 +1,193 @@
+"""Hidden tones, antennas or slots from measured ones, by an :class:`AirlamModel`.
+
+The axis that was measured in part plays the slots (:func:`airlam.csi.series_along`); the network sees the measured
+samples on a lattice of equal steps, says a spectrum for each token, and the spectra give the linear MMSE estimate of
+every sample of the axis.
+
+Two choices matter more than the weights. A regular comb is shown as the coarsest lattice that fits into the model's
+``max_history``: 24 samples two tones apart, not two windows of 32 tones of which half are hidden. And over tones
+the spectrum is a delay profile, which is one-sided: what a comb with step ``k`` cannot tell apart, delays that differ
+by ``1 / (k * subcarrier spacing)``, is taken as the one that is not negative.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from airlam.baselines.eigen_ar import place
+from airlam.csi import PortShape, normalise, series_back
+from airlam.interfaces import check_estimation_request, extreme_scale
+from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
+from airlam.models.doppler import doppler_grid, wiener_at
+from airlam.models.predictor import _base
+
+SLACK = 0.05  # share of a comb's unambiguous delays that may be negative: timing is never perfect
+
+
+class Window(NamedTuple):
+    """One stretch of a series as the network sees it.
+
+    Attributes:
+        lattice: ``int [sample]``, its samples, equally far apart; measured or not.
+        weight: ``[target]``, its say in the estimate of each sample of the whole series.
+    """
+
+    lattice: Tensor
+    weight: Tensor
+
+
+def comb_step(observed: Tensor) -> int:
+    """Largest step such that all measured samples of ``bool [sample]`` lie that far apart or a multiple of it."""
+    places = observed.nonzero()[:, 0]
+    steps = places.diff()
+    return int(torch.gcd(steps, steps[:1].expand_as(steps)).min()) if len(steps) else 1
+
+
+def windows(observed: Tensor, max_history: int) -> list[Window]:
+    """How a series is shown: one window if its measured samples fit into one, else windows that overlap by half.
+
+    Args:
+        observed: ``bool [sample]``, at least one True.
+        max_history: most samples of a window.
+    """
+    length, step = len(observed), comb_step(observed)
+    # the finest lattice that fits: hidden samples between the measured ones help the network to tell aliases apart
+    fits = [s for s in range(1, step + 1) if step % s == 0 and -(-length // s) <= max_history]
+    step = fits[0] if fits else step
+    places = observed.nonzero()[:, 0]
+    lattice = torch.arange(int(places[0]) % step, length, step, device=observed.device)
+    first, last = ((places[i] - lattice[0]) // step for i in (0, -1))
+    room = max(0, len(lattice) - max_history)
+    if last - first < max_history:
+        starts = [min(int(first), room)]
+    else:
+        starts = sorted({*range(0, room, max(1, max_history // 2)), room})
+    out, target = [], torch.arange(length, device=observed.device)
+    for start in starts:
+        part = lattice[start : start + max_history]
+        if bool(observed[part].any()):
+            middle, half = (part[0] + part[-1]) / 2, (part[-1] - part[0]) / 2 + step
+            distance = (target - middle).abs()
+            # a triangle; outside of it only where nobody else has anything to say
+            out.append(Window(part, torch.where(distance < half, 1 - distance / half, 1e-6 / (1 + distance))))
+    return out
+
+
+def frequencies(model: SpectralModel, lattice_step: int, pilot_step: int, causal: bool) -> Tensor:
+    """Frequency of each point of the spectrum, cycles per sample of the whole series: ``float64 [grid]``.
+
+    Args:
+        lattice_step: between the samples that the network saw. pilot_step: between the measured ones.
+        causal: the spectrum is one of delays, which are not negative (a delay turns *against* the frequency).
+    """
+    nu = doppler_grid(model.config.doppler_grid) / lattice_step
+    if not causal or pilot_step == 1:
+        return nu
+    highest = SLACK / pilot_step
+    return highest - torch.remainder(highest - nu, 1 / pilot_step)
+
+
+def estimate_window(
+    model: SpectralModel, x: Tensor, observed: Tensor, window: Window, polarisations: int, *, causal: bool
+) -> tuple[Tokens, Tensor]:
+    """Tokens of a window, and the estimate of each kept coefficient at every sample of the whole series.
+
+    Args:
+        x: ``complex64 [link, sample, ...]``, links of unit power; what stands in hidden samples must be zero.
+        observed: ``bool [sample]``.
+
+    Returns:
+        :class:`Tokens` and ``complex64 [link, bin, sample]`` in units of ``Tokens.series``.
+    """
+    lattice = window.lattice
+    seen = observed[lattice]
+    with torch.no_grad():
+        tokens = model.tokenize(x[:, lattice], 1, polarisations, seen.expand(len(x), -1))
+    spectra = model.spectra(tokens)
+    step = int(lattice[1] - lattice[0]) if len(lattice) > 1 else 1
+    nu = frequencies(model, step, comb_step(observed), causal).to(x.device)
+    targets = torch.arange(len(observed), device=x.device)
+    weights, _ = wiener_at(spectra.power, spectra.noise, nu, lattice[seen], targets)
+    weights, series = weights.to(tokens.series.dtype), tokens.series[..., seen]
+    n = tokens.singles
+    single = (weights[:, :n] @ series[:, :n, :, None])[..., 0]
+    grouped = series[:, n:].unflatten(1, (-1, tokens.group_size)) @ weights[:, n:].mT
+    return tokens, torch.cat([single, grouped.flatten(1, 2)], 1)
+
+
+class AirlamEstimator:
+    """Channel estimation by an :class:`AirlamModel`: pilots on some tones, antennas or slots give all of them.
+
+    Args:
+        model: the model, or the same adapted by :func:`airlam.models.add_lora`.
+        name: of the row in tables.
+        chunk: links per forward pass, bounds the memory.
+
+    Example:
+        >>> import torch
+        >>> from airlam.models import AirlamConfig, AirlamModel
+        >>> estimator = AirlamEstimator(AirlamModel(AirlamConfig(num_tokens=16, num_groups=0)))
+        >>> pilots = torch.arange(12) % 4 == 0
+        >>> h = torch.randn(2, 4, 12, 1, 4, dtype=torch.complex64)              # other tones are not looked at
+        >>> estimator.estimate(h, pilots, axis="subcarrier").shape
+        torch.Size([2, 4, 12, 1, 4])
+    """
+
+    def __init__(self, model: AirlamModel, name: str = "airlam", *, chunk: int = 64):
+        self.model, self.name, self.chunk = model.eval(), name, chunk
+
+    def estimate(
+        self,
+        h_measured: Tensor,
+        observed: Tensor | None = None,
+        *,
+        axis: str = "slot",
+        port_shape: PortShape | None = None,
+        context: dict | None = None,
+    ) -> Tensor:
+        """All of the CSI: hidden samples reconstructed, measured ones denoised. Computes in single precision.
+
+        Args:
+            h_measured: ``complex [..., slot, subcarrier, rx_ant, tx_ant]``; what stands in hidden samples is ignored,
+                NaN included. Several slots share their statistics: four are better than four times one.
+            observed: ``bool [sample]``, the same for all links, or ``bool [..., sample]``: True where a sample of
+                ``axis`` was measured. None: everywhere.
+            axis: which axis was measured in part: ``"slot"``, ``"subcarrier"``, or ``"column"`` of the panel.
+            port_shape: (polarisations, columns, rows) of ``tx_ant``.
+            context: taken for the sake of a common interface; nothing in it is used.
+
+        Returns:
+            ``complex``, shape, dtype and device of ``h_measured``. No link depends on another, and each is equivariant
+            to its own global phase and scale.
+
+        Raises:
+            ValueError: shapes do not fit, a link without any measured sample, NaN or infinity in a measured one.
+        """
+        x, masks, fold = check_estimation_request(h_measured, observed, axis, port_shape)
+        scale = extreme_scale(x)
+        x = (x if scale is None else x / scale).to(torch.complex64)
+        out = torch.zeros_like(x)
+        if len(x):
+            patterns, which = masks.unique(dim=0, return_inverse=True)
+            with torch.inference_mode():
+                for number, pattern in enumerate(patterns):
+                    for index in (which == number).nonzero()[:, 0].split(self.chunk):
+                        out[index] = self._estimate(x[index], pattern, fold[0], causal=axis == "subcarrier")
+        out = out.to(h_measured.dtype)
+        out = out if scale is None else out * scale
+        lead = h_measured.shape[:-4]
+        return series_back(out, axis, port_shape, h_measured.shape[-4:]).reshape(*lead, *h_measured.shape[-4:])
+
+    def _estimate(self, x: Tensor, observed: Tensor, polarisations: int, *, causal: bool) -> Tensor:
+        model, total = _base(self.model), torch.zeros_like(x)
+        x, scale = normalise(x)
+        weight = torch.zeros(x.shape[1], device=x.device)
+        for window in windows(observed, model.config.max_history):
+            tokens, series = estimate_window(model, x, observed, window, polarisations, causal=causal)
+            bins = place(series * tokens.scale, tokens.index, tokens.power.shape[1])
+            total = total + window.weight[None, :, None, None, None] * tokens.basis.inverse(bins, x.shape[3])
+            weight = weight + window.weight
+        return scale * total / weight[None, :, None, None, None]
