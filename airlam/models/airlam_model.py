@@ -261,6 +261,7 @@ class SpectralModel:
         context: dict[str, Any] | None = None,
         views: int | None = None,
         correction: bool = True,
+        track: bool = True,
     ) -> Tensor:
         """Predict.
 
@@ -273,11 +274,12 @@ class SpectralModel:
                 ``config.context``; others ignore it.
             views: bases that predictions are averaged over; None: ``config.views``.
             correction: False gives the classical start alone.
+            track: whether phase and timing offsets of slots are removed; not where another axis plays the slots.
 
         Returns:
             ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
         """
-        x, scale, observed = self._enter(h_past, observed)
+        x, scale, observed = self._enter(h_past, observed, track)
         polarisations = check_port_shape(h_past.shape[-1], port_shape)[0]
         readings = self.readings(context, len(h_past))
 
@@ -338,8 +340,11 @@ class SpectralModel:
             future, variance = future + weight * one, variance + weight * its_variance
         return future, variance
 
-    def _enter(self, h_past: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Normalised and tracked histories, the links' scale, and ``observed`` (None where every slot was)."""
+    def _enter(
+        self, h_past: Tensor, observed: Tensor | None, track: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Histories, normalised and (where asked to) tracked; the links' scale; ``observed`` (None where every slot
+        was)."""
         h_past = h_past[:, -self.config.max_history :]
         if observed is not None:
             observed = observed[:, -self.config.max_history :]
@@ -348,7 +353,7 @@ class SpectralModel:
             else:
                 h_past = h_past * observed[:, :, None, None, None]
         x, scale = normalise(h_past)
-        return self.track(x, observed), scale, observed
+        return self.track(x, observed) if track else x, scale, observed
 
 
 def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:

@@ -4,10 +4,11 @@ The axis that was measured in part plays the slots (:func:`airlam.csi.series_alo
 samples on a lattice of equal steps, says a spectrum for each token, and the spectra give the linear MMSE estimate of
 every sample of the axis.
 
-Two choices matter more than the weights. A regular comb is shown as the coarsest lattice that fits into the model's
+Three choices matter more than the weights. A regular comb is shown as the coarsest lattice that fits into the model's
 ``max_history``: 24 samples two tones apart, not two windows of 32 tones of which half are hidden. And over tones
 the spectrum is a delay profile, which is one-sided: what a comb with step ``k`` cannot tell apart, delays that differ
-by ``1 / (k * subcarrier spacing)``, is taken as the one that is not negative.
+by ``1 / (k * subcarrier spacing)``, is taken as the one that is not negative. Where the measured samples are one end
+of the axis, they are denoised first, and the rest is forecast from them, classical start and all.
 """
 
 from __future__ import annotations
@@ -118,6 +119,26 @@ def estimate_window(
     return tokens, torch.cat([single, grouped.flatten(1, 2)], 1)
 
 
+def leading_block(observed: Tensor) -> int:
+    """How many samples come first where exactly those were measured, enough for a forecast of the others; else 0."""
+    count = int(observed.sum())
+    return count if 4 <= count < len(observed) and bool(observed[:count].all()) else 0
+
+
+def filtered(model: SpectralModel, x: Tensor, observed: Tensor, polarisations: int, *, causal: bool) -> Tensor:
+    """The linear MMSE estimate of a whole series ``complex64 [link, sample, ...]``, all windows together; zeros where
+    hidden."""
+    total = torch.zeros_like(x)
+    x, scale = normalise(x)
+    weight = torch.zeros(x.shape[1], device=x.device)
+    for window in windows(observed, model.config.max_history):
+        tokens, series = estimate_window(model, x, observed, window, polarisations, causal=causal)
+        bins = place(series * tokens.scale, tokens.index, tokens.power.shape[1])
+        total = total + window.weight[None, :, None, None, None] * tokens.basis.inverse(bins, x.shape[3])
+        weight = weight + window.weight
+    return scale * total / weight[None, :, None, None, None]
+
+
 class AirlamEstimator:
     """Channel estimation by an :class:`AirlamModel`: pilots on some tones, antennas or slots give all of them.
 
@@ -175,19 +196,20 @@ class AirlamEstimator:
             with torch.inference_mode():
                 for number, pattern in enumerate(patterns):
                     for index in (which == number).nonzero()[:, 0].split(self.chunk):
-                        out[index] = self._estimate(x[index], pattern, fold[0], causal=axis == "subcarrier")
+                        out[index] = self._estimate(x[index], pattern, fold, causal=axis == "subcarrier")
         out = out.to(h_measured.dtype)
         out = out if scale is None else out * scale
         lead = h_measured.shape[:-4]
         return series_back(out, axis, port_shape, h_measured.shape[-4:]).reshape(*lead, *h_measured.shape[-4:])
 
-    def _estimate(self, x: Tensor, observed: Tensor, polarisations: int, *, causal: bool) -> Tensor:
-        model, total = _base(self.model), torch.zeros_like(x)
-        x, scale = normalise(x)
-        weight = torch.zeros(x.shape[1], device=x.device)
-        for window in windows(observed, model.config.max_history):
-            tokens, series = estimate_window(model, x, observed, window, polarisations, causal=causal)
-            bins = place(series * tokens.scale, tokens.index, tokens.power.shape[1])
-            total = total + window.weight[None, :, None, None, None] * tokens.basis.inverse(bins, x.shape[3])
-            weight = weight + window.weight
-        return scale * total / weight[None, :, None, None, None]
+    def _estimate(self, x: Tensor, observed: Tensor, port_shape: PortShape, *, causal: bool) -> Tensor:
+        model = _base(self.model)
+        if leading_block(observed.flip(0)):
+            # backwards: a conjugate series runs the other way with the same spectrum
+            return self._estimate(x.flip(1).conj(), observed.flip(0), port_shape, causal=causal).flip(1).conj()
+        out = filtered(model, x, observed, port_shape[0], causal=causal)
+        count = leading_block(observed)
+        if count:
+            future = model.forward(out[:, :count], x.shape[1] - count, port_shape=port_shape, track=False)
+            out = torch.cat([out[:, :count], future], 1)
+        return out

@@ -35,7 +35,7 @@ def pooled_hidden(model: AirlamModel, h: Tensor, port_shape: PortShape | None = 
     out = []
     for part in h.to(torch.complex64).split(chunk):
         x, _ = normalise(part[:, -model.config.max_history :])
-        tokens = model.tokenize(x, 1, polarisations)
+        tokens = model.tokenize(model.track(x), 1, polarisations)
         hidden = model.norm(model.backbone(inputs_embeds=model.embedding(tokens.features)).last_hidden_state)
         power = tokens.per_token(tokens.scale.square())
         weighted = (power * hidden).sum(1) / power.sum(1).clamp_min(1e-12)

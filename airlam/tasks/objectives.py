@@ -10,7 +10,7 @@ from torch import Tensor
 
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models import AirlamModel, SpectralModel
-from airlam.models.estimator import estimate_window, windows
+from airlam.models.estimator import estimate_window, filtered, leading_block, windows
 
 
 def energy(x: Tensor) -> Tensor:
@@ -27,11 +27,14 @@ class ForecastError:
 
 
 def forecast_error(
-    model: AirlamModel,
+    model: SpectralModel,
     h_past: Tensor,
     h_future: Tensor,
     port_shape: PortShape | None = None,
     context: dict[str, Any] | None = None,
+    *,
+    skip: int = 0,
+    track: bool = True,
 ) -> ForecastError:
     """Prediction error of each link, the model's as a function of its weights.
 
@@ -42,20 +45,22 @@ def forecast_error(
         h_past: measured, ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``.
         h_future: true, ``[link, future slot, ...]``.
         context: readings of other sensors; a batch of :class:`airlam.data.CSIDataModule` has them.
+        skip: future slots that do not count, the first ones.
+        track: whether phase and timing offsets of slots are removed; not where another axis plays the slots.
     """
     num_future = h_future.shape[1]
     h_past = h_past[:, -model.config.max_history :]
     x, scale = normalise(h_past)
     with torch.no_grad():
-        x = model.track(x)
+        x = model.track(x) if track else x
         tokens = model.tokenize(x, num_future, check_port_shape(x.shape[-1], port_shape)[0])
-        truth = tokens.basis.forward(h_future / scale)
+        truth = tokens.basis.forward(h_future[:, skip:] / scale)
         total = energy(truth).clamp_min(torch.finfo(truth.real.dtype).tiny)
-        kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future))
+        kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future - skip))
         lost = (total - energy(kept)).clamp_min(0)
-        start = (energy(tokens.start[..., :num_future] - kept) + lost) / total
+        start = (energy(tokens.start[..., skip:num_future] - kept) + lost) / total
     tokens.readings = model.readings(context, len(x))
-    predicted = model.predict_tokens(tokens, num_future).series * tokens.scale
+    predicted = model.predict_tokens(tokens, num_future).series[..., skip:] * tokens.scale
     return ForecastError((energy(predicted - kept) + lost) / total, start)
 
 
@@ -101,22 +106,31 @@ def estimation_error(
 ) -> Tensor:
     """Error of :class:`airlam.models.AirlamEstimator` on a series, as a function of the model's weights.
 
-    Of a series with several windows, the first one's share.
+    Of a series with several windows, the first one's share. Where a block at the beginning was measured, the forecast
+    from it is what learns, and denoising what it is.
 
     Args:
         measured, truth: series ``[link, sample, ...]`` of :func:`airlam.csi.series_along`.
-        observed, wanted: ``bool [sample]``, the same for all links.
+        observed, wanted: ``bool [sample]``, the same for all links; behind a measured block all samples from the
+            first wanted one on.
         causal: the series runs over tones; see :func:`airlam.models.estimator.frequencies`.
 
     Returns:
         ``[link]``: error energy over the wanted samples, relative to the true energy there.
     """
+    polarisations = check_port_shape(measured.shape[-1], port_shape)[0]
+    count = leading_block(observed)
+    if count and not bool(wanted[:count].any()):
+        skip = int(wanted.nonzero()[0, 0]) - count
+        with torch.no_grad():
+            seen = measured * observed[None, :, None, None, None]
+            clean = filtered(model, seen, observed, polarisations, causal=causal)[:, :count]
+        return forecast_error(model, clean, truth[:, count:], port_shape, skip=skip, track=False).nmse
     x, scale = normalise(measured * observed[None, :, None, None, None])
     every = windows(observed, model.config.max_history)
     window = every[0]
     if len(every) > 1:
         wanted = wanted & (window.weight > 1e-3)
-    polarisations = check_port_shape(x.shape[-1], port_shape)[0]
     tokens, series = estimate_window(model, x, observed, window, polarisations, causal=causal)
     with torch.no_grad():
         target = tokens.basis.forward(truth[:, wanted] / scale)

@@ -78,6 +78,16 @@ def test_links_may_have_patterns_of_their_own(estimator):
     assert torch.allclose(out[1], alone, atol=1e-3)
 
 
+def test_a_neighbouring_band_above_and_below(estimator):
+    """One end of the axis measured: the other is forecast, in either direction alike."""
+    h = one_ray()
+    first = torch.arange(40) < 20
+    up = estimator.estimate(h, first, axis="subcarrier", port_shape=SHAPE)
+    down = estimator.estimate(h.flip(2).conj(), first.flip(0), axis="subcarrier", port_shape=SHAPE).flip(2).conj()
+    assert float(nmse(up, h)) < 0.1
+    assert torch.allclose(up, down, atol=1e-3)
+
+
 def test_windows():
     comb = torch.arange(48) % 4 == 1
     assert comb_step(comb) == 4
