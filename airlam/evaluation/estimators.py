@@ -93,7 +93,7 @@ def genie_context(links: LinkBatch, axis: str) -> dict[str, Tensor]:
 
 
 class FewLinks(IterableDataset):
-    """Endless batches from a few links: random ones, fresh noise, an SNR of their own; a seed fixes them all."""
+    """Endless batches from a few links: random ones, fresh noise, one SNR for each batch; a seed fixes them all."""
 
     def __init__(self, h: Tensor, port_shape: Any, csi_snr_db: tuple[float, float], batch_size: int, seed: int):
         self.h, self.port_shape, self.csi_snr_db = h, port_shape, csi_snr_db
@@ -104,7 +104,7 @@ class FewLinks(IterableDataset):
         low, high = self.csi_snr_db
         while True:
             index = torch.randint(len(self.h), (self.batch_size,), generator=generator)
-            snr = low + (high - low) * torch.rand(self.batch_size, generator=generator)
+            snr = low + (high - low) * float(torch.rand((), generator=generator))
             h = self.h[index]
             yield {"h_past": measure(h, snr, generator), "h_past_true": h, "port_shape": self.port_shape}
 

@@ -68,14 +68,14 @@ class ReconstructionBenchmark:
         csi_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0),
         slots: int = 4,
         bar: str = "lmmse",
-        num_links: int = 48,
-        num_tune: int = 24,
+        num_links: int = 32,
+        num_tune: int = 16,
         links_per_drop: int = 4,
         num_train: int = 2000,
         shots: Sequence[float] = (0.01, 0.05, 0.1, 1.0),
         adapted_csi_snr_db: float = 20.0,
         lora_rank: int | None = 8,
-        steps: int = 60,
+        steps: int = 40,
         batch_size: int = 8,
         learning_rate: float = 5e-4,
         seed: int = 7,
@@ -304,9 +304,12 @@ class ReconstructionBenchmark:
         shared = [m for m in records[0]["methods"] if all(m in r["methods"] for r in records)]
         results.rows += mean_rows(records, shared, self.bar, "mean")
         few = [r for r in records if any(":" in m for m in r["methods"])]
-        if few:
-            shared = [m for m in few[0]["methods"] if all(m in r["methods"] for r in few)]
-            results.rows += mean_rows(few, shared, self.bar, "few_shot")
+        for task in dict.fromkeys(r["cell"]["task"] for r in few):
+            here = [r for r in few if r["cell"]["task"] == task]
+            rows = mean_rows(here, list(here[0]["methods"]), self.bar, "few_shot")
+            for row in rows:
+                row.settings["task"] = task
+            results.rows += rows
         results.recipes = {r["cell"]["data"]: r["cell"]["recipe"] for r in records}
         results.headline = headline(results, self.label, self.bar)
         results.extras = {
@@ -392,12 +395,17 @@ def pattern_tables(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def few_shot_tables(results: Results) -> list[dict[str, Any]]:
-    """The mean over the cells with adapted rows."""
-    rows = {row.method: row for row in results.select(group="few_shot")}
-    if not rows:
-        return []
+    """The mean over the cells with adapted rows: a table for each task."""
+    tasks = dict.fromkeys(row.settings["task"] for row in results.select(group="few_shot"))
+    return [few_shot_table(results, task) for task in tasks]
+
+
+def few_shot_table(results: Results, task: str) -> dict[str, Any]:
+    """One of them; adapted rows in the order of the links they saw."""
+    rows = {row.method: row for row in results.select(group="few_shot") if row.settings["task"] == task}
+    methods = sorted(order(list(rows)), key=lambda m: rows[m].settings.get("links", 0) if ":" in m else -1)
     lines = []
-    for method in order(list(rows)):
+    for method in methods:
         figures, settings = rows[method].figures, rows[method].settings
         gain = figures.get("gain_cells_db")
         text = "-" if gain is None else f"{gain.number:+.2f} ({gain.ends[0]:+.2f} to {gain.ends[1]:+.2f})"
@@ -405,4 +413,4 @@ def few_shot_tables(results: Results) -> list[dict[str, Any]]:
                       f"{figures['nmse_cells_db'].number:.2f}", text,
                       f"{figures['nmse_linear_db'].number:.2f}"])  # fmt: skip
     columns = ["method", "links", "trained", "NMSE, mean of cells [dB]", "gain over the bar [dB]", "NMSE, linear mean"]
-    return [{"title": "After few-shot adaptation", "columns": columns, "lines": lines}]
+    return {"title": f"After few-shot adaptation, {task}", "columns": columns, "lines": lines}

@@ -8,7 +8,7 @@ Three choices matter more than the weights. A regular comb is shown as the coars
 ``max_history``: 24 samples two tones apart, not two windows of 32 tones of which half are hidden. And over tones
 the spectrum is a delay profile, which is one-sided: what a comb with step ``k`` cannot tell apart, delays that differ
 by ``1 / (k * subcarrier spacing)``, is taken as the one that is not negative. Where the measured samples are one end
-of the axis, they are denoised first, and the rest is forecast from them, classical start and all.
+of the axis, the rest is forecast from them, classical start and all; from tones that were denoised first.
 """
 
 from __future__ import annotations
@@ -210,6 +210,7 @@ class AirlamEstimator:
         out = filtered(model, x, observed, port_shape[0], causal=causal)
         count = leading_block(observed)
         if count:
-            future = model.forward(out[:, :count], x.shape[1] - count, port_shape=port_shape, track=False)
+            past = (out if causal else x)[:, :count]  # over slots denoising first costs 0.1 to 0.4 dB
+            future = model.forward(past, x.shape[1] - count, port_shape=port_shape, track=False)
             out = torch.cat([out[:, :count], future], 1)
         return out

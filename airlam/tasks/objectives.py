@@ -123,9 +123,10 @@ def estimation_error(
     if count and not bool(wanted[:count].any()):
         skip = int(wanted.nonzero()[0, 0]) - count
         with torch.no_grad():
-            seen = measured * observed[None, :, None, None, None]
-            clean = filtered(model, seen, observed, polarisations, causal=causal)[:, :count]
-        return forecast_error(model, clean, truth[:, count:], port_shape, skip=skip, track=False).nmse
+            past = measured * observed[None, :, None, None, None]
+            if causal:
+                past = filtered(model, past, observed, polarisations, causal=True)
+        return forecast_error(model, past[:, :count], truth[:, count:], port_shape, skip=skip, track=False).nmse
     x, scale = normalise(measured * observed[None, :, None, None, None])
     every = windows(observed, model.config.max_history)
     window = every[0]

@@ -54,7 +54,10 @@ def sampling_pattern(name: str, length: int, generator: torch.Generator | None =
 
 
 class Reconstruction(ChannelPrediction):
-    """Fine-tune on estimation: all weights, or low-rank adapters; the loss is the mean over links of ``log NMSE``.
+    """Fine-tune on estimation: all weights, or low-rank adapters.
+
+    The loss is the logarithm of the batch's mean NMSE, not the mean of the logarithms as in pretraining: where pilots
+    leave two answers, a mean of logarithms rewards the gamble on one of them, a linear mean the compromise.
 
     The last ``slots`` measured slots of a batch are what is known; every batch draws one of the patterns.
 
@@ -109,12 +112,12 @@ class Reconstruction(ChannelPrediction):
         return estimation_error(model, measured, truth, observed, wanted, fold, causal=self.axis == "subcarrier")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Mean over links of ``log NMSE`` under one pattern."""
+        """Log of the mean NMSE under one pattern."""
         generator = torch.Generator().manual_seed(self.global_step)
         drawn = self.patterns[int(torch.randint(len(self.patterns), (), generator=generator))]
         error = self._error(batch, drawn, generator)
         self.log("train_nmse_db", 10 * torch.log10(error.detach()).mean(), prog_bar=True)
-        return torch.log(error).mean()
+        return torch.log(error.mean())
 
     def _evaluate(self, batch: dict[str, Any]) -> None:
         for pattern in self.patterns:
