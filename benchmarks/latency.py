@@ -40,6 +40,8 @@ METHODS = {
     "eigen-ar": ("eigen-ar", {}),
     "{model}:no-correction": ("{model}", {"correction": False}),
     "{model}": ("{model}", {}),
+    "{model}:2-views": ("{model}", {"views": 2}),
+    "{model}:3-views": ("{model}", {"views": 3}),
     "{model}:bfloat16": ("{model}", {"precision": "bfloat16"}),
     "{model}:onnx": ("{float}", {}),
     "{model}:onnx-int8": ("{int8}", {}),
