@@ -16,8 +16,8 @@ from airlam.evaluation.contenders import OFF, Contender, check_methods, contende
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Results, environment, read_json, write_json
-from airlam.interfaces import RecipeError, StoreError
+from airlam.evaluation.rows import Results, environment, read_finished, write_json
+from airlam.interfaces import RecipeError
 
 ALL_METHODS = (
     "hold", "wiener", "pad", "ar", "kalman", "eigen-ar", "{model}", "{model}" + OFF,
@@ -338,7 +338,7 @@ class ChannelPredictionBenchmark:
             for cell in cells:
                 progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
                 path = out / "cells" / f"{cell.name}_{weights}.json"
-                record = _finished(path)
+                record = read_finished(path)
                 if record is None:
                     record = self._run_cell(cell, models)
                     write_json(path, record)
@@ -455,16 +455,6 @@ def cost(cell: Cell) -> float:
     """Rough share of a cell in the whole run, for the estimate of the time left."""
     genies = 4 * sum(method.startswith("genie") for method in cell.methods)
     return cell.num_links * (len(cell.methods) + genies) * (2 if cell.group == "age" else 1) + 4 * cell.num_tune
-
-
-def _finished(path: Path) -> dict[str, Any] | None:
-    """The record of a finished cell; a file that is no JSON is taken for none and written anew."""
-    if not path.is_file():
-        return None
-    try:
-        return read_json(path)
-    except StoreError:
-        return None
 
 
 __all__ = ["ChannelPredictionBenchmark", "Contender"]

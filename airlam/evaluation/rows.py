@@ -206,6 +206,16 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return data
 
 
+def read_finished(path: Path) -> dict[str, Any] | None:
+    """The record of finished work; a file that is no JSON is taken for none, and written anew."""
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path)
+    except StoreError:
+        return None
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file so that a reader sees the old content or the new, never a part."""
     path = Path(path)

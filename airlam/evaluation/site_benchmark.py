@@ -20,9 +20,9 @@ from airlam.evaluation.headline import details, headline, verdict
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts
 from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Figure, Results, Row, environment, read_json, recipe_hash, write_json
+from airlam.evaluation.rows import Figure, Results, Row, environment, read_finished, recipe_hash, write_json
 from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
-from airlam.interfaces import RecipeError, StoreError
+from airlam.interfaces import RecipeError
 
 CLASSICS = ("hold", "ar", "eigen-ar")
 BAR = "ar"
@@ -187,7 +187,7 @@ class SiteBenchmark:
                                    self.recipe(label), weights])  # fmt: skip
                 safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in label)
                 path = out / "sites" / f"{safe}_{key}.json"
-                record = _finished(path)
+                record = read_finished(path)
                 if record is None:
                     record = self._site(label, shipped, say)
                     if not record["not_run"]:  # what is missing today may be installed tomorrow
@@ -505,13 +505,3 @@ def _predictor(model: Any) -> Any:
     from airlam.models import AirlamPredictor
 
     return AirlamPredictor(model)
-
-
-def _finished(path: Path) -> dict[str, Any] | None:
-    """The record of a finished site; a file that is no JSON is taken for none and written anew."""
-    if not path.is_file():
-        return None
-    try:
-        return read_json(path)
-    except StoreError:
-        return None

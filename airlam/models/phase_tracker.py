@@ -52,6 +52,11 @@ def least_squares(slots: int, history: int, lags: int, smooth: int) -> Tensor:
     return out.flatten(1)
 
 
+def centres(parts: int, device: torch.device | str = "cpu") -> Tensor:
+    """Where the middles of equal parts of the band lie on [-1, 1]: ``float32 [parts]``."""
+    return (torch.arange(parts, device=device, dtype=torch.float32) - (parts - 1) / 2) * (2 / parts)
+
+
 @functools.lru_cache(maxsize=32)
 def layout(slots: int, bands: int, device: torch.device) -> tuple[Tensor, ...]:
     """What :meth:`PhaseTracker.observe` needs for each shape. Do not write to it.
@@ -63,7 +68,7 @@ def layout(slots: int, bands: int, device: torch.device) -> tuple[Tensor, ...]:
     with torch.inference_mode(False):  # cached: must also serve training
         lag = torch.arange(1, LAGS + 1, device=device)[:, None]
         now = torch.arange(slots, device=device).expand(LAGS, slots)
-        centre = (torch.arange(bands, device=device, dtype=torch.float32) - (bands - 1) / 2) * (2 / bands)
+        centre = centres(bands, device)
         kind = torch.tensor([[1.0, 0.0], [1.0, 1.0]], device=device)
         return now, (now - lag).clamp_min(0), (now >= lag).float(), centre[:, None, None], kind
 
@@ -163,6 +168,6 @@ def rotate(h: Tensor, offsets: Tensor) -> Tensor:
     """Turn each slot of ``h [link, slot, subcarrier, rx_ant, tx_ant]`` by ``offsets [link, 2, slot]`` [rad]: a phase,
     and a slope over subcarriers given at the band's edge."""
     tones = h.shape[2]
-    position = (torch.arange(tones, device=h.device, dtype=offsets.dtype) - (tones - 1) / 2) * (2 / tones)
+    position = centres(tones, h.device).to(offsets.dtype)
     angle = offsets[:, 0, :, None] + position * offsets[:, 1, :, None]
     return h * torch.polar(torch.ones_like(angle), angle)[..., None, None]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from airlam.csi import measure
 from airlam.models import load_checkpoint
-from airlam.models.phase_tracker import PhaseTracker
+from airlam.models.phase_tracker import PhaseTracker, centres
 from airlam.recipes import find_checkpoint
 from airlam.tasks.optimisation import adamw_with_warmup
 from airlam.tasks.pretraining import draw_window
@@ -90,8 +90,7 @@ class PhaseTracking(L.LightningModule):
         if float(torch.rand((), generator=generator)) < 0.25:
             observed = torch.rand(len(covariance), slots, generator=generator) >= self.hparams["lost"]
         bands = covariance.shape[1]
-        centre = (torch.arange(bands) - (bands - 1) / 2) * (2 / bands)
-        angle = offsets[:, 0, None] + centre[:, None] * offsets[:, 1, None]
+        angle = offsets[:, 0, None] + centres(bands)[:, None] * offsets[:, 1, None]
         turn = torch.polar(torch.ones_like(angle), angle)
         covariance = turn[..., :, None] * covariance * turn.conj()[..., None, :]
         increments = tracker.observe(covariance.to(self.device), None if observed is None else observed.to(self.device))

@@ -14,8 +14,7 @@ from airlam.models import AirlamEstimator
 from airlam.models.predictor import _base
 from airlam.tasks.channel_prediction import ChannelPrediction
 from airlam.tasks.objectives import estimation_error
-
-AXES = ("slot", "subcarrier", "column")
+from airlam.tasks.pretraining import AXES
 
 
 def sampling_pattern(name: str, length: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
