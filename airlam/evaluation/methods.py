@@ -38,6 +38,7 @@ LOOKS = {
     "wifo": Look("WiFo-style", "#661100", "-", "+"),
     "llm4cp": Look("LLM4CP-style", "#6699cc", "-", "x"),
     "minilm": Look("MiniLM, frozen", "#6699cc", "--", "*"),
+    "refined-cnn": Look("CNN on top of eigen-AR", "#aa4499", "--", "3", "eigen-AR + CNN"),
     "airlam-tiny-random": Look("airlam-tiny, trained alike from random weights", "#d55e00", ":", "h", "random start"),
     "genie_per_bin": Look("per-bin genie", "#444444", ":", ""),
     "genie_lmmse": Look("genie LMMSE (bound)", "#000000", "--", ""),

@@ -37,6 +37,7 @@ COMPARATORS = {
     "comparator-wifo": {"patch": [4, 4, 4], "width": 24, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2},
     "comparator-llm4cp": {"num_subcarriers": 12, "width": 32, "num_layers": 1, "num_heads": 2},
     "comparator-minilm": {"num_subcarriers": 12, "pretrained": None, "width": 32, "num_layers": 1, "num_heads": 2},
+    "comparator-refined": {"network": "cnn", "width": 8, "num_blocks": 1},
 }
 VARIANCE = ["wiener", "jakes-wiener", "kalman", *LEARNED]
 

@@ -23,11 +23,13 @@ KINDS = {
     "wifo": ("wifo", "WiFoComparator"),
     "llm4cp": ("llm4cp", "LLM4CPComparator"),
     "minilm": ("minilm", "MiniLMComparator"),
+    "refined": ("refined", "RefinedComparator"),
 }
 
 
 def build_comparator(kind: str, **arguments: Any) -> Comparator:
-    """A comparator by kind: ``gru``, ``lstm``, ``cnn``, ``transformer``, ``wifo``, ``llm4cp``, ``minilm``.
+    """A comparator by kind: ``gru``, ``lstm``, ``cnn``, ``transformer``, ``wifo``, ``llm4cp``, ``minilm``,
+    ``refined`` (another kind on top of ``eigen-ar``).
 
     Args:
         arguments: of its class.
