@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,11 +72,21 @@ class Tokens:
         """``[link, token, ...]`` -> ``[link, bin, ...]``: each member of a group gets its group's value."""
         return torch.cat([x[:, : self.singles], x[:, self.singles :].repeat_interleave(self.group_size, 1)], 1)
 
-
     def per_token(self, x: Tensor) -> Tensor:
         """``[link, bin, ...]`` -> ``[link, token, ...]``: the single ones, and the mean of each group."""
-        grouped = x[:, self.singles :].unflatten(1, (-1, self.group_size)).mean(2)
-        return torch.cat([x[:, : self.singles], grouped], 1)
+        return means_of_groups(x, self.singles, self.group_size)
+
+    def csi(self, coefficients: Tensor, num_rx_ant: int) -> Tensor:
+        """Coefficients ``[link, bin, slot]`` -> ``[link, slot, subcarrier, rx_ant, tx_ant]``, all others zero."""
+        return self.basis.inverse(place(coefficients, self.index, self.power.shape[1]), num_rx_ant)
+
+
+def means_of_groups(x: Tensor, singles: int, group_size: int) -> Tensor:
+    """``[link, bin, ...]`` -> ``[link, token, ...]``; see :meth:`Tokens.per_token`."""
+    grouped = x[:, singles:]
+    if grouped.shape[1]:
+        grouped = grouped.unflatten(1, (-1, group_size)).mean(2)
+    return torch.cat([x[:, :singles], grouped], 1)
 
 
 class Spectra(NamedTuple):
@@ -182,13 +193,8 @@ class SpectralModel:
         ranks = torch.stack([ports - 1 - index % ports, subcarriers - 1 - index // (num_bins // subcarriers)], -1)
         facts = torch.cat([noise[..., None], torch.log(scale), torch.log1p(ranks.to(noise.dtype))], -1)
 
-        def per_token(x: Tensor) -> Tensor:
-            """``[link, bin, ...]`` -> ``[link, token, ...]``: the single ones, and the mean of each group."""
-            grouped = x[:, singles:].unflatten(1, (groups, c.group_size)).mean(2) if groups else x[:, singles:]
-            return torch.cat([x[:, :singles], grouped], 1)
-
-        noise, level, port_rank, frequency_rank = per_token(facts).unbind(-1)
-        spectrum = per_token(periodogram(series, c.doppler_grid, seen))
+        noise, level, port_rank, frequency_rank = means_of_groups(facts, singles, c.group_size).unbind(-1)
+        spectrum = means_of_groups(periodogram(series, c.doppler_grid, seen), singles, c.group_size)
         log_periodogram = torch.log(spectrum + 0.1 * noise[..., None] / slots + 1e-4)
         # The series as the network sees it, turned to the phase of the last slot that was measured. A group shows its
         # first member.
@@ -280,20 +286,16 @@ class SpectralModel:
             ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
         """
         x, scale, observed = self._enter(h_past, observed, track)
-        polarisations = check_port_shape(h_past.shape[-1], port_shape)[0]
-        readings = self.readings(context, len(h_past))
 
-        def predict(view: int) -> Tensor:
-            tokens = self.tokenize(x, num_future, polarisations, observed, view)
-            tokens.readings = readings
+        def future(tokens: Tokens) -> tuple[Tensor]:
             if correction or tokens.start is None:
-                future = self.predict_tokens(tokens, num_future, observed).series * tokens.scale
+                series = self.predict_tokens(tokens, num_future, observed).series * tokens.scale
             else:
-                future = tokens.start[..., :num_future]
-            return tokens.basis.inverse(place(future, tokens.index, tokens.power.shape[1]), h_past.shape[3])
+                series = tokens.start[..., :num_future]
+            return (tokens.csi(series, h_past.shape[3]),)
 
-        first, *others = WEIGHTS[views or self.config.views]
-        return scale * sum((w * predict(view) for view, w in enumerate(others, 1)), first * predict(0))
+        out = self._over_views(future, x, num_future, port_shape, observed, context, views)
+        return scale * out[0]
 
     def forward_with_variance(
         self,
@@ -315,30 +317,43 @@ class SpectralModel:
         if not self.config.error_variance:
             raise ValueError("this checkpoint has no error variances; train one with AirlamConfig(error_variance=True)")
         x, scale, observed = self._enter(h_past, observed)
-        polarisations = check_port_shape(h_past.shape[-1], port_shape)[0]
-        readings = self.readings(context, len(h_past))
 
-        def predict(view: int) -> tuple[Tensor, Tensor]:
-            tokens = self.tokenize(x, num_future, polarisations, observed, view)
-            tokens.readings = readings
+        def future_and_variance(tokens: Tokens) -> tuple[Tensor, Tensor]:
             estimate = self.predict_tokens(tokens, num_future, observed)
             assert estimate.variance is not None
-            future, variance = estimate.series * tokens.scale, estimate.variance * tokens.scale.square()
-            left_out = tokens.power * estimate.share
-            left_out = left_out[..., None].expand(-1, -1, num_future)
+            variance = estimate.variance * tokens.scale.square()
+            left_out = (tokens.power * estimate.share)[..., None].expand(-1, -1, num_future)
             variance = left_out.scatter(1, tokens.index[..., None].expand_as(variance), variance)
-            coefficients = place(future, tokens.index, tokens.power.shape[1])
             return (
-                scale * tokens.basis.inverse(coefficients, h_past.shape[3]),
-                scale.square() * tokens.basis.inverse_power(variance, h_past.shape[3]),
+                tokens.csi(estimate.series * tokens.scale, h_past.shape[3]),
+                tokens.basis.inverse_power(variance, h_past.shape[3]),
             )
 
-        first, *others = WEIGHTS[views or self.config.views]
-        future, variance = (first * x for x in predict(0))
-        for view, weight in enumerate(others, 1):
-            one, its_variance = predict(view)
-            future, variance = future + weight * one, variance + weight * its_variance
-        return future, variance
+        future, variance = self._over_views(
+            future_and_variance, x, num_future, port_shape, observed, context, views
+        )
+        return scale * future, scale.square() * variance
+
+    def _over_views(
+        self,
+        predict: Callable[[Tokens], tuple[Tensor, ...]],
+        x: Tensor,
+        num_future: int,
+        port_shape: PortShape | None,
+        observed: Tensor | None,
+        context: dict[str, Any] | None,
+        views: int | None,
+    ) -> list[Tensor]:
+        """Weighted mean over the views of what ``predict`` makes of each one's tokens."""
+        polarisations = check_port_shape(x.shape[-1], port_shape)[0]
+        readings = self.readings(context, len(x))
+        total: list[Tensor] = []
+        for view, weight in enumerate(WEIGHTS[views or self.config.views]):
+            tokens = self.tokenize(x, num_future, polarisations, observed, view)
+            tokens.readings = readings
+            parts = [weight * part for part in predict(tokens)]
+            total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
+        return total
 
     def _enter(
         self, h_past: Tensor, observed: Tensor | None, track: bool = True

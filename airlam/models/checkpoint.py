@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 
@@ -48,7 +49,10 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
         raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
     weights = check_weights(folder, fields)
     try:
-        model, report = AirlamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        # computes in single precision, whatever the file stores
+        model, report = AirlamModel.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
@@ -119,17 +123,22 @@ def config_problem(config: Path) -> str | None:
     return None
 
 
-def save_checkpoint(model: AirlamModel, folder: str | Path, **changes: Any) -> Path:
+def save_checkpoint(
+    model: AirlamModel, folder: str | Path, dtype: torch.dtype = torch.float32, **changes: Any
+) -> Path:
     """Write ``model`` to ``folder``, atomically: whoever reads finds the old checkpoint or the new one, whole.
 
     Files in ``folder`` that are not part of the weights (a model card) stay.
 
     Args:
+        dtype: in which weights are stored; ``torch.bfloat16`` halves the file. They load in single precision.
         changes: fields of :class:`AirlamConfig` that differ in the written ``config.json``, such as fewer tokens.
     """
 
     def write(work: Path) -> dict[str, Any]:
-        model.save_pretrained(work)
+        state = model.state_dict()
+        stored = {name: value.to(dtype) for name, value in state.items() if value.is_floating_point()}
+        model.save_pretrained(work, state_dict=state | stored)
         written = {**changes, CHECKSUM: file_hash(work / "model.safetensors")}
         config = json.loads((work / "config.json").read_text()) | written
         AirlamConfig.from_dict(config)  # refuses bad values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
 from airlam.models import AirlamModel, save_checkpoint
@@ -22,6 +23,7 @@ class ExportCheckpoint(L.Callback):
         every_n_steps: 0: only at the end.
         inference: fields of :class:`~airlam.models.AirlamConfig` that differ in the exported ``config.json``, such as
             fewer tokens than in training; only those that no weight depends on.
+        dtype: in which airlam's own weights are stored: ``float32``, ``bfloat16`` (half the file), ``float16``.
     """
 
     # what no weight depends on
@@ -29,10 +31,17 @@ class ExportCheckpoint(L.Callback):
         ["num_tokens", "num_groups", "group_size", "start_order", "start_ridge", "start_classes", "start_shrinkage"]
     )
 
-    def __init__(self, folder: str, every_n_steps: int = 0, inference: dict[str, Any] | None = None):
+    DTYPES = ("float32", "bfloat16", "float16")
+
+    def __init__(
+        self, folder: str, every_n_steps: int = 0, inference: dict[str, Any] | None = None, dtype: str = "float32"
+    ):
         for name in inference or {}:
             if name not in self.FREE:
                 raise ValueError(f"inference cannot change {name!r}, only {', '.join(sorted(self.FREE))}")
+        if dtype not in self.DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(self.DTYPES)}, got {dtype!r}")
+        self.dtype = getattr(torch, dtype)
         self.folder, self.every_n_steps, self.inference = folder, every_n_steps, dict(inference or {})
 
     def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -44,7 +53,7 @@ class ExportCheckpoint(L.Callback):
             average.on_validation_epoch_start(trainer, module)
         try:
             if isinstance(module.model, AirlamModel):
-                save_checkpoint(module.model, self.folder, **self.inference)
+                save_checkpoint(module.model, self.folder, self.dtype, **self.inference)
             elif isinstance(module.model, Comparator):
                 save_comparator(module.model, self.folder)
             else:

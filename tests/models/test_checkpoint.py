@@ -145,3 +145,13 @@ def test_adapters_start_silent_and_survive_saving_and_merging(folder, h):
 def test_rank_must_be_positive(folder):
     with pytest.raises(ValueError, match="rank"):
         add_lora(load_checkpoint(folder), rank=0)
+
+
+def test_weights_stored_in_half_precision_compute_in_single(folder):
+    """Rounded once to eight bits of mantissa, then loaded in single precision."""
+    model = load_checkpoint(folder)
+    small = save_checkpoint(model, folder.parent / "half", dtype=torch.bfloat16)
+    assert {value.dtype for value in load_file(small / "model.safetensors").values()} == {torch.bfloat16}
+    loaded = load_checkpoint(small)
+    for name, value in model.named_parameters():
+        assert torch.equal(loaded.get_parameter(name), value.bfloat16().float())
