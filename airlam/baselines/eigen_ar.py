@@ -70,6 +70,19 @@ class Eigenbasis(NamedTuple):
         squares = Eigenbasis(*(x.real.square() + x.imag.square() for x in self))
         return squares.inverse(variance, num_rx_ant)
 
+    def inverse_covariance(self, variance: Tensor, num_rx_ant: int) -> Tensor:
+        """As :meth:`inverse_power`, with the covariances between ports: ``E[conj(e_a) e_b]`` of the row ``e`` of an
+        entry's errors over ports, ``[link, slot, subcarrier, rx_ant, tx_ant, tx_ant]``; its diagonal is that of
+        :meth:`inverse_power`. Polarisations are uncorrelated, as their coefficients are."""
+        polarisations, ports = self.port.shape[1:3]
+        x = variance.unflatten(1, (-1, num_rx_ant, polarisations, ports))
+        by_tone = torch.einsum("lfm,lmrpnt->ltfrpn", self.frequency.abs().square(), x).to(self.port.dtype)
+        blocks = torch.einsum("lpan,ltfrpn,lpbn->ltfrpab", self.port.conj(), by_tone, self.port)
+        out = blocks.new_zeros(*blocks.shape[:4], polarisations, ports, polarisations, ports)
+        for p in range(polarisations):
+            out[..., p, :, p, :] = blocks[..., p, :, :]
+        return out.flatten(-4, -3).flatten(-2)
+
 
 def strongest(series: Tensor, num_bins: int) -> tuple[Tensor, Tensor]:
     """The ``num_bins`` bins of most energy, in falling order: ``(series [link, num_bins, slot], index)``."""

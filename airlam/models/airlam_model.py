@@ -306,8 +306,11 @@ class SpectralModel:
         observed: Tensor | None = None,
         context: dict[str, Any] | None = None,
         views: int | None = None,
+        covariance: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`forward`, and the variance of each entry's error, real, of the same shape.
+        """As :meth:`forward`, and the variance of each entry's error, real, of the same shape; with ``covariance``
+        that of the errors of all ports, ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant, tx_ant]``, see
+        :meth:`airlam.baselines.eigen_ar.Eigenbasis.inverse_covariance`.
 
         The error of a coefficient that the model leaves out is the coefficient: its variance is the measured power
         times the signal's share of it, for which that of the weakest token stands. Errors of different coefficients
@@ -324,15 +327,13 @@ class SpectralModel:
             variance = estimate.variance * tokens.scale.square()
             left_out = (tokens.power * estimate.share)[..., None].expand(-1, -1, num_future)
             variance = left_out.scatter(1, tokens.index[..., None].expand_as(variance), variance)
-            return (
-                tokens.csi(estimate.series * tokens.scale, h_past.shape[3]),
-                tokens.basis.inverse_power(variance, h_past.shape[3]),
-            )
+            spread = tokens.basis.inverse_covariance if covariance else tokens.basis.inverse_power
+            return tokens.csi(estimate.series * tokens.scale, h_past.shape[3]), spread(variance, h_past.shape[3])
 
         future, variance = self._over_views(
             future_and_variance, x, num_future, port_shape, observed, context, views
         )
-        return scale * future, scale.square() * variance
+        return scale * future, scale.square()[(...,) + (None,) * covariance] * variance
 
     def _over_views(
         self,

@@ -84,6 +84,34 @@ class AirlamPredictor:
         future, variance = self._run(forward, h_past, num_future, port_shape, context)
         return future, variance
 
+    def predict_with_covariance(
+        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Prediction, and the covariance of each entry's errors over the transmit antennas.
+
+        The covariance, ``E[e^H e]`` of the row ``e = h - h_future`` over ``tx_ant``, is what robust precoders take: it
+        says in which directions the prediction is unsure. Its diagonal is the variance of
+        :meth:`predict_with_variance`.
+
+        Returns:
+            ``h_future [..., num_future, subcarrier, rx_ant, tx_ant]``, and the covariance, complex, with one more
+            ``tx_ant``.
+
+        Raises:
+            ValueError: the checkpoint was trained without error variances.
+
+        Example:
+            >>> from airlam import load_precoder, load_predictor
+            >>> users = torch.randn(4, 16, 12, 1, 8, dtype=torch.complex64)  # one base station's users
+            >>> h, c = load_predictor("airlam-tiny").predict_with_covariance(users, 2, port_shape=(2, 2, 2))
+            >>> h, c = h.movedim(0, -2)[..., 0, :, :], c.movedim(0, -3)[..., 0, :, :, :]
+            >>> load_precoder("rzf").precode(h, 1.0, 0.01, error_covariance=c).shape  # [slot, subcarrier, tx_ant, user]
+            torch.Size([2, 12, 8, 4])
+        """
+        forward = functools.partial(_base(self.model).forward_with_variance, views=self.views, covariance=True)
+        future, covariance = self._run(forward, h_past, num_future, port_shape, context, covariance=True)
+        return future, covariance
+
     def _readings(self, context: dict | None) -> dict[str, Any] | None:
         """The context, leading axes of readings flattened to one of links."""
         if context is None or not _base(self.model).config.context:
@@ -96,7 +124,7 @@ class AirlamPredictor:
                 out[name] = value.reshape(shape)
         return out
 
-    def _run(self, forward, h_past, num_future, port_shape, context) -> list[Tensor]:
+    def _run(self, forward, h_past, num_future, port_shape, context, covariance=False) -> list[Tensor]:
         seen = check_observed(h_past, context)
         if seen is not None:  # whatever stands in the other slots, NaN included
             h_past = torch.where(seen.reshape(h_past.shape[:-3])[..., None, None, None], h_past, 0)
@@ -120,12 +148,14 @@ class AirlamPredictor:
                 parts.append(out if isinstance(out, tuple) else (out,))
         if not parts:
             empty = h.new_zeros(0, num_future, *h.shape[-3:])
-            parts = [(empty, empty.real)]
+            parts = [(empty, empty[..., None, :] * empty[..., None] if covariance else empty.real)]
         lead = h_past.shape[:-4]
         whole = [torch.cat(kind).reshape(*lead, *kind[0].shape[1:]) for kind in zip(*parts, strict=True)]
         whole = [x.to(h_past.dtype if x.is_complex() else h_past.dtype.to_real()) for x in whole]
         # predictions scale as CSI does, variances as its square
-        return whole if scale is None else [x * scale ** (power + 1) for power, x in enumerate(whole)]
+        if scale is None:
+            return whole
+        return [x * scale[(...,) + (None,) * (x.dim() - scale.dim())] ** (power + 1) for power, x in enumerate(whole)]
 
 
 def _part(value: Any, part: slice) -> Any:
