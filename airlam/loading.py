@@ -18,20 +18,22 @@ PREDICTORS = {
     "ar": ("airlam.baselines", "ARPredictor"),
     "eigen-ar": ("airlam.baselines", "EigenARPredictor"),
     "pad": ("airlam.baselines", "PADPredictor"),
+    "vector-prony": ("airlam.baselines", "VectorPronyPredictor"),
 }
 PRECODERS = {
     "mrt": ("airlam.baselines", "MRTPrecoder"),
     "zf": ("airlam.baselines", "ZFPrecoder"),
+    "zf-wf": ("airlam.baselines", "ZFPrecoder", {"water_filling": True}),
     "rzf": ("airlam.baselines", "RZFPrecoder"),
     "slnr": ("airlam.baselines", "SLNRPrecoder"),
     "wmmse": ("airlam.baselines", "WMMSEPrecoder"),
 }
 
 
-def _build(registry: dict[str, tuple[str, str]], name: str, **options: Any):
-    module, attribute = registry[name]
+def _build(registry: dict[str, tuple], name: str, **options: Any):
+    module, attribute, *preset = registry[name]
     build: Callable = getattr(import_module(module), attribute)
-    return build(**options)
+    return build(**{**(preset[0] if preset else {}), **options})
 
 
 def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
@@ -114,7 +116,7 @@ def _load_adapted(folder: Path, options: dict[str, Any]) -> Predictor:
 
 
 def load_precoder(name_or_path: str, **options: Any) -> Precoder:
-    """A precoder by name: ``"mrt"``, ``"zf"``, ``"rzf"``, ``"slnr"``, ``"wmmse"``.
+    """A precoder by name: ``"mrt"``, ``"zf"``, ``"zf-wf"`` (with water-filling), ``"rzf"``, ``"slnr"``, ``"wmmse"``.
 
     Example:
         >>> load_precoder("rzf").name

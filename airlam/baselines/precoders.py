@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from airlam.baselines.robust import robust_wmmse
 from airlam.interfaces import check_precoding_request
 from airlam.metrics.rates import dominant_row, noise_of_users
 
@@ -129,7 +130,13 @@ def slnr(
 
 
 def wmmse(
-    h: Tensor, power: float | Tensor, no: float | Tensor, *, num_iterations: int = 10, rx_axis: bool = False
+    h: Tensor,
+    power: float | Tensor,
+    no: float | Tensor,
+    *,
+    num_iterations: int = 10,
+    rx_axis: bool = False,
+    error_covariance: Tensor | None = None,
 ) -> Tensor:
     r"""Weighted-MMSE sum-rate maximisation, started from :func:`rzf`; the sum-rate never falls below it.
 
@@ -142,12 +149,16 @@ def wmmse(
         h: ``complex [..., user, tx_ant]``.
         power, no: total transmit power, noise variance.
         num_iterations: fixed, so that the result depends on nothing but this entry.
+        error_covariance: as in :func:`rzf`; then :func:`airlam.baselines.robust.robust_wmmse`, from the robust
+            :func:`rzf`.
 
     Returns:
         ``w [..., tx_ant, user]`` with ``sum_k ||w_k||^2 = power``.
     """
-    start = rzf(h, power, no, rx_axis=rx_axis)
+    start = rzf(h, power, no, rx_axis=rx_axis, error_covariance=error_covariance)
     h, power, noise = prepared(h, power, no, rx_axis)
+    if error_covariance is not None:
+        return robust_wmmse(h, power, noise, error_covariance, start, num_iterations)
     # Rows scaled to unit noise and unit power: log2(1 + SINR) stays the same.
     scale = (power.unsqueeze(-1) / noise).sqrt().unsqueeze(-1)
     scaled = (h * scale).to(torch.complex128)
@@ -255,7 +266,14 @@ class WMMSEPrecoder(ClosedForm):
 
     def precode(self, h, power, no, *, error_covariance=None) -> Tensor:
         """See :class:`airlam.interfaces.Precoder`."""
-        return wmmse(h, power, no, num_iterations=self.num_iterations, rx_axis=self.rx_axis)
+        return wmmse(
+            h,
+            power,
+            no,
+            num_iterations=self.num_iterations,
+            rx_axis=self.rx_axis,
+            error_covariance=error_covariance,
+        )
 
 
 # ------------------------------------------------------------------------------------------------- shared steps

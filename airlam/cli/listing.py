@@ -91,7 +91,7 @@ def _registry(name: str) -> list[tuple[str, str]]:
     from airlam import loading
 
     rows = []
-    for key, (module, attribute) in getattr(loading, name).items():
+    for key, (module, attribute, *_) in getattr(loading, name).items():
         room = import_module(module)
         # A precoder's class only wraps the function of its name, which says what it is.
         documentation = getattr(getattr(room, key, None) or getattr(room, attribute), "__doc__", None) or ""

@@ -143,6 +143,44 @@ def test_wmmse_never_falls_with_more_iterations():
     assert float(rates[-1].mean()) > 1.02 * float(rates[0].mean())  # correlated users: there is something to gain
 
 
+def certain_rate(h, w, c, no):
+    """Sum-rate with what each user receives through its CSI error counted as noise."""
+    power = (h @ w).abs().square()
+    own = power.diagonal(dim1=-2, dim2=-1)
+    lost = torch.einsum("...aj,...kab,...bj->...k", w.conj(), c, w).real
+    return torch.log2(1 + own / (power.sum(-1) - own + lost + no)).sum(-1)
+
+
+def test_robust_wmmse_without_errors_is_wmmse():
+    h, no = sector(20, 6, 16), 0.01
+    none = torch.zeros(20, 6, 16, 16, dtype=h.dtype)
+    robust, plain = wmmse(h, 1.0, no, error_covariance=none), wmmse(h, 1.0, no)
+    assert torch.allclose(robust, plain, atol=1e-6)
+
+
+def test_robust_wmmse_never_falls_below_its_start():
+    h, no = sector(30, 8, 16), 0.01
+    a = iid(30, 8, 16, 3, seed=1)
+    c = 0.02 * a @ a.mH  # errors in three directions
+    rates = [certain_rate(h, wmmse(h, 1.0, no, num_iterations=n, error_covariance=c), c, no) for n in (0, 1, 5, 20)]
+    assert torch.allclose(rates[0], certain_rate(h, rzf(h, 1.0, no, error_covariance=c), c, no))
+    for fewer, more in zip(rates, rates[1:], strict=False):
+        assert bool((more >= fewer - 1e-9).all())
+    assert bool((rates[-1] >= certain_rate(h, wmmse(h, 1.0, no), c, no) - 1e-6).all())
+
+
+def test_robust_wmmse_pays_on_the_true_channel():
+    """Errors drawn from the covariance it was told: better on average than the beams that do not know it."""
+    h_hat, no = iid(200, 4, 8), 0.01
+    a = iid(200, 4, 8, 2, seed=1)
+    h = h_hat + (0.3 * a @ iid(200, 4, 2, 1, seed=2)).squeeze(-1).conj()
+    c = 0.09 * (a @ a.mH)  # e = (A z)^*, so E[e^H e] = A A^H
+    w = wmmse(h_hat, 2.0, no, error_covariance=c)
+    assert torch.allclose(w.abs().square().sum((-2, -1)), torch.full((200,), 2.0, dtype=torch.float64))
+    told, untold = (sum_rate(h, x, no).mean() for x in (w, wmmse(h_hat, 2.0, no)))
+    assert float(told) > 1.05 * float(untold)
+
+
 def test_wmmse_stationary_point_of_two_orthogonal_users_is_water_filling():
     h = torch.diag(torch.tensor([1.0, 0.6], dtype=torch.complex128))
     best = water_filling_capacity(h, 4.0, 1.0)  # orthogonal rows: cooperation brings nothing
