@@ -1,10 +1,11 @@
 """Scaling of pretraining: validation gain over the classical start by training links, for every run that left a log.
 
-    python -P benchmarks/scaling.py [--runs runs/pretraining/airlam-tiny runs/pretraining/airlam-small] [--out runs/scaling]
+    python -P benchmarks/scaling.py [--runs runs/pretraining/airlam-tiny runs/pretraining/airlam-small]
+                                    [--out runs/scaling]
 
-Reads the TensorBoard logs of ``airlam fit --config tasks/pretraining/*.yaml`` (restarted runs: all versions in turn, the
-later one where they overlap), writes ``scaling.json`` and ``scaling.png``. All runs must share the validation set, which
-is so where they share the dataset recipe; the gain is in dB, mean over its links, averaged weights (EMA).
+Reads the TensorBoard logs of ``airlam fit --config tasks/pretraining/*.yaml`` (restarted runs: all versions in turn,
+the later one where they overlap), writes ``scaling.json`` and ``scaling.png``. All runs must share the validation set,
+which is so where they share the dataset recipe; the gain is in dB, mean over its links, averaged weights (EMA).
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ class MRTPrecoder(ClosedForm):
 
 
 class ZFPrecoder(ClosedForm):
-    """:func:`zf` as a Precoder; with ``water_filling`` :func:`zf_water_filling`."""
+    """Zero forcing as a Precoder: :func:`zf`, or with ``water_filling`` :func:`zf_water_filling`."""
 
     def __init__(self, *, water_filling: bool = False, rx_axis: bool = False):
         super().__init__(rx_axis=rx_axis)

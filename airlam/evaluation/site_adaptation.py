@@ -69,6 +69,8 @@ def adapt(
 
     The start is one of those looks: what makes things worse on validation is not kept.
 
+    A model with ``config.context`` is told velocities and positions.
+
     Args:
         links: the site's links that may be used, ``h [link, history + horizon, ...]``.
         validation: other users of the site; their noise is fixed.
@@ -90,7 +92,7 @@ def adapt(
     optimizer, schedule = parts["optimizer"], parts["lr_scheduler"]["scheduler"]
     generator = torch.Generator().manual_seed(seed)
     past = measure(validation.h[:, :history], csi_snr_db, torch.Generator().manual_seed(seed))
-    best_db, best_step = validate(model, past, validation.h[:, history:], validation.port_shape), 0
+    best_db, best_step = validate(model, past, validation, history), 0
     best = [p.detach().clone() for p in trainable]
     looks = {round(steps * (n + 1) / CHECKS) for n in range(CHECKS)}
     order = torch.empty(0, dtype=torch.int64)
@@ -102,14 +104,15 @@ def adapt(
         h = links.h[users]
         seen = measure(h[:, :history], csi_snr_db, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            loss = forecast_error(model, seen, h[:, history:], links.port_shape).nmse.log().mean()
+            error = forecast_error(model, seen, h[:, history:], links.port_shape, readings(links, users))
+            loss = error.nmse.log().mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
         schedule.step()
         if step in looks:
-            val_db = validate(model, past, validation.h[:, history:], validation.port_shape)
+            val_db = validate(model, past, validation, history)
             if val_db < best_db:
                 best_db, best_step, best = val_db, step, [p.detach().clone() for p in trainable]
     with torch.no_grad():
@@ -120,14 +123,25 @@ def adapt(
     return Adapted(model.eval(), best_db, best_step, trained)
 
 
-def validate(model: Any, past: Tensor, future: Tensor, port_shape: Any, chunk: int = 32) -> float:
+def readings(links: LinkBatch, users: Tensor | slice) -> dict[str, Any]:
+    """What the sensors of some users say, all of them and at once; only a model with ``config.context`` listens."""
+    return {
+        "velocity": links.velocity[users],
+        "position": links.position[users],
+        "carrier_frequency": links.carrier_frequency,
+        "slot_duration": links.slot_duration,
+        "subcarrier_spacing": links.subcarrier_spacing,
+    }
+
+
+def validate(model: Any, past: Tensor, links: LinkBatch, history: int, chunk: int = 32) -> float:
     """Mean over links of the NMSE in dB: slow users count as much as fast ones."""
     training = model.training
     model.eval()
     with torch.no_grad():
-        errors = [
-            forecast_error(model, past[n : n + chunk], future[n : n + chunk], port_shape).nmse
-            for n in range(0, len(past), chunk)
-        ]
+        errors = []
+        for part in (slice(n, n + chunk) for n in range(0, len(past), chunk)):
+            truth = links.h[part, history:]
+            errors.append(forecast_error(model, past[part], truth, links.port_shape, readings(links, part)).nmse)
     model.train(training)
     return float(10 * torch.cat(errors).log10().mean())
