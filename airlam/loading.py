@@ -100,11 +100,10 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
 
 
 def _load_adapted(folder: Path, options: dict[str, Any]) -> Predictor:
-    import json
-
     from airlam.models import AirlamPredictor, load_checkpoint, load_lora
+    from airlam.models.checkpoint import read_config
 
-    base = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    base = read_config(folder, "adapter_config.json").get("base_model_name_or_path")
     if not base:
         raise CheckpointError(
             f"{folder}/adapter_config.json does not say which checkpoint these adapters belong to: the base was never "

@@ -76,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         module, function = COMMANDS[name][1].split(":")
         return getattr(import_module(module), function)(arguments[1:]) or 0
     except SystemExit as error:  # --help and --print_config of the parsers end this way
+        if type(error).__name__ == "SIGTERMException":  # Lightning's, without a code of its own
+            print(f"airlam {name}: terminated", file=sys.stderr)
+            return 143
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except KeyboardInterrupt as error:
         print(f"\nairlam {name}: {str(error) or 'interrupted'}", file=sys.stderr)

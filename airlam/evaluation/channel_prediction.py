@@ -10,9 +10,18 @@ from typing import Any
 
 import torch
 
+from airlam.csi import Impairment
 from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
 from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all
-from airlam.evaluation.contenders import OFF, Contender, check_methods, contenders_of_cell, fingerprint
+from airlam.evaluation.contenders import (
+    CLASSICS,
+    GENIES,
+    OFF,
+    Contender,
+    check_methods,
+    contenders_of_cell,
+    fingerprint,
+)
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.report import write_report
@@ -124,6 +133,9 @@ class ChannelPredictionBenchmark:
         self.scenarios, self.csi_snr_db = list(scenarios), float(csi_snr_db)
         self.speeds_kmh = [float(speed) for speed in speeds_kmh]
         self.others = named_checkpoints(others)
+        for name in self.others:
+            if name in (*CLASSICS, *GENIES, "perfect", self.label):
+                raise RecipeError(f"others calls a checkpoint {name!r}, which is another row's name; choose another")
         names = [str(m).replace("{model}", self.label) for m in methods]
         if isinstance(others, Mapping):
             place = max((i + 1 for i, name in enumerate(names) if name.partition(":")[0] == self.label), default=0)
@@ -152,6 +164,16 @@ class ChannelPredictionBenchmark:
         for name, low in (("history", 2), ("horizon", 1), ("threads", 1), ("tone_step", 1)):
             if getattr(self, name) < low:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least {low}")
+        if self.links_per_drop < 1:
+            raise RecipeError(f"links_per_drop is {self.links_per_drop}, but must be at least 1")
+        if self.bar not in CLASSICS:
+            raise RecipeError(f"bar is {self.bar!r}, but must be a classical method: {', '.join(CLASSICS)}")
+        for label, impairment in self.impairments.items():
+            unknown = [key for key in impairment if key not in Impairment._fields]
+            if unknown:
+                raise RecipeError(
+                    f"impairments.{label} has no key {unknown[0]!r}; keys are {', '.join(Impairment._fields)}"
+                )
         if self.bar not in self.methods:
             raise RecipeError(f"bar is {self.bar!r}, which is not among the methods {', '.join(self.methods)}; add it")
         if self.label not in self.methods:
@@ -388,6 +410,7 @@ class ChannelPredictionBenchmark:
         results.headline = headline(results, self.label, self.bar)
         results.extras = {
             "focus": self.label,
+            "bar": self.bar,
             "details": details(results, self.label, self.bar),
             "compared": self._compared(main),
             "mean_text": f"Means over {len(main)} cells at {self.csi_snr_db:g} dB CSI SNR. Spectral efficiency at "

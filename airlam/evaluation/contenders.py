@@ -101,7 +101,11 @@ def of_predictor(
 
 def size(predictor: Predictor) -> int:
     """Parameters of a predictor's network; 0 for a classical method."""
+    from airlam.models.onnx_model import OnnxModel
+
     network = getattr(predictor, "model", None)
+    if isinstance(network, OnnxModel):
+        return network.num_parameters
     return sum(p.numel() for p in network.parameters()) if isinstance(network, torch.nn.Module) else 0
 
 

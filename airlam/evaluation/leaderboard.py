@@ -6,7 +6,8 @@ from pathlib import Path
 
 from airlam.evaluation import plots
 from airlam.evaluation.contenders import GENIES
-from airlam.evaluation.methods import is_learned, look, order
+from airlam.evaluation.headline import bar_label
+from airlam.evaluation.methods import is_learned, look, order, short
 from airlam.evaluation.rows import Figure, Results, Row, write_text
 
 INTRO = """\
@@ -16,8 +17,8 @@ INTRO = """\
 
 {details}
 
-NMSE [dB] against the true channel; gains are paired differences to the tuned AR on the same links and noise, with 95 %
-intervals (bootstrap over drops); "above": distance to a genie, mean of dB; sum-SE [bit/s/Hz] of RZF at 20 dB.
+NMSE [dB] against the true channel; gains are paired differences to {bar} on the same links and noise, with 95 %
+intervals (bootstrap over {resampled}); "above": distance to a genie, mean of dB; sum-SE [bit/s/Hz] of RZF at {snr} dB.
 Everything is measured on simulated channels. Latency: one prediction on one CPU thread.
 Written by `{command}`; {machine}.
 """
@@ -31,8 +32,12 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
     """
     env = results.environment
     versions = ", ".join(f"{name} {version}" for name, version in env.get("versions", {}).items())
+    bar = results.extras.get("bar", "ar")
     text = INTRO.format(
         title=results.title,
+        bar=bar_label(bar),
+        resampled=results.extras.get("resampled", "drops"),
+        snr=f"{results.config.get('headline_snr_db', results.config.get('transmit_snr_db', 20.0)):g}",
         headline=results.headline,
         details="\n".join(f"- {sentence}" for sentence in results.extras.get("details", [])),
         command=env.get("command", "airlam evaluate"),
@@ -41,11 +46,11 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
     extra = results.extras.get("tables", [])
     sections = [(t["title"], f"{t.get('text', '')}\n\n{_table(t['columns'], t['lines'])}") for t in extra]
     sections += [
-        ("All cells of the headline", _means(results.select(group="mean"))),
-        ("Never seen in pretraining", _held_out(results.select(group="held_out"))),
-        ("Every cell: NMSE [dB]", _cells(results.select(group="cell"))),
-        ("Sum-SE by speed, and the share of the AR's gap to perfect CSI that is closed",
-         _by_speed(results.select(group="cell"))),
+        ("All cells of the headline", _means(results.select(group="mean"), bar)),
+        ("Never seen in pretraining", _held_out(results.select(group="held_out"), bar)),
+        ("Every cell: NMSE [dB]", _cells(results.select(group="cell"), bar)),
+        (f"Sum-SE by speed, and the share of the gap that {bar_label(bar)} leaves to perfect CSI that is closed",
+         _by_speed(results.select(group="cell"), bar)),
         ("Impaired histories: NMSE [dB]", _impairments(results.select(group="impairments"))),
         ("CSI period: sum-SE [bit/s/Hz]", _periods(results.select(group="csi_period"), "sum_se")),
         ("CSI period: NMSE [dB]", _periods(results.select(group="csi_period"), "nmse_db")),
@@ -103,13 +108,12 @@ def _lines(rows: list[Row], sums: list[str]) -> list[list[str]]:
     ]
 
 
-COLUMNS = [
-    "method", "NMSE, mean of dB", "gain over AR", "NMSE, linear mean", "gain over AR", "above per-bin genie",
-    "above genie",
-]  # fmt: skip
+def _columns(bar: str) -> list[str]:
+    gain = f"gain over {short(bar)}"
+    return ["method", "NMSE, mean of dB", gain, "NMSE, linear mean", gain, "above per-bin genie", "above genie"]
 
 
-def _means(rows: list[Row]) -> str:
+def _means(rows: list[Row], bar: str) -> str:
     if not rows:
         return ""
     sums, by_method = _sums(rows), {row.method: row for row in rows}
@@ -118,20 +122,21 @@ def _means(rows: list[Row]) -> str:
         size = by_method[method].parameters_total
         line += [_text(by_method[method].figures.get("latency_p50_ms")), f"{size:,}" if size else "-"]
     users = [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
-    return _table([*COLUMNS, *users, "latency p50 [ms]", "parameters"], lines)
+    return _table([*_columns(bar), *users, "latency p50 [ms]", "parameters"], lines)
 
 
-def _held_out(rows: list[Row]) -> str:
+def _held_out(rows: list[Row], bar: str) -> str:
     labels = list(dict.fromkeys(row.settings["held_out"] for row in rows))
     sums = _sums(rows)
     users = [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
+    columns = [*_columns(bar), *users]
     return "\n".join(
-        f"{label}\n\n" + _table([*COLUMNS, *users], _lines([r for r in rows if r.settings["held_out"] == label], sums))
+        f"{label}\n\n" + _table(columns, _lines([r for r in rows if r.settings["held_out"] == label], sums))
         for label in labels
     )
 
 
-def _cells(rows: list[Row]) -> str:
+def _cells(rows: list[Row], bar: str) -> str:
     methods = [m for m in order([row.method for row in rows]) if m != "perfect"]
     focus = [m for m in methods if is_learned(m) and ":" not in m]
     lines = []
@@ -143,7 +148,7 @@ def _cells(rows: list[Row]) -> str:
             + [_text(here.get(m, {}).get("gain_db"), "+.2f") for m in focus]
         )
     columns = ["data", "km/h", "CSI SNR [dB]", *(look(m).label for m in methods)]
-    return _table([*columns, *(f"gain of {look(m).label} over AR" for m in focus)], lines) if lines else ""
+    return _table([*columns, *(f"gain of {look(m).label} over {short(bar)}" for m in focus)], lines) if lines else ""
 
 
 def _impairments(rows: list[Row]) -> str:
@@ -155,11 +160,11 @@ def _impairments(rows: list[Row]) -> str:
     return _table(["impairment", *(look(m).label for m in methods)], lines) if lines else ""
 
 
-def _by_speed(rows: list[Row]) -> str:
+def _by_speed(rows: list[Row], bar: str) -> str:
     """Means over scenarios of the cells that every speed has, for each size of group."""
     figures = {(row.method, row.data, row.speed_kmh): row.figures for row in rows if row.csi_snr_db == _usual(rows)}
     methods, speeds = order(list(dict.fromkeys(key[0] for key in figures))), sorted({key[2] for key in figures})
-    if not {"ar", "perfect"} <= set(methods):
+    if not {bar, "perfect"} <= set(methods):
         return ""
     lines, sums = [], _sums(rows)
     for method in methods:
@@ -171,7 +176,7 @@ def _by_speed(rows: list[Row]) -> str:
                 def mean(m: str, places: list = places, name: str = name) -> float:
                     return sum(figures[(m, *place)][name].number for place in places) / len(places)
 
-                value, low, high = mean(method), mean("ar"), mean("perfect")
+                value, low, high = mean(method), mean(bar), mean("perfect")
                 share = f" ({100 * (value - low) / (high - low):.0f} %)" if is_learned(method) else ""
                 line.append(f"{value:.2f}{share}")
         lines.append(line)

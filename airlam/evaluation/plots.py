@@ -124,7 +124,7 @@ def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
 
 
 def gain_forest(results: Results) -> Figure | None:
-    """Paired NMSE difference to the tuned AR in every cell, with its 95 % interval; left of zero is worse."""
+    """Paired NMSE difference to the bar in every cell, with its 95 % interval; left of zero is worse."""
     rows = [row for row in results.select(group="cell") if "gain_db" in row.figures]
     rows = [row for row in rows if is_learned(row.method) or row.method == "eigen-ar"]  # the strongest classic
     if not rows:
@@ -148,7 +148,7 @@ def gain_forest(results: Results) -> Figure | None:
         axes.set_yticks(range(len(cells)), [f"{title(d)}, {v:g} km/h, {s:g} dB" for d, v, s in cells])
         axes.set_ylim(len(cells) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("NMSE gain over tuned AR [dB]  (right: better)")
+        axes.set_xlabel(f"NMSE gain over {short(results.extras.get('bar', 'ar'))} [dB]  (right: better)")
         handles, labels = axes.get_legend_handles_labels()
         seen = dict(zip(labels, handles, strict=True))
         figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=3)

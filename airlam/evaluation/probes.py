@@ -105,6 +105,9 @@ class ProbeBenchmark:
         self.links_per_drop, self.seed, self.threads, self.title = links_per_drop, seed, threads, title
         if not self.scenarios or not self.csi_snr_db or not self.shots:
             raise RecipeError("scenarios, csi_snr_db and shots must not be empty")
+        for name in ("links_per_drop", "history", "threads"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least 1")
         for split, count in self.links.items():
             if count < 1 or count % (links_per_drop * len(self.scenarios)):
                 raise RecipeError(

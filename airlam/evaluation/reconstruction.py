@@ -106,6 +106,9 @@ class ReconstructionBenchmark:
 
         if not self.scenarios or not self.csi_snr_db:
             raise RecipeError("scenarios and csi_snr_db must not be empty: they are the cells")
+        for name in ("links_per_drop", "steps", "batch_size", "slots", "threads"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least 1")
         for name in ("num_links", "num_tune", "num_train"):
             if getattr(self, name) < 1 or getattr(self, name) % self.links_per_drop:
                 raise RecipeError(
@@ -369,7 +372,7 @@ def mean_rows(records: list[dict[str, Any]], methods: list[str], bar: str, group
         row = new_row(records[0], method, group)
         row.data = ", ".join(dict.fromkeys(record["cell"]["data"] for record in records))
         row.data_hash = recipe_hash([record["cell"]["recipe"] for record in records])
-        row.csi_snr_db = snrs.pop() if len(snrs) == 1 else None
+        row.csi_snr_db = next(iter(snrs)) if len(snrs) == 1 else None
         row.settings = {k: v for k, v in row.settings.items() if k in ("links", "steps", "trained")}
         row.num_links = sum(len(drop) for drop in drops)
         row.num_drops = sum(len(drop.unique()) for drop in drops)

@@ -13,7 +13,7 @@ from airlam.evaluation.methods import BOUNDS, look, order, short
 from airlam.evaluation.rows import Figure, Results, Row, write_text
 
 CAPTIONS = {
-    "gain_forest": "NMSE against the tuned AR, cell by cell, on the same links and the same "
+    "gain_forest": "NMSE against {bar}, cell by cell, on the same links and the same "
     "noise. Bars: 95 % interval of the paired difference, bootstrapped over {resampled}.",
     "nmse_vs_speed": "NMSE over the whole horizon against user speed. Bands: 95 % intervals.",
     "nmse_vs_horizon": "NMSE of each predicted slot.",
@@ -116,7 +116,9 @@ def write_report(results: Results, out: str | Path) -> Path:
 
 def caption(name: str, results: Results) -> str:
     """The text under a plot."""
-    return CAPTIONS[name].format(resampled=results.extras.get("resampled", "drops"))
+    return CAPTIONS[name].format(
+        resampled=results.extras.get("resampled", "drops"), bar=bar_label(results.extras.get("bar", "ar"))
+    )
 
 
 def mean_table(results: Results, focus: str) -> Table | None:
@@ -167,11 +169,11 @@ def held_out_table(results: Results, focus: str) -> Table | None:
     rows = results.select(group="held_out")
     if not rows:
         return None
-    sums = _sum_names(rows)
+    sums, gain = _sum_names(rows), f"gain over {_bar(results)} [dB]"
     table = Table(
         "Never seen in pretraining",
-        ["data", "method", "NMSE [dB], linear mean", "gain over AR [dB]", "NMSE [dB], mean of cells",
-         "gain over AR [dB]", *(f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]" for name in sums)],
+        ["data", "method", "NMSE [dB], linear mean", gain, "NMSE [dB], mean of cells", gain,
+         *(f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]" for name in sums)],
         tags=["measured"],
         text="Means over speeds. Classical methods are tuned on each kind of data; the learned one sees it as it is.",
     )  # fmt: skip
@@ -204,7 +206,7 @@ def cell_table(results: Results, focus: str) -> Table | None:
     sums = _sum_names(rows)
     table = Table(
         f"Every cell ({len(rows)} rows)",
-        ["data", "km/h", "CSI SNR [dB]", "method", "NMSE [dB]", "gain over AR [dB]"]
+        ["data", "km/h", "CSI SNR [dB]", "method", "NMSE [dB]", f"gain over {_bar(results)} [dB]"]
         + [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
         + ["5 %-user SE", "single-user SE", "links / drops", "tuned to"],
     )
@@ -229,7 +231,7 @@ def cell_table(results: Results, focus: str) -> Table | None:
 
 
 def break_even_table(results: Results) -> Table | None:
-    """At which latency each method is worth no more than the AR at the AR's own measured latency."""
+    """At which latency each method is worth no more than the bar at the bar's own measured latency."""
     rows = [row for row in results.select(group="age") if "latency_charged_at_p50" in row.figures]
     if not rows:
         return None
@@ -241,7 +243,7 @@ def break_even_table(results: Results) -> Table | None:
             "p99 [ms]",
             "sum-SE at its p50",
             "sum-SE at its p99",
-            "breaks even with AR at [ms]",
+            f"breaks even with {_bar(results)} at [ms]",
         ],
         tags=["modelled"],
     )

@@ -132,7 +132,8 @@ class SiteBenchmark:
                 raise RecipeError(f"sites.{label} is {site!r}, but must name a channel recipe: channel: umi_site")
         if not self.fractions or len(self.fractions) != len(self.steps):
             raise RecipeError(f"{len(self.fractions)} fractions have {len(self.steps)} steps; give one for each")
-        for name in ("num_train", "num_val", "num_tune", "history", "horizon", "batch_size", "threads"):
+        for name in ("num_train", "num_val", "num_tune", "history", "horizon", "batch_size", "threads", "group_size",
+                     "num_speed_classes"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least 1")
         for fraction, count, steps in zip(self.fractions, self.counts(), self.steps, strict=True):
@@ -145,6 +146,8 @@ class SiteBenchmark:
                 raise RecipeError(
                     f"{name} is {getattr(self, name):g}, but must be one of the fractions {self.fractions}"
                 )
+        if self.num_tune > self.num_train:
+            raise RecipeError(f"num_tune is {self.num_tune}, but must be at most num_train ({self.num_train})")
         if not self.seeds:
             raise RecipeError("seeds is empty; give at least one")
         if self.num_test < 1 or self.num_test % (self.num_speed_classes * self.group_size):
@@ -168,13 +171,14 @@ class SiteBenchmark:
             The path of ``report.html``.
         """
         from rich.console import Console
+        from rich.markup import escape
 
         from airlam.loading import load_predictor
 
         out, console, start = Path(out), Console(), time.perf_counter()
 
         def say(text: str) -> None:
-            console.print(f"[dim]{time.perf_counter() - start:5.0f} s[/dim]  {text}", highlight=False)
+            console.print(f"[dim]{time.perf_counter() - start:5.0f} s[/dim]  {escape(text)}", highlight=False)
 
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)

@@ -21,7 +21,7 @@ from airlam.interfaces import CheckpointError
 from airlam.models import AirlamModel, OnnxModel
 from airlam.models.checkpoint import CHECKSUM as WEIGHTS_CHECKSUM
 from airlam.models.checkpoint import file_hash
-from airlam.models.onnx_model import CHECKSUM, FORMAT, GRAPH, INPUTS, OUTPUTS, TRACKER, TRACKER_CHECKSUM
+from airlam.models.onnx_model import CHECKSUM, FORMAT, GRAPH, INPUTS, OUTPUTS, PARAMETERS, TRACKER, TRACKER_CHECKSUM
 
 OPSET = 20  # the first one with Gelu as an operator
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -160,7 +160,7 @@ def _quantise(path: Path) -> None:
 def _write_config(model: AirlamModel, folder: Path, kind: str) -> None:
     fields = json.loads(model.config.to_json_string(use_diff=True))
     fields.pop(WEIGHTS_CHECKSUM, None)
-    fields |= {FORMAT: kind, CHECKSUM: file_hash(folder / GRAPH)}
+    fields |= {FORMAT: kind, CHECKSUM: file_hash(folder / GRAPH), PARAMETERS: model.num_parameters()}
     if model.tracker is not None:
         save_file({name: x.contiguous() for name, x in model.tracker.state_dict().items()}, folder / TRACKER)
         fields[TRACKER_CHECKSUM] = file_hash(folder / TRACKER)

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
@@ -52,4 +53,8 @@ def load_lora(model: AirlamModel, folder: str | Path) -> PeftModel:
         raise CheckpointError(f"{folder} holds no adapter_model.safetensors; pickled adapters are not loaded")
     with warnings.catch_warnings():  # as above
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        return PeftModel.from_pretrained(model, folder, use_safetensors=True)
+        try:
+            return PeftModel.from_pretrained(model, folder, use_safetensors=True)
+        except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"{folder}: these adapters are damaged or of another model ({reason})") from error

@@ -64,17 +64,17 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
     return model.eval()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a checkpoint folder as a dict.
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """``config.json`` (or another ``name``) of a checkpoint folder as a dict.
 
     Raises:
         CheckpointError: no folder, no such file, or not JSON.
     """
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder {str(folder)!r}; 'airlam list' shows the shipped ones")
-    config = folder / "config.json"
+    config = folder / name
     if not config.is_file():
-        raise CheckpointError(f"{folder} has no config.json: not a checkpoint of airlam")
+        raise CheckpointError(f"{folder} has no {name}: not a checkpoint of airlam")
     try:
         fields = json.loads(config.read_text())
         fields.get("model_type")
@@ -163,6 +163,7 @@ def replace_files(folder: str | Path, write: Callable[[Path], dict[str, Any]]) -
         for file in sorted(work.iterdir(), key=lambda path: path.suffix != ".safetensors"):
             with open(file, "rb") as written:
                 os.fsync(written.fileno())
+            os.chmod(file, 0o644)  # safetensors writes for the owner alone
             os.replace(file, folder / file.name)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -84,6 +84,9 @@ class AirlamConfig(PretrainedConfig):
         ):
             if not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+        for name, value in (("start_ridge", start_ridge), ("start_shrinkage", start_shrinkage)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
         self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
         self.num_tokens, self.num_groups, self.group_size = num_tokens, num_groups, group_size
         self.doppler_grid, self.max_history, self.error_variance = doppler_grid, max_history, bool(error_variance)

@@ -57,7 +57,10 @@ def _vectors(context: dict[str, Any], name: str, links: int) -> tuple[Tensor, Te
     vector = torch.as_tensor(context[name], dtype=torch.float32).detach().cpu()
     if vector.shape != (links, 3):
         raise ValueError(f"context[{name!r}] is {tuple(vector.shape)}, but must be ({links}, 3): x, y, z of each link")
-    age = torch.as_tensor(context.get(f"{name}_age_s", 0.0), dtype=torch.float32).detach().cpu().expand(links)
+    age = torch.as_tensor(context.get(f"{name}_age_s", 0.0), dtype=torch.float32).detach().cpu()
+    if age.shape not in ((), (links,)):
+        raise ValueError(f"context['{name}_age_s'] is {tuple(age.shape)}, but must be a number or ({links},)")
+    age = age.expand(links)
     if bool((age < 0).any()):
         raise ValueError(f"context['{name}_age_s'] holds {float(age.min()):g} s, but no reading is from the future")
     slot = _radio(context, "slot_duration")

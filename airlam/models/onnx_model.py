@@ -28,6 +28,7 @@ from airlam.models.predictor import AirlamPredictor
 GRAPH, TRACKER = "model.onnx", "tracker.safetensors"
 FORMAT, CHECKSUM, TRACKER_CHECKSUM = "export_format", "graph_sha256", "tracker_sha256"  # keys of config.json
 FORMATS = ("onnx", "onnx-int8")
+PARAMETERS = "parameters"  # key of config.json: of the checkpoint behind the graph
 INPUTS = ("features", "log_periodogram", "noise")
 OUTPUTS = ("power", "noise_variance", "gate", "log_scale")  # the last one only with AirlamConfig.error_variance
 
@@ -65,6 +66,7 @@ class OnnxModel(SpectralModel, nn.Module):
         if problem := config_problem(folder / "config.json"):
             raise CheckpointError(f"{folder}/config.json: {problem}")
         self.config = AirlamConfig.from_dict(fields)
+        self.num_parameters = fields.get(PARAMETERS, 0)
         # Quantisation scales activations by the largest value of the tensor that it is handed. No link may change the
         # prediction of another, so each goes through alone.
         self.one_by_one = fields[FORMAT] == "onnx-int8"

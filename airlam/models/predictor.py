@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,6 +58,10 @@ class AirlamPredictor:
             _base(model).backbone.to(torch.bfloat16)  # type: ignore[attr-defined]
         if views is not None and views not in WEIGHTS:
             raise ValueError(f"views must be one of {', '.join(map(str, WEIGHTS))}, got {views!r}")
+        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+            raise ValueError(f"chunk is {chunk!r}, but must be a whole number of at least 1")
+        if not isinstance(correction, bool):
+            raise TypeError(f"correction is {correction!r}, but must be true or false")
         self.model, self.name, self.correction, self.chunk = model.eval(), name, correction, chunk
         self.views = views
 
@@ -80,7 +85,7 @@ class AirlamPredictor:
         Raises:
             ValueError: the checkpoint was trained without error variances.
         """
-        forward = functools.partial(_base(self.model).forward_with_variance, views=self.views)
+        forward = self._with_variance()
         future, variance = self._run(forward, h_past, num_future, port_shape, context)
         return future, variance
 
@@ -108,9 +113,14 @@ class AirlamPredictor:
             >>> load_precoder("rzf").precode(h, 1.0, 0.01, error_covariance=c).shape  # [slot, subcarrier, tx_ant, user]
             torch.Size([2, 12, 8, 4])
         """
-        forward = functools.partial(_base(self.model).forward_with_variance, views=self.views, covariance=True)
+        forward = self._with_variance(covariance=True)
         future, covariance = self._run(forward, h_past, num_future, port_shape, context, covariance=True)
         return future, covariance
+
+    def _with_variance(self, covariance: bool = False) -> Callable:
+        if not self.correction:
+            raise ValueError("error variances are those of the learned filters; load the predictor with correction on")
+        return functools.partial(_base(self.model).forward_with_variance, views=self.views, covariance=covariance)
 
     def _readings(self, context: dict | None) -> dict[str, Any] | None:
         """The context, leading axes of readings flattened to one of links."""
@@ -119,13 +129,21 @@ class AirlamPredictor:
         out = {key: value for key, value in context.items() if key != "observed"}
         for name, shape in (("velocity", (-1, 3)), ("position", (-1, 3)), ("velocity_age_s", (-1,)),
                             ("position_age_s", (-1,))):  # fmt: skip
-            value = out.get(name)
-            if isinstance(value, Tensor) and value.dim() and (len(shape) == 1 or value.shape[-1] == 3):
+            if out.get(name) is None:
+                continue
+            value = torch.as_tensor(out[name])  # lists and arrays, too
+            if value.dim() and (len(shape) == 1 or value.shape[-1] == 3):
                 out[name] = value.reshape(shape)
         return out
 
     def _run(self, forward, h_past, num_future, port_shape, context, covariance=False) -> list[Tensor]:
         seen = check_observed(h_past, context)
+        longest = _base(self.model).config.max_history
+        if seen is not None and not bool(seen[:, -longest:].any(-1).all()):
+            raise ValueError(
+                f"context['observed'] leaves a link without a measured slot among the last {longest}, which are all "
+                "that this model looks at"
+            )
         if seen is not None:  # whatever stands in the other slots, NaN included
             h_past = torch.where(seen.reshape(h_past.shape[:-3])[..., None, None, None], h_past, 0)
         shape = check_prediction_request(h_past, num_future, port_shape)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from airlam.baselines.eigen_ar import Eigenbasis, place, roll_out
 from airlam.csi import PortShape, check_port_shape
-from airlam.interfaces import check_csi
+from airlam.interfaces import check_csi, extreme_scale
 from airlam.models.airlam_model import SpectralModel
 from airlam.models.doppler import wiener
 from airlam.models.predictor import AirlamPredictor, _base
@@ -97,7 +97,14 @@ class StreamingPredictor:
         refresh_every: int = 8,
         port_shape: PortShape | None = None,
     ):
+        if not isinstance(predictor, AirlamPredictor):
+            raise TypeError(
+                f"predictor is a {type(predictor).__name__}, but only airlam's own checkpoints stream: "
+                "load_predictor('airlam-tiny')"
+            )
         model = _base(predictor.model)
+        if not predictor.correction or (predictor.views or model.config.views) != 1:
+            raise ValueError("a stream has one view and the learned correction on; load the predictor without options")
         if not 2 <= history <= model.config.max_history:
             raise ValueError(f"history is {history}, but must be from 2 to the model's {model.config.max_history}")
         for name, value in (("num_future", num_future), ("refresh_every", refresh_every)):
@@ -126,8 +133,16 @@ class StreamingPredictor:
             ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``. While fewer than ``history`` slots have
             arrived, from what is there.
         """
-        h = check_csi(h_slot[:, None], name="h_slot").to(torch.complex64)
+        if not isinstance(h_slot, Tensor) or h_slot.dim() != 4:
+            shape = tuple(h_slot.shape) if isinstance(h_slot, Tensor) else type(h_slot).__name__
+            raise ValueError(f"h_slot is {shape}, but must be a tensor [link, subcarrier, rx_ant, tx_ant]")
+        if h_slot.shape[0] == 0:
+            return h_slot.new_zeros(0, self.num_future, *h_slot.shape[1:])
+        h = check_csi(h_slot[:, None], name="h_slot")
         check_port_shape(h.shape[-1], self.port_shape)
+        if extreme_scale(h) is not None:
+            raise ValueError("h_slot holds links whose mean power lies outside [1e-12, 1e12]; scale them first")
+        h = h.to(torch.complex64)
         if self._slots is None:
             self._slots = h
         else:

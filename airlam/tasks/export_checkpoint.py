@@ -44,11 +44,12 @@ class ExportCheckpoint(L.Callback):
         self.dtype = getattr(torch, dtype)
         self.folder, self.every_n_steps, self.inference = folder, every_n_steps, dict(inference or {})
 
-    def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _save(self, trainer: L.Trainer, module: L.LightningModule, fitted: bool = False) -> None:
         if not trainer.is_global_zero:
             return
-        # as for validation, averaged weights take the place of the current ones (after fit they already have)
-        averages = [c for c in trainer.callbacks if isinstance(c, WeightAveraging)] if trainer.training else []
+        # As for validation, averaged weights take the place of the current ones. At the end of fit they already have,
+        # and other callbacks may have changed them since (CalibrateVariance): fetched again, that would be lost.
+        averages = [] if fitted else [c for c in trainer.callbacks if isinstance(c, WeightAveraging)]
         for average in averages:
             average.on_validation_epoch_start(trainer, module)
         try:
@@ -69,4 +70,4 @@ class ExportCheckpoint(L.Callback):
 
     def on_fit_end(self, trainer, pl_module) -> None:
         """Save the last state."""
-        self._save(trainer, pl_module)
+        self._save(trainer, pl_module, fitted=True)
