@@ -115,6 +115,7 @@ class AirlamCLI(LightningCLI):
         folders = [root, *(Path(p) for p in _values(config["trainer"].get("callbacks"), "dirpath") if p)]
         found = [path for folder in folders for path in folder.rglob("*.ckpt")]
         if not found:
+            root = " or ".join(dict.fromkeys(str(folder) for folder in reversed(folders)))
             if self._name == "fit":
                 print(f"no checkpoint under {root} yet: starting from the beginning")
                 return None
@@ -125,6 +126,13 @@ class AirlamCLI(LightningCLI):
         if self._name == "fit" and newest.parent.parent.parent == root:
             self._version = newest.parent.parent.name
         return str(newest)
+
+    def instantiate_classes(self) -> None:
+        """Lightning's; what a constructor objects to is one line."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise RecipeError(explain(str(error), self)) from error
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self._name]["trainer"]
@@ -232,6 +240,10 @@ def explain(message: str, cli: AirlamCLI) -> str:
         # the nearest class itself may be what was written, with something wrong inside
         if f"'{name.rpartition('.')[2]}'" not in hint or "has no attribute" in message:
             return f"there is no class '{name}'{hint or '; write its full dotted path'}"
+    # what the constructor of a task or callback said stands first among the reasons
+    if found := re.search(r"Union subtypes.*?Errors:\s+- (.*?)\s+(?:- (?:Expected|Not a)|Given value)", message, re.S):
+        if not found[1].startswith(("Expected", "Not a valid", "Problem with", "Does not validate")):
+            return " ".join(found[1].split())
     if found := re.search(r"required: (?:\w+\.)?(\S+)", message):
         return f"'{found[1]}' is missing: name a recipe with --config (airlam list shows them)"
     if found := re.search(r'Parser key "([^"]+)":\s+(?:Does not validate|Expected).*', message, re.S):

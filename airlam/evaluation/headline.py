@@ -59,7 +59,7 @@ def details(results: Results, method: str, bar: str = "ar") -> list[str]:
             if row.figures["cells"].number > 1:
                 text += f" in the linear mean and {_signed(cells)} in the mean over cells"
             sentences.append(text + ".")
-    return sentences + _every_cell(results, method, bar) + _charged(results, method, bar)
+    return sentences + _every_cell(results, method, bar) + _lost(results, method, bar) + _charged(results, method, bar)
 
 
 def _every_cell(results: Results, method: str, bar: str) -> list[str]:
@@ -74,6 +74,23 @@ def _every_cell(results: Results, method: str, bar: str) -> list[str]:
         f"better than {bar_label(bar)} in {words.count('better') or 'none'} and clearly worse in "
         f"{words.count('worse') or 'none'}."
     ]
+
+
+def _lost(results: Results, method: str, bar: str) -> list[str]:
+    """CSI periods and impairments under which the bar's NMSE is the lower one."""
+    periods = {row.method: row.figures.get("nmse_db") for row in results.select(group="csi_period")}
+    mine, theirs = periods.get(method), periods.get(bar)
+    sentences = []
+    if mine and theirs and isinstance(mine.value, list) and isinstance(theirs.value, list) and mine.axis:
+        behind = [f"{t:g} ms" for t, a, b in zip(mine.axis, mine.value, theirs.value, strict=True) if a > b]
+        if behind:
+            sentences.append(f"At CSI periods of {', '.join(behind)} {bar_label(bar)} has the lower NMSE.")
+    rows = {(row.method, row.settings["impairment"]): row.figures for row in results.select(group="impairments")}
+    kinds = dict.fromkeys(kind for name, kind in rows if name == method and (bar, kind) in rows)
+    behind = [k for k in kinds if rows[method, k]["nmse_db"].number > rows[bar, k]["nmse_db"].number]
+    if behind:
+        sentences.append(f"Under impairments ({', '.join(behind)}) {bar_label(bar)} has the lower NMSE.")
+    return sentences
 
 
 def _charged(results: Results, method: str, bar: str) -> list[str]:

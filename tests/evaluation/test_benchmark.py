@@ -196,6 +196,11 @@ def test_other_weights_are_other_results():
         ({"num_links": 100}, "num_links is 100"),
         ({"speeds_kmh": []}, "must not be empty"),
         ({"age_horizon": 2}, "age_horizon is 2"),
+        ({"links_per_drop": 0}, "links_per_drop is 0"),
+        ({"bar": "perfect"}, "must be a classical method"),
+        ({"impairments": {"a": {"phase": 1.0}}}, "impairments.a has no key 'phase'"),
+        ({"others": {"ar": "airlam-tiny"}}, "another row's name"),
+        ({"others": {"airlam-tiny": "elsewhere"}}, "another row's name"),
     ],
 )
 def test_bad_recipes_are_refused_in_one_line(change, message):

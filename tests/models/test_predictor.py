@@ -152,3 +152,37 @@ def test_stated_variances_cover_the_errors():
     assert 0.5 < float(square.mean() / variance.mean()) < 2
     # 0.95 for errors that are Gaussian given the variance; entries of few links are correlated
     assert 0.85 < float((square < 3 * variance).float().mean()) < 0.99
+
+
+def test_options_that_cannot_be_honoured_are_refused():
+    h = torch.randn(2, 16, 12, 1, 8, dtype=torch.complex64)
+    with pytest.raises(ValueError, match="correction on"):
+        AirlamPredictor(model(error_variance=True), correction=False).predict_with_variance(h, 4, port_shape=SHAPE)
+    with pytest.raises(ValueError, match="chunk is 0"):
+        AirlamPredictor(model(), chunk=0)
+    with pytest.raises(TypeError, match="correction is 'no'"):
+        AirlamPredictor(model(), correction="no")
+
+
+def test_slots_beyond_the_longest_history_do_not_count():
+    longest = model().config.max_history
+    observed = torch.zeros(1, longest + 8, dtype=torch.bool)
+    observed[:, :4] = True
+    h = torch.randn(1, longest + 8, 12, 1, 8, dtype=torch.complex64)
+    with pytest.raises(ValueError, match=f"among the last {longest}"):
+        AirlamPredictor(model()).predict(h, 2, port_shape=SHAPE, context={"observed": observed})
+
+
+def test_readings_may_be_lists_in_several_chunks():
+    network = model()
+    network.add_context(["velocity"])
+    h, v = torch.randn(3, 16, 12, 1, 8, dtype=torch.complex64), torch.randn(3, 3)
+    context = {"carrier_frequency": 2e9, "slot_duration": 5e-4}
+    whole = AirlamPredictor(network).predict(h, 2, port_shape=SHAPE, context={**context, "velocity": v})
+    for given in (v.tolist(), v.numpy()):
+        parts = AirlamPredictor(network, chunk=2)
+        out = parts.predict(h, 2, port_shape=SHAPE, context={**context, "velocity": given})
+        assert torch.allclose(out, whole, atol=1e-5)
+    with pytest.raises(ValueError, match="velocity_age_s"):
+        bad = {**context, "velocity": v, "velocity_age_s": torch.ones(2)}
+        AirlamPredictor(network).predict(h, 2, port_shape=SHAPE, context=bad)

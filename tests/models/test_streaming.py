@@ -61,3 +61,14 @@ def test_bad_use_is_refused(links, predictor):
         stream.push(measured[:5, 1])
     with pytest.raises(ValueError, match="NaN"):
         stream.push(measured[:4, 1] * float("nan"))
+    with pytest.raises(ValueError, match=r"must be a tensor \[link, subcarrier, rx_ant, tx_ant\]"):
+        stream.push(measured[:4, :1])
+    assert stream.push(measured[:4, 1]).shape[:2] == (4, 4)  # what was refused left nothing behind
+    with pytest.raises(ValueError, match="scale them first"):
+        stream.push(1e20 * measured[:4, 2])
+    assert stream.push(measured[:0, 2]).shape[:2] == (0, 4)
+    with pytest.raises(TypeError, match="only airlam's own checkpoints stream"):
+        StreamingPredictor(load_predictor("ar"), 4)
+    for options in ({"correction": False}, {"views": 2}):
+        with pytest.raises(ValueError, match="load the predictor without options"):
+            StreamingPredictor(load_predictor("airlam-tiny", **options), 4)

@@ -231,3 +231,17 @@ def test_a_compiled_backbone_learns_the_same(tmp_path):
         run.fit(task, loader(3))
         losses.append(float(run.callback_metrics["train_nmse_db"]))
     assert losses[0] == pytest.approx(losses[1], abs=1e-2)  # fused operations round differently
+
+
+def test_what_callbacks_do_to_averaged_weights_after_fit_is_exported(tmp_path):
+    """As CalibrateVariance does: the averages, fetched once more, must not undo it."""
+
+    class Mark(L.Callback):
+        def on_train_end(self, trainer, pl_module):
+            with torch.no_grad():
+                pl_module.model.head.bias.fill_(7.0)
+
+    task = Pretraining(model=CONFIG, learning_rate=1e-2, warmup_steps=0)
+    callbacks = [EMAWeightAveraging(decay=0.9), Mark(), ExportCheckpoint(str(tmp_path / "out"))]
+    trainer(tmp_path, max_steps=2, callbacks=callbacks).fit(task, loader(2))
+    assert bool((load_checkpoint(tmp_path / "out").head.bias == 7.0).all())
