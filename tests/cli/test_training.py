@@ -124,6 +124,7 @@ def test_a_task_may_name_its_data(airlam, task, tmp_path):
         (["--data", "tinny"], "did you mean 'tiny'"),
         (["--data.channel", "uma_nols"], "did you mean 'uma_nlos'"),
         (["--ckpt_path", "nowhere.ckpt"], "no checkpoint file nowhere.ckpt"),
+        (["--model.checkpoint", "nowhere"], "airlam fit: give either model (random weights) or checkpoint, not both"),
         (["--config"], "--config needs a recipe"),
         (["stray"], "unexpected argument 'stray'"),
     ],

@@ -6,9 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from airlam.csi import measure
 from airlam.interfaces import CheckpointError
 from airlam.loading import load_predictor
+from airlam.metrics import nmse
 from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint, load_lora, save_checkpoint
+from airlam.recipes import find_checkpoint
 
 
 @pytest.fixture
@@ -155,3 +158,20 @@ def test_weights_stored_in_half_precision_compute_in_single(folder):
     loaded = load_checkpoint(small)
     for name, value in model.named_parameters():
         assert torch.equal(loaded.get_parameter(name), value.bfloat16().float())
+
+
+@pytest.mark.parametrize("name", ["airlam-tiny", "airlam-small"])
+def test_shipped_checkpoints(name):
+    """They load, hold together (SHA-256), state their limits, stay small, and beat "hold" on two rays."""
+    folder = find_checkpoint(name)
+    card = (folder / "README.md").read_text()
+    assert all(f"## {title}" in card for title in ("Training", "Scores", "Limits"))
+    assert (folder / "model.safetensors").stat().st_size < 25e6
+    time, place = torch.arange(20.0), torch.arange(48.0)[:, None, None]
+    h = sum(torch.exp(1j * (a * time[:, None, None, None] + b * place + c * torch.arange(32.0)))
+            for a, b, c in ((0.1, 0.05, 0.3), (-0.15, 0.2, -1.0)))[None]  # fmt: skip
+    past = measure(h[:, :16], 20.0, torch.Generator().manual_seed(0))
+    predictor = load_predictor(name)
+    future, variance = predictor.predict_with_variance(past, 4, port_shape=(2, 4, 4))
+    assert float(nmse(future, h[:, 16:])) < 0.1 * float(nmse(past[:, -1:].expand_as(future), h[:, 16:]))
+    assert bool((variance > 0).all())
