@@ -58,6 +58,20 @@ class Contender:
     batch: int = 32
 
 
+def trainable(model: str) -> Predictor:
+    """The predictor of a checkpoint whose network can be looked into and trained.
+
+    Raises:
+        RecipeError: a classic, a comparator, or an exported graph. CheckpointError: no such checkpoint.
+    """
+    from airlam.models import AirlamModel
+
+    predictor = load_predictor(model)
+    if not isinstance(getattr(predictor, "model", None), AirlamModel):
+        raise RecipeError(f"model is {model!r}, but must be a checkpoint of airlam's own here, like airlam-tiny")
+    return predictor
+
+
 def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
     """The names themselves if each is a classic, a genie, ``perfect``, a model, or a model ``:no-correction``.
 

@@ -155,11 +155,11 @@ class ProbeBenchmark:
     def rows(self) -> tuple[list[Row], dict[str, Any]]:
         """One row for each target, SNR, share of the training links and set of features."""
         from airlam.baselines import link_features
-        from airlam.loading import load_predictor
+        from airlam.evaluation.contenders import trainable
         from airlam.models import AirlamModel, pooled_hidden
 
+        shipped = trainable(self.model).model  # type: ignore[attr-defined]
         splits, recipes = self.sample()
-        shipped = load_predictor(self.model).model  # type: ignore[attr-defined]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             untrained = AirlamModel(shipped.config)

@@ -186,14 +186,14 @@ class ReconstructionBenchmark:
     ) -> list[dict[str, Any]]:
         """One record for each cell of a task: linear NMSE of every link under every method; ``say`` shows progress."""
         from airlam.baselines import axis_covariance
-        from airlam.loading import load_predictor
+        from airlam.evaluation.contenders import trainable
         from airlam.models import AirlamEstimator
 
+        shipped = trainable(self.model).model  # type: ignore[attr-defined]
         axis, share = task["axis"], -(-self.num_train // len(self.scenarios) // self.links_per_drop)
         share *= self.links_per_drop
         train = {s: self.links(task, s, "train", share) for s in self.scenarios}
         tune = {s: self.links(task, s, "tune", self.num_tune) for s in self.scenarios}
-        shipped = load_predictor(self.model).model  # type: ignore[attr-defined]
         learned: dict[str, tuple[Any, dict, int]] = {self.label: (AirlamEstimator(shipped, self.label), {}, 0)}
         say(f"{label}: adaptation to {', '.join(f'{100 * share:g} %' for share in self.shots)} of the links")
         adapted = self.adapted(task, train, tune) if self.shots else {}

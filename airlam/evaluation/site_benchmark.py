@@ -173,7 +173,7 @@ class SiteBenchmark:
         from rich.console import Console
         from rich.markup import escape
 
-        from airlam.loading import load_predictor
+        from airlam.evaluation.contenders import trainable
 
         out, console, start = Path(out), Console(), time.perf_counter()
 
@@ -183,7 +183,7 @@ class SiteBenchmark:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            shipped = load_predictor(self.model)
+            shipped = trainable(self.model)
             weights = fingerprint(shipped)
             records = []
             for label in self.sites:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from airlam.evaluation import ProbeBenchmark, ReconstructionBenchmark, Results
+from airlam.evaluation.contenders import trainable
 from airlam.evaluation.probes import fit_probe
 from airlam.interfaces import RecipeError
 
@@ -85,3 +86,9 @@ def test_bad_probes_are_refused():
     for change, message in (({"num_train": 30}, "num_train is 30"), ({"shots": []}, "must not be empty")):
         with pytest.raises(RecipeError, match=message):
             ProbeBenchmark(**change)
+
+
+@pytest.mark.parametrize("name", ["ar", "hold"])
+def test_a_classic_is_no_model_for_benchmarks_that_train(name):
+    with pytest.raises(RecipeError, match="checkpoint of airlam's own"):
+        trainable(name)
