@@ -34,6 +34,8 @@ def run(arguments: Sequence[str]) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a pipe has no width: cut nothing that a script may look for
     for kind in chosen:
         rows = tables[kind]()
         table = Table(title=kind, title_justify="left", expand=False)
