@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from airlam.interfaces import CheckpointError, Precoder, Predictor
-from airlam.recipes import find_checkpoint, list_recipes, nearest
+from airlam.recipes import find_checkpoint, list_recipes, nearest, recipe_root
 
 # name -> (module, class); modules come in when a name is asked for
 PREDICTORS = {
@@ -82,7 +83,7 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
             raise
         if path.suffix == ".ckpt":
             raise CheckpointError(f"no checkpoint file {name}") from error
-        known = [*PREDICTORS, *(Path(entry).name for entry in list_recipes("checkpoints"))]
+        known = [*PREDICTORS, *shipped("airlam")]
         raise CheckpointError(
             f"no predictor or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
         ) from error
@@ -101,6 +102,13 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
 
 def _load_adapted(folder: Path, options: dict[str, Any]) -> Predictor:
     from airlam.models import AirlamPredictor, load_checkpoint, load_lora
+
+    base = _base_of_adapters(folder)
+    options.setdefault("name", folder.name)
+    return AirlamPredictor(load_lora(load_checkpoint(find_checkpoint(base)), folder), **options)
+
+
+def _base_of_adapters(folder: Path) -> str:
     from airlam.models.checkpoint import read_config
 
     base = read_config(folder, "adapter_config.json").get("base_model_name_or_path")
@@ -110,20 +118,57 @@ def _load_adapted(folder: Path, options: dict[str, Any]) -> Predictor:
             "saved. Save it with save_checkpoint(model, base_folder), and write that folder into "
             "base_model_name_or_path"
         )
-    options.setdefault("name", folder.name)
-    return AirlamPredictor(load_lora(load_checkpoint(find_checkpoint(base)), folder), **options)
+    return base
 
 
-def load_precoder(name_or_path: str, **options: Any) -> Precoder:
-    """A precoder by name: ``"mrt"``, ``"zf"``, ``"zf-wf"`` (with water-filling), ``"rzf"``, ``"slnr"``, ``"wmmse"``.
+def load_precoder(name_or_path: str | Path, **options: Any) -> Precoder:
+    """A precoder by name, or from a checkpoint.
+
+    Args:
+        name_or_path: ``"mrt"``, ``"zf"``, ``"zf-wf"`` (with water-filling), ``"rzf"``, ``"slnr"``, ``"wmmse"``; a
+            shipped checkpoint (``"airlam-precoder"``), a checkpoint folder, a folder of adapters, or a Lightning
+            ``.ckpt``.
+        options: arguments of the precoder's class, for example ``rx_axis=True``.
+
+    Raises:
+        CheckpointError: no such precoder, or a checkpoint that is missing, corrupt, or not safe to load.
 
     Example:
         >>> load_precoder("rzf").name
         'rzf'
     """
-    if name_or_path not in PRECODERS:
+    name = str(name_or_path)
+    if name in PRECODERS:
+        return _build(PRECODERS, name, **options)
+    path = Path(name).expanduser()
+    if not path.exists() and name not in (known := shipped("airlam-precoder")):
+        known = [*PRECODERS, *known]
         raise CheckpointError(
-            f"no precoder {name_or_path!r}{nearest(str(name_or_path), PRECODERS) or ';'} "
-            f"valid names: {', '.join(PRECODERS)}"
+            f"no precoder or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
         )
-    return _build(PRECODERS, name_or_path, **options)
+    from airlam.models import LearnedPrecoder, load_learned_precoder, load_lora
+    from airlam.models.checkpoint import read_config
+
+    options.setdefault("name", path.stem if path.suffix == ".ckpt" else path.name)
+    if path.is_file():
+        from airlam.tasks import Beamforming
+
+        return LearnedPrecoder(Beamforming.model_from_lightning(str(path)), **options)
+    if (path / "adapter_config.json").is_file():
+        base = load_learned_precoder(find_checkpoint(_base_of_adapters(path)))
+        return LearnedPrecoder(load_lora(base, path), **options)
+    folder = find_checkpoint(path)
+    if read_config(folder).get("model_type") == "airlam":
+        known = ", ".join([*PRECODERS, *shipped("airlam-precoder")])
+        raise CheckpointError(f"{name} predicts channels; precoders are {known}")
+    return LearnedPrecoder(load_learned_precoder(folder), **options)
+
+
+def shipped(model_type: str) -> list[str]:
+    """Names of the shipped checkpoints of one type."""
+    found = []
+    for entry in list_recipes("checkpoints"):
+        config = json.loads((recipe_root() / entry / "config.json").read_text(encoding="utf-8"))
+        if config.get("model_type") == model_type:
+            found.append(Path(entry).name)
+    return found

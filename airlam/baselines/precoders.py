@@ -361,3 +361,5 @@ def check_error_covariance(error_covariance: Tensor, h: Tensor) -> None:
         raise ValueError(
             f"error_covariance {tuple(error_covariance.shape)} must be [..., user, tx_ant, tx_ant]: {want}"
         )
+    if not torch.isfinite(error_covariance.sum()):  # a finite sum proves finite entries
+        raise ValueError("error_covariance contains NaN or infinity")

@@ -6,17 +6,40 @@ import torch
 from torch import Tensor
 
 
+def certain_rates(h: Tensor, w: Tensor, no: Tensor, error_covariance: Tensor | None = None) -> Tensor:
+    r"""Rate of each user that is certain in spite of CSI errors [bit/s/Hz], ``[..., user]``.
+
+    With :math:`h_k = \hat h_k + e_k` and :math:`C_k = E[e_k^H e_k]`, what a user receives through the error counts as
+    noise ("use and forget"): :math:`SINR_k = |\hat h_k w_k|^2 /
+    (\sum_{j\ne k}|\hat h_k w_j|^2 + \sum_j w_j^H C_k w_j + no_k)`, a lower bound of the ergodic rate (M. Medard, "The
+    effect upon channel capacity in wireless communications of perfect and imperfect knowledge of the channel", IEEE
+    Trans. Inf. Theory 2000). Without errors it is the rate itself.
+
+    Args:
+        h: estimate ``complex [..., user, tx_ant]``. w: beams ``[..., tx_ant, user]``. no: ``[..., user]``.
+        error_covariance: ``[..., user, tx_ant, tx_ant]``; None: the estimate is exact.
+    """
+    power = (h @ w).abs().square()
+    own = power.diagonal(dim1=-2, dim2=-1)
+    others = power.masked_fill(torch.eye(w.shape[-1], dtype=torch.bool, device=h.device), 0.0).sum(-1)
+    if error_covariance is not None:
+        others = others + received_errors(error_covariance, w).sum(-1)
+    return torch.log1p(own / (others + no)) / torch.log(torch.tensor(2.0))
+
+
+def received_errors(error_covariance: Tensor, w: Tensor) -> Tensor:
+    """Power ``w_j^H C_k w_j`` that user ``k`` receives of beam ``j`` through the errors of its CSI, ``[..., user,
+    beam]``."""
+    return (w.conj().unsqueeze(-3) * (error_covariance @ w.unsqueeze(-3))).real.sum(-2).clamp_min(0)
+
+
 def robust_wmmse(
     h: Tensor, power: Tensor, noise: Tensor, error_covariance: Tensor, start: Tensor, num_iterations: int
 ) -> Tensor:
     r"""Beams that maximise the sum-rate that is certain in spite of CSI errors.
 
-    With :math:`h_k = \hat h_k + e_k` and :math:`C_k = E[e_k^H e_k]`, what each user receives through the error counts
-    as noise ("use and forget"): :math:`SINR_k = |\hat h_k w_k|^2 /
-    (\sum_{j\ne k}|\hat h_k w_j|^2 + \sum_j w_j^H C_k w_j + no_k)`, a lower bound of the ergodic rate (M. Medard, "The
-    effect upon channel capacity in wireless communications of perfect and imperfect knowledge of the channel", IEEE
-    Trans. Inf. Theory 2000). Its WMMSE iteration is the plain one with :math:`C_k` beside :math:`h_k^H h_k`; the beams
-    now leave the span of the users' rows, so each step solves a system of the size of the array.
+    The sum of :func:`certain_rates`. Its WMMSE iteration is the plain one with :math:`C_k` beside :math:`h_k^H h_k`;
+    the beams now leave the span of the users' rows, so each step solves a system of the size of the array.
 
     Args:
         h: estimate ``complex [..., user, tx_ant]``. power: ``[...]``. noise: ``[..., user]``.

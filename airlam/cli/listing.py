@@ -101,8 +101,9 @@ def _registry(name: str) -> list[tuple[str, str]]:
         if "\\" in first:  # formulas are for the documentation
             first = re.split(r"[:,] | with ", first)[0] + "."
         rows.append((key, re.sub(r":\w+:`~?([^`]*)`|``", r"\1", first)))
+    kind = "airlam" if name == "PREDICTORS" else "airlam-precoder"
+    rows += [(shipped, "shipped checkpoint") for shipped in loading.shipped(kind)]
     if name == "PREDICTORS":
-        rows += [(Path(entry).name, "shipped checkpoint") for entry in list_recipes("checkpoints")]
         what = "a checkpoint folder, a folder of adapters or of an exported graph, or a Lightning checkpoint"
         rows.append(("FOLDER or FILE.ckpt", what))
     return rows

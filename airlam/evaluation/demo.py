@@ -221,7 +221,6 @@ class SiteDemo:
     def adapt(self, links: LinkBatch, lora_rank: int | None) -> torch.nn.Module:
         """The shipped model with trained adapters, or (no rank) a network of its shape trained from random weights."""
         from airlam.loading import load_predictor
-        from airlam.models import AirlamModel
         from airlam.tasks import ChannelPrediction
 
         with _quiet():
@@ -231,7 +230,7 @@ class SiteDemo:
                 task = ChannelPrediction(checkpoint=self.model, lora_rank=lora_rank, **options)
             else:
                 task = ChannelPrediction(**options)
-                task.model = AirlamModel(load_predictor(self.model).model.config)  # type: ignore[attr-defined]
+                task.model = load_predictor(self.model).model.untrained().train()  # type: ignore[attr-defined]
             trainer = L.Trainer(
                 accelerator="cpu",
                 max_steps=self.steps,

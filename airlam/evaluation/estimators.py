@@ -124,7 +124,6 @@ def adapt(
     """The shipped model after ``steps`` steps of :class:`airlam.tasks.Reconstruction`; ``random_start``: a network of
     its shape from random weights, on the same batches."""
     from airlam.evaluation.demo import _quiet
-    from airlam.models import AirlamModel
     from airlam.tasks import Reconstruction
 
     with _quiet():
@@ -134,7 +133,7 @@ def adapt(
         )
         if random_start:
             task = Reconstruction(learning_rate=2 * learning_rate, **options)
-            task.model = AirlamModel(load_predictor(model).model.config)  # type: ignore[attr-defined]
+            task.model = load_predictor(model).model.untrained()  # type: ignore[attr-defined]
         else:
             # adapters bear more than weights do
             rate = learning_rate if lora_rank is None else 2 * learning_rate

@@ -156,13 +156,13 @@ class ProbeBenchmark:
         """One row for each target, SNR, share of the training links and set of features."""
         from airlam.baselines import link_features
         from airlam.evaluation.contenders import trainable
-        from airlam.models import AirlamModel, pooled_hidden
+        from airlam.models import pooled_hidden
 
         shipped = trainable(self.model).model  # type: ignore[attr-defined]
         splits, recipes = self.sample()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            untrained = AirlamModel(shipped.config)
+            untrained = shipped.untrained()
         shape = splits["test"].port_shape
         sets = {
             "hand-made": lambda h: link_features(h, shape),

@@ -333,13 +333,11 @@ class SiteBenchmark:
     def _train(
         self, kind: str, choice: Choice, links: SiteLinks, shipped: Any, count: int, steps: int, seed: int
     ) -> Adapted:
-        from airlam.models import AirlamModel
-
         start = shipped.model
         if kind == "random-start":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                start = AirlamModel(shipped.model.config)
+                start = shipped.model.untrained()
         share = torch.randperm(len(links.train), generator=torch.Generator().manual_seed(seed))[:count]
         return adapt(
             start, links.train[share], links.val, choice, steps=steps, batch_size=self.batch_size, history=self.history,

@@ -4,6 +4,7 @@ from airlam.metrics.intervals import Interval, bootstrap_interval, paired_interv
 from airlam.metrics.latency import Latency, measure_latency
 from airlam.metrics.nmse import nmse, to_db
 from airlam.metrics.rates import (
+    UTILITIES,
     break_even_latency,
     five_percent_user_rate,
     hold_after_horizon,
@@ -12,9 +13,11 @@ from airlam.metrics.rates import (
     sinr,
     sum_rate,
     user_rates,
+    utility,
 )
 
 __all__ = [
+    "UTILITIES",
     "Interval",
     "Latency",
     "bootstrap_interval",
@@ -30,4 +33,5 @@ __all__ = [
     "sum_rate",
     "to_db",
     "user_rates",
+    "utility",
 ]

@@ -83,6 +83,33 @@ def sum_rate(h: Tensor, w: Tensor, no: float | Tensor) -> Tensor:
     return user_rates(h, w, no).sum(-1)
 
 
+UTILITIES = ("sum_rate", "proportional_fair", "max_min")
+
+
+def utility(rates: Tensor, kind: str = "sum_rate") -> Tensor:
+    r"""What a set of users' rates is worth: their mean, their geometric mean, or the smallest of them [bit/s/Hz].
+
+    F. P. Kelly, A. K. Maulloo, D. K. H. Tan, "Rate control for communication networks: shadow prices, proportional
+    fairness and stability", J. Oper. Res. Soc. 1998: rates are proportionally fair where :math:`\sum_k\log r_k`, and
+    with it the geometric mean, is largest.
+
+    Args:
+        rates: ``[..., user]``, not negative.
+        kind: ``"sum_rate"`` (the mean: the sum over the number of users), ``"proportional_fair"``, ``"max_min"``.
+
+    Example:
+        >>> [round(float(utility(torch.tensor([1.0, 4.0]), kind)), 2) for kind in UTILITIES]
+        [2.5, 2.0, 1.0]
+    """
+    if kind == "sum_rate":
+        return rates.mean(-1)
+    if kind == "proportional_fair":
+        return rates.clamp_min(1e-4).log().mean(-1).exp()
+    if kind == "max_min":
+        return rates.amin(-1)
+    raise ValueError(f"utility is {kind!r}, but must be one of {', '.join(UTILITIES)}")
+
+
 def single_user_se(h_hat: Tensor, h: Tensor, power: float | Tensor = 1.0, no: float | Tensor = 0.01) -> Tensor:
     r"""Spectral efficiency [bit/s/Hz] of a matched beam computed from ``h_hat`` on the true channel ``h``.
 

@@ -2,11 +2,12 @@
 
 from airlam.models.adapters import add_lora, load_lora
 from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
-from airlam.models.checkpoint import load_checkpoint, save_checkpoint
+from airlam.models.checkpoint import load_checkpoint, load_learned_precoder, save_checkpoint
 from airlam.models.config import AirlamConfig
 from airlam.models.estimator import AirlamEstimator
 from airlam.models.hidden import pooled_hidden
 from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
+from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.models.predictor import AirlamPredictor
 from airlam.models.streaming import StreamingPredictor
 
@@ -14,7 +15,10 @@ __all__ = [
     "AirlamConfig",
     "AirlamEstimator",
     "AirlamModel",
+    "AirlamPrecoder",
+    "AirlamPrecoderConfig",
     "AirlamPredictor",
+    "LearnedPrecoder",
     "OnnxModel",
     "OnnxPredictor",
     "SpectralModel",
@@ -23,6 +27,7 @@ __all__ = [
     "add_lora",
     "is_onnx_folder",
     "load_checkpoint",
+    "load_learned_precoder",
     "load_lora",
     "pooled_hidden",
     "save_checkpoint",

@@ -10,14 +10,17 @@ from safetensors import SafetensorError
 
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.precoder import AirlamPrecoder
 
 
-def add_lora(model: AirlamModel, rank: int = 8, *, alpha: float | None = None, dropout: float = 0.0) -> PeftModel:
+def add_lora(
+    model: AirlamModel | AirlamPrecoder, rank: int = 8, *, alpha: float | None = None, dropout: float = 0.0
+) -> PeftModel:
     """Freeze ``model`` and add trainable low-rank adapters to each of its linear layers.
 
     The adapters start at zero: at first the adapted model predicts as the original. ``.save_pretrained(folder)``
     writes the adapters alone, :func:`load_lora` brings them back, ``.merge_and_unload()`` gives a plain
-    :class:`AirlamModel`.
+    model.
 
     Args:
         rank: rank of every adapter, at least 1.
@@ -39,14 +42,14 @@ def add_lora(model: AirlamModel, rank: int = 8, *, alpha: float | None = None, d
         lora_dropout=dropout,
         target_modules="all-linear",
         # not part of what is adapted: no gradient reaches it
-        exclude_modules=None if model.tracker is None else r"tracker\..*",
+        exclude_modules=None if getattr(model, "tracker", None) is None else r"tracker\..*",
     )
     with warnings.catch_warnings():  # peft asks transformers for an attribute under its old name
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         return get_peft_model(model, config)
 
 
-def load_lora(model: AirlamModel, folder: str | Path) -> PeftModel:
+def load_lora(model: AirlamModel | AirlamPrecoder, folder: str | Path) -> PeftModel:
     """``model`` with the adapters that ``PeftModel.save_pretrained(folder)`` wrote (safetensors only)."""
     folder = Path(folder)
     if not (folder / "adapter_model.safetensors").is_file():

@@ -13,9 +13,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -307,6 +308,7 @@ class SpectralModel:
         context: dict[str, Any] | None = None,
         views: int | None = None,
         covariance: bool = False,
+        subcarriers: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`forward`, and the variance of each entry's error, real, of the same shape; with ``covariance``
         that of the errors of all ports, ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant, tx_ant]``, see
@@ -315,7 +317,7 @@ class SpectralModel:
         The error of a coefficient that the model leaves out is the coefficient: its variance is the measured power
         times the signal's share of it, for which that of the weakest token stands. Errors of different coefficients
         count as uncorrelated. Of several views the variances are averaged as the predictions are, which is a little
-        more than the mean prediction's own.
+        more than the mean prediction's own. ``subcarriers`` are the indices of those that are wanted; None: all.
         """
         if not self.config.error_variance:
             raise ValueError("this checkpoint has no error variances; train one with AirlamConfig(error_variance=True)")
@@ -327,6 +329,9 @@ class SpectralModel:
             variance = estimate.variance * tokens.scale.square()
             left_out = (tokens.power * estimate.share)[..., None].expand(-1, -1, num_future)
             variance = left_out.scatter(1, tokens.index[..., None].expand_as(variance), variance)
+            if subcarriers is not None:
+                wanted = tokens.basis._replace(frequency=tokens.basis.frequency[:, subcarriers])
+                tokens = replace(tokens, basis=wanted)
             spread = tokens.basis.inverse_covariance if covariance else tokens.basis.inverse_power
             return tokens.csi(estimate.series * tokens.scale, h_past.shape[3]), spread(variance, h_past.shape[3])
 
@@ -422,6 +427,17 @@ class AirlamModel(SpectralModel, PreTrainedModel):
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+    def untrained(self) -> AirlamModel:
+        """A model of the same shape with random weights: the control of what pretraining is worth.
+
+        It has this model's tracker: what adapts a model does not reach its tracker, and with a random one (minus 1 dB)
+        the control would lose for a reason that nobody asks about.
+        """
+        fresh = AirlamModel(copy.deepcopy(self.config))
+        if fresh.tracker is not None and self.tracker is not None:
+            fresh.tracker.load_state_dict(self.tracker.state_dict())
+        return fresh
 
     def add_tracker(self) -> None:
         """Give the model a new, untrained :class:`~airlam.models.phase_tracker.PhaseTracker` if it has none."""

@@ -9,18 +9,22 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
+from transformers import PretrainedConfig
 
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.config import AirlamConfig
+from airlam.models.precoder import AirlamPrecoder
 
 # a model of a few megabytes needs no progress bar for each of its files
 transformers.logging.disable_progress_bar()
+
+Loaded = TypeVar("Loaded", AirlamModel, AirlamPrecoder)
 
 CHECKSUM = "weights_sha256"  # key of config.json
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -36,21 +40,28 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
         CheckpointError: not a folder, no or foreign ``config.json``, pickled, corrupt, or mismatched weights.
     """
     folder = Path(folder)
-    fields = read_config(folder)
-    config, kind = folder / "config.json", fields.get("model_type")
-    if kind == "airlam" and (problem := config_problem(config)):
-        raise CheckpointError(f"{config}: {problem}")
-    if kind != "airlam":
-        raise CheckpointError(
-            f"{config} describes a model of type {kind!r}, not 'airlam'; "
-            "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
-        )
     if not (folder / "model.safetensors").is_file() and (folder / "model.onnx").is_file():
         raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
+    hint = "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
+    return _load(folder, AirlamModel, hint)
+
+
+def load_learned_precoder(folder: str | Path) -> AirlamPrecoder:
+    """As :func:`load_checkpoint`, an :class:`~airlam.models.precoder.AirlamPrecoder`."""
+    return _load(Path(folder), AirlamPrecoder, "airlam.load_predictor takes predictors")
+
+
+def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
+    fields = read_config(folder)
+    config, kind, want = folder / "config.json", fields.get("model_type"), model_class.config_class
+    if kind != want.model_type:
+        raise CheckpointError(f"{config} describes a model of type {kind!r}, not {want.model_type!r}; {hint}")
+    if problem := config_problem(config, want):
+        raise CheckpointError(f"{config}: {problem}")
     weights = check_weights(folder, fields)
     try:
         # computes in single precision, whatever the file stores
-        model, report = AirlamModel.from_pretrained(
+        model, report = model_class.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
         )
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
@@ -114,17 +125,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def config_problem(config: Path) -> str | None:
+def config_problem(config: Path, config_class: type[PretrainedConfig] = AirlamConfig) -> str | None:
     """What is wrong with the values of a ``config.json``."""
     try:
-        AirlamConfig.from_dict(json.loads(config.read_text()))
+        config_class.from_dict(json.loads(config.read_text()))
     except (ValueError, TypeError) as error:
         return str(error).strip().splitlines()[0]
     return None
 
 
 def save_checkpoint(
-    model: AirlamModel, folder: str | Path, dtype: torch.dtype = torch.float32, **changes: Any
+    model: AirlamModel | AirlamPrecoder, folder: str | Path, dtype: torch.dtype = torch.float32, **changes: Any
 ) -> Path:
     """Write ``model`` to ``folder``, atomically: whoever reads finds the old checkpoint or the new one, whole.
 
@@ -141,7 +152,7 @@ def save_checkpoint(
         model.save_pretrained(work, state_dict=state | stored)
         written = {**changes, CHECKSUM: file_hash(work / "model.safetensors")}
         config = json.loads((work / "config.json").read_text()) | written
-        AirlamConfig.from_dict(config)  # refuses bad values
+        type(model.config).from_dict(config)  # refuses bad values
         return config
 
     return replace_files(folder, write)

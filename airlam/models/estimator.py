@@ -93,15 +93,17 @@ def frequencies(model: SpectralModel, lattice_step: int, pilot_step: int, causal
 
 def estimate_window(
     model: SpectralModel, x: Tensor, observed: Tensor, window: Window, polarisations: int, *, causal: bool
-) -> tuple[Tokens, Tensor]:
-    """Tokens of a window, and the estimate of each kept coefficient at every sample of the whole series.
+) -> tuple[Tokens, Tensor, Tensor]:
+    """Tokens of a window, and the estimate of each kept coefficient at every sample of the whole series, with the
+    variance of its error.
 
     Args:
         x: ``complex64 [link, sample, ...]``, links of unit power; what stands in hidden samples must be zero.
         observed: ``bool [sample]``.
 
     Returns:
-        :class:`Tokens` and ``complex64 [link, bin, sample]`` in units of ``Tokens.series``.
+        :class:`Tokens`; ``complex64 [link, bin, sample]`` in units of ``Tokens.series``; variances ``[link,
+        coefficient, sample]`` of all coefficients, in units of ``x``: the error of one that is left out is itself.
     """
     lattice = window.lattice
     seen = observed[lattice]
@@ -111,12 +113,17 @@ def estimate_window(
     step = int(lattice[1] - lattice[0]) if len(lattice) > 1 else 1
     nu = frequencies(model, step, comb_step(observed), causal).to(x.device)
     targets = torch.arange(len(observed), device=x.device)
-    weights, _ = wiener_at(spectra.power, spectra.noise, nu, lattice[seen], targets)
+    weights, variance = wiener_at(spectra.power, spectra.noise, nu, lattice[seen], targets)
     weights, series = weights.to(tokens.series.dtype), tokens.series[..., seen]
     n = tokens.singles
     single = (weights[:, :n] @ series[:, :n, :, None])[..., 0]
     grouped = series[:, n:].unflatten(1, (-1, tokens.group_size)) @ weights[:, n:].mT
-    return tokens, torch.cat([single, grouped.flatten(1, 2)], 1)
+    # spectrum and noise are relative to each other; together they are the power of the token's series, which is one
+    variance = variance.clamp_min(0) / (1 + spectra.noise[..., None])
+    variance = tokens.per_bin(variance.to(tokens.scale.dtype)) * tokens.scale.square()
+    signal = (tokens.power / (1 + spectra.noise[:, -1:]))[..., None].expand(-1, -1, len(observed))
+    variance = signal.scatter(1, tokens.index[..., None].expand_as(variance), variance)
+    return tokens, torch.cat([single, grouped.flatten(1, 2)], 1), variance
 
 
 def leading_block(observed: Tensor) -> int:
@@ -125,18 +132,27 @@ def leading_block(observed: Tensor) -> int:
     return count if 4 <= count < len(observed) and bool(observed[:count].all()) else 0
 
 
-def filtered(model: SpectralModel, x: Tensor, observed: Tensor, polarisations: int, *, causal: bool) -> Tensor:
+def filtered(
+    model: SpectralModel, x: Tensor, observed: Tensor, polarisations: int, *, causal: bool, covariance: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """The linear MMSE estimate of a whole series ``complex64 [link, sample, ...]``, all windows together; zeros where
-    hidden."""
-    total = torch.zeros_like(x)
+    hidden. With ``covariance`` also that of its errors over the ports, with one more axis of them."""
+    total, spread = torch.zeros_like(x), None
     x, scale = normalise(x)
     weight = torch.zeros(x.shape[1], device=x.device)
     for window in windows(observed, model.config.max_history):
-        tokens, series = estimate_window(model, x, observed, window, polarisations, causal=causal)
+        tokens, series, variance = estimate_window(model, x, observed, window, polarisations, causal=causal)
         bins = place(series * tokens.scale, tokens.index, tokens.power.shape[1])
         total = total + window.weight[None, :, None, None, None] * tokens.basis.inverse(bins, x.shape[3])
         weight = weight + window.weight
-    return scale * total / weight[None, :, None, None, None]
+        if covariance:
+            part = tokens.basis.inverse_covariance(variance, x.shape[3])
+            part = window.weight[None, :, None, None, None, None] * part
+            spread = part if spread is None else spread + part
+    share = weight[None, :, None, None, None]
+    if spread is not None:
+        spread = scale.square()[..., None] * spread / share[..., None]
+    return scale * total / share, spread
 
 
 class AirlamEstimator:
@@ -207,10 +223,52 @@ class AirlamEstimator:
         if leading_block(observed.flip(0)):
             # backwards: a conjugate series runs the other way with the same spectrum
             return self._estimate(x.flip(1).conj(), observed.flip(0), port_shape, causal=causal).flip(1).conj()
-        out = filtered(model, x, observed, port_shape[0], causal=causal)
+        out, _ = filtered(model, x, observed, port_shape[0], causal=causal)
         count = leading_block(observed)
         if count:
             past = (out if causal else x)[:, :count]  # over slots denoising first costs 0.1 to 0.4 dB
             future = model.forward(past, x.shape[1] - count, port_shape=port_shape, track=False)
             out = torch.cat([out[:, :count], future], 1)
         return out
+
+    def estimate_with_covariance(
+        self, h_measured: Tensor, observed: Tensor | None = None, *, port_shape: PortShape | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """All tones from measured ones, and the covariance of each entry's errors over the transmit antennas.
+
+        Few slots of noisy CSI become less noisy, and a robust precoder learns in which directions they still err.
+
+        Args:
+            h_measured, port_shape: see :meth:`estimate`.
+            observed: ``bool [subcarrier]``, True where a tone was measured. None: everywhere.
+
+        Returns:
+            ``complex [..., slot, subcarrier, rx_ant, tx_ant]``, and the covariance ``E[e^H e]`` of the rows ``e = h -
+            h_hat``, with one more ``tx_ant``.
+
+        Example:
+            >>> from airlam.models import AirlamConfig, AirlamModel
+            >>> estimator = AirlamEstimator(AirlamModel(AirlamConfig(num_tokens=16, num_groups=0)))
+            >>> h, c = estimator.estimate_with_covariance(torch.randn(3, 1, 12, 1, 4, dtype=torch.complex64))
+            >>> c.shape
+            torch.Size([3, 1, 12, 1, 4, 4])
+        """
+        x, masks, fold = check_estimation_request(h_measured, observed, "subcarrier", port_shape)
+        pattern = masks[0] if len(masks) else torch.ones(x.shape[1], dtype=torch.bool)
+        if bool((masks != pattern).any()):
+            raise ValueError("observed must be one pattern for all links where covariances are asked for")
+        scale = extreme_scale(x)
+        x = (x if scale is None else x / scale).to(torch.complex64)
+        estimates, covariances = [x[:0]], [x.new_zeros(0, *x.shape[1:], x.shape[-1])]
+        with torch.inference_mode():
+            for part in x.split(self.chunk):
+                found = filtered(_base(self.model), part, pattern, fold[0], causal=True, covariance=True)
+                assert found[1] is not None
+                estimates.append(found[0])
+                covariances.append(found[1])
+        estimate, covariance = torch.cat(estimates), torch.cat(covariances)
+        if scale is not None:
+            estimate, covariance = estimate * scale, covariance * scale.square()[..., None]
+        lead = h_measured.shape[:-4]
+        estimate, covariance = (y.transpose(1, 2).to(h_measured.dtype) for y in (estimate, covariance))
+        return estimate.reshape(h_measured.shape), covariance.reshape(*lead, *covariance.shape[1:])

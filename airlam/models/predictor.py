@@ -90,13 +90,23 @@ class AirlamPredictor:
         return future, variance
 
     def predict_with_covariance(
-        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
+        self,
+        h_past: Tensor,
+        num_future: int,
+        *,
+        port_shape: PortShape | None = None,
+        context: dict | None = None,
+        subcarriers: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Prediction, and the covariance of each entry's errors over the transmit antennas.
 
         The covariance, ``E[e^H e]`` of the row ``e = h - h_future`` over ``tx_ant``, is what robust precoders take: it
         says in which directions the prediction is unsure. Its diagonal is the variance of
         :meth:`predict_with_variance`.
+
+        Args:
+            h_past, num_future, port_shape, context: see :meth:`predict`.
+            subcarriers: indices of those that are wanted: covariances are large. None: all.
 
         Returns:
             ``h_future [..., num_future, subcarrier, rx_ant, tx_ant]``, and the covariance, complex, with one more
@@ -113,7 +123,7 @@ class AirlamPredictor:
             >>> load_precoder("rzf").precode(h, 1.0, 0.01, error_covariance=c).shape  # [slot, subcarrier, tx_ant, user]
             torch.Size([2, 12, 8, 4])
         """
-        forward = self._with_variance(covariance=True)
+        forward = functools.partial(self._with_variance(covariance=True), subcarriers=subcarriers)
         future, covariance = self._run(forward, h_past, num_future, port_shape, context, covariance=True)
         return future, covariance
 

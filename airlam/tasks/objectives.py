@@ -125,14 +125,14 @@ def estimation_error(
         with torch.no_grad():
             past = measured * observed[None, :, None, None, None]
             if causal:
-                past = filtered(model, past, observed, polarisations, causal=True)
+                past, _ = filtered(model, past, observed, polarisations, causal=True)
         return forecast_error(model, past[:, :count], truth[:, count:], port_shape, skip=skip, track=False).nmse
     x, scale = normalise(measured * observed[None, :, None, None, None])
     every = windows(observed, model.config.max_history)
     window = every[0]
     if len(every) > 1:
         wanted = wanted & (window.weight > 1e-3)
-    tokens, series = estimate_window(model, x, observed, window, polarisations, causal=causal)
+    tokens, series, _ = estimate_window(model, x, observed, window, polarisations, causal=causal)
     with torch.no_grad():
         target = tokens.basis.forward(truth[:, wanted] / scale)
         total = energy(target).clamp_min(torch.finfo(target.real.dtype).tiny)

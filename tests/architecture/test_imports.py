@@ -23,7 +23,7 @@ ALLOWED = {
     "baselines": {"csi", "metrics"},
     "channels": {"csi"},
     "data": {"csi", "channels"},
-    "models": {"csi", "baselines"},  # never channels or data
+    "models": {"csi", "metrics", "baselines"},  # never channels or data
     "tasks": {"csi", "metrics", "models", "baselines"},
     "loading": {"csi", "baselines", "models", "tasks"},
     "link": {"csi", "channels", "loading"},

@@ -134,3 +134,15 @@ def test_predictor_keeps_dtype_and_leading_axes(model):
 def test_bad_configurations(bad, match):
     with pytest.raises(ValueError, match=match):
         AirlamConfig(**bad)
+
+
+def test_the_untrained_twin_keeps_the_tracker_and_nothing_else():
+    model = AirlamModel(AirlamConfig(num_tokens=16, num_groups=0, phase_tracker=True))
+    with torch.no_grad():
+        for weights in model.tracker.parameters():
+            weights.add_(0.1)
+    twin = model.untrained()
+    mine, other = model.state_dict(), twin.state_dict()
+    assert all(torch.equal(mine[name], other[name]) for name in mine if name.startswith("tracker."))
+    learned = [name for name in mine if name.startswith("backbone.encoder") and mine[name].dim() == 2]
+    assert not any(torch.equal(mine[name], other[name]) for name in learned)

@@ -1,0 +1,226 @@
+"""Multi-user beamforming: the learned precoder, trained on noisy, old, unsure CSI for rates on the true channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from airlam.interfaces import CheckpointError
+from airlam.metrics import UTILITIES, user_rates, utility
+from airlam.models import (
+    AirlamEstimator,
+    AirlamPrecoder,
+    AirlamPrecoderConfig,
+    AirlamPredictor,
+    LearnedPrecoder,
+    add_lora,
+    load_checkpoint,
+    load_learned_precoder,
+)
+from airlam.recipes import find_checkpoint
+from airlam.tasks.channel_prediction import read_lightning
+from airlam.tasks.optimisation import adamw_with_warmup
+
+SOURCES = ("predicted", "denoised", "raw")
+
+
+class Groups(NamedTuple):
+    """Users served together, one group an entry.
+
+    Attributes:
+        truth: true channel ``complex64 [group, user, tx_ant]``. csi: what the base station believes.
+        covariance: of the errors of ``csi`` ``[group, user, tx_ant, tx_ant]``. no: noise ``[group]`` at unit power.
+    """
+
+    truth: Tensor
+    csi: Tensor
+    covariance: Tensor
+    no: Tensor
+
+
+class Beamforming(L.LightningModule):
+    """Train an :class:`~airlam.models.AirlamPrecoder` for a utility of the rates on the true channel.
+
+    CSI comes from the measured history of each link, as the source drawn for a batch says: ``predicted`` for a later
+    slot by a frozen predictor with its error covariance, the last slot ``denoised`` by the same network's estimates
+    with theirs, or ``raw`` with white errors. Users of one group share a drop.
+
+    Args:
+        predictor: the frozen checkpoint that predicts and denoises.
+        backbone: checkpoint whose pretrained backbone the precoder starts from; None: random weights.
+        model: further arguments of :class:`~airlam.models.AirlamPrecoderConfig` (with ``backbone: null``, also its
+            ``backbone``).
+        checkpoint: a precoder to go on from, in the place of ``backbone`` and ``model``.
+        lora_rank: with ``checkpoint``: train adapters of this rank, freeze the rest.
+        utility: ``sum_rate``, ``proportional_fair``, ``max_min`` (:func:`airlam.metrics.utility`).
+        users: fewest and most users of a group. transmit_snr_db: range of power over noise [dB].
+        groups: in a step. subcarriers: how many of a batch are looked at; each group draws one of them.
+        sources: weights of the sources.
+        learning_rate, warmup_steps, weight_decay: of AdamW; after the warm-up a cosine down to a hundredth.
+
+    Logs ``val_utility`` [bit/s/Hz a user] and ``val_gain``, what is gained over robust regularised zero forcing.
+    """
+
+    def __init__(
+        self,
+        predictor: str = "airlam-tiny",
+        backbone: str | None = "airlam-tiny",
+        model: dict[str, Any] | None = None,
+        checkpoint: str | None = None,
+        lora_rank: int | None = None,
+        utility: str = "sum_rate",
+        users: Sequence[int] = (2, 12),
+        transmit_snr_db: Sequence[float] = (0.0, 30.0),
+        groups: int = 128,
+        subcarriers: int = 4,
+        sources: dict[str, float] | None = None,
+        learning_rate: float = 5e-4,
+        warmup_steps: int = 50,
+        weight_decay: float = 0.01,
+    ):
+        super().__init__()
+        if utility not in UTILITIES:
+            raise ValueError(f"utility is {utility!r}, but must be one of {', '.join(UTILITIES)}")
+        if lora_rank is not None and checkpoint is None:
+            raise ValueError("lora_rank adapts a trained precoder: name it as checkpoint")
+        if not 1 <= users[0] <= users[-1]:
+            raise ValueError(f"users must be the fewest and the most of a group, got {list(users)}")
+        for source, weight in (sources or {}).items():
+            if source not in SOURCES or not weight >= 0:
+                raise ValueError(f"sources has {source}: {weight}, but takes weights >= 0 for {', '.join(SOURCES)}")
+        self.save_hyperparameters()
+        if checkpoint is not None:
+            made = load_learned_precoder(find_checkpoint(checkpoint))
+            made.config.utility, made.config._name_or_path = utility, checkpoint
+            made = made if lora_rank is None else add_lora(made, lora_rank)
+        elif backbone is not None:
+            made = AirlamPrecoder.from_backbone(
+                load_checkpoint(find_checkpoint(backbone)), utility=utility, **(model or {})
+            )
+        else:
+            made = AirlamPrecoder(AirlamPrecoderConfig(utility=utility, **(model or {})))
+        self.model = made.train()
+        # a plain list: frozen, and no part of the checkpoints
+        self._frozen = [load_checkpoint(find_checkpoint(predictor))]
+        self._sums: list[Tensor] = []
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Minus the utility on the true channel: of the last round, and a little of those before."""
+        generator = torch.Generator().manual_seed(self.global_step)
+        weights = self.hparams["sources"] or {"predicted": 0.6, "denoised": 0.25, "raw": 0.15}
+        drawn = int(torch.multinomial(torch.tensor(list(weights.values())), 1, generator=generator))
+        found = self.draw(batch, list(weights)[drawn], generator)
+        rounds = self.model(found.csi, 1.0, found.no, found.covariance)
+        worth = [self._utility(found, w) for w in rounds]
+        self.log("train_utility", worth[-1].detach())
+        self.log("train_gain", (worth[-1] - worth[0]).detach(), prog_bar=True)
+        earlier = sum(worth[1:-1], torch.zeros_like(worth[0]))
+        return -(worth[-1] + 0.3 * earlier)
+
+    def _utility(self, found: Groups, w: Tensor) -> Tensor:
+        return utility(user_rates(found.truth, w, found.no), self.hparams["utility"]).mean()
+
+    def draw(self, batch: dict[str, Any], source: str, generator: torch.Generator) -> Groups:
+        """Groups of one size from a batch of whole drops."""
+        h = self.hparams
+        truth, csi, covariance = self.believe(batch, source, generator)
+        drops = [(batch["drop"] == drop).nonzero()[:, 0] for drop in batch["drop"].unique()]
+        fewest = min(len(drop) for drop in drops)
+        if fewest < h["users"][0]:
+            raise ValueError(
+                f"a drop of this batch holds {fewest} links, but groups have at least {h['users'][0]} users; raise "
+                "links_per_drop of the channel recipe, and make batch_size a multiple of it"
+            )
+        users = int(torch.randint(h["users"][0], min(h["users"][-1], fewest) + 1, (), generator=generator))
+        members = []
+        for _ in range(h["groups"]):
+            drop = drops[int(torch.randint(len(drops), (), generator=generator))]
+            members.append(drop[torch.randperm(len(drop), generator=generator)[:users]])
+        who = torch.stack(members)
+        slot, tone = (torch.randint(n, (h["groups"], 1), generator=generator) for n in truth.shape[1:3])
+        low, high = h["transmit_snr_db"][0], h["transmit_snr_db"][-1]
+        snr_db = low + (high - low) * torch.rand(h["groups"], generator=generator)
+        return Groups(truth[who, slot, tone], csi[who, slot, tone], covariance[who, slot, tone], 10 ** (-snr_db / 10))
+
+    @torch.no_grad()
+    def believe(
+        self, batch: dict[str, Any], source: str, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Truth, CSI and error covariance ``[link, slot, tone, ...]`` of some tones, receive antenna 0; links scaled to
+        unit mean power of their true history, as transmit SNR is defined."""
+        past, clean, count = batch["h_past"], batch["h_past_true"], batch["h_past"].shape[2]
+        tones = torch.randperm(count, generator=generator)[: self.hparams["subcarriers"]].sort().values
+        if source == "predicted":
+            future = batch["h_future"]
+            predictor = AirlamPredictor(self._frozen[0])
+            csi, covariance = predictor.predict_with_covariance(
+                past, future.shape[1], port_shape=batch["port_shape"], subcarriers=tones
+            )
+            truth = future[:, :, tones]
+        else:
+            truth, csi = clean[:, -1:, tones], past[:, -1:]
+            if source == "denoised":
+                estimator = AirlamEstimator(self._frozen[0])
+                csi, covariance = estimator.estimate_with_covariance(csi, port_shape=batch["port_shape"])
+                csi, covariance = csi[:, :, tones], covariance[:, :, tones]
+            else:
+                csi, ports = csi[:, :, tones], past.shape[-1]
+                noise = 10 ** (-batch["csi_snr_db"] / 10) * clean.abs().square().mean((1, 2, 3, 4))
+                eye = torch.eye(ports, dtype=csi.dtype, device=csi.device)
+                covariance = (noise[:, None, None, None, None, None] * eye).expand(*csi.shape, ports)
+        power = clean.abs().square().mean((1, 2, 3, 4))[:, None, None, None]
+        scale = power.clamp_min(1e-30).rsqrt()
+        return (
+            truth[..., 0, :] * scale,
+            csi[..., 0, :] * scale,
+            covariance[..., 0, :, :] * scale.square()[..., None],
+        )
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Collect utilities of the start and of the safe choice, the same groups in every epoch."""
+        generator = torch.Generator().manual_seed(batch_idx)
+        found = self.draw(batch, SOURCES[batch_idx % 2], generator)
+        precoder = LearnedPrecoder(self.model)
+        with torch.no_grad():
+            start = self.model(found.csi, 1.0, found.no, found.covariance)[0]
+            w = precoder.precode(found.csi, 1.0, found.no, error_covariance=found.covariance)
+        self._sums.append(torch.stack([self._utility(found, w), self._utility(found, start)]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch."""
+        if not self._sums:
+            return
+        reached, start = torch.stack(self._sums).mean(0)
+        self._sums.clear()
+        self.log("val_utility", reached, prog_bar=True)
+        self.log("val_gain", reached - start, prog_bar=True)
+
+    def configure_optimizers(self):
+        """AdamW over the trainable parameters, warm-up, cosine."""
+        h = self.hparams
+        return adamw_with_warmup(
+            self.model,
+            learning_rate=h["learning_rate"],
+            weight_decay=h["weight_decay"],
+            warmup_steps=h["warmup_steps"],
+            total_steps=self.trainer.estimated_stepping_batches,
+        )
+
+    @classmethod
+    def model_from_lightning(cls, path: str) -> AirlamPrecoder:
+        """The precoder in a Lightning ``.ckpt`` of this task, adapters merged; read with ``weights_only=True``."""
+        saved = read_lightning(path)
+        known = {"backbone", "model", "checkpoint", "lora_rank", "utility"}
+        if "groups" not in saved["hyper_parameters"]:
+            raise CheckpointError(f"{path} is no checkpoint of the task Beamforming")
+        task = cls(**{key: value for key, value in saved["hyper_parameters"].items() if key in known})
+        try:
+            task.load_state_dict(saved["state_dict"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: its tensors do not fit the model that it describes") from error
+        model = task.model
+        return (model if isinstance(model, AirlamPrecoder) else model.merge_and_unload()).eval()
