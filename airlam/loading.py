@@ -141,11 +141,6 @@ def load_precoder(name_or_path: str | Path, **options: Any) -> Precoder:
     if name in PRECODERS:
         return _build(PRECODERS, name, **options)
     path = Path(name).expanduser()
-    if not path.exists() and name not in (known := shipped("airlam-precoder")):
-        known = [*PRECODERS, *known]
-        raise CheckpointError(
-            f"no precoder or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
-        )
     from airlam.models import LearnedPrecoder, load_learned_precoder, load_lora
     from airlam.models.checkpoint import read_config
 
@@ -157,7 +152,15 @@ def load_precoder(name_or_path: str | Path, **options: Any) -> Precoder:
     if (path / "adapter_config.json").is_file():
         base = load_learned_precoder(find_checkpoint(_base_of_adapters(path)))
         return LearnedPrecoder(load_lora(base, path), **options)
-    folder = find_checkpoint(path)
+    try:
+        folder = find_checkpoint(path)
+    except CheckpointError as error:
+        if path.is_dir():
+            raise
+        known = [*PRECODERS, *shipped("airlam-precoder")]
+        raise CheckpointError(
+            f"no precoder or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
+        ) from error
     if read_config(folder).get("model_type") == "airlam":
         known = ", ".join([*PRECODERS, *shipped("airlam-precoder")])
         raise CheckpointError(f"{name} predicts channels; precoders are {known}")

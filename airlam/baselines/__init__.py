@@ -2,6 +2,7 @@
 
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
 from airlam.baselines.bounds import dpc_sum_capacity, water_filling_capacity
+from airlam.baselines.denoising import BeamDelayThreshold, TrainingLMMSE
 from airlam.baselines.eigen_ar import EigenARPredictor
 from airlam.baselines.features import link_features
 from airlam.baselines.genie import genie_lmmse, per_bin_genie
@@ -42,6 +43,7 @@ __all__ = [
     "DEFAULT_GRIDS",
     "ARFilters",
     "ARPredictor",
+    "BeamDelayThreshold",
     "DelayInterpolator",
     "EigenARPredictor",
     "EigenLMMSEInterpolator",
@@ -57,6 +59,7 @@ __all__ = [
     "PredictorExtrapolator",
     "RZFPrecoder",
     "SLNRPrecoder",
+    "TrainingLMMSE",
     "VectorPronyPredictor",
     "WMMSEPrecoder",
     "WienerPredictor",

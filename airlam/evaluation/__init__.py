@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airlam.evaluation.beamforming import BeamformingBenchmark
     from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
     from airlam.evaluation.headline import headline
     from airlam.evaluation.probes import ProbeBenchmark
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.site_benchmark import SiteBenchmark
 
 _HOMES = {
+    "BeamformingBenchmark": "beamforming",
     "ChannelPredictionBenchmark": "channel_prediction",
     "Figure": "rows",
     "ProbeBenchmark": "probes",
@@ -34,6 +36,7 @@ _HOMES = {
     "write_report": "report",
 }
 __all__ = [
+    "BeamformingBenchmark",
     "ChannelPredictionBenchmark",
     "Figure",
     "ProbeBenchmark",

@@ -16,6 +16,7 @@ from airlam.evaluation.rows import Figure, Row, recipe_hash
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
 
 SE = "bit/s/Hz"
+TIMED = (("latency_p50_ms", "ms"), ("latency_p99_ms", "ms"), ("precoding_p50_ms", "ms"), ("flops", "FLOP"))
 
 
 def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
@@ -39,8 +40,9 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
                 if genie in record["methods"] and genie != method:
                     limit = torch.tensor(record["methods"][genie]["nmse"]).double()
                     figures[f"above_{genie}_db"] = statistics.gain_db(limit, values, drop)
-        single = torch.tensor(entry["se_single"], dtype=torch.float64)
-        figures["se_single"] = statistics.mean_figure(single, drop, SE)
+        if "se_single" in entry:
+            single = torch.tensor(entry["se_single"], dtype=torch.float64)
+            figures["se_single"] = statistics.mean_figure(single, drop, SE)
         for users, groups in entry.get("groups", {}).items():
             by_group = torch.tensor(record["group_drop"][users])
             rates = torch.tensor(groups["user_rates"], dtype=torch.float64)
@@ -54,7 +56,7 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
                 figures[f"sum_se_k{users}_gain"] = statistics.gain(rates.sum(1), other, by_group, SE)
             if "se_5pct" not in figures:  # of the smallest groups
                 figures["se_5pct"] = Figure(float(five_percent_user_rate(rates)), SE, "measured")
-        for name, unit in (("latency_p50_ms", "ms"), ("latency_p99_ms", "ms"), ("flops", "FLOP")):
+        for name, unit in TIMED:
             if name in entry:
                 figures[name] = Figure(entry[name], unit, "measured")
         rows.append(row)
@@ -114,11 +116,12 @@ def mean_rows(records: list[dict[str, Any]], bar: str, timed: dict[str, dict[str
         )
         if "nmse" in records[0]["methods"][method]:
             add_mean_nmse(row, records, drops, bar)
-        single = [[_column(record, method, "se_single")] for record in records]
-        row.figures["se_single"] = statistics.over_cells(statistics.mean_of_cells, single, drops, SE)
+        if "se_single" in records[0]["methods"][method]:
+            single = [[_column(record, method, "se_single")] for record in records]
+            row.figures["se_single"] = statistics.over_cells(statistics.mean_of_cells, single, drops, SE)
         _mean_sum_se(row, records, bar)
         entry = timed.get(method, {})
-        for name, unit in (("latency_p50_ms", "ms"), ("latency_p99_ms", "ms"), ("flops", "FLOP")):
+        for name, unit in TIMED:
             if name in entry:
                 row.figures[name] = Figure(entry[name], unit, "measured")
         rows.append(row)

@@ -7,7 +7,9 @@ from records alone and a finished cell never runs twice.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import Impairment, impair, lose_slots, measure, to_beam_delay
 from airlam.evaluation.contenders import Contender
-from airlam.evaluation.rows import recipe_hash
+from airlam.evaluation.rows import read_finished, recipe_hash, write_json
 from airlam.evaluation.spectral_efficiency import group_rates, group_users, link_se
 from airlam.metrics import hold_after_horizon, measure_latency, nmse
 
@@ -102,6 +104,47 @@ class Cell:
             )
         h_past = measure(h_past, self.csi_snr_db, generator)
         return lose_slots(h_past, impairment.missing, generator) if impairment.missing > 0 else (h_past, None)
+
+
+def run_cells(
+    cells: list[Cell],
+    run: Callable[[Cell], dict[str, Any]],
+    weights: str,
+    out: Path,
+    cost: Callable[[Cell], float],
+) -> list[dict[str, Any]]:
+    """The records of all cells, in order: those that stand in ``out/cells`` as they are, the others by ``run``.
+
+    Args:
+        weights: what the records depend on besides the cell; part of the files' names.
+        cost: rough share of a cell in the whole, for the time left.
+    """
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    records = []
+    with Progress(*columns, transient=False) as progress:
+        task = progress.add_task("", total=sum(cost(cell) for cell in cells))
+        for cell in cells:
+            progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
+            path = out / "cells" / f"{cell.name}_{weights}.json"
+            record = read_finished(path)
+            if record is None:
+                record = run(cell)
+                write_json(path, record)
+            records.append(record)
+            progress.advance(task, cost(cell))
+    return records
 
 
 def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[Contender]) -> dict[str, Any]:

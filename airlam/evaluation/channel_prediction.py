@@ -12,7 +12,7 @@ import torch
 
 from airlam.csi import Impairment
 from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
-from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all
+from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all, run_cells
 from airlam.evaluation.contenders import (
     CLASSICS,
     GENIES,
@@ -25,7 +25,7 @@ from airlam.evaluation.contenders import (
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Results, environment, read_finished, write_json
+from airlam.evaluation.rows import Results, environment
 from airlam.interfaces import RecipeError
 
 ALL_METHODS = (
@@ -340,34 +340,9 @@ class ChannelPredictionBenchmark:
         return write_report(results, out)
 
     def _records(self, models: dict[str, Any], out: Path) -> tuple[list[dict], dict]:
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        cells, records, weights = self.cells(), [], "-".join(fingerprint(model)[:12] for model in models.values())
-        columns = (
-            TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
-        pictures: dict[str, Any] = {}
-        with Progress(*columns, transient=False) as progress:
-            task = progress.add_task("", total=sum(cost(cell) for cell in cells))
-            for cell in cells:
-                progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
-                path = out / "cells" / f"{cell.name}_{weights}.json"
-                record = read_finished(path)
-                if record is None:
-                    record = self._run_cell(cell, models)
-                    write_json(path, record)
-                records.append(record)
-                pictures = pictures or record.get("picture", {})
-                progress.advance(task, cost(cell))
-        return records, pictures
+        weights = "-".join(fingerprint(model)[:12] for model in models.values())
+        records = run_cells(self.cells(), lambda cell: self._run_cell(cell, models), weights, out, cost)
+        return records, next((record["picture"] for record in records if record.get("picture")), {})
 
     def _run_cell(self, cell: Cell, models: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()

@@ -46,7 +46,29 @@ LOOKS = {
 }
 INTERPOLATION = ("linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample")
 CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION)
-BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect")  # they know what no receiver knows
+CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + dpc")
+BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect", *CHAIN_BOUNDS)  # they know what no receiver knows
+# CSI and precoder of a chain ("ar + rzf", airlam.evaluation.chains)
+PRECODERS = {
+    "mrt": Look("MRT", "", ":"),
+    "zf": Look("ZF", "", ":"),
+    "zf-wf": Look("ZF, water-filling", "", ":"),
+    "slnr": Look("SLNR", "", ":"),
+    "rzf": Look("RZF", "#cc79a7", "--"),
+    "wmmse": Look("WMMSE", "#cc79a7", ":"),
+    "robust rzf": Look("robust RZF", "#e69f00", "-"),
+    "robust slnr": Look("robust SLNR", "#e69f00", ":"),
+    "robust wmmse": Look("robust WMMSE", "#009e73", "-"),
+    "tuned": Look("best classical precoder (tuned)", "", "-", short="tuned"),
+    "dpc": Look("dirty paper coding (bound)", "#000000", ":"),
+    "random-start": Look("learned from random weights", "#b8860b", "--"),
+}
+SOURCES = {
+    "raw": Look("raw CSI", "#8c8c8c", "-", "s"),
+    "threshold": Look("beam-delay threshold (tuned)", "#e69f00", "-", "^", "threshold"),
+    "lmmse": Look("LMMSE, training covariance", "#0072b2", "-", "D", "LMMSE"),
+    "perfect": Look("perfect CSI", "#000000", "-", ""),
+}
 # A learned method is named by its checkpoint; what was done to it follows a colon.
 VARIANTS = {
     "": Look("{}", "#d55e00", "-", "o"),
@@ -63,6 +85,8 @@ def look(method: str) -> Look:
         >>> look("airlam-tiny:adapted").label
         'airlam-tiny, adapted'
     """
+    if " + " in method:
+        return _chain_look(*method.split(" + "))
     if method in LOOKS:
         return LOOKS[method]
     name, variant, share = parts(method)
@@ -72,6 +96,13 @@ def look(method: str) -> Look:
     seen = f" ({share} of the links)" if share else ""
     short_label = found.short and found.short + seen
     return Look(found.label.format(name) + seen, found.color, found.line, found.marker, short_label)
+
+
+def _chain_look(source: str, precoder: str) -> Look:
+    seen, beams = SOURCES.get(source) or look(source), PRECODERS.get(precoder) or Look(precoder, "#d55e00", "-")
+    label = f"{seen.short or seen.label} + {beams.short or beams.label}"
+    color = seen.color if source in (*CLASSICAL, *SOURCES) or not beams.color else beams.color
+    return Look(label, color, beams.line, seen.marker)
 
 
 def parts(method: str) -> tuple[str, str, str]:
@@ -93,14 +124,27 @@ def short(method: str) -> str:
 
 def is_learned(method: str) -> bool:
     """Neither classical nor a bound."""
+    if " + " in method:
+        source, precoder = method.split(" + ")
+        return source not in (*CLASSICAL, *SOURCES) or precoder not in PRECODERS or precoder == "random-start"
     return method not in CLASSICAL and method not in BOUNDS
 
 
 def order(methods: set[str] | list[str]) -> list[str]:
     """Methods in the order of the tables: classical ones first, learned ones, then the bounds."""
-    variants = list(VARIANTS)
+    variants, precoders = list(VARIANTS), list(PRECODERS)
+
+    def place_of_chain(method: str) -> tuple[int, float, float, str]:
+        source, precoder = method.split(" + ")
+        beams = precoders.index(precoder) if precoder in precoders else len(precoders)
+        if method in BOUNDS:
+            return (2, BOUNDS.index(method), 0.0, method)
+        known = [*CLASSICAL, *SOURCES]
+        return (int(is_learned(method)), known.index(source) if source in known else 0, beams, method)
 
     def place(method: str) -> tuple[int, float, float, str]:
+        if " + " in method:
+            return place_of_chain(method)
         if method in CLASSICAL:
             return (0, CLASSICAL.index(method), 0.0, method)
         if method in BOUNDS:

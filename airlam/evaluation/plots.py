@@ -105,6 +105,47 @@ def nmse_vs_csi_snr(results: Results) -> Figure | None:
     return _panels(panel, swept, "NMSE [dB]", share_y=True)
 
 
+def sum_se_vs_csi_snr(results: Results) -> Figure | None:
+    """Sum spectral efficiency against the SNR of the measured CSI, one panel per group size; beamforming alone."""
+    rows = results.select(group="cell") if results.task == "beamforming" else []
+    speeds = {row.speed_kmh for row in rows if row.csi_snr_db != _headline_snr(results)}
+    rows = [row for row in rows if row.speed_kmh in speeds and row.data == rows[0].data]
+    names = _unique(name for row in rows for name in row.figures if _is_sum_se(name))
+    if not names:
+        return None
+
+    def panel(axes: Any, name: str) -> None:
+        for method in order({row.method for row in rows}):
+            points = sorted((row for row in rows if row.method == method), key=lambda row: row.csi_snr_db or 0.0)
+            figures = [row.figures[name] for row in points]
+            _line(axes, method, [row.csi_snr_db for row in points], [f.value for f in figures], _intervals(figures))
+        axes.set_title(f"{title(rows[0].data)}, {rows[0].speed_kmh:g} km/h, {name.removeprefix('sum_se_k')} users")
+        axes.set_xlabel("CSI SNR [dB]")
+
+    return _panels(panel, names, "sum-SE [bit/s/Hz]")
+
+
+def sum_se_vs_users(results: Results) -> Figure | None:
+    """Sum spectral efficiency against the number of users served together, and what each of them gets."""
+    rows = _by_method(results.select(group="users"))
+    if not rows:
+        return None
+    sizes = sorted(int(name.removeprefix("sum_se_k")) for name in rows[0].figures if _is_sum_se(name))
+
+    def panel(axes: Any, per_user: bool) -> None:
+        for row in rows:
+            figures = [row.figures[f"sum_se_k{users}"] for users in sizes]
+            share = [1 / users if per_user else 1.0 for users in sizes]
+            bands = _intervals(figures)
+            bands = bands and [(low * s, high * s) for (low, high), s in zip(bands, share, strict=True)]
+            _line(axes, row.method, sizes, [f.number * s for f, s in zip(figures, share, strict=True)], bands)
+        axes.set_title("mean rate of a user [bit/s/Hz]" if per_user else "sum-SE [bit/s/Hz]")
+        axes.set_xlabel(f"users ({title(rows[0].data)}, {rows[0].speed_kmh:g} km/h)")
+        axes.set_xticks(sizes)
+
+    return _panels(panel, [False, True], "bit/s/Hz")
+
+
 def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
     """Sum spectral efficiency of the smallest group against transmit SNR; one panel per speed."""
     name = _curve_name(results, "_vs_snr")
@@ -294,6 +335,8 @@ PLOTS: dict[str, Callable[[Results], Figure | None]] = {
         nmse_vs_csi_snr,
         sum_se_vs_speed,
         sum_se_vs_transmit_snr,
+        sum_se_vs_csi_snr,
+        sum_se_vs_users,
         latency_bars,
         latency_charged,
         csi_period,

@@ -22,6 +22,8 @@ CAPTIONS = {
     "channel. Users of one group share a base station and a drop.",
     "sum_se_vs_transmit_snr": "Sum spectral efficiency against transmit SNR. Where CSI is wrong, more power no longer "
     "helps: the users disturb each other.",
+    "sum_se_vs_csi_snr": "Sum spectral efficiency against the SNR of the measured history.",
+    "sum_se_vs_users": "More users share the power, the antennas, and each other's CSI errors.",
     "latency_bars": "Time of one prediction (one link, all its antennas and subcarriers). Bar: median; whisker: 99th "
     "percentile.",
     "latency_charged": "A prediction that takes longer serves later slots. The precoder in service at latency L uses "
@@ -36,7 +38,7 @@ CAPTIONS = {
 }
 SECTIONS = (
     ("Prediction error", ("gain_forest", "nmse_vs_speed", "nmse_vs_horizon", "nmse_vs_csi_snr")),
-    ("Spectral efficiency", ("sum_se_vs_speed", "sum_se_vs_transmit_snr")),
+    ("Spectral efficiency", ("sum_se_vs_speed", "sum_se_vs_transmit_snr", "sum_se_vs_csi_snr", "sum_se_vs_users")),
     ("Latency and prediction age", ("latency_bars", "latency_charged")),
     ("CSI period and pilot overhead", ("csi_period",)),
     ("Impaired measurements", ("impairments",)),
@@ -354,6 +356,8 @@ def _cell(figure: Figure | None, style: str) -> str:
 
 
 def _one_user(row: Row) -> str:
+    if "se_single" not in row.figures:
+        return "&ndash;"
     worst = f"<small>5 % user {row.figures['se_5pct'].number:.2f}</small>" if "se_5pct" in row.figures else ""
     return f"{row.figures['se_single'].number:.2f}{worst}"
 

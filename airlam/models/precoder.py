@@ -248,6 +248,8 @@ class LearnedPrecoder:
         rx_axis: ``h`` has a receive-antenna axis, see :mod:`airlam.baselines.precoders`.
         chunk: entries per forward pass, bounds the memory.
         certain: False takes the last round whatever is certain of it.
+        utility: what rates are worth (:func:`airlam.metrics.utility`); None: what the model was trained for. Adapters
+            do not say what they were trained for.
 
     Example:
         >>> precoder = LearnedPrecoder(AirlamPrecoder(AirlamPrecoderConfig()))
@@ -264,11 +266,14 @@ class LearnedPrecoder:
         rx_axis: bool = False,
         chunk: int = 512,
         certain: bool = True,
+        utility: str | None = None,
     ):
+        if utility is not None and utility not in UTILITIES:
+            raise ValueError(f"utility is {utility!r}, but must be one of {', '.join(UTILITIES)}")
         if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
             raise ValueError(f"chunk is {chunk!r}, but must be a whole number of at least 1")
         self.model, self.name, self.rx_axis, self.chunk = model.eval(), name, rx_axis, chunk
-        self.certain = certain
+        self.certain, self.utility = certain, utility or _plain(model).config.utility
 
     def precode(
         self, h: Tensor, power: float | Tensor, no: float | Tensor, *, error_covariance: Tensor | None = None
@@ -293,8 +298,7 @@ class LearnedPrecoder:
         rounds = self.model(h, power, noise, covariance)
         if not self.certain:
             return rounds[-1]
-        kind = _plain(self.model).config.utility
-        worth = [utility(certain_rates(h, w, noise, covariance), kind) for w in rounds]
+        worth = [utility(certain_rates(h, w, noise, covariance), self.utility) for w in rounds]
         best = torch.stack(worth).argmax(0)
         return torch.stack(rounds, 1)[torch.arange(len(h), device=h.device), best]
 

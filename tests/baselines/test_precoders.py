@@ -92,6 +92,16 @@ def test_rzf_by_the_textbook_formula():
     assert torch.allclose(rzf(h, power, no), w)
 
 
+def test_rzf_is_sionnas():
+    """Sionna's columns have unit norm; ours contain the power."""
+    mimo = pytest.importorskip("sionna.phy.mimo")
+    h, power, no = iid(7, 4, 16), 2.5, 0.2
+    theirs = mimo.rzf_precoding_matrix(h, alpha=4 * no / power, precision="double")
+    torch.testing.assert_close(rzf(h, power, no), theirs * math.sqrt(power / 4))
+    no_loading = mimo.rzf_precoding_matrix(h, precision="double")
+    torch.testing.assert_close(zf(h, power), no_loading * math.sqrt(power / 4))
+
+
 def test_slnr_maximises_the_signal_to_leakage_ratio():
     h, power, no = iid(6, 4, 8), 1.0, 0.2
 

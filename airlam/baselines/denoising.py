@@ -1,0 +1,82 @@
+"""Denoising of measured CSI before it is precoded with: what a base station does at low SNR without a network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from airlam.csi import PortShape, from_beam_delay, to_beam_delay
+from airlam.interfaces import check_csi
+
+
+class BeamDelayThreshold:
+    """Keep the beam-delay bins that rise above the noise; the others become zero.
+
+    Args:
+        factor: threshold in units of the noise variance; to be tuned.
+
+    Example:
+        >>> BeamDelayThreshold(4.0).denoise(torch.ones(1, 1, 8, 1, 4, dtype=torch.complex64), 0.1).shape
+        torch.Size([1, 1, 8, 1, 4])
+    """
+
+    name = "threshold"
+
+    def __init__(self, factor: float = 4.0):
+        if not factor >= 0:
+            raise ValueError(f"factor must not be negative, got {factor}")
+        self.factor = factor
+
+    def denoise(self, h: Tensor, noise: float | Tensor, port_shape: PortShape | None = None) -> Tensor:
+        """``h complex [..., slot, subcarrier, rx_ant, tx_ant]`` without the bins that ``noise`` explains (its variance,
+        one value or ``[...]``)."""
+        check_csi(h, name="h")
+        bins = to_beam_delay(h, port_shape)
+        level = self.factor * torch.as_tensor(noise, dtype=h.real.dtype, device=h.device)
+        level = level[..., None, None, None, None]
+        return from_beam_delay(torch.where(bins.abs().square() > level, bins, torch.zeros_like(bins)), port_shape)
+
+
+class TrainingLMMSE:
+    r"""Linear MMSE estimate from the covariance of a training set, Kronecker of subcarriers and antennas.
+
+    With :math:`R_f = U\Lambda U^H` and :math:`R_a = V M V^H` each coefficient of :math:`U^H H V^*` is scaled by
+    :math:`\lambda\mu / (\lambda\mu + \sigma^2)`. The covariance is that of a cell, not of a user: users stand anywhere.
+
+    Args:
+        frequency: ``complex [subcarrier, subcarrier]``, for example :func:`airlam.baselines.axis_covariance`.
+        antenna: ``complex [tx_ant, tx_ant]``, ``E[h^T h^*]`` of the row ``h``, mean of the diagonal 1 (both).
+    """
+
+    name = "lmmse"
+
+    def __init__(self, frequency: Tensor, antenna: Tensor):
+        self.delay_power, self.delay = torch.linalg.eigh(frequency.to(torch.complex128))
+        self.beam_power, self.beam = torch.linalg.eigh(antenna.to(torch.complex128))
+
+    @classmethod
+    def of(cls, h: Tensor) -> TrainingLMMSE:
+        """From true CSI of a training set ``[link, slot, subcarrier, rx_ant, tx_ant]``, links of equal weight."""
+        x = check_csi(h, name="h").to(torch.complex128)
+        x = x / x.abs().square().mean((1, 2, 3, 4), keepdim=True).sqrt().clamp_min(1e-30)
+        frequency = torch.einsum("ltfra,ltgra->fg", x, x.conj())
+        antenna = torch.einsum("ltfra,ltfrb->ab", x, x.conj())
+        return cls(frequency / frequency.diagonal().real.mean(), antenna / antenna.diagonal().real.mean())
+
+    def denoise(self, h: Tensor, noise: float | Tensor, port_shape: PortShape | None = None) -> Tensor:
+        """See :meth:`BeamDelayThreshold.denoise`; links of unit mean power."""
+        gain, _ = self._gain(noise)
+        x = torch.einsum("fd,...tfra->...tdra", self.delay.conj(), h.to(torch.complex128)) @ self.beam.conj()
+        return (torch.einsum("fd,...tdra->...tfra", self.delay, gain * x) @ self.beam.mT).to(h.dtype)
+
+    def covariance(self, noise: float | Tensor) -> Tensor:
+        """``E[e^H e]`` of the rows of errors, ``[..., 1, subcarrier, 1, tx_ant, tx_ant]``."""
+        _, error = self._gain(noise)  # [..., 1, delay, 1, beam]
+        by_tone = torch.einsum("fd,...dra->...fra", self.delay.abs().square(), error).to(self.beam.dtype)
+        return torch.einsum("ab,...b,cb->...ac", self.beam.conj(), by_tone, self.beam)
+
+    def _gain(self, noise: float | Tensor) -> tuple[Tensor, Tensor]:
+        power = self.delay_power.clamp_min(0)[:, None, None] * self.beam_power.clamp_min(0)
+        sigma = torch.as_tensor(noise, dtype=torch.float64)[..., None, None, None, None]
+        gain = power / (power + sigma)
+        return gain, gain * sigma

@@ -1,0 +1,396 @@
+"""Chains from measured CSI to rates: ``"ar + rzf"`` names what the base station believes and how it precodes.
+
+Left of the plus stands a source of CSI: a predictor (classical, tuned in the cell, or learned), ``perfect``; or, where
+users stand still and the last slot itself is to be served, ``raw``, ``threshold``, ``lmmse`` or a learned estimate.
+Right of it a precoder: one by name, ``robust`` and a name (it is told the covariance of the CSI's error), a learned
+precoder (told likewise), or ``tuned``: the best classical one on validation drops.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from airlam.baselines import TrainingLMMSE, dpc_sum_capacity, rzf, wmmse
+from airlam.baselines.denoising import BeamDelayThreshold
+from airlam.channels import LinkBatch
+from airlam.evaluation.cells import Cell, predict_all
+from airlam.evaluation.contenders import Contender, contenders_of_cell
+from airlam.evaluation.spectral_efficiency import Groups, group_users
+from airlam.interfaces import Precoder, RecipeError
+from airlam.loading import PRECODERS, load_precoder
+from airlam.metrics import hold_after_horizon, measure_latency, user_rates
+from airlam.recipes import nearest
+
+DENOISED = ("raw", "threshold", "lmmse")
+ROBUST = ("rzf", "slnr", "wmmse")
+LOADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # what a tuned precoder takes the noise for, times its true variance
+TRUST = (0.5, 1.0, 2.0)  # and the covariance of errors on validation drops
+THRESHOLDS = (1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
+GROUPS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Chain:
+    """``source + precoder``; ``robust``: the precoder is told the covariance of the CSI's error."""
+
+    source: str
+    precoder: str
+    robust: bool
+
+    @property
+    def name(self) -> str:
+        learned = self.precoder not in (*PRECODERS, "tuned", "dpc")
+        return f"{self.source} + {'robust ' if self.robust and not learned else ''}{self.precoder}"
+
+
+def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> Chain:
+    """A chain from its name.
+
+    Raises:
+        RecipeError: no plus, or a source or precoder that is not among those given.
+
+    Example:
+        >>> parse_chain("ar + robust rzf", ["ar"], []).robust
+        True
+    """
+    left, plus, right = (part.strip() for part in str(text).partition("+"))
+    if not plus or not left or not right:
+        raise RecipeError(f"a method is {text!r}, but must name CSI and precoder, like 'ar + rzf'")
+    robust, name = right.startswith("robust "), right.removeprefix("robust ").strip()
+    valid = [*PRECODERS, "tuned", *precoders] + (["dpc"] if left == "perfect" else [])
+    if left not in sources:
+        raise RecipeError(
+            f"{text!r}: no source of CSI {left!r}{nearest(left, sources) or ';'} valid: {', '.join(sources)}"
+        )
+    if name not in valid:
+        raise RecipeError(f"{text!r}: no precoder {name!r}{nearest(name, valid) or ';'} valid: {', '.join(valid)}")
+    if robust and name not in ROBUST:
+        raise RecipeError(f"{text!r}: {name} has no robust form; {', '.join(ROBUST)} have, learned ones always use it")
+    return Chain(left, name, robust or name in precoders)
+
+
+@dataclass
+class Belief:
+    """What the base station believes: CSI ``[link, slot, tone, rx_ant, tx_ant]`` of some tones, and the covariance of
+    its errors with one more ``tx_ant`` (None where nobody knows it), broadcastable over links, slots and tones."""
+
+    csi: Tensor
+    covariance: Tensor | None = None
+
+
+@dataclass
+class Source:
+    """A source of CSI in one cell: what is believed of the test links, and (classical ones) of the validation drops;
+    ``once(told)`` does it for one user, with the covariance if ``told``: what is timed."""
+
+    test: Belief
+    tune: Belief | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    once: Callable[[bool], Any] | None = None
+
+
+def tones_of(cell: Cell, num_subcarriers: int) -> Tensor:
+    """The subcarriers on which rates are taken."""
+    return torch.arange(0, num_subcarriers, cell.tone_step)
+
+
+def predicted_sources(
+    cell: Cell,
+    links: LinkBatch,
+    h_past: Tensor,
+    tuning: tuple[LinkBatch, Tensor],
+    models: Mapping[str, Any],
+    names: Sequence[str],
+) -> dict[str, Source]:
+    """Beliefs about the future slots: every predictor of ``names``, and ``perfect``.
+
+    Classical predictors know the covariance of their errors from half of the validation drops: one for each slot, of
+    all users. What a tuned precoder believes is of the other half: on drops whose errors are known too well it would
+    trust them too much.
+    """
+    out, tones = {}, tones_of(cell, links.h.shape[2])
+    for contender in contenders_of_cell(replace(cell, methods=tuple(names)), links, models):
+        name = contender.name
+        if name == "perfect":
+            out[name] = Source(Belief(links.h[:, cell.history :, tones]))
+            continue
+        test = _held(predict_all(contender, h_past, cell.horizon)[:, :, tones], cell)
+        found = Source(Belief(test), None, contender.settings, contender.parameters[0])
+        found.once = _once(contender, models.get(name), h_past[:1], cell, links.port_shape, tones)
+        if name in models:
+            found.test = _with_covariance(models[name], h_past, cell, links.port_shape, tones)
+        else:
+            known, seen = tuning
+            fit, choose = halves(known)
+            tune = _held(predict_all(contender, seen, cell.horizon)[:, :, tones], cell)
+            error = (known.h[:, cell.history :, tones] - tune)[fit]
+            spread = torch.einsum("ltfra,ltfrb->tab", error.conj(), error)
+            spread = spread[None, :, None, None] / (error.numel() / error.shape[1] / error.shape[-1])
+            found.test.covariance, found.tune = spread, Belief(tune[choose], spread)
+        out[name] = found
+    return out
+
+
+def halves(links: LinkBatch) -> tuple[Tensor, Tensor]:
+    """Links of the first half of the drops, and of the others; all of them twice where there is one drop."""
+    drops = links.drop.unique()
+    first = torch.isin(links.drop, drops[: max(1, len(drops) // 2)])
+    return (first.nonzero()[:, 0], (~first if len(drops) > 1 else first).nonzero()[:, 0])
+
+
+def _once(
+    contender: Contender, model: Any, past: Tensor, cell: Cell, port_shape: Any, tones: Tensor
+) -> Callable[[bool], Any]:
+    link = torch.zeros(1, dtype=torch.int64)
+
+    def once(told: bool) -> Any:
+        if told and model is not None:
+            return model.predict_with_covariance(past, cell.horizon, port_shape=port_shape, subcarriers=tones)
+        return contender.predict(past, cell.horizon, link)
+
+    return once
+
+
+def _held(future: Tensor, cell: Cell) -> Tensor:
+    return hold_after_horizon(future, cell.num_future)
+
+
+def _with_covariance(model: Any, h_past: Tensor, cell: Cell, port_shape: Any, tones: Tensor) -> Belief:
+    """A learned predictor's belief; beyond the horizon the last slot is held, and so is its covariance."""
+    parts = [
+        model.predict_with_covariance(part, cell.horizon, port_shape=port_shape, subcarriers=tones)
+        for part in h_past.split(16)
+    ]
+    csi, covariance = (torch.cat(kind) for kind in zip(*parts, strict=True))
+    missing = cell.num_future - cell.horizon
+    if missing > 0:
+        covariance = torch.cat([covariance, covariance[:, -1:].expand(-1, missing, *covariance.shape[2:])], 1)
+    return Belief(_held(csi, cell), covariance)
+
+
+def denoised_sources(
+    cell: Cell,
+    links: LinkBatch,
+    h_past: Tensor,
+    tuning: tuple[LinkBatch, Tensor],
+    models: Mapping[str, Any],
+    names: Sequence[str],
+) -> dict[str, Source]:
+    """Beliefs about the last measured slot itself, for users that stand still.
+
+    The noise's variance is known. ``threshold`` is tuned, and ``lmmse`` trained, on half of the validation drops; the
+    covariance of its errors is what the estimate itself says, that of ``threshold`` is taken there.
+    """
+    known, seen = tuning
+    fit, choose = halves(known)
+    out, tones, noise = {}, tones_of(cell, links.h.shape[2]), 10 ** (-cell.csi_snr_db / 10)
+    shape, ports = links.port_shape, links.h.shape[-1]
+    noisy, noisy_fit, noisy_tune = h_past[:, -1:], seen[fit, -1:], seen[choose, -1:]
+    truth = known.h[fit, cell.history - 1 : cell.history]
+    for name in names:
+        if name == "perfect":
+            out[name] = Source(Belief(links.h[:, cell.history - 1 : cell.history, tones]))
+        elif name == "raw":
+            white = noise * torch.eye(ports, dtype=h_past.dtype)
+            out[name] = Source(Belief(noisy[:, :, tones], white), Belief(noisy_tune[:, :, tones], white))
+        elif name == "threshold":
+            tried = {
+                factor: float(
+                    (BeamDelayThreshold(factor).denoise(noisy_fit, noise, shape) - truth).abs().square().mean()
+                )
+                for factor in THRESHOLDS
+            }
+            chosen = BeamDelayThreshold(min(tried, key=lambda factor: tried[factor]))
+            error = chosen.denoise(noisy_fit, noise, shape) - truth
+            spread = torch.einsum("ltfra,ltfrb->ab", error.conj(), error) / (error.numel() / ports)
+            tune = chosen.denoise(noisy_tune, noise, shape)
+            test = chosen.denoise(noisy, noise, shape)
+            out[name] = Source(
+                Belief(test[:, :, tones], spread), Belief(tune[:, :, tones], spread), {"factor": chosen.factor}
+            )
+        elif name == "lmmse":
+            filters = TrainingLMMSE.of(known.h[fit])
+            spread = filters.covariance(noise)[None][..., tones, :, :, :].to(h_past.dtype)
+            test, tune = (filters.denoise(x, noise, shape)[:, :, tones] for x in (noisy, noisy_tune))
+            out[name] = Source(Belief(test, spread), Belief(tune, spread))
+        else:
+            from airlam.models import AirlamEstimator
+
+            estimator = AirlamEstimator(models[name].model, chunk=16)
+            csi, covariance = estimator.estimate_with_covariance(noisy, port_shape=shape)
+            size = sum(p.numel() for p in models[name].model.parameters())
+            out[name] = Source(Belief(csi[:, :, tones], covariance[:, :, tones]), parameters=size)
+    return out
+
+
+@dataclass
+class Served:
+    """Groups as tensors: believed rows ``h [group, slot, tone, user, tx_ant]``, the covariance of their errors with one
+    more ``tx_ant`` or None, and the truth ``[group, slot, tone, user, rx_ant, tx_ant]``."""
+
+    h: Tensor
+    covariance: Tensor | None
+    truth: Tensor
+
+
+def served(belief: Belief, truth: Tensor, groups: Groups) -> Served:
+    """By groups; users with several antennas are served along what is believed to be their dominant direction."""
+
+    def by_group(x: Tensor) -> Tensor:  # [group, slot, tone, user, ...]
+        return x[groups.users].movedim(1, 3)
+
+    h, true = by_group(belief.csi), by_group(truth)
+    spread = belief.covariance
+    if spread is not None:
+        spread = spread.expand(*belief.csi.shape, belief.csi.shape[-1])
+        spread = by_group(spread)
+    if h.shape[-2] == 1:
+        return Served(h.squeeze(-2), None if spread is None else spread.squeeze(-3), true)
+    from airlam.baselines import effective_channel
+
+    row = effective_channel(h)
+    if spread is not None:  # u^H H is the row: u = H row^H / |row|^2, and errors of receive antennas are uncorrelated
+        combiner = torch.einsum("...ra,...a->...r", h, row.conj())
+        share = combiner.abs().square() / row.abs().square().sum(-1, keepdim=True).square().clamp_min(1e-30)
+        spread = (share[..., None, None] * spread).sum(-3)
+    return Served(row, spread, true)
+
+
+class Tuned:
+    """The best of regularised zero forcing and WMMSE, plain with any load and robust with any trust in ``covariance``,
+    by the sum-rate on validation groups."""
+
+    def __init__(self, choice: tuple[str, bool, float]):
+        self.kind, self.robust, self.value = choice
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"precoder": self.kind, ("trust" if self.robust else "load"): self.value}
+
+    def precode(self, h: Tensor, power: float, no: float, *, error_covariance: Tensor | None = None) -> Tensor:
+        """As any precoder; what was not chosen is not used."""
+        make = {"rzf": rzf, "wmmse": wmmse}[self.kind]
+        if self.robust:
+            assert error_covariance is not None
+            return make(h, power, no, error_covariance=self.value * error_covariance)
+        return make(h, power, self.value * no)
+
+    @classmethod
+    def on(cls, groups: Served, no: float) -> Tuned:
+        """Tuned on ``groups``. Robust WMMSE, by far the slowest, is tried with the trust that suits zero forcing."""
+        plain = {(kind, False, load): cls((kind, False, load)) for kind in ("rzf", "wmmse") for load in LOADS}
+        robust = {}
+        if groups.covariance is not None:
+            robust = {("rzf", True, trust): cls(("rzf", True, trust)) for trust in TRUST}
+        rates = {choice: float(rates_of(made, groups, no).sum(1).mean()) for choice, made in (plain | robust).items()}
+        if robust:
+            trust = max(robust, key=lambda choice: rates[choice])[2]
+            choice = ("wmmse", True, trust)
+            rates[choice] = float(rates_of(cls(choice), groups, no).sum(1).mean())
+        return cls(max(rates, key=lambda choice: rates[choice]))
+
+
+def rates_of(precoder: Any, groups: Served, no: float, *, covariance: bool = True) -> Tensor:
+    """Rates on the true channel ``[group, user, slot]``, averaged over tones."""
+    out = []
+    for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
+        spread = groups.covariance[part] if covariance and groups.covariance is not None else None
+        w = precoder.precode(groups.h[part], 1.0, no, error_covariance=spread)
+        truth = groups.truth[part]
+        truth = truth.squeeze(-2) if truth.shape[-2] == 1 else truth
+        out.append(user_rates(truth, w, no).mean(2).mT)
+    return torch.cat(out)
+
+
+def measure_chains(
+    cell: Cell,
+    links: LinkBatch,
+    sources: Mapping[str, Source],
+    chains: Sequence[Chain],
+    learned: Mapping[str, Precoder],
+    tuning: LinkBatch,
+) -> dict[str, Any]:
+    """The record of one cell; see :func:`airlam.evaluation.cells.measure_cell`, whose form it has.
+
+    Args:
+        sources: by name, see :func:`predicted_sources` and :func:`denoised_sources`.
+        learned: learned precoders by name. tuning: validation drops of the cell.
+    """
+    tones = tones_of(cell, links.h.shape[2])
+    first = cell.history if cell.group != "static" else cell.history - 1
+    tuning = tuning[halves(tuning)[1]]
+    truth, known = links.h[:, first:, tones], tuning.h[:, first:, tones]
+    if cell.group == "static":
+        truth, known = truth[:, :1], known[:, :1]
+    groups = {users: group_users(links.drop, users) for users in cell.users}
+    tune_groups = {users: group_users(tuning.drop, users) for users in cell.users}
+    record: dict[str, Any] = {
+        "cell": asdict(cell),
+        "drop": links.drop.tolist(),
+        "group_drop": {str(users): found.drop.tolist() for users, found in groups.items()},
+        "methods": {},
+    }
+    for chain in chains:
+        start, source = time.perf_counter(), sources[chain.source]
+        entry: dict[str, Any] = {"settings": dict(source.settings), "parameters": [source.parameters, 0], "groups": {}}
+        precoder = None
+        if chain.precoder in learned:
+            precoder = learned[chain.precoder]
+            entry["parameters"][0] += sum(p.numel() for p in precoder.model.parameters())  # type: ignore[attr-defined]
+        elif chain.precoder not in ("tuned", "dpc"):
+            precoder = load_precoder(chain.precoder)
+        for users, found in groups.items():
+            here = served(source.test, truth, found)
+            rates = {}
+            told = chain.robust or chain.precoder == "tuned"
+            for snr_db in cell.transmit_snr_db:
+                no = 10 ** (-snr_db / 10)
+                if chain.precoder == "dpc":
+                    rates[snr_db] = _dpc(here, no)
+                    continue
+                if chain.precoder == "tuned":
+                    assert source.tune is not None
+                    precoder = Tuned.on(served(source.tune, known, tune_groups[users]), no)
+                    if snr_db == cell.headline_snr_db:
+                        entry["settings"][f"{users} users"] = " ".join(f"{v}" for v in precoder.settings.values())
+                rates[snr_db] = rates_of(precoder, here, no, covariance=told)
+            entry["groups"][str(users)] = {
+                "sum_se_vs_snr": [rates[snr].sum(1).mean(-1).tolist() for snr in cell.transmit_snr_db],
+                "user_rates": rates[cell.headline_snr_db].mean(-1).tolist(),
+                "sum_se_steps": rates[cell.headline_snr_db].sum(1).tolist(),
+            }
+            if cell.timed and source.once is not None and users == cell.users[0]:
+                entry |= _time_chain(source.once, precoder, here, cell, told=told)
+        entry["seconds"] = round(time.perf_counter() - start, 3)
+        record["methods"][chain.name] = entry
+    return record
+
+
+def _dpc(groups: Served, no: float) -> Tensor:
+    """Dirty-paper sum capacity, in equal shares as if it were users' rates ``[group, user, slot]``."""
+    truth = groups.truth.squeeze(-2) if groups.truth.shape[-2] == 1 else groups.truth
+    value = dpc_sum_capacity(truth, 1.0, no, rx_axis=truth.dim() == 6)
+    users = truth.shape[3]
+    return (value / users).mean(2)[:, None].expand(-1, users, -1)
+
+
+def _time_chain(once: Callable, precoder: Any, groups: Served, cell: Cell, *, told: bool) -> dict[str, float]:
+    """Latency of predicting one user, and of precoding one slot of a group on the tones of the cell."""
+    h, no = groups.h[:1, :1], 10 ** (-cell.headline_snr_db / 10)
+    spread = groups.covariance[:1, :1] if told and groups.covariance is not None else None
+    predict = measure_latency(lambda: once(told), warmup=3, repeats=50, threads=1)
+    precode = measure_latency(
+        lambda: precoder.precode(h, 1.0, no, error_covariance=spread), warmup=3, repeats=50, threads=1
+    )
+    return {
+        "latency_p50_ms": 1e3 * (predict.p50 + precode.p50),
+        "latency_p99_ms": 1e3 * (predict.p99 + precode.p99),
+        "precoding_p50_ms": 1e3 * precode.p50,
+    }

@@ -1,0 +1,162 @@
+"""Chains and the benchmark of beamforming: names, what a cell measures, orderings, the report."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from airlam.baselines import rzf
+from airlam.evaluation import Results
+from airlam.evaluation.beamforming import BeamformingBenchmark
+from airlam.evaluation.chains import Belief, Served, Tuned, halves, parse_chain, rates_of, served
+from airlam.evaluation.methods import is_learned, look, order
+from airlam.evaluation.spectral_efficiency import Groups
+from airlam.interfaces import RecipeError
+from airlam.metrics import user_rates
+from airlam.models import save_checkpoint
+from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig
+
+SMALL = dict(
+    scenarios=["umi_nlos"], speeds_kmh=[60.0], num_links=16, num_tune=16, side_links=16, links_per_drop=4, users=[2, 4],
+    transmit_snr_db=[20.0], tone_step=6, sweep_csi_snr_db=[0.0], sweep_speeds_kmh=[60.0], sweep_users=[2, 4],
+    csi_periods_ms=[0.5, 5.0], static_csi_snr_db=[0.0], age_speed_kmh=60.0,
+    channel_overrides={"num_subcarriers": 12, "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual",
+                                                           "pattern": "38.901"}},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def precoder(tmp_path_factory):
+    """A learned precoder with random weights: no result depends on what it learned."""
+    backbone = {"model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 2}  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AirlamPrecoder(AirlamPrecoderConfig(backbone=backbone))
+        torch.nn.init.normal_(model.head.weight, std=0.3)
+    return str(save_checkpoint(model, tmp_path_factory.mktemp("precoder") / "graph"))
+
+
+@pytest.fixture(scope="module")
+def report(precoder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    arrays = {"two receive antennas": {"ut_panel": {"rows": 1, "columns": 2, "polarisation": "single"}}}
+    benchmark = BeamformingBenchmark(precoder=precoder, controls={"random-start": precoder}, arrays=arrays, **SMALL)
+    path = benchmark.run(out)
+    return path, Results.load(out / "results.json"), benchmark
+
+
+def test_names_of_chains():
+    chain = parse_chain("ar  +  robust wmmse", ["ar"], ["graph"])
+    assert (chain.name, chain.robust) == ("ar + robust wmmse", True)
+    assert parse_chain("ar + graph", ["ar"], ["graph"]).robust
+    for text, message in (
+        ("ar", "must name CSI and precoder"),
+        ("arr + rzf", "did you mean 'ar'"),
+        ("ar + rzff", "did you mean 'rzf'"),
+        ("ar + robust zf", "no robust form"),
+        ("ar + dpc", "no precoder 'dpc'"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            parse_chain(text, ["ar", "perfect"], [])
+
+
+def test_looks_and_order_of_chains():
+    names = ["perfect + rzf", "airlam-tiny + graph", "ar + tuned", "hold + rzf", "airlam-tiny + rzf"]
+    assert order(names) == ["hold + rzf", "ar + tuned", "airlam-tiny + rzf", "airlam-tiny + graph", "perfect + rzf"]
+    assert look("ar + tuned").label == "AR + tuned" and not is_learned("ar + tuned") and is_learned(names[1])
+    assert len({(look(name).color, look(name).line) for name in names}) == len(names)
+
+
+def test_rates_of_exact_csi_are_those_of_the_precoder():
+    h = torch.randn(6, 1, 3, 1, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    groups = Groups(torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.tensor([0, 1]))
+    here = served(Belief(h), h, groups)
+
+    class RZF:
+        def precode(self, h, power, no, *, error_covariance=None):
+            return rzf(h, power, no)
+
+    found = rates_of(RZF(), here, 0.05)
+    rows = h[groups.users, 0, :, 0].transpose(1, 2)  # [group, tone, user, tx_ant]
+    torch.testing.assert_close(found[..., 0], user_rates(rows, rzf(rows, 1.0, 0.05), 0.05).mean(1))
+
+
+def test_covariance_follows_the_receive_direction():
+    h = torch.zeros(2, 1, 1, 2, 4, dtype=torch.complex64)
+    h[:, 0, 0, 1] = torch.randn(2, 4, dtype=torch.complex64)  # all that a user receives is on its second antenna
+    spread = torch.zeros(2, 1, 1, 2, 4, 4, dtype=torch.complex64)
+    spread[..., 0, :, :], spread[..., 1, :, :] = 5 * torch.eye(4), torch.eye(4)
+    here = served(Belief(h, spread), h, Groups(torch.tensor([[0, 1]]), torch.tensor([0])))
+    torch.testing.assert_close(here.covariance, torch.eye(4, dtype=torch.complex64).expand(1, 1, 1, 2, 4, 4))
+
+
+def test_tuning_finds_the_error_it_was_not_told():
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.randn(12, 1, 8, 4, 1, 8, dtype=torch.complex64, generator=generator)
+    error = 0.7 * torch.randn(12, 1, 8, 4, 8, dtype=torch.complex64, generator=generator)
+    csi = truth.squeeze(-2) - error
+    white = (0.49 * torch.eye(8, dtype=torch.complex64)).expand(*csi.shape, 8)
+    tuned = Tuned.on(Served(csi, white, truth), 0.01)
+    assert tuned.robust or tuned.value > 1  # exact CSI would want neither
+    exact = Tuned.on(Served(truth.squeeze(-2), None, truth), 0.01)
+    assert not exact.robust and exact.value == 1
+
+
+def test_validation_drops_are_halved():
+    class Links:
+        drop = torch.tensor([4, 4, 7, 7, 9, 9])
+
+    assert [part.tolist() for part in halves(Links())] == [[0, 1], [2, 3, 4, 5]]
+    Links.drop = torch.tensor([1, 1])
+    assert [part.tolist() for part in halves(Links())] == [[0, 1], [0, 1]]
+
+
+def test_orderings_and_tables(report):
+    path, results, benchmark = report
+    rows = {row.method: row.figures for row in results.select(group="mean")}
+    for users in (2, 4):
+        value = {method: figures[f"sum_se_k{users}"].number for method, figures in rows.items()}
+        # two users on eight antennas: dirty paper gains nothing that double precision would show
+        assert value["perfect + dpc"] >= value["perfect + wmmse"] - 1e-5
+        assert value["perfect + wmmse"] >= value["perfect + rzf"] > value["ar + rzf"]
+        assert value["ar + rzf"] > value["hold + rzf"]
+        assert value["airlam-tiny + graph"] == pytest.approx(
+            value["airlam-tiny + random-start"]
+        )  # the same weights here
+    static = {row.method: row.figures["sum_se_k2"].number for row in results.select(group="static")}
+    assert static["perfect + rzf"] > static["airlam-tiny + rzf"] > static["raw + tuned"]
+    assert {row.settings["array"] for row in results.select(group="array")} == {"two receive antennas"}
+    assert {"sum_se_k2", "sum_se_k4"} <= set(results.select(group="users")[0].figures)
+    assert results.select(group="age") and results.select(group="csi_period")
+    page = path.read_text()
+    for text in ("Static users, CSI SNR 0 dB", "two receive antennas", "sum-SE", "dirty paper"):
+        assert text in page
+    plots = {plot.stem for plot in (path.parent / "plots").glob("*.png")}
+    assert {"sum_se_vs_speed", "sum_se_vs_csi_snr", "sum_se_vs_users", "csi_period", "latency_charged"} <= plots
+    assert "airlam-tiny + graph against AR + tuned" in results.headline
+
+
+def test_a_second_run_changes_nothing(report):
+    path, results, benchmark = report
+    written = {file.name: file.stat().st_mtime_ns for file in (path.parent / "cells").glob("*.json")}
+    benchmark.run(path.parent)
+    assert written == {file.name: file.stat().st_mtime_ns for file in (path.parent / "cells").glob("*.json")}
+    assert [row.figures for row in Results.load(path.parent / "results.json").rows] == [r.figures for r in results.rows]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ["ar + rzf"]}, "bar is 'ar . tuned', which is not among"),
+        ({"users": [3]}, "do not fit drops"),
+        ({"num_links": 7}, "positive multiple"),
+        ({"methods": ["{model} + tuned", "ar + tuned"]}, "only chains with classical CSI"),
+        ({"methods": ["perfect + robust rzf", "ar + tuned"]}, "nobody knows the errors"),
+        ({"scenarios": []}, "must not be empty"),
+        ({"static_methods": ["ar + rzf"]}, "no source of CSI 'ar'"),
+    ],
+)
+def test_bad_recipes(change, message):
+    with pytest.raises(RecipeError, match=message):
+        BeamformingBenchmark(precoder="wmmse", **(SMALL | change))

@@ -1,0 +1,114 @@
+"""Training of the learned precoder: what a step sees, that it gains, that its checkpoints come back."""
+
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+
+from airlam.data import CSIDataModule
+from airlam.interfaces import CheckpointError
+from airlam.loading import load_precoder
+from airlam.models import save_checkpoint
+from airlam.tasks import Beamforming, ExportCheckpoint
+from airlam.tasks.beamforming import SOURCES
+
+BACKBONE = {
+    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1,
+}  # fmt: skip
+CHANNEL = {
+    "links_per_drop": 6, "num_subcarriers": 12, "speed_kmh": [30, 100],
+    "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"},
+}  # fmt: skip
+
+
+def data(**changes) -> CSIDataModule:
+    options = dict(channel="umi_nlos", channel_overrides=CHANNEL, num_train=None, num_val=12, num_test=12,
+                   csi_snr_db=[0.0, 30.0], batch_size=12, batches_per_epoch=50, block_size=12, seed=3)  # fmt: skip
+    return CSIDataModule(**(options | changes))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
+
+
+def task(**changes) -> Beamforming:
+    options = dict(backbone=None, model={"backbone": BACKBONE, "rounds": 1}, users=(2, 6), groups=24,
+                   learning_rate=3e-3, warmup_steps=2)  # fmt: skip
+    return Beamforming(**(options | changes))
+
+
+@pytest.fixture
+def batch():
+    return next(iter(data().train_dataloader()))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_groups_are_of_one_drop_and_errors_are_as_large_as_said(batch, source):
+    made = task(users=(4, 4), groups=64)
+    truth, csi, spread = made.believe(batch, source, torch.Generator().manual_seed(0))
+    assert csi.shape == truth.shape and spread.shape == (*csi.shape, 8)
+    said = spread.diagonal(dim1=-2, dim2=-1).real.mean()
+    real = (csi - truth).abs().square().mean()
+    # raw errors are known but for chance; a network's are calibrated on average, those of one slot are optimistic
+    assert 0.25 < float(said / real) < (1.3 if source == "raw" else 4)
+    found = made.draw(batch, source, torch.Generator().manual_seed(0))
+    assert found.csi.shape == (64, 4, 8) and found.no.shape == (64,)
+    # every group's rows are rows of links of one drop
+    for group in found.truth[:8]:
+        rows = [((truth - row).abs().sum(-1) < 1e-5).flatten(1).any(1).nonzero()[0] for row in group]
+        assert len({int(batch["drop"][row]) for row in rows}) == 1
+        assert len({int(row) for row in rows}) == 4
+
+
+def test_a_drop_with_too_few_links_is_refused(batch):
+    with pytest.raises(ValueError, match="raise links_per_drop"):
+        task(users=(8, 12)).draw(batch, "raw", torch.Generator().manual_seed(0))
+
+
+def test_training_gains_and_comes_back(tmp_path):
+    L.seed_everything(0, verbose=False)
+    made = task(sources={"predicted": 1.0}, users=(6, 6), transmit_snr_db=(20.0, 20.0))
+    trainer = L.Trainer(
+        max_steps=40, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path, callbacks=[ExportCheckpoint(str(tmp_path / "precoder"))], gradient_clip_val=1.0,
+        num_sanity_val_steps=0, val_check_interval=20,
+    )  # fmt: skip
+    trainer.fit(made, data())
+    # eight antennas, six users, old CSI: some users are better not served alike
+    assert float(trainer.callback_metrics["val_gain"]) > 0.02
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    h = torch.randn(3, 4, 8, dtype=torch.complex64)
+    one, other = (load_precoder(tmp_path / name).precode(h, 1.0, 0.05) for name in ("precoder", "last.ckpt"))
+    torch.testing.assert_close(one, other)
+
+
+def test_another_utility_by_adapters(tmp_path):
+    save_checkpoint(task().model, tmp_path / "base")
+    adapted = task(model=None, checkpoint=str(tmp_path / "base"), lora_rank=2, utility="max_min")
+    trainer = L.Trainer(
+        max_steps=2, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, callbacks=[ExportCheckpoint(str(tmp_path / "adapter"))],
+    )  # fmt: skip
+    trainer.fit(adapted, data())
+    loaded = load_precoder(tmp_path / "adapter", utility="max_min")
+    assert loaded.utility == "max_min"
+    trained, total = adapted.model.get_nb_trainable_parameters()
+    assert trained < 0.2 * total
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"utility": "fame"}, "utility is 'fame'"),
+        ({"lora_rank": 4}, "name it as checkpoint"),
+        ({"users": (0, 3)}, "fewest and the most"),
+        ({"sources": {"dreamt": 1.0}}, "takes weights"),
+        ({"checkpoint": "airlam-tiny", "model": None}, "of type 'airlam'"),
+    ],
+)
+def test_bad_arguments(change, message):
+    with pytest.raises((ValueError, CheckpointError), match=message):
+        task(**change)
