@@ -29,7 +29,7 @@ SMALL = dict(
 def precoder(tmp_path_factory):
     """A learned precoder with random weights: no result depends on what it learned."""
     backbone = {"model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1,
-                "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 2}  # fmt: skip
+                "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1}  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AirlamPrecoder(AirlamPrecoderConfig(backbone=backbone))
@@ -119,7 +119,7 @@ def test_orderings_and_tables(report):
         value = {method: figures[f"sum_se_k{users}"].number for method, figures in rows.items()}
         # two users on eight antennas: dirty paper gains nothing that double precision would show
         assert value["perfect + dpc"] >= value["perfect + wmmse"] - 1e-5
-        assert value["perfect + wmmse"] >= value["perfect + rzf"] > value["ar + rzf"]
+        assert value["perfect + wmmse"] >= value["perfect + rzf"] - 1e-5 > value["ar + rzf"]
         assert value["ar + rzf"] > value["hold + rzf"]
         assert value["airlam-tiny + graph"] == pytest.approx(
             value["airlam-tiny + random-start"]
