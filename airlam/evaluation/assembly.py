@@ -134,16 +134,16 @@ def add_mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) 
     linear, cells = statistics.db_of_linear_mean, statistics.mean_of_cells_db
     row.figures["nmse_linear_db"] = statistics.over_cells(linear, own, drops, "dB")
     row.figures["nmse_cells_db"] = statistics.over_cells(cells, own, drops, "dB")
-    if row.method == bar or not all(bar in record["methods"] for record in records):
-        return
-    pairs = [[_column(record, bar, "nmse"), columns[0]] for record, columns in zip(records, own, strict=True)]
-    row.figures["gain_linear_db"] = statistics.over_cells(statistics.difference(linear), pairs, drops, "dB")
-    row.figures["gain_cells_db"] = statistics.over_cells(statistics.difference(cells), pairs, drops, "dB")
     for genie in GENIES:
         if genie != row.method and all(genie in record["methods"] for record in records):
             against = [[c[0], _column(record, genie, "nmse")] for record, c in zip(records, own, strict=True)]
             statistic = statistics.difference(cells)
             row.figures[f"above_{genie}_cells_db"] = statistics.over_cells(statistic, against, drops, "dB")
+    if row.method == bar or not all(bar in record["methods"] for record in records):
+        return
+    pairs = [[_column(record, bar, "nmse"), columns[0]] for record, columns in zip(records, own, strict=True)]
+    row.figures["gain_linear_db"] = statistics.over_cells(statistics.difference(linear), pairs, drops, "dB")
+    row.figures["gain_cells_db"] = statistics.over_cells(statistics.difference(cells), pairs, drops, "dB")
     for gain, reference in references(row.method, records):
         against = [[_column(record, reference, "nmse"), c[0]] for record, c in zip(records, own, strict=True)]
         for name, statistic in (("linear", linear), ("cells", cells)):
