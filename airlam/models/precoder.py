@@ -81,14 +81,15 @@ class AirlamPrecoderConfig(PretrainedConfig):
 
 
 def closed_form_beams(
-    h: Tensor, spread: Tensor | None, weight: Tensor, trust: Tensor, share: Tensor, loading: Tensor
+    h: Tensor, spread: Tensor | None, weight: Tensor, doubt: Tensor, share: Tensor, loading: Tensor
 ) -> Tensor:
     """The beams of the module's docstring, in the units of ``h``.
 
     Args:
         h: ``complex [..., user, tx_ant]``.
-        spread: covariance of its errors ``[..., user, tx_ant, tx_ant]``; None: exact.
-        weight, trust, share: lambda, beta, p ``[..., user]``. loading: alpha ``[...]``, positive.
+        spread: covariance of its errors ``[..., user, tx_ant, tx_ant]``, in any unit; None: exact.
+        weight, doubt, share: lambda, lambda times beta in the units of ``spread``, p ``[..., user]``.
+        loading: alpha ``[...]``, positive.
 
     Returns:
         ``[..., tx_ant, user]``; a user without a channel gets no beam.
@@ -101,7 +102,7 @@ def closed_form_beams(
         beams = rows.mH @ torch.linalg.solve(matrix, eye.expand_as(matrix))
     else:
         matrix = rows.mH @ (weight[..., None] * rows)
-        matrix = matrix + ((weight * trust)[..., None, None] * spread).sum(-3)
+        matrix = matrix + torch.einsum("...k,...kab->...ab", doubt.to(spread.dtype), spread)
         eye = torch.eye(h.shape[-1], dtype=rows.dtype, device=h.device)
         beams = torch.linalg.solve(matrix + loading * eye, rows.mH)
     norm = torch.linalg.vector_norm(beams, dim=-2, keepdim=True)
@@ -175,35 +176,36 @@ class AirlamPrecoder(PreTrainedModel):
         # rows of unit noise under unit power: every feature is a ratio
         scale = (power.unsqueeze(-1) / noise).sqrt()
         rows = h * scale[..., None]
-        spread = None if error_covariance is None else error_covariance * scale.square()[..., None, None]
+        gain = scale.square()  # of error covariances; they are large, and stay as they are
         level = (noise / noise.mean(-1, keepdim=True)).log()  # so that the start is rzf for unequal noise, too
         state = torch.zeros(*lead, users, 4, dtype=h.real.dtype, device=h.device)
         root, out = power.sqrt()[..., None, None], []
         for number in range(self.config.rounds + 1):
             if number:
-                state = state + self.look(rows, spread, out[-1] / root, state)
+                state = state + self.look(rows, error_covariance, gain, out[-1] / root, state)
             bounded = state.clamp(-6, 6)
+            weight = (bounded[..., 0] + level).exp()
             w = closed_form_beams(
                 rows,
-                spread,
-                (bounded[..., 0] + level).exp(),
-                bounded[..., 1].exp(),
+                error_covariance,
+                weight,
+                weight * gain * bounded[..., 1].exp(),
                 torch.softmax(bounded[..., 2], -1),
                 users * bounded[..., 3].mean(-1).exp(),
             )
             out.append(root * w)
         return out
 
-    def look(self, rows: Tensor, spread: Tensor | None, w: Tensor, state: Tensor) -> Tensor:
+    def look(self, rows: Tensor, spread: Tensor | None, gain: Tensor, w: Tensor, state: Tensor) -> Tensor:
         """Corrections of every user's four numbers ``[..., user, 4]``, from what the beams ``w`` do."""
         users = rows.shape[-2]
         received = (rows @ w).abs().square()  # [..., user, beam], over the noise
-        errors = torch.zeros_like(received) if spread is None else received_errors(spread, w)
+        errors = torch.zeros_like(received) if spread is None else gain[..., None] * received_errors(spread, w)
         energy = rows.abs().square().sum(-1)
         if spread is None:
             unsure = torch.zeros_like(energy)
         else:
-            unsure = spread.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+            unsure = gain * spread.diagonal(dim1=-2, dim2=-1).real.sum(-1)
         alike = (rows @ rows.mH).abs().square() / (energy.unsqueeze(-1) * energy.unsqueeze(-2)).clamp_min(1e-30)
         own = received.diagonal(dim1=-2, dim2=-1)
         own_error = errors.diagonal(dim1=-2, dim2=-1)
