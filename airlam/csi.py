@@ -258,3 +258,37 @@ def lose_slots(
         return h.gather(SLOT, index[..., None, None, None].expand(h.shape))
 
     return torch.where(observed[..., None, None, None], h, (1 - share) * at(before) + share * at(after)), observed
+
+
+def phase_combiner(num_pilots: int, num_tx_ant: int, generator: torch.Generator | None = None) -> Tensor:
+    """Combining vectors of an array behind phase shifters ``complex64 [pilot, tx_ant]``: random phases, rows of unit
+    norm. With as many pilots as antennas the rows of a DFT, which is unitary.
+
+    Example:
+        >>> phase_combiner(4, 16).abs().square().sum(-1)
+        tensor([1., 1., 1., 1.])
+    """
+    if not 1 <= num_pilots <= num_tx_ant:
+        raise ValueError(f"num_pilots is {num_pilots}, but must lie between 1 and {num_tx_ant}, the antennas")
+    if num_pilots == num_tx_ant:
+        return torch.fft.fft(torch.eye(num_tx_ant, dtype=torch.complex64), norm="ortho")
+    phase = 2 * torch.pi * torch.rand(num_pilots, num_tx_ant, generator=generator)
+    return torch.polar(torch.full_like(phase, num_tx_ant**-0.5), phase)
+
+
+def observe_pilots(
+    h: Tensor, combiner: Tensor, noise: float | Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """What the array hears of pilots: ``y = h combiner^T + n``.
+
+    Args:
+        h: ``complex [..., subcarrier, tx_ant]``. combiner: ``complex [pilot, tx_ant]``.
+        noise: variance of each pilot, broadcastable against ``[...]``.
+
+    Returns:
+        ``complex [..., subcarrier, pilot]``.
+    """
+    clean = h @ combiner.mT
+    white = torch.randn(*clean.shape, 2, generator=generator, dtype=clean.real.dtype)
+    level = (torch.as_tensor(noise, dtype=clean.real.dtype) / 2).sqrt()[..., None, None]
+    return clean + level * torch.view_as_complex(white)

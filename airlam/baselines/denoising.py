@@ -69,6 +69,27 @@ class TrainingLMMSE:
         x = torch.einsum("fd,...tfra->...tdra", self.delay.conj(), h.to(torch.complex128)) @ self.beam.conj()
         return (torch.einsum("fd,...tdra->...tfra", self.delay, gain * x) @ self.beam.mT).to(h.dtype)
 
+    def from_pilots(self, y: Tensor, combiner: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+        """The estimate from ``y = h combiner^T + n``, fewer pilots than antennas included.
+
+        Args:
+            y: ``complex [..., subcarrier, pilot]``, links of unit mean power. combiner: ``[pilot, tx_ant]``.
+
+        Returns:
+            ``h [..., subcarrier, tx_ant]``, and of the rows of its errors ``E[e^H e] [subcarrier, tx_ant, tx_ant]``.
+        """
+        antenna = (self.beam * self.beam_power.clamp_min(0)) @ self.beam.mH
+        wide = combiner.to(torch.complex128)
+        power = self.delay_power.clamp_min(0)[:, None, None]
+        cross = power * (antenna @ wide.mH)  # of each delay mode: E[h y^H]
+        eye = torch.eye(len(wide), dtype=wide.dtype)
+        weights = torch.linalg.solve(wide @ cross + noise * eye, cross.mH).mH  # [mode, tx_ant, pilot]
+        modes = self.delay.conj().mT @ y.to(torch.complex128)
+        h = self.delay @ torch.einsum("dap,...dp->...da", weights, modes)
+        error = power * antenna - weights @ cross.mH
+        by_tone = torch.einsum("fd,dab->fab", self.delay.abs().square().to(error.dtype), error)
+        return h.to(y.dtype), by_tone.conj()
+
     def covariance(self, noise: float | Tensor) -> Tensor:
         """``E[e^H e]`` of the rows of errors, ``[..., 1, subcarrier, 1, tx_ant, tx_ant]``."""
         _, error = self._gain(noise)  # [..., 1, delay, 1, beam]

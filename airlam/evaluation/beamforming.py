@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from airlam.evaluation.chains import (
     denoised_sources,
     measure_chains,
     parse_chain,
+    pilot_sources,
     predicted_sources,
 )
 from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
@@ -28,10 +30,15 @@ from airlam.evaluation.report import write_report
 from airlam.evaluation.rows import Figure, Results, environment
 from airlam.interfaces import RecipeError
 from airlam.loading import PRECODERS
+from airlam.recipes import find_checkpoint
 
 METHODS = (
     "hold + rzf", "ar + rzf", "ar + wmmse", "ar + tuned", "eigen-ar + tuned", "{model} + rzf", "{model} + robust rzf",
     "{model} + robust wmmse", "{model} + {precoder}", "perfect + rzf", "perfect + wmmse", "perfect + dpc",
+)  # fmt: skip
+PILOT_METHODS = (
+    "ls + rzf", "lmmse + rzf", "lmmse + tuned", "{pilots}:no-correction + {precoder}", "{pilots} + rzf",
+    "{pilots} + {precoder}", "perfect + rzf",
 )  # fmt: skip
 STATIC = (
     "raw + tuned", "threshold + tuned", "lmmse + tuned", "{model} + rzf", "{model} + wmmse", "{model} + robust wmmse",
@@ -55,7 +62,8 @@ class BeamformingBenchmark:
         methods: chains; ``{model}`` and ``{precoder}`` stand for the learned ones.
         bar: the chain that gains are relative to.
         history, horizon: slots seen, slots predicted.
-        num_links: links of a headline cell. num_tune: links that classics are tuned on, of other drops.
+        num_links: links of a headline cell. num_tune: links that classics are tuned on, of other drops; for static
+            users ``num_train``, half of which give LMMSE the covariance of the cell.
         links_per_drop: users that share a base station and a drop; a multiple of every group size of ``users``.
         users: sizes of the groups. transmit_snr_db: of the sum-SE curves. headline_snr_db: the one in tables.
         tone_step: spectral efficiency uses every n-th subcarrier.
@@ -66,6 +74,9 @@ class BeamformingBenchmark:
         csi_periods_ms: CSI periods, at ``period_speed_kmh``. age_speed_kmh: of the latency-charged curve; None: none.
         arrays: label -> keys that replace those of the first recipe (panels, several receive antennas).
         static_csi_snr_db: CSI SNRs of the static users; empty leaves them out. static_methods: their chains.
+        pilots: the network that reads pilots, a shipped checkpoint's name or a folder; None leaves pilots out.
+        num_pilots: how many each static user sends, at ``pilot_snr_db``; least squares needs as many as there are
+            ports. pilot_methods: their chains; ``{pilots}`` stands for the network.
         channel_overrides: keys that replace those of every channel recipe.
         seed: of links, noise. threads: CPU threads; latency is measured on one.
         quick: a small version, for tests. title: of the report.
@@ -92,6 +103,7 @@ class BeamformingBenchmark:
         horizon: int = 4,
         num_links: int = 128,
         num_tune: int = 96,
+        num_train: int = 512,
         links_per_drop: int = 8,
         users: Sequence[int] = (4, 8),
         transmit_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0),
@@ -107,6 +119,10 @@ class BeamformingBenchmark:
         arrays: Mapping[str, dict[str, Any]] | None = None,
         static_csi_snr_db: Sequence[float] = (0.0, 10.0),
         static_methods: Sequence[str] = STATIC,
+        pilots: str | None = None,
+        num_pilots: Sequence[int] = (4, 8, 16, 32),
+        pilot_snr_db: Sequence[float] = (10.0, 20.0),
+        pilot_methods: Sequence[str] = PILOT_METHODS,
         channel_overrides: dict[str, Any] | None = None,
         seed: int = 7,
         threads: int = 1,
@@ -116,15 +132,17 @@ class BeamformingBenchmark:
         self.config = {name: value for name, value in locals().items() if name != "self"}
         if quick:
             scenarios, speeds_kmh, num_links, num_tune, side_links = scenarios[:1], speeds_kmh[:2], 16, 32, 16
+            num_train = 128
             sweep_csi_snr_db, sweep_speeds_kmh, csi_periods_ms = sweep_csi_snr_db[:1], sweep_speeds_kmh[:1], ()
             sweep_users, arrays, static_csi_snr_db = sweep_users[:2], dict([*(arrays or {}).items()][:1]), [10.0]
-            age_speed_kmh = None
+            age_speed_kmh, num_pilots, pilot_snr_db = None, num_pilots[-1:], pilot_snr_db[:1]
         self.model, self.label = str(model), Path(str(model)).stem if str(model).endswith(".ckpt") else Path(model).name
         self.precoder, self.precoder_label = str(precoder), Path(precoder).stem
         self.controls = {str(name): str(path) for name, path in (controls or {}).items()}
         self.scenarios, self.speeds_kmh = list(scenarios), [float(v) for v in speeds_kmh]
         self.csi_snr_db, self.history, self.horizon = float(csi_snr_db), history, horizon
         self.num_links, self.num_tune, self.side_links = num_links, num_tune, side_links
+        self.num_train = num_train
         self.links_per_drop, self.users = links_per_drop, tuple(sorted(int(k) for k in users))
         self.transmit_snr_db = tuple(sorted({float(snr) for snr in (*transmit_snr_db, headline_snr_db)}))
         self.headline_snr_db, self.tone_step = float(headline_snr_db), tone_step
@@ -133,6 +151,9 @@ class BeamformingBenchmark:
         self.csi_periods_ms, self.period_speed_kmh = list(csi_periods_ms), period_speed_kmh
         self.age_speed_kmh, self.arrays = age_speed_kmh, dict(arrays or {})
         self.static_csi_snr_db = list(static_csi_snr_db)
+        self.pilots, self.pilots_label = pilots, Path(pilots or "none").name
+        self.num_pilots = [int(n) for n in num_pilots] if pilots else []
+        self.pilot_snr_db = [float(snr) for snr in pilot_snr_db]
         self.channel_overrides = dict(channel_overrides or {})
         self.seed, self.threads, self.quick, self.title = seed, threads, quick, title
         self._check()
@@ -140,6 +161,8 @@ class BeamformingBenchmark:
         sources = [*CLASSICS, "perfect", self.label, self.label + OFF]
         self.chains = self._chains(methods, sources, learned)
         self.static_chains = self._chains(static_methods, [*DENOISED, "perfect", self.label], learned)
+        read = [self.pilots_label, self.pilots_label + OFF]
+        self.pilot_chains = self._chains(pilot_methods, ["ls", "lmmse", "perfect", *read], learned) if pilots else []
         self.bar = parse_chain(self._named(bar), sources, learned).name
         self.focus = f"{self.label} + {self.precoder_label}"
         names = [chain.name for chain in self.chains]
@@ -150,7 +173,10 @@ class BeamformingBenchmark:
             self.focus = next((name for name in names if name.startswith(f"{self.label} + ")), self.bar)
 
     def _named(self, text: str) -> str:
-        return str(text).replace("{model}", self.label).replace("{precoder}", self.precoder_label)
+        names = {"{model}": self.label, "{precoder}": self.precoder_label, "{pilots}": self.pilots_label}
+        for place, name in names.items():
+            text = str(text).replace(place, name)
+        return text
 
     def _chains(self, methods: Sequence[str], sources: Sequence[str], learned: Sequence[str]) -> list[Chain]:
         chains = []
@@ -161,7 +187,7 @@ class BeamformingBenchmark:
             if "{precoder}" in text:
                 chains += [replace(chains[-1], precoder=name) for name in self.controls]
         for chain in chains:
-            if chain.precoder == "tuned" and chain.source in ("perfect", self.label, self.label + OFF):
+            if chain.precoder == "tuned" and chain.source not in (*CLASSICS, *DENOISED, "ls"):
                 raise RecipeError(f"'{chain.name}': only chains with classical CSI are tuned on validation drops")
             if chain.robust and chain.source in ("perfect", self.label + OFF):
                 raise RecipeError(f"'{chain.name}': nobody knows the errors of that CSI, so no robust form applies")
@@ -182,7 +208,7 @@ class BeamformingBenchmark:
                     f"groups of {users} users do not fit drops of {self.links_per_drop} links; make links_per_drop a "
                     "multiple of every group size"
                 )
-        for name in ("num_links", "num_tune", "side_links"):
+        for name in ("num_links", "num_tune", "num_train", "side_links"):
             if getattr(self, name) < 1 or getattr(self, name) % self.links_per_drop:
                 raise RecipeError(
                     f"{name} is {getattr(self, name)}, but must be a positive multiple of links_per_drop "
@@ -206,11 +232,11 @@ class BeamformingBenchmark:
                 speed_kmh=float(speed),
                 csi_snr_db=float(snr),
                 num_links=-(-links // drops) * drops,
-                num_tune=-(-self.num_tune // drops) * drops,
+                num_tune=-(-(self.num_train if group in ("static", "pilots") else self.num_tune) // drops) * drops,
                 history=self.history,
                 horizon=self.horizon,
                 num_future=self.horizon,
-                methods=tuple(chain.name for chain in (self.static_chains if group == "static" else self.chains)),
+                methods=tuple(chain.name for chain in self._chains_of(group)),
                 users=self.users,
                 transmit_snr_db=self.transmit_snr_db,
                 headline_snr_db=self.headline_snr_db,
@@ -250,7 +276,15 @@ class BeamformingBenchmark:
         for data in self.scenarios if self.static_csi_snr_db else []:
             for snr in self.static_csi_snr_db:
                 out.append(cell("static", data, 0.0, snr, history=2, horizon=1, num_future=1, transmit_snr_db=small))
+        for data in self.scenarios if self.num_pilots else []:
+            for snr in self.pilot_snr_db:
+                for count in self.num_pilots:
+                    fields = dict(history=1, horizon=1, num_future=1, transmit_snr_db=small, num_pilots=count)
+                    out.append(cell("pilots", data, 0.0, snr, label=f"{count} pilots", **fields))
         return out
+
+    def _chains_of(self, group: str) -> list[Chain]:
+        return {"static": self.static_chains, "pilots": self.pilot_chains}.get(group, self.chains)
 
     def run(self, out: str | Path) -> Path:
         """Run what is not finished yet, and write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``.
@@ -270,9 +304,15 @@ class BeamformingBenchmark:
                 raise RecipeError(f"model is {self.model!r}, but must be one of airlam's own, like airlam-tiny")
             paths = {} if self.precoder in PRECODERS else {self.precoder_label: self.precoder}
             learned = {name: load_precoder(path, name=name) for name, path in (paths | self.controls).items()}
-            weights = "-".join(fingerprint(x)[:12] for x in (model, *learned.values()))  # type: ignore[arg-type]
+            network = None
+            if self.pilots:
+                from airlam.models import load_pilots
+
+                network = load_pilots(find_checkpoint(self.pilots))
+            used = [model, *learned.values(), *([SimpleNamespace(model=network)] if network else [])]
+            parts = [fingerprint(x) for x in used]
             records = run_cells(
-                self.cells(), lambda cell: self._run_cell(cell, model, learned), weights, out, lambda c: c.num_links
+                self.cells(), lambda cell: self._run_cell(cell, model, learned, network), "-".join(parts), out, cost
             )
         finally:
             torch.set_num_threads(before)
@@ -282,15 +322,17 @@ class BeamformingBenchmark:
         write_tables(results, out / "leaderboard.md")
         return write_report(results, out)
 
-    def _run_cell(self, cell: Cell, model: Any, learned: dict[str, Any]) -> dict[str, Any]:
+    def _run_cell(self, cell: Cell, model: Any, learned: dict[str, Any], network: Any) -> dict[str, Any]:
         start = time.perf_counter()
         links, known = cell.links("test", cell.num_links), cell.links("tune", cell.num_tune)
-        h_past, seen = cell.observe(links.h, "test")[0], cell.observe(known.h, "tune")[0]
-        chains = self.static_chains if cell.group == "static" else self.chains
+        chains = self._chains_of(cell.group)
         names = list(dict.fromkeys(chain.source for chain in chains))
-        sources = (denoised_sources if cell.group == "static" else predicted_sources)(
-            cell, links, h_past, (known, seen), {self.label: model}, names
-        )
+        if cell.group == "pilots":
+            sources = pilot_sources(cell, links, known, {self.pilots_label: network}, names)
+        else:
+            h_past, seen = cell.observe(links.h, "test")[0], cell.observe(known.h, "tune")[0]
+            make = denoised_sources if cell.group == "static" else predicted_sources
+            sources = make(cell, links, h_past, (known, seen), {self.label: model}, names)
         with torch.inference_mode():
             record = measure_chains(cell, links, sources, chains, learned, known)
         record["seconds"] = round(time.perf_counter() - start, 1)
@@ -323,6 +365,10 @@ class BeamformingBenchmark:
             best = best_classical(mine)
             for row in mean_rows(mine, best, {}):
                 results.rows.append(replace(row, group="static", settings={"bar": best}))
+        for label in dict.fromkeys((r["cell"]["csi_snr_db"], r["cell"]["num_pilots"]) for r in of("pilots")):
+            mine = [r for r in of("pilots") if (r["cell"]["csi_snr_db"], r["cell"]["num_pilots"]) == label]
+            for row in mean_rows(mine, "lmmse + rzf", {}):
+                results.rows.append(replace(row, group="pilots", settings={"pilots": label[1]}))
         results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in main}
         results.headline = self.headline(results)
         results.extras = {
@@ -396,6 +442,35 @@ class BeamformingBenchmark:
             text = "One noisy slot, users that do not move. In brackets: share of the gap to perfect CSI."
             title = f"Static users, CSI SNR {snr:g} dB: sum-SE [bit/s/Hz]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
+        return out + self._pilot_tables(results)
+
+    def _pilot_tables(self, results: Results) -> list[dict[str, Any]]:
+        """Sum-SE over the number of pilots, a table for each SNR and group size."""
+        out, found = [], results.select(group="pilots")
+        for snr in dict.fromkeys(row.csi_snr_db for row in found):
+            here = [row for row in found if row.csi_snr_db == snr]
+            counts = list(dict.fromkeys(row.settings["pilots"] for row in here))
+            for users in self.users:
+                name, lines = f"sum_se_k{users}", []
+                for method in order([row.method for row in here]):
+                    line = [look(method).label]
+                    for count in counts:
+                        figures = next(
+                            r.figures for r in here if r.method == method and r.settings["pilots"] == count
+                        )
+                        bar = next(
+                            r.figures for r in here if r.method == "lmmse + rzf" and r.settings["pilots"] == count
+                        )
+                        text, gain = f"{figures[name].number:.2f}", figures.get(f"{name}_gain")
+                        if gain is not None:
+                            share = [100 * x / bar[name].number for x in (gain.number, *gain.ends)]
+                            text += f" ({share[0]:+.0f} %, {share[1]:+.0f} to {share[2]:+.0f})"
+                        line.append(text)
+                    lines.append(line)
+                columns = ["method", *(f"{count} pilots" for count in counts)]
+                title = f"From pilots at {snr:g} dB: sum-SE of {users} static users [bit/s/Hz]"
+                text = "In brackets: over LMMSE with the training covariance + RZF, paired, with 95 % intervals."
+                out.append({"title": title, "columns": columns, "lines": lines, "text": text})
         return out
 
     def _with_share(
@@ -426,6 +501,11 @@ class BeamformingBenchmark:
             "WMMSE with any loading, and their robust forms with the covariance of the validation errors, the best on "
             "the validation drops, chosen for each number of users and each SNR.",
         ]
+
+
+def cost(cell: Cell) -> float:
+    """Rough share of a cell in the whole run, for the estimate of the time left."""
+    return cell.num_links * len(cell.transmit_snr_db) + 2 * cell.num_tune * (cell.group not in ("static", "pilots"))
 
 
 def best_classical(records: list[dict[str, Any]]) -> str:

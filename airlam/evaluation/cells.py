@@ -42,6 +42,7 @@ class Cell:
         impairment: keyword arguments of :class:`airlam.csi.Impairment`; label: its name in tables.
         headline: whether the cell counts in the means; path_loss: whether to add the rows with true path loss.
         timed: whether to measure latency and FLOPs here.
+        num_pilots: uplink pilots of a user, where CSI comes from pilots.
     """
 
     group: str
@@ -65,6 +66,7 @@ class Cell:
     headline: bool = False
     path_loss: bool = False
     timed: bool = False
+    num_pilots: int = 0
 
     @property
     def name(self) -> str:
@@ -75,7 +77,8 @@ class Cell:
         words += ["-".join(self.label.split())] if self.label else []
         text = "_".join(words)
         safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
-        return f"{safe}_{recipe_hash(asdict(self))}"
+        facts = {key: value for key, value in asdict(self).items() if key != "num_pilots" or value}
+        return f"{safe}_{recipe_hash(facts)}"
 
     def links(self, purpose: str, num_links: int) -> LinkBatch:
         """Links for "test" or "tune". Cells that differ in CSI SNR or impairment alone see the same links."""

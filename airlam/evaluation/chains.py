@@ -1,7 +1,8 @@
 """Chains from measured CSI to rates: ``"ar + rzf"`` names what the base station believes and how it precodes.
 
 Left of the plus stands a source of CSI: a predictor (classical, tuned in the cell, or learned), ``perfect``; or, where
-users stand still and the last slot itself is to be served, ``raw``, ``threshold``, ``lmmse`` or a learned estimate.
+users stand still and the last slot itself is to be served, ``raw``, ``threshold``, ``lmmse`` or a learned estimate; or,
+where pilots are all there is, ``ls``, ``lmmse`` or a network that reads them.
 Right of it a precoder: one by name, ``robust`` and a name (it is told the covariance of the CSI's error), a learned
 precoder (told likewise), or ``tuned``: the best classical one on validation drops.
 """
@@ -19,8 +20,9 @@ from torch import Tensor
 from airlam.baselines import TrainingLMMSE, dpc_sum_capacity, rzf, wmmse
 from airlam.baselines.denoising import BeamDelayThreshold
 from airlam.channels import LinkBatch
+from airlam.csi import observe_pilots, phase_combiner
 from airlam.evaluation.cells import Cell, predict_all
-from airlam.evaluation.contenders import Contender, contenders_of_cell
+from airlam.evaluation.contenders import OFF, Contender, contenders_of_cell
 from airlam.evaluation.spectral_efficiency import Groups, group_users
 from airlam.interfaces import Precoder, RecipeError
 from airlam.loading import PRECODERS, load_precoder
@@ -230,6 +232,54 @@ def denoised_sources(
     return out
 
 
+def pilot_sources(
+    cell: Cell,
+    links: LinkBatch,
+    tuning: LinkBatch,
+    networks: Mapping[str, Any],
+    names: Sequence[str],
+) -> dict[str, Source]:
+    """Beliefs about one slot from ``cell.num_pilots`` uplink pilots of each user, at the cell's CSI SNR, through a
+    combiner of random phases: ``ls`` (least norm), ``lmmse`` with the covariance of half of the validation drops, and
+    networks that know the same covariance of the antennas."""
+    out, tones, noise = {}, tones_of(cell, links.h.shape[2]), 10 ** (-cell.csi_snr_db / 10)
+    fit, choose = halves(tuning)
+    generator = torch.Generator().manual_seed(cell.stream("pilots"))
+    combiner = phase_combiner(cell.num_pilots, links.h.shape[-1], generator)
+    h, known = (x[:, cell.history - 1, :, 0] for x in (links.h, tuning.h))
+    y, y_tune = (observe_pilots(x, combiner, noise, generator) for x in (h, known[choose]))
+    filters = TrainingLMMSE.of(known[fit][:, None, :, None])
+    antenna = (filters.beam * filters.beam_power.clamp_min(0)) @ filters.beam.mH
+
+    def belief(x: Tensor, spread: Tensor | None = None) -> Belief:
+        return Belief(x[:, None, tones, None], spread)
+
+    for name in names:
+        if name == "perfect":
+            out[name] = Source(belief(h))
+        elif name == "ls":
+            least = torch.linalg.pinv(combiner).mT
+            out[name] = Source(belief(y @ least), belief(y_tune @ least))
+        elif name == "lmmse":
+            found = [filters.from_pilots(x, combiner, noise) for x in (y, y_tune)]
+            spread = found[0][1][tones].to(h.dtype)[None, None, :, None]
+            out[name] = Source(belief(found[0][0], spread), belief(found[1][0], spread))
+        else:
+            network = networks[name.removesuffix(OFF)]
+            with torch.inference_mode():
+                parts = [
+                    network(
+                        part, combiner, noise, port_shape=links.port_shape, antenna_covariance=antenna,
+                        correction=not name.endswith(OFF),
+                    )
+                    for part in y.split(16)
+                ]  # fmt: skip
+            csi, spread = (torch.cat(kind) for kind in zip(*parts, strict=True))
+            size = sum(p.numel() for p in network.parameters())
+            out[name] = Source(belief(csi, spread[:, None, None, None]), parameters=size)
+    return out
+
+
 @dataclass
 class Served:
     """Groups as tensors: believed rows ``h [group, slot, tone, user, tx_ant]``, the covariance of their errors with one
@@ -324,10 +374,11 @@ def measure_chains(
         learned: learned precoders by name. tuning: validation drops of the cell.
     """
     tones = tones_of(cell, links.h.shape[2])
-    first = cell.history if cell.group != "static" else cell.history - 1
+    present = cell.group in ("static", "pilots")  # the last slot itself is served, not the future
+    first = cell.history - present
     tuning = tuning[halves(tuning)[1]]
     truth, known = links.h[:, first:, tones], tuning.h[:, first:, tones]
-    if cell.group == "static":
+    if present:
         truth, known = truth[:, :1], known[:, :1]
     groups = {users: group_users(links.drop, users) for users in cell.users}
     tune_groups = {users: group_users(tuning.drop, users) for users in cell.users}

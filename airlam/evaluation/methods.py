@@ -64,6 +64,7 @@ PRECODERS = {
     "random-start": Look("learned from random weights", "#b8860b", "--"),
 }
 SOURCES = {
+    "ls": Look("least squares", "#8c8c8c", "-", "v", "LS"),
     "raw": Look("raw CSI", "#8c8c8c", "-", "s"),
     "threshold": Look("beam-delay threshold (tuned)", "#e69f00", "-", "^", "threshold"),
     "lmmse": Look("LMMSE, training covariance", "#0072b2", "-", "D", "LMMSE"),

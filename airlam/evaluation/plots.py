@@ -146,6 +146,28 @@ def sum_se_vs_users(results: Results) -> Figure | None:
     return _panels(panel, [False, True], "bit/s/Hz")
 
 
+def sum_se_vs_pilots(results: Results) -> Figure | None:
+    """Sum spectral efficiency from uplink pilots against their number; a panel for each SNR and group size."""
+    rows = results.select(group="pilots")
+    names = _unique(name for row in rows for name in row.figures if _is_sum_se(name))
+    keys = [(snr, name) for snr in _unique(row.csi_snr_db for row in rows) for name in names]
+    if not keys:
+        return None
+
+    def panel(axes: Any, key: tuple[float, str]) -> None:
+        snr, name = key
+        here = [row for row in rows if row.csi_snr_db == snr]
+        for method in order({row.method for row in here}):
+            points = sorted((row for row in here if row.method == method), key=lambda row: row.settings["pilots"])
+            figures = [row.figures[name] for row in points]
+            _line(axes, method, [r.settings["pilots"] for r in points], [f.value for f in figures], _intervals(figures))
+        axes.set_title(f"pilots at {snr:g} dB, {name.removeprefix('sum_se_k')} users")
+        axes.set_xticks(_unique(row.settings["pilots"] for row in here))
+        axes.set_xlabel("pilots of a user")
+
+    return _panels(panel, keys, "sum-SE [bit/s/Hz]")
+
+
 def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
     """Sum spectral efficiency of the smallest group against transmit SNR; one panel per speed."""
     name = _curve_name(results, "_vs_snr")
@@ -337,6 +359,7 @@ PLOTS: dict[str, Callable[[Results], Figure | None]] = {
         sum_se_vs_transmit_snr,
         sum_se_vs_csi_snr,
         sum_se_vs_users,
+        sum_se_vs_pilots,
         latency_bars,
         latency_charged,
         csi_period,

@@ -24,6 +24,8 @@ CAPTIONS = {
     "helps: the users disturb each other.",
     "sum_se_vs_csi_snr": "Sum spectral efficiency against the SNR of the measured history.",
     "sum_se_vs_users": "More users share the power, the antennas, and each other's CSI errors.",
+    "sum_se_vs_pilots": "Static users send fewer pilots than the base station has antennas, heard through a combiner "
+    "of random phases; beams are judged on the true channel.",
     "latency_bars": "Time of one prediction (one link, all its antennas and subcarriers). Bar: median; whisker: 99th "
     "percentile.",
     "latency_charged": "A prediction that takes longer serves later slots. The precoder in service at latency L uses "
@@ -39,6 +41,7 @@ CAPTIONS = {
 SECTIONS = (
     ("Prediction error", ("gain_forest", "nmse_vs_speed", "nmse_vs_horizon", "nmse_vs_csi_snr")),
     ("Spectral efficiency", ("sum_se_vs_speed", "sum_se_vs_transmit_snr", "sum_se_vs_csi_snr", "sum_se_vs_users")),
+    ("From pilots", ("sum_se_vs_pilots",)),
     ("Latency and prediction age", ("latency_bars", "latency_charged")),
     ("CSI period and pilot overhead", ("csi_period",)),
     ("Impaired measurements", ("impairments",)),

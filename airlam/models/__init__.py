@@ -2,11 +2,12 @@
 
 from airlam.models.adapters import add_lora, load_lora
 from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
-from airlam.models.checkpoint import load_checkpoint, load_learned_precoder, save_checkpoint
+from airlam.models.checkpoint import load_checkpoint, load_learned_precoder, load_pilots, save_checkpoint
 from airlam.models.config import AirlamConfig
 from airlam.models.estimator import AirlamEstimator
 from airlam.models.hidden import pooled_hidden
 from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
+from airlam.models.pilots import AirlamPilots, AirlamPilotsConfig, PilotPrecoder
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.models.predictor import AirlamPredictor
 from airlam.models.streaming import StreamingPredictor
@@ -15,12 +16,15 @@ __all__ = [
     "AirlamConfig",
     "AirlamEstimator",
     "AirlamModel",
+    "AirlamPilots",
+    "AirlamPilotsConfig",
     "AirlamPrecoder",
     "AirlamPrecoderConfig",
     "AirlamPredictor",
     "LearnedPrecoder",
     "OnnxModel",
     "OnnxPredictor",
+    "PilotPrecoder",
     "SpectralModel",
     "StreamingPredictor",
     "Tokens",
@@ -29,6 +33,7 @@ __all__ = [
     "load_checkpoint",
     "load_learned_precoder",
     "load_lora",
+    "load_pilots",
     "pooled_hidden",
     "save_checkpoint",
 ]

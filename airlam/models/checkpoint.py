@@ -19,12 +19,13 @@ from transformers import PretrainedConfig
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.config import AirlamConfig
+from airlam.models.pilots import AirlamPilots
 from airlam.models.precoder import AirlamPrecoder
 
 # a model of a few megabytes needs no progress bar for each of its files
 transformers.logging.disable_progress_bar()
 
-Loaded = TypeVar("Loaded", AirlamModel, AirlamPrecoder)
+Loaded = TypeVar("Loaded", AirlamModel, AirlamPilots, AirlamPrecoder)
 
 CHECKSUM = "weights_sha256"  # key of config.json
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -49,6 +50,11 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
 def load_learned_precoder(folder: str | Path) -> AirlamPrecoder:
     """As :func:`load_checkpoint`, an :class:`~airlam.models.precoder.AirlamPrecoder`."""
     return _load(Path(folder), AirlamPrecoder, "airlam.load_predictor takes predictors")
+
+
+def load_pilots(folder: str | Path) -> AirlamPilots:
+    """As :func:`load_checkpoint`, an :class:`~airlam.models.pilots.AirlamPilots`."""
+    return _load(Path(folder), AirlamPilots, "it turns pilots into channels")
 
 
 def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
@@ -135,7 +141,10 @@ def config_problem(config: Path, config_class: type[PretrainedConfig] = AirlamCo
 
 
 def save_checkpoint(
-    model: AirlamModel | AirlamPrecoder, folder: str | Path, dtype: torch.dtype = torch.float32, **changes: Any
+    model: AirlamModel | AirlamPilots | AirlamPrecoder,
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
 ) -> Path:
     """Write ``model`` to ``folder``, atomically: whoever reads finds the old checkpoint or the new one, whole.
 

@@ -7,6 +7,7 @@ from airlam.tasks.comparison import ComparatorTraining
 from airlam.tasks.cpu_budget import CPUBudget
 from airlam.tasks.export_checkpoint import ExportCheckpoint
 from airlam.tasks.phase_tracking import PhaseTracking
+from airlam.tasks.pilot_beamforming import PilotBeamforming
 from airlam.tasks.pretraining import Pretraining
 from airlam.tasks.reconstruction import Reconstruction, sampling_pattern
 from airlam.tasks.write_predictions import WritePredictions
@@ -19,6 +20,7 @@ __all__ = [
     "ComparatorTraining",
     "ExportCheckpoint",
     "PhaseTracking",
+    "PilotBeamforming",
     "Pretraining",
     "Reconstruction",
     "WritePredictions",

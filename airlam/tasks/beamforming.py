@@ -42,6 +42,27 @@ class Groups(NamedTuple):
     no: Tensor
 
 
+def draw_groups(drop: Tensor, users: Sequence[int], groups: int, generator: torch.Generator) -> Tensor:
+    """Indices ``[group, user]`` of links that share a drop, all groups of one size drawn between the ends of ``users``.
+
+    Raises:
+        ValueError: a drop holds fewer links than the smallest group.
+    """
+    drops = [(drop == value).nonzero()[:, 0] for value in drop.unique()]
+    fewest = min(len(links) for links in drops)
+    if fewest < users[0]:
+        raise ValueError(
+            f"a drop of this batch holds {fewest} links, but groups have at least {users[0]} users; raise "
+            "links_per_drop of the channel recipe, and make batch_size a multiple of it"
+        )
+    size = int(torch.randint(users[0], min(users[-1], fewest) + 1, (), generator=generator))
+    members = []
+    for _ in range(groups):
+        links = drops[int(torch.randint(len(drops), (), generator=generator))]
+        members.append(links[torch.randperm(len(links), generator=generator)[:size]])
+    return torch.stack(members)
+
+
 class Beamforming(L.LightningModule):
     """Train an :class:`~airlam.models.AirlamPrecoder` for a utility of the rates on the true channel.
 
@@ -128,19 +149,7 @@ class Beamforming(L.LightningModule):
         """Groups of one size from a batch of whole drops."""
         h = self.hparams
         truth, csi, covariance = self.believe(batch, source, generator)
-        drops = [(batch["drop"] == drop).nonzero()[:, 0] for drop in batch["drop"].unique()]
-        fewest = min(len(drop) for drop in drops)
-        if fewest < h["users"][0]:
-            raise ValueError(
-                f"a drop of this batch holds {fewest} links, but groups have at least {h['users'][0]} users; raise "
-                "links_per_drop of the channel recipe, and make batch_size a multiple of it"
-            )
-        users = int(torch.randint(h["users"][0], min(h["users"][-1], fewest) + 1, (), generator=generator))
-        members = []
-        for _ in range(h["groups"]):
-            drop = drops[int(torch.randint(len(drops), (), generator=generator))]
-            members.append(drop[torch.randperm(len(drop), generator=generator)[:users]])
-        who = torch.stack(members)
+        who = draw_groups(batch["drop"], h["users"], h["groups"], generator)
         slot, tone = (torch.randint(n, (h["groups"], 1), generator=generator) for n in truth.shape[1:3])
         low, high = h["transmit_snr_db"][0], h["transmit_snr_db"][-1]
         snr_db = low + (high - low) * torch.rand(h["groups"], generator=generator)

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
-from airlam.models import AirlamModel, AirlamPrecoder, save_checkpoint
+from airlam.models import AirlamModel, AirlamPilots, AirlamPrecoder, save_checkpoint
 from airlam.models.comparators import Comparator, save_comparator
 
 
@@ -53,7 +53,7 @@ class ExportCheckpoint(L.Callback):
         for average in averages:
             average.on_validation_epoch_start(trainer, module)
         try:
-            if isinstance(module.model, (AirlamModel, AirlamPrecoder)):
+            if isinstance(module.model, (AirlamModel, AirlamPilots, AirlamPrecoder)):
                 save_checkpoint(module.model, self.folder, self.dtype, **self.inference)
             elif isinstance(module.model, Comparator):
                 save_comparator(module.model, self.folder)

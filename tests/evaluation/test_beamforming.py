@@ -13,11 +13,12 @@ from airlam.evaluation.methods import is_learned, look, order
 from airlam.evaluation.spectral_efficiency import Groups
 from airlam.interfaces import RecipeError
 from airlam.metrics import user_rates
-from airlam.models import save_checkpoint
+from airlam.models import AirlamPilots, AirlamPilotsConfig, save_checkpoint
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig
 
 SMALL = dict(
-    scenarios=["umi_nlos"], speeds_kmh=[60.0], num_links=16, num_tune=16, side_links=16, links_per_drop=4, users=[2, 4],
+    scenarios=["umi_nlos"], speeds_kmh=[60.0], num_links=16, num_tune=16, num_train=64,
+    side_links=16, links_per_drop=4, users=[2, 4],
     transmit_snr_db=[20.0], tone_step=6, sweep_csi_snr_db=[0.0], sweep_speeds_kmh=[60.0], sweep_users=[2, 4],
     csi_periods_ms=[0.5, 5.0], static_csi_snr_db=[0.0], age_speed_kmh=60.0,
     channel_overrides={"num_subcarriers": 12, "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual",
@@ -38,10 +39,20 @@ def precoder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(precoder, tmp_path_factory):
+def pilots(tmp_path_factory):
+    backbone = {"model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1}  # fmt: skip
+    return str(
+        save_checkpoint(AirlamPilots(AirlamPilotsConfig(backbone)), tmp_path_factory.mktemp("pilots") / "reader")
+    )
+
+
+@pytest.fixture(scope="module")
+def report(pilots, precoder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     arrays = {"two receive antennas": {"ut_panel": {"rows": 1, "columns": 2, "polarisation": "single"}}}
-    benchmark = BeamformingBenchmark(precoder=precoder, controls={"random-start": precoder}, arrays=arrays, **SMALL)
+    learned = {"precoder": precoder, "controls": {"random-start": precoder}, "pilots": pilots}
+    benchmark = BeamformingBenchmark(**learned, arrays=arrays, num_pilots=[2, 8], pilot_snr_db=[20.0], **SMALL)
     path = benchmark.run(out)
     return path, Results.load(out / "results.json"), benchmark
 
@@ -129,11 +140,25 @@ def test_orderings_and_tables(report):
     assert {row.settings["array"] for row in results.select(group="array")} == {"two receive antennas"}
     assert {"sum_se_k2", "sum_se_k4"} <= set(results.select(group="users")[0].figures)
     assert results.select(group="age") and results.select(group="csi_period")
+    found = results.select(group="pilots")
+    pilots = {(row.method, row.settings["pilots"]): row.figures["sum_se_k2"].number for row in found}
+    assert (
+        pilots["perfect + rzf", 8] > pilots["lmmse + rzf", 8] > pilots["lmmse + rzf", 2]
+    )
+    # an untrained network is its start
+    assert pilots["reader + graph", 2] == pytest.approx(pilots["reader:no-correction + graph", 2], abs=0.1)
     page = path.read_text()
     for text in ("Static users, CSI SNR 0 dB", "two receive antennas", "sum-SE", "dirty paper"):
         assert text in page
     plots = {plot.stem for plot in (path.parent / "plots").glob("*.png")}
-    assert {"sum_se_vs_speed", "sum_se_vs_csi_snr", "sum_se_vs_users", "csi_period", "latency_charged"} <= plots
+    assert {
+        "sum_se_vs_speed",
+        "sum_se_vs_csi_snr",
+        "sum_se_vs_users",
+        "csi_period",
+        "latency_charged",
+        "sum_se_vs_pilots",
+    } <= plots
     assert "airlam-tiny + graph against AR + tuned" in results.headline
 
 

@@ -1,0 +1,145 @@
+"""The network that reads pilots: its start, symmetries, honesty about errors, what pilots it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from airlam.baselines import TrainingLMMSE
+from airlam.csi import observe_pilots, phase_combiner
+from airlam.interfaces import CheckpointError
+from airlam.loading import load_precoder
+from airlam.models import AirlamPilots, AirlamPilotsConfig, PilotPrecoder, load_pilots, save_checkpoint
+from airlam.models.pilots import directions, root_of, separable_powers
+
+SMALL = {
+    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1, "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+SHAPE = (2, 4, 2)  # 16 ports
+
+
+def network(head: float = 0.1) -> AirlamPilots:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = AirlamPilots(AirlamPilotsConfig(SMALL)).eval()
+        torch.nn.init.normal_(made.head.weight, std=head)
+    return made
+
+
+def users(count: int, rays: int = 3, seed: int = 0) -> torch.Tensor:
+    """Channels of a few rays each, ``[user, 24 tones, 16 ports]``, of about unit power."""
+    g = torch.Generator().manual_seed(seed)
+    grid = directions(SHAPE)
+    where = torch.randint(grid.shape[1], (count, rays), generator=g)
+    delay = torch.rand(count, rays, generator=g) * 0.3
+    gain = torch.randn(count, rays, dtype=torch.complex64, generator=g) / rays**0.5
+    tone = torch.polar(torch.ones(count, rays, 24), -6.2832 * delay[..., None] * torch.arange(24))
+    beams = grid.T[where] * 4  # of unit mean power per port but for one polarisation
+    return torch.einsum("ur,urf,ura->ufa", gain, tone, beams)
+
+
+def test_directions_are_a_tight_frame():
+    grid = directions(SHAPE)
+    torch.testing.assert_close(grid @ grid.mH, 64 / 8 * torch.eye(16, dtype=torch.complex64), rtol=1e-5, atol=1e-5)
+
+
+def test_without_a_covariance_and_with_all_pilots_nothing_is_lost():
+    h, combiner = users(6), phase_combiner(16, 16)
+    with torch.inference_mode():
+        found, _ = network(0.0)(observe_pilots(h, combiner, 1e-6), combiner, 1e-6, port_shape=SHAPE)
+    assert float((found - h).abs().square().sum() / h.abs().square().sum()) < 1e-3
+
+
+def test_the_start_beats_the_mean_covariance_and_its_errors_are_as_large_as_said():
+    h, combiner, noise = users(200), phase_combiner(10, 16, torch.Generator().manual_seed(1)), 0.05
+    y = observe_pilots(h, combiner, noise, torch.Generator().manual_seed(2))
+    others = users(400, seed=9)
+    flat = TrainingLMMSE.of(others[:, None, :, None]).from_pilots(y, combiner, noise)[0]
+    antenna = torch.einsum("ufa,ufb->ab", others, others.conj())
+    with torch.inference_mode():
+        found, covariance = network(0.0)(y, combiner, noise, port_shape=SHAPE, antenna_covariance=antenna)
+    real = (found - h).abs().square().mean()
+    assert float(real) < 0.9 * float((flat - h).abs().square().mean())
+    assert 0.4 < float(covariance.diagonal(dim1=-2, dim2=-1).real.mean() / real) < 2.5
+    assert float(torch.linalg.eigvalsh(covariance).min()) > -1e-3
+
+
+def test_more_steps_explain_the_pilots_better():
+    h, noise = users(50), torch.full((50, 1), 0.05)
+    combiner = phase_combiner(6, 16, torch.Generator().manual_seed(1))
+    y = torch.fft.ifft(observe_pilots(h, combiner, 0.05, torch.Generator().manual_seed(2)), dim=1, norm="ortho")
+    phi = combiner @ directions(SHAPE)
+
+    def likelihood(steps: int) -> float:
+        taps, power = separable_powers(y, phi, noise, steps)
+        seen = (phi * (taps[..., None] * power[:, None])[:, :, None]) @ phi.mH + 0.05 * torch.eye(6)
+        fit = (y.conj() * torch.linalg.solve(seen, y[..., None])[..., 0]).real.sum((-2, -1))
+        return float((-fit - torch.linalg.slogdet(seen)[1].sum(-1)).mean())
+
+    assert likelihood(20) > likelihood(3) > likelihood(1)
+
+
+def test_users_are_alone_and_neither_phase_nor_unit_matters():
+    h, combiner = users(5), phase_combiner(6, 16, torch.Generator().manual_seed(1))
+    y, made = observe_pilots(h, combiner, 0.05, torch.Generator().manual_seed(2)), network()
+    with torch.inference_mode():
+        one, spread = made(y, combiner, 0.05, port_shape=SHAPE)
+        alone, _ = made(y[2:3], combiner, 0.05, port_shape=SHAPE)
+        turned, same = made(1e3j * y, combiner, 0.05e6, port_shape=SHAPE)
+    torch.testing.assert_close(alone[0], one[2], rtol=0, atol=1e-4)
+    torch.testing.assert_close(turned, 1e3j * one, rtol=0, atol=0.3)  # 3e-4 of the unit
+    torch.testing.assert_close(same, 1e6 * spread, rtol=2e-3, atol=1e3)
+
+
+def test_root_of_a_covariance():
+    x = torch.randn(5, 3, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    covariance = x @ x.mH  # of rank three
+    root = root_of(7 * covariance)
+    torch.testing.assert_close(root @ root.mH, covariance / covariance.diagonal().real.mean())
+
+
+def test_pilots_to_beams_and_checkpoints(tmp_path):
+    made, h, combiner = network(), users(3), phase_combiner(4, 16, torch.Generator().manual_seed(1))
+    save_checkpoint(made, tmp_path / "pilots")
+    y = observe_pilots(h, combiner, 0.05)
+    one, other = (
+        PilotPrecoder(x, load_precoder("rzf")).precode(y, combiner, 0.05, 2.0, 0.01, port_shape=SHAPE)
+        for x in (made, load_pilots(tmp_path / "pilots"))
+    )
+    assert one.shape == (24, 16, 3)
+    torch.testing.assert_close(one.abs().square().sum((-2, -1)), torch.full((24,), 2.0))
+    torch.testing.assert_close(one, other)
+    with pytest.raises(CheckpointError, match="of type 'airlam'"):
+        load_pilots("checkpoints/airlam-tiny")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"y": torch.zeros(3, 24, 5, dtype=torch.complex64)}, ValueError, "must be .user, subcarrier, pilot"),
+        ({"y": torch.zeros(3, 24, 4)}, TypeError, "y must be a complex"),
+        ({"y": torch.full((3, 24, 4), torch.nan, dtype=torch.complex64)}, ValueError, "y contains NaN"),
+        ({"noise": 0.0}, ValueError, "noise must be positive"),
+        ({"power": -1.0}, ValueError, "power must be positive"),
+        ({"port_shape": (2, 3, 2)}, ValueError, "16"),
+    ],
+)
+def test_bad_pilots(change, error, message):
+    combiner = phase_combiner(4, 16, torch.Generator().manual_seed(1))
+    request = dict(y=observe_pilots(users(3), combiner, 0.05), combiner=combiner, noise=0.05, power=1.0, no=0.01,
+                   port_shape=SHAPE) | change  # fmt: skip
+    with pytest.raises(error, match=message):
+        PilotPrecoder(network(), load_precoder("rzf")).precode(**request)
+
+
+def test_silence_and_panels_that_are_too_wide():
+    combiner = phase_combiner(4, 16, torch.Generator().manual_seed(1))
+    y = torch.zeros(2, 24, 4, dtype=torch.complex64)
+    w = PilotPrecoder(network(), load_precoder("rzf")).precode(y, combiner, 0.05, 1.0, 0.01, port_shape=SHAPE)
+    assert torch.isfinite(torch.view_as_real(w)).all()
+    with pytest.raises(ValueError, match="at most 8"):
+        directions((1, 16, 1))
+    with pytest.raises(ValueError, match="between 1 and 16"):
+        phase_combiner(17, 16)
