@@ -309,10 +309,15 @@ class BeamformingBenchmark:
                 from airlam.models import load_pilots
 
                 network = load_pilots(find_checkpoint(self.pilots))
-            used = [model, *learned.values(), *([SimpleNamespace(model=network)] if network else [])]
-            parts = [fingerprint(x) for x in used]
+            precoders = "-".join(fingerprint(made) for made in learned.values())  # type: ignore[arg-type]
+            first = {"pilots": fingerprint(SimpleNamespace(model=network))} if network is not None else {}
+            other = fingerprint(model)
             records = run_cells(
-                self.cells(), lambda cell: self._run_cell(cell, model, learned, network), "-".join(parts), out, cost
+                self.cells(),
+                lambda cell: self._run_cell(cell, model, learned, network),
+                lambda cell: f"{first.get(cell.group, other)}-{precoders}",
+                out,
+                cost,
             )
         finally:
             torch.set_num_threads(before)

@@ -112,14 +112,14 @@ class Cell:
 def run_cells(
     cells: list[Cell],
     run: Callable[[Cell], dict[str, Any]],
-    weights: str,
+    weights: Callable[[Cell], str],
     out: Path,
     cost: Callable[[Cell], float],
 ) -> list[dict[str, Any]]:
     """The records of all cells, in order: those that stand in ``out/cells`` as they are, the others by ``run``.
 
     Args:
-        weights: what the records depend on besides the cell; part of the files' names.
+        weights: what a cell's record depends on besides the cell; part of its file's name.
         cost: rough share of a cell in the whole, for the time left.
     """
     from rich.progress import (
@@ -140,7 +140,7 @@ def run_cells(
         task = progress.add_task("", total=sum(cost(cell) for cell in cells))
         for cell in cells:
             progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
-            path = out / "cells" / f"{cell.name}_{weights}.json"
+            path = out / "cells" / f"{cell.name}_{weights(cell)}.json"
             record = read_finished(path)
             if record is None:
                 record = run(cell)

@@ -428,6 +428,7 @@ def _dpc(groups: Served, no: float) -> Tensor:
     """Dirty-paper sum capacity, in equal shares as if it were users' rates ``[group, user, slot]``."""
     truth = groups.truth.squeeze(-2) if groups.truth.shape[-2] == 1 else groups.truth
     value = dpc_sum_capacity(truth, 1.0, no, rx_axis=truth.dim() == 6)
+    assert isinstance(value, Tensor)  # and no certificate beside it
     users = truth.shape[3]
     return (value / users).mean(2)[:, None].expand(-1, users, -1)
 

@@ -341,7 +341,7 @@ class ChannelPredictionBenchmark:
 
     def _records(self, models: dict[str, Any], out: Path) -> tuple[list[dict], dict]:
         weights = "-".join(fingerprint(model)[:12] for model in models.values())
-        records = run_cells(self.cells(), lambda cell: self._run_cell(cell, models), weights, out, cost)
+        records = run_cells(self.cells(), lambda cell: self._run_cell(cell, models), lambda _: weights, out, cost)
         return records, next((record["picture"] for record in records if record.get("picture")), {})
 
     def _run_cell(self, cell: Cell, models: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
     weights = check_weights(folder, fields)
     try:
         # computes in single precision, whatever the file stores
-        model, report = model_class.from_pretrained(
+        found: Any = model_class.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
         )
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
@@ -75,6 +75,7 @@ def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
         raise CheckpointError(
             f"{folder}: config.json and model.safetensors do not belong together ({reason})"
         ) from error
+    model, report = found[0], found[1]
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *(key[0] for key in report["mismatched_keys"])]
     if wrong:
         raise CheckpointError(f"{weights} lacks or misnames {len(wrong)} tensors, first {sorted(wrong)[0]!r}")

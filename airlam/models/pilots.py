@@ -144,7 +144,9 @@ class AirlamPilots(PreTrainedModel):
     @classmethod
     def from_backbone(cls, model: AirlamModel) -> AirlamPilots:
         """A new one on the pretrained backbone of ``model`` (its own is left alone)."""
-        made = cls(AirlamPilotsConfig(backbone=dict(model.config.backbone)))
+        spec = model.config.backbone
+        assert isinstance(spec, dict)  # a model's own configuration always holds one
+        made = cls(AirlamPilotsConfig(backbone=dict(spec)))
         made.backbone.load_state_dict(model.backbone.state_dict())
         return made
 

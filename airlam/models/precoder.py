@@ -153,7 +153,9 @@ class AirlamPrecoder(PreTrainedModel):
     @classmethod
     def from_backbone(cls, model: AirlamModel, **config: Any) -> AirlamPrecoder:
         """A new precoder on the pretrained backbone of ``model`` (its own is left alone)."""
-        made = cls(AirlamPrecoderConfig(backbone=dict(model.config.backbone), **config))
+        spec = model.config.backbone
+        assert isinstance(spec, dict)  # a model's own configuration always holds one
+        made = cls(AirlamPrecoderConfig(backbone=dict(spec), **config))
         made.backbone.load_state_dict(model.backbone.state_dict())
         return made
 
