@@ -28,6 +28,7 @@ PRECODERS = {
     "rzf": ("airlam.baselines", "RZFPrecoder"),
     "slnr": ("airlam.baselines", "SLNRPrecoder"),
     "wmmse": ("airlam.baselines", "WMMSEPrecoder"),
+    "type1": ("airlam.baselines", "Type1Precoder"),
 }
 
 
@@ -125,9 +126,9 @@ def load_precoder(name_or_path: str | Path, **options: Any) -> Precoder:
     """A precoder by name, or from a checkpoint.
 
     Args:
-        name_or_path: ``"mrt"``, ``"zf"``, ``"zf-wf"`` (with water-filling), ``"rzf"``, ``"slnr"``, ``"wmmse"``; a
-            shipped checkpoint (``"airlam-precoder"``), a checkpoint folder, a folder of adapters, or a Lightning
-            ``.ckpt``.
+        name_or_path: ``"mrt"``, ``"zf"``, ``"zf-wf"`` (with water-filling), ``"rzf"``, ``"slnr"``, ``"wmmse"``,
+            ``"type1"`` (codebook); a shipped checkpoint (``"airlam-precoder"``), a checkpoint folder, a folder of
+            adapters, or a Lightning ``.ckpt``.
         options: arguments of the precoder's class, for example ``rx_axis=True``.
 
     Raises:

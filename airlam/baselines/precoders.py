@@ -12,10 +12,13 @@ combines by MMSE (:func:`airlam.metrics.sinr`) can only do better than this assu
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from airlam.baselines.robust import robust_wmmse
+from airlam.csi import PortShape, check_port_shape
 from airlam.interfaces import check_precoding_request
 from airlam.metrics.rates import dominant_row, noise_of_users
 
@@ -198,6 +201,60 @@ def wmmse(
     return torch.where(usable[..., None, None], w, start)
 
 
+def svd_water_filling(h: Tensor, power: float | Tensor, no: float | Tensor) -> Tensor:
+    """One user alone, all streams: right singular vectors with water-filled powers; reaches
+    :func:`airlam.baselines.water_filling_capacity`.
+
+    I. E. Telatar, "Capacity of multi-antenna Gaussian channels", Eur. Trans. Telecommun. 1999.
+
+    Args:
+        h: ``complex [..., rx_ant, tx_ant]``. power, no: one value or one per batch entry.
+
+    Returns:
+        ``w [..., tx_ant, stream]`` with as many streams as ``min(rx_ant, tx_ant)``; those that get no power are zero.
+
+    Example:
+        >>> w = svd_water_filling(torch.diag(torch.tensor([1.0, 0.1])).to(torch.complex64), 1.0, 1.0)
+        >>> w.abs().square().sum(-2)                     # all power to the strong stream
+        tensor([1., 0.])
+    """
+    check_precoding_request(h, power, no)
+    lead = h.shape[:-2]
+    total = torch.as_tensor(power, dtype=h.real.dtype, device=h.device).expand(lead)
+    noise = torch.as_tensor(no, dtype=h.real.dtype, device=h.device).expand(lead)
+    _, values, right = torch.linalg.svd(h, full_matrices=False)
+    powers = water_filling(values.square() / noise.unsqueeze(-1), total)
+    return right.mH * powers.sqrt().to(h.real.dtype).unsqueeze(-2)
+
+
+def type1_codebook(port_shape: PortShape, *, oversampling: int = 4) -> Tensor:
+    r"""Rank-1 codewords of the Type I single-panel codebook, ``complex64 [tx_ant, codeword]`` of unit norm.
+
+    3GPP TS 38.214, clause 5.2.2.2.1: :math:`\frac{1}{\sqrt{P}}[v_{l,m};\ \varphi_n v_{l,m}]` with DFT beams over
+    columns and rows, oversampled, and the co-phasing :math:`\varphi_n = e^{j\pi n/2}` of two polarisations.
+
+    Args:
+        port_shape: (polarisations, columns, rows), the order of ``tx_ant``.
+        oversampling: of axes with more than one port (the standard's O1, O2).
+
+    Example:
+        >>> type1_codebook((2, 4, 1)).shape              # 16 beams, 4 co-phasings
+        torch.Size([8, 64])
+    """
+    polarisations, columns, rows = port_shape
+
+    def line(ports: int) -> Tensor:
+        beams = ports * (oversampling if ports > 1 else 1)
+        angle = 2 * torch.pi * torch.outer(torch.arange(ports), torch.arange(beams)) / beams
+        return torch.polar(torch.ones_like(angle), angle)
+
+    beams = torch.kron(line(columns), line(rows))
+    if polarisations == 2:
+        phase = torch.tensor([1, 1j, -1, -1j], dtype=beams.dtype)
+        beams = torch.cat([torch.kron(beams, torch.ones(4)), torch.kron(beams, phase)])
+    return beams / math.sqrt(beams.shape[0])
+
+
 class ClosedForm:
     """A precoder function as a :class:`airlam.interfaces.Precoder`."""
 
@@ -251,6 +308,26 @@ class SLNRPrecoder(ClosedForm):
     def precode(self, h, power, no, *, error_covariance=None) -> Tensor:
         """See :class:`airlam.interfaces.Precoder`."""
         return slnr(h, power, no, rx_axis=self.rx_axis, error_covariance=error_covariance)
+
+
+class Type1Precoder:
+    """Each user's best codeword of :func:`type1_codebook`, equal powers: what a base station knows from a rank-1 PMI.
+
+    Args:
+        port_shape: (polarisations, columns, rows) of ``tx_ant``; None: one line of ports.
+    """
+
+    name = "type1"
+
+    def __init__(self, *, port_shape: PortShape | None = None, rx_axis: bool = False):
+        self.port_shape, self.rx_axis = port_shape, rx_axis
+
+    def precode(self, h, power, no, *, error_covariance=None) -> Tensor:
+        """See :class:`airlam.interfaces.Precoder`."""
+        h, power, _ = prepared(h, power, no, self.rx_axis)
+        codebook = type1_codebook(check_port_shape(h.shape[-1], self.port_shape)).to(h.dtype)
+        best = (h @ codebook).abs().argmax(-1)  # [..., user]
+        return equal_powers(codebook.mT[best].mT, power)
 
 
 class WMMSEPrecoder(ClosedForm):

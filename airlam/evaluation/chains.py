@@ -396,7 +396,8 @@ def measure_chains(
             precoder = learned[chain.precoder]
             entry["parameters"][0] += sum(p.numel() for p in precoder.model.parameters())  # type: ignore[attr-defined]
         elif chain.precoder not in ("tuned", "dpc"):
-            precoder = load_precoder(chain.precoder)
+            options = {"port_shape": links.port_shape} if chain.precoder == "type1" else {}
+            precoder = load_precoder(chain.precoder, **options)
         for users, found in groups.items():
             here = served(source.test, truth, found)
             rates = {}

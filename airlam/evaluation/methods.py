@@ -54,6 +54,7 @@ PRECODERS = {
     "zf": Look("ZF", "", ":"),
     "zf-wf": Look("ZF, water-filling", "", ":"),
     "slnr": Look("SLNR", "", ":"),
+    "type1": Look("Type I codebook", "", ":"),
     "rzf": Look("RZF", "#cc79a7", "--"),
     "wmmse": Look("WMMSE", "#cc79a7", ":"),
     "robust rzf": Look("robust RZF", "#e69f00", "-"),

@@ -75,7 +75,8 @@ def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
         raise CheckpointError(
             f"{folder}: config.json and model.safetensors do not belong together ({reason})"
         ) from error
-    model, report = found[0], found[1]
+    model: Any = found[0]
+    report: dict[str, Any] = found[1]
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *(key[0] for key in report["mismatched_keys"])]
     if wrong:
         raise CheckpointError(f"{weights} lacks or misnames {len(wrong)} tensors, first {sorted(wrong)[0]!r}")

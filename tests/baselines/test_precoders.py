@@ -11,6 +11,7 @@ from airlam.baselines import (
     MRTPrecoder,
     RZFPrecoder,
     SLNRPrecoder,
+    Type1Precoder,
     WMMSEPrecoder,
     ZFPrecoder,
     dpc_sum_capacity,
@@ -18,6 +19,8 @@ from airlam.baselines import (
     mrt,
     rzf,
     slnr,
+    svd_water_filling,
+    type1_codebook,
     water_filling,
     water_filling_capacity,
     wmmse,
@@ -196,6 +199,36 @@ def test_wmmse_stationary_point_of_two_orthogonal_users_is_water_filling():
     best = water_filling_capacity(h, 4.0, 1.0)  # orthogonal rows: cooperation brings nothing
     found = sum_rate(h, wmmse(h, 4.0, 1.0, num_iterations=200), 1.0)
     assert float(found) == pytest.approx(float(best), abs=1e-4)  # WMMSE converges sublinearly in the powers
+
+
+def test_svd_water_filling_reaches_capacity():
+    h = iid(6, 3, 8)
+    no = torch.logspace(-2, 1, 6, dtype=torch.float64)
+    w = svd_water_filling(h, 2.0, no)
+    torch.testing.assert_close(w.abs().square().sum((-2, -1)), torch.full((6,), 2.0, dtype=torch.float64))
+    seen = h @ w
+    rate = torch.linalg.slogdet(torch.eye(3) + seen @ seen.mH / no[:, None, None])[1] / math.log(2)
+    reached = water_filling_capacity(h[:, None], 2.0, no, rx_axis=True)
+    torch.testing.assert_close(rate, reached)
+
+
+def test_type1_codebook_is_the_standards():
+    """TS 38.214 clause 5.2.2.2.1, N1 = 2, N2 = 2, O1 = O2 = 4: one codeword by its own formula."""
+    book = type1_codebook((2, 2, 2))
+    assert book.shape == (8, 8 * 8 * 4)
+    torch.testing.assert_close(book.abs(), torch.full_like(book.abs(), 8**-0.5))
+    column, row, n = 3, 5, 2
+    u = torch.polar(torch.ones(2), 2 * math.pi * row / 8 * torch.arange(2))
+    v = torch.cat([u, u * torch.polar(torch.ones(()), torch.tensor(2 * math.pi * column / 8))])
+    word = torch.cat([v, 1j**n * v]) / 8**0.5
+    assert float((book.T.conj() @ word).abs().max()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_type1_precoder_picks_the_beam_of_a_lone_ray():
+    book = type1_codebook((2, 4, 1))
+    h = book[:, [9, 40]].mH * 3
+    w = Type1Precoder(port_shape=(2, 4, 1)).precode(h, 2.0, 0.1)
+    torch.testing.assert_close((h @ w).diagonal(dim1=-2, dim2=-1).abs(), torch.tensor([3.0, 3.0]))
 
 
 def test_water_filling_by_hand():
