@@ -214,6 +214,8 @@ class BeamformingBenchmark:
                     f"{name} is {getattr(self, name)}, but must be a positive multiple of links_per_drop "
                     f"({self.links_per_drop}): no drop is ever split"
                 )
+        if self.pilots and self.pilots_label == self.label:
+            raise RecipeError(f"pilots is {self.pilots!r}, the model; name a network that reads pilots: airlam-pilots")
         if (self.sweep_users or self.csi_periods_ms) and not self.sweep_speeds_kmh:
             raise RecipeError("sweep_speeds_kmh is empty, but the sweep over users takes its first speed")
 
@@ -277,6 +279,9 @@ class BeamformingBenchmark:
             for snr in self.static_csi_snr_db:
                 out.append(cell("static", data, 0.0, snr, history=2, horizon=1, num_future=1, transmit_snr_db=small))
         for data in self.scenarios if self.num_pilots else []:
+            ports = load_channel({**load_channel(data).recipe, **self.channel_overrides}).num_tx_ant
+            if not all(1 <= count <= ports for count in self.num_pilots):
+                raise RecipeError(f"num_pilots is {self.num_pilots}, but {data} has {ports} ports: give 1 to {ports}")
             for snr in self.pilot_snr_db:
                 for count in self.num_pilots:
                     fields = dict(history=1, horizon=1, num_future=1, transmit_snr_db=small, num_pilots=count)

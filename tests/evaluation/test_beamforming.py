@@ -180,8 +180,14 @@ def test_a_second_run_changes_nothing(report):
         ({"methods": ["perfect + robust rzf", "ar + tuned"]}, "nobody knows the errors"),
         ({"scenarios": []}, "must not be empty"),
         ({"static_methods": ["ar + rzf"]}, "no source of CSI 'ar'"),
+        ({"pilots": "airlam-tiny"}, "name a network that reads pilots"),
     ],
 )
 def test_bad_recipes(change, message):
     with pytest.raises(RecipeError, match=message):
         BeamformingBenchmark(precoder="wmmse", **(SMALL | change))
+
+
+def test_more_pilots_than_ports():
+    with pytest.raises(RecipeError, match="has 8 ports: give 1 to 8"):
+        BeamformingBenchmark(precoder="wmmse", pilots="reader", num_pilots=[4, 9], **SMALL).cells()
