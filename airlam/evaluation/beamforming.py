@@ -112,7 +112,7 @@ class BeamformingBenchmark:
         side_links: int = 64,
         sweep_csi_snr_db: Sequence[float] = (0.0, 10.0, 30.0),
         sweep_speeds_kmh: Sequence[float] = (60.0, 3.0, 120.0),
-        sweep_users: Sequence[int] = (2, 4, 6, 8, 10, 12),
+        sweep_users: Sequence[int] = (2, 4, 8, 12, 16),
         csi_periods_ms: Sequence[float] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
         period_speed_kmh: float = 10.0,
         age_speed_kmh: float | None = 60.0,

@@ -11,6 +11,7 @@ from airlam.interfaces import CheckpointError
 from airlam.loading import load_precoder
 from airlam.models import AirlamPilots, AirlamPilotsConfig, PilotPrecoder, load_pilots, save_checkpoint
 from airlam.models.pilots import directions, root_of, separable_powers
+from airlam.recipes import find_checkpoint
 
 SMALL = {
     "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -143,3 +144,18 @@ def test_silence_and_panels_that_are_too_wide():
         directions((1, 16, 1))
     with pytest.raises(ValueError, match="between 1 and 16"):
         phase_combiner(17, 16)
+
+
+def test_shipped_network():
+    """It loads, holds together (SHA-256), states its limits, and beats its own start."""
+    folder = find_checkpoint("airlam-pilots")
+    card = (folder / "README.md").read_text()
+    assert all(f"## {title}" in card for title in ("Training", "Scores", "Limits"))
+    h, combiner = users(100), phase_combiner(8, 16, torch.Generator().manual_seed(1))
+    y, made = observe_pilots(h, combiner, 0.05, torch.Generator().manual_seed(2)), load_pilots(folder)
+    with torch.inference_mode():
+        errors = [
+            (made(y, combiner, 0.05, port_shape=SHAPE, correction=on)[0] - h).abs().square().mean((1, 2)).log().mean()
+            for on in (True, False)
+        ]
+    assert float(errors[0]) < float(errors[1])

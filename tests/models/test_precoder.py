@@ -12,6 +12,7 @@ from airlam.loading import load_precoder
 from airlam.metrics import user_rates, utility
 from airlam.models import AirlamConfig, AirlamModel, add_lora, load_learned_precoder, save_checkpoint
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
+from airlam.recipes import find_checkpoint
 
 SMALL = {
     "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -180,3 +181,20 @@ def test_names_that_are_no_precoder(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(CheckpointError, match="config.json"):
         load_precoder(tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["airlam-precoder", "airlam-precoder-random-start"])
+def test_shipped_precoders(name):
+    """They load, hold together (SHA-256), state their limits, and gain where CSI is known to be wrong."""
+    folder = find_checkpoint(name)
+    card = (folder / "README.md").read_text()
+    assert all(f"## {title}" in card for title in ("Training", "Scores", "Limits"))
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn(200, 8, 16, dtype=torch.complex64, generator=generator)
+    root = torch.randn(200, 8, 16, 16, dtype=torch.complex64, generator=generator) * torch.logspace(-2, -0.7, 16)
+    spread = root.mH @ root / 16
+    error = (torch.randn(200, 8, 1, 16, dtype=torch.complex64, generator=generator) @ root).squeeze(-2) / 4
+    csi, no = truth - error, torch.full((200, 8), 0.01)
+    w = load_precoder(name).precode(csi, 1.0, no, error_covariance=spread)
+    start = rzf(csi, 1.0, no, error_covariance=spread)
+    assert float((user_rates(truth, w, no) - user_rates(truth, start, no)).sum(-1).mean()) > 0.1
