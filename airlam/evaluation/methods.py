@@ -103,8 +103,8 @@ def look(method: str) -> Look:
 def _chain_look(source: str, precoder: str) -> Look:
     seen, beams = SOURCES.get(source) or look(source), PRECODERS.get(precoder) or Look(precoder, "#d55e00", "-")
     label = f"{seen.short or seen.label} + {beams.short or beams.label}"
-    color = seen.color if source in (*CLASSICAL, *SOURCES) or not beams.color else beams.color
-    return Look(label, color, beams.line, seen.marker)
+    color = seen.color if source in (*CLASSICAL, *SOURCES) or ":" in source or not beams.color else beams.color
+    return Look(label, color, "--" if ":" in source else beams.line, seen.marker)
 
 
 def parts(method: str) -> tuple[str, str, str]:

@@ -413,7 +413,7 @@ def title(scenario: str) -> str:
 
 
 def _against_speed(results: Results, name: str, label: str) -> Figure | None:
-    rows = _headline_cells(results)
+    rows = [row for row in _headline_cells(results) if name in row.figures]
     if not rows:
         return None
 
@@ -464,7 +464,9 @@ def _panels(
             handles, labels = axes.get_legend_handles_labels()
             seen.update({label: seen.get(label, handle) for label, handle in zip(labels, handles, strict=True)})
         if columns > 1:
-            figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=4)
+            longest = max(map(len, seen), default=0)
+            across = 4 if longest <= 30 else 3 if longest <= 42 else 2
+            figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=across)
         else:
             figure.legend(seen.values(), seen.keys(), loc="outside right upper")
     return figure
