@@ -42,7 +42,7 @@ PILOT_METHODS = (
 )  # fmt: skip
 STATIC = (
     "raw + tuned", "threshold + tuned", "lmmse + tuned", "{model} + rzf", "{model} + wmmse", "{model} + robust wmmse",
-    "{model} + {precoder}", "perfect + rzf", "perfect + wmmse",
+    "{model} + {precoder}", "{pilots} + {precoder}", "perfect + rzf", "perfect + wmmse",
 )  # fmt: skip
 
 
@@ -160,7 +160,8 @@ class BeamformingBenchmark:
         learned = [self.precoder_label, *self.controls] if self.precoder not in PRECODERS else [*self.controls]
         sources = [*CLASSICS, "perfect", self.label, self.label + OFF]
         self.chains = self._chains(methods, sources, learned)
-        self.static_chains = self._chains(static_methods, [*DENOISED, "perfect", self.label], learned)
+        static = [text for text in static_methods if pilots or "{pilots}" not in text]
+        self.static_chains = self._chains(static, [*DENOISED, "perfect", self.label, self.pilots_label], learned)
         read = [self.pilots_label, self.pilots_label + OFF]
         self.pilot_chains = self._chains(pilot_methods, ["ls", "lmmse", "perfect", *read], learned) if pilots else []
         self.bar = parse_chain(self._named(bar), sources, learned).name
@@ -315,8 +316,10 @@ class BeamformingBenchmark:
 
                 network = load_pilots(find_checkpoint(self.pilots))
             precoders = "-".join(fingerprint(made) for made in learned.values())  # type: ignore[arg-type]
-            first = {"pilots": fingerprint(SimpleNamespace(model=network))} if network is not None else {}
-            other = fingerprint(model)
+            other, first = fingerprint(model), {}
+            if network is not None:
+                first["pilots"] = fingerprint(SimpleNamespace(model=network))  # type: ignore[arg-type]
+                first["static"] = f"{other}-{first['pilots']}"
             records = run_cells(
                 self.cells(),
                 lambda cell: self._run_cell(cell, model, learned, network),
@@ -337,12 +340,16 @@ class BeamformingBenchmark:
         links, known = cell.links("test", cell.num_links), cell.links("tune", cell.num_tune)
         chains = self._chains_of(cell.group)
         names = list(dict.fromkeys(chain.source for chain in chains))
+        networks = {self.pilots_label: network} if network is not None else {}
         if cell.group == "pilots":
-            sources = pilot_sources(cell, links, known, {self.pilots_label: network}, names)
+            sources = pilot_sources(cell, links, known, networks, names)
         else:
             h_past, seen = cell.observe(links.h, "test")[0], cell.observe(known.h, "tune")[0]
-            make = denoised_sources if cell.group == "static" else predicted_sources
-            sources = make(cell, links, h_past, (known, seen), {self.label: model}, names)
+            if cell.group == "static":
+                models = {self.label: model}
+                sources = denoised_sources(cell, links, h_past, (known, seen), models, names, networks)
+            else:
+                sources = predicted_sources(cell, links, h_past, (known, seen), {self.label: model}, names)
         with torch.inference_mode():
             record = measure_chains(cell, links, sources, chains, learned, known)
         record["seconds"] = round(time.perf_counter() - start, 1)

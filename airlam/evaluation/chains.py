@@ -184,11 +184,13 @@ def denoised_sources(
     tuning: tuple[LinkBatch, Tensor],
     models: Mapping[str, Any],
     names: Sequence[str],
+    networks: Mapping[str, Any],
 ) -> dict[str, Source]:
     """Beliefs about the last measured slot itself, for users that stand still.
 
     The noise's variance is known. ``threshold`` is tuned, and ``lmmse`` trained, on half of the validation drops; the
-    covariance of its errors is what the estimate itself says, that of ``threshold`` is taken there.
+    covariance of its errors is what the estimate itself says, that of ``threshold`` is taken there. Networks that read
+    pilots know the antennas' covariance from the same half.
     """
     known, seen = tuning
     fit, choose = halves(known)
@@ -222,6 +224,12 @@ def denoised_sources(
             spread = filters.covariance(noise)[None][..., tones, :, :, :].to(h_past.dtype)
             test, tune = (filters.denoise(x, noise, shape)[:, :, tones] for x in (noisy, noisy_tune))
             out[name] = Source(Belief(test, spread), Belief(tune, spread))
+        elif name in networks:
+            # every antenna heard alone: as many pilots as antennas
+            filters = TrainingLMMSE.of(known.h[fit])
+            antenna = (filters.beam * filters.beam_power.clamp_min(0)) @ filters.beam.mH
+            single = torch.eye(ports, dtype=h_past.dtype)
+            out[name] = _read(networks[name], noisy[:, 0, :, 0], single, noise, shape, antenna, tones)
         else:
             from airlam.models import AirlamEstimator
 
@@ -265,19 +273,30 @@ def pilot_sources(
             spread = found[0][1][tones].to(h.dtype)[None, None, :, None]
             out[name] = Source(belief(found[0][0], spread), belief(found[1][0], spread))
         else:
-            network = networks[name.removesuffix(OFF)]
-            with torch.inference_mode():
-                parts = [
-                    network(
-                        part, combiner, noise, port_shape=links.port_shape, antenna_covariance=antenna,
-                        correction=not name.endswith(OFF),
-                    )
-                    for part in y.split(16)
-                ]  # fmt: skip
-            csi, spread = (torch.cat(kind) for kind in zip(*parts, strict=True))
-            size = sum(p.numel() for p in network.parameters())
-            out[name] = Source(belief(csi, spread[:, None, None, None]), parameters=size)
+            network, on = networks[name.removesuffix(OFF)], not name.endswith(OFF)
+            out[name] = _read(network, y, combiner, noise, links.port_shape, antenna, tones, correction=on)
     return out
+
+
+def _read(
+    network: Any,
+    y: Tensor,
+    combiner: Tensor,
+    noise: float,
+    port_shape: Any,
+    antenna: Tensor,
+    tones: Tensor,
+    correction: bool = True,
+) -> Source:
+    """What a network that reads pilots believes of ``y [link, subcarrier, pilot]``."""
+    with torch.inference_mode():
+        parts = [
+            network(part, combiner, noise, port_shape=port_shape, antenna_covariance=antenna, correction=correction)
+            for part in y.split(16)
+        ]
+    csi, spread = (torch.cat(kind) for kind in zip(*parts, strict=True))
+    size = sum(p.numel() for p in network.parameters())
+    return Source(Belief(csi[:, None, tones, None], spread[:, None, None, None]), parameters=size)
 
 
 @dataclass

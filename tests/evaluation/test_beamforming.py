@@ -137,6 +137,7 @@ def test_orderings_and_tables(report):
         )  # the same weights here
     static = {row.method: row.figures["sum_se_k2"].number for row in results.select(group="static")}
     assert static["perfect + rzf"] > static["airlam-tiny + rzf"] > static["raw + tuned"]
+    assert static["reader + graph"] > static["raw + tuned"]
     assert {row.settings["array"] for row in results.select(group="array")} == {"two receive antennas"}
     assert {"sum_se_k2", "sum_se_k4"} <= set(results.select(group="users")[0].figures)
     assert results.select(group="age") and results.select(group="csi_period")
