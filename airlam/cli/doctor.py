@@ -155,12 +155,12 @@ def _models() -> str:
 
 
 def _checkpoints() -> str:
-    from airlam import load_predictor
+    from airlam.models.checkpoint import load_shipped
     from airlam.recipes import list_recipes
 
     names = [Path(entry).name for entry in list_recipes("checkpoints")]
     for name in names:
-        load_predictor(name)
+        load_shipped(name)
     return f"{', '.join(names)} loaded" if names else "none shipped"
 
 

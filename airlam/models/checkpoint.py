@@ -27,6 +27,11 @@ transformers.logging.disable_progress_bar()
 
 Loaded = TypeVar("Loaded", AirlamModel, AirlamPilots, AirlamPrecoder)
 
+TAKEN_BY = {
+    "airlam": "airlam.load_predictor takes it",
+    "airlam-pilots": "airlam.models.load_pilots takes it",
+    "airlam-precoder": "airlam.load_precoder takes it",
+}
 CHECKSUM = "weights_sha256"  # key of config.json
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
@@ -49,18 +54,28 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
 
 def load_learned_precoder(folder: str | Path) -> AirlamPrecoder:
     """As :func:`load_checkpoint`, an :class:`~airlam.models.precoder.AirlamPrecoder`."""
-    return _load(Path(folder), AirlamPrecoder, "airlam.load_predictor takes predictors")
+    return _load(Path(folder), AirlamPrecoder, "precoders are of type 'airlam-precoder'")
 
 
 def load_pilots(folder: str | Path) -> AirlamPilots:
     """As :func:`load_checkpoint`, an :class:`~airlam.models.pilots.AirlamPilots`."""
-    return _load(Path(folder), AirlamPilots, "it turns pilots into channels")
+    return _load(Path(folder), AirlamPilots, "networks that read pilots are of type 'airlam-pilots'")
+
+
+def load_shipped(name: str) -> AirlamModel | AirlamPilots | AirlamPrecoder:
+    """A checkpoint of whatever kind, by its name or folder."""
+    from airlam.recipes import find_checkpoint
+
+    folder = find_checkpoint(name)
+    loaders: dict[str, Any] = {"airlam-pilots": load_pilots, "airlam-precoder": load_learned_precoder}
+    return loaders.get(read_config(folder).get("model_type", ""), load_checkpoint)(folder)
 
 
 def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
     fields = read_config(folder)
     config, kind, want = folder / "config.json", fields.get("model_type"), model_class.config_class
     if kind != want.model_type:
+        hint = TAKEN_BY.get(str(kind), hint)
         raise CheckpointError(f"{config} describes a model of type {kind!r}, not {want.model_type!r}; {hint}")
     if problem := config_problem(config, want):
         raise CheckpointError(f"{config}: {problem}")

@@ -10,6 +10,7 @@ from airlam.evaluation import Results
 from airlam.evaluation.beamforming import BeamformingBenchmark
 from airlam.evaluation.chains import Belief, Served, Tuned, halves, parse_chain, rates_of, served
 from airlam.evaluation.methods import is_learned, look, order
+from airlam.evaluation.plots import PLOTS
 from airlam.evaluation.spectral_efficiency import Groups
 from airlam.interfaces import RecipeError
 from airlam.metrics import user_rates
@@ -161,6 +162,9 @@ def test_orderings_and_tables(report):
         "sum_se_vs_pilots",
     } <= plots
     assert "airlam-tiny + graph against AR + tuned" in results.headline
+    for name, label in (("sum_se_vs_csi_snr", "[dB]"), ("sum_se_vs_users", "users"), ("sum_se_vs_pilots", "pilots")):
+        figure = PLOTS[name](results)
+        assert figure is not None and all(label in axes.get_xlabel() for axes in figure.axes if axes.get_visible())
 
 
 def test_a_second_run_changes_nothing(report):

@@ -62,10 +62,15 @@ def test_texts_are_escaped(report):
     assert "&lt;b&gt;Text is escaped&lt;/b&gt; &amp; safe." in report[2]
 
 
+# those of beamforming, which test_beamforming.py looks at
+OTHERS = {"sum_se_vs_csi_snr", "sum_se_vs_users", "sum_se_vs_pilots"}
+
+
 def test_every_plot_is_drawn_labelled_and_written(report):
     _, path, html = report
-    assert html.count("<img ") == len(plots.PLOTS)
-    for name in plots.PLOTS:
+    drawn = set(plots.PLOTS) - OTHERS
+    assert html.count("<img ") == len(drawn)
+    for name in drawn:
         assert (path.parent / "plots" / f"{name}.svg").stat().st_size > 2000
         assert (path.parent / "plots" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -73,6 +78,9 @@ def test_every_plot_is_drawn_labelled_and_written(report):
 def test_axes_have_labels_with_units(results):
     for name, plot in plots.PLOTS.items():
         figure = plot(results)
+        if name in OTHERS:
+            assert figure is None
+            continue
         visible = [axes for axes in figure.axes if axes.get_visible()]
         assert any("[" in axes.get_xlabel() or "beam" in axes.get_xlabel() for axes in visible), name
 

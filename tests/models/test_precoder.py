@@ -8,7 +8,7 @@ import torch
 from airlam.baselines import rzf
 from airlam.baselines.robust import certain_rates
 from airlam.interfaces import CheckpointError, Precoder
-from airlam.loading import load_precoder
+from airlam.loading import load_precoder, load_predictor
 from airlam.metrics import user_rates, utility
 from airlam.models import AirlamConfig, AirlamModel, add_lora, load_learned_precoder, save_checkpoint
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
@@ -178,6 +178,8 @@ def test_names_that_are_no_precoder(tmp_path):
         load_precoder("rzff")
     with pytest.raises(CheckpointError, match="predicts channels"):
         load_precoder("airlam-tiny")
+    with pytest.raises(CheckpointError, match="airlam.load_precoder takes it"):
+        load_predictor("airlam-precoder")
     (tmp_path / "x").mkdir()
     with pytest.raises(CheckpointError, match="config.json"):
         load_precoder(tmp_path / "x")
