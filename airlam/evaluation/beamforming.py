@@ -396,6 +396,7 @@ class BeamformingBenchmark:
             "bar": self.bar,
             "tables": self.tables(results),
             "compared": self._compared(main),
+            "latency_text": "median of predicting one user and precoding one slot of a group, one CPU thread",
             "mean_text": f"Means over {len(main)} cells at {self.csi_snr_db:g} dB CSI SNR and "
             f"{self.headline_snr_db:g} dB transmit SNR.",
         }
@@ -501,7 +502,7 @@ class BeamformingBenchmark:
         if name not in figures:
             return "-", "-"
         share = gap_closed(rows, name, method, bar) if method != bar else None
-        text = f"{figures[name].number:.2f}" + (f" ({100 * share:.0f} %)" if share is not None else "")
+        text = f"{figures[name].number:.2f}" + (f" ({round(100 * share)} %)" if share is not None else "")
         gain = figures.get(f"{name}_gain")
         if gain is None:
             return text, "-"

@@ -301,15 +301,17 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
             )
         )
     sums = _sum_names([rows[focus]])
-    if sums and "perfect" in rows and sums[0] in rows["perfect"].figures:
-        value, perfect = figures[sums[0]].number, rows["perfect"].figures[sums[0]].number
+    limit = rows.get("perfect") or rows.get("perfect + rzf")
+    if sums and limit is not None and sums[0] in limit.figures:
+        value, perfect = figures[sums[0]].number, limit.figures[sums[0]].number
         users = sums[0].removeprefix("sum_se_k")
         facts.append(
             (f"{value:.1f} bit/s/Hz", f"sum-SE of {users} users, {100 * value / perfect:.0f} % of perfect CSI")
         )
     if "latency_p50_ms" in figures:
         p50, p99 = figures["latency_p50_ms"].value, figures["latency_p99_ms"].value
-        facts.append((f"{p50:.1f} ms", f"median latency of one prediction on one CPU thread (p99 {p99:.1f} ms)"))
+        what = results.extras.get("latency_text", "median latency of one prediction on one CPU thread")
+        facts.append((f"{p50:.1f} ms", f"{what} (p99 {p99:.1f} ms)"))
     if rows[focus].parameters_total:
         facts.append((f"{rows[focus].parameters_total / 1e6:.2f} M", "parameters"))
     return facts
