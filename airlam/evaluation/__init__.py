@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.beamforming import BeamformingBenchmark
     from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
     from airlam.evaluation.headline import headline
+    from airlam.evaluation.link_level import LinkLevelBenchmark
     from airlam.evaluation.probes import ProbeBenchmark
     from airlam.evaluation.reconstruction import ReconstructionBenchmark
     from airlam.evaluation.report import write_report
@@ -24,6 +25,7 @@ _HOMES = {
     "BeamformingBenchmark": "beamforming",
     "ChannelPredictionBenchmark": "channel_prediction",
     "Figure": "rows",
+    "LinkLevelBenchmark": "link_level",
     "ProbeBenchmark": "probes",
     "ReconstructionBenchmark": "reconstruction",
     "Results": "rows",
@@ -39,6 +41,7 @@ __all__ = [
     "BeamformingBenchmark",
     "ChannelPredictionBenchmark",
     "Figure",
+    "LinkLevelBenchmark",
     "ProbeBenchmark",
     "ReconstructionBenchmark",
     "Results",

@@ -168,6 +168,41 @@ def sum_se_vs_pilots(results: Results) -> Figure | None:
     return _panels(panel, keys, "sum-SE [bit/s/Hz]")
 
 
+def throughput_vs_snr(results: Results) -> Figure | None:
+    """Throughput over a coded link against transmit SNR; a panel for each speed."""
+    return _link_panels(results, "throughput", "throughput [bit/s/Hz]")
+
+
+def bler_vs_snr(results: Results) -> Figure | None:
+    """Block error rate of one entry of the MCS table against transmit SNR: the one that tells most methods apart."""
+    rows = results.select(group="link")
+    names = _unique(name for row in rows for name in row.figures if name.startswith("bler_mcs"))
+    if not names:
+        return None
+
+    def spread(name: str) -> float:
+        return float(np.std([row.figures[name].value for row in rows], axis=0).sum())
+
+    name = max(names, key=spread)
+    return _link_panels(results, name, f"block error rate, MCS {name.removeprefix('bler_mcs')}")
+
+
+def _link_panels(results: Results, name: str, label: str) -> Figure | None:
+    rows = results.select(group="link")
+    speeds = _unique(row.speed_kmh for row in rows)
+    if not speeds:
+        return None
+
+    def panel(axes: Any, speed: float) -> None:
+        for row in _by_method(row for row in rows if row.speed_kmh == speed):
+            figure = row.figures[name]
+            _line(axes, row.method, figure.axis, figure.value, figure.interval)
+        axes.set_title(f"{title(rows[0].data)}, {speed:g} km/h")
+        axes.set_xlabel("transmit SNR [dB]")
+
+    return _panels(panel, speeds, label, share_y=True)
+
+
 def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
     """Sum spectral efficiency of the smallest group against transmit SNR; one panel per speed."""
     name = _curve_name(results, "_vs_snr")
@@ -360,6 +395,8 @@ PLOTS: dict[str, Callable[[Results], Figure | None]] = {
         sum_se_vs_csi_snr,
         sum_se_vs_users,
         sum_se_vs_pilots,
+        throughput_vs_snr,
+        bler_vs_snr,
         latency_bars,
         latency_charged,
         csi_period,

@@ -26,6 +26,8 @@ CAPTIONS = {
     "sum_se_vs_users": "More users share the power, the antennas, and each other's CSI errors.",
     "sum_se_vs_pilots": "Static users send fewer pilots than the base station has antennas, heard through a combiner "
     "of random phases; beams are judged on the true channel.",
+    "throughput_vs_snr": "Bits that arrive in whole blocks, with the best entry of the MCS table at each SNR.",
+    "bler_vs_snr": "Blocks that are lost, with the entry of the MCS table that tells the methods apart best.",
     "latency_bars": "Time of one prediction (one link, all its antennas and subcarriers). Bar: median; whisker: 99th "
     "percentile.",
     "latency_charged": "A prediction that takes longer serves later slots. The precoder in service at latency L uses "
@@ -42,6 +44,7 @@ SECTIONS = (
     ("Prediction error", ("gain_forest", "nmse_vs_speed", "nmse_vs_horizon", "nmse_vs_csi_snr")),
     ("Spectral efficiency", ("sum_se_vs_speed", "sum_se_vs_transmit_snr", "sum_se_vs_csi_snr", "sum_se_vs_users")),
     ("From pilots", ("sum_se_vs_pilots",)),
+    ("Over a coded link", ("throughput_vs_snr", "bler_vs_snr")),
     ("Latency and prediction age", ("latency_bars", "latency_charged")),
     ("CSI period and pilot overhead", ("csi_period",)),
     ("Impaired measurements", ("impairments",)),

@@ -63,7 +63,7 @@ def test_texts_are_escaped(report):
 
 
 # those of beamforming, which test_beamforming.py looks at
-OTHERS = {"sum_se_vs_csi_snr", "sum_se_vs_users", "sum_se_vs_pilots"}
+OTHERS = {"sum_se_vs_csi_snr", "sum_se_vs_users", "sum_se_vs_pilots", "throughput_vs_snr", "bler_vs_snr"}
 
 
 def test_every_plot_is_drawn_labelled_and_written(report):
