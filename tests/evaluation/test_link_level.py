@@ -10,7 +10,8 @@ from airlam.evaluation.plots import PLOTS
 from airlam.interfaces import RecipeError
 
 SMALL = dict(
-    precoder="wmmse", methods=["hold + rzf", "ar + tuned", "{model} + robust rzf", "perfect + rzf"], speeds_kmh=[100.0],
+    precoder="wmmse", methods=["hold + rzf", "ar + tuned", "{model} + robust rzf", "perfect + rzf"], bar="ar + tuned",
+    speeds_kmh=[100.0],
     num_links=16, num_tune=16, users=4, transmit_snr_db=[0.0, 20.0], mcs=[5, 20], tone_step=1,
     channel_overrides={"num_subcarriers": 12, "bs_panel": {"rows": 1, "columns": 8, "polarisation": "dual",
                                                            "pattern": "38.901"}},
