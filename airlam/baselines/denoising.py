@@ -63,6 +63,11 @@ class TrainingLMMSE:
         antenna = torch.einsum("ltfra,ltfrb->ab", x, x.conj())
         return cls(frequency / frequency.diagonal().real.mean(), antenna / antenna.diagonal().real.mean())
 
+    @property
+    def antenna(self) -> Tensor:
+        """``complex128 [tx_ant, tx_ant]``, the covariance of the antennas; what is not positive is dropped."""
+        return (self.beam * self.beam_power.clamp_min(0)) @ self.beam.mH
+
     def denoise(self, h: Tensor, noise: float | Tensor, port_shape: PortShape | None = None) -> Tensor:
         """See :meth:`BeamDelayThreshold.denoise`; links of unit mean power."""
         gain, _ = self._gain(noise)
@@ -78,7 +83,7 @@ class TrainingLMMSE:
         Returns:
             ``h [..., subcarrier, tx_ant]``, and of the rows of its errors ``E[e^H e] [subcarrier, tx_ant, tx_ant]``.
         """
-        antenna = (self.beam * self.beam_power.clamp_min(0)) @ self.beam.mH
+        antenna = self.antenna
         wide = combiner.to(torch.complex128)
         power = self.delay_power.clamp_min(0)[:, None, None]
         cross = power * (antenna @ wide.mH)  # of each delay mode: E[h y^H]

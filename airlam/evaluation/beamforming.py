@@ -17,6 +17,7 @@ from airlam.evaluation.chains import (
     DENOISED,
     Chain,
     denoised_sources,
+    fill_in,
     measure_chains,
     parse_chain,
     pilot_sources,
@@ -175,9 +176,7 @@ class BeamformingBenchmark:
 
     def _named(self, text: str) -> str:
         names = {"{model}": self.label, "{precoder}": self.precoder_label, "{pilots}": self.pilots_label}
-        for place, name in names.items():
-            text = str(text).replace(place, name)
-        return text
+        return fill_in(text, names)
 
     def _chains(self, methods: Sequence[str], sources: Sequence[str], learned: Sequence[str]) -> list[Chain]:
         chains = []

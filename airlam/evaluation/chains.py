@@ -51,6 +51,18 @@ class Chain:
         return f"{self.source} + {'robust ' if self.robust and not learned else ''}{self.precoder}"
 
 
+def fill_in(text: str, names: Mapping[str, str]) -> str:
+    """``text`` with its places filled in.
+
+    Example:
+        >>> fill_in("{model} + rzf", {"{model}": "airlam-tiny"})
+        'airlam-tiny + rzf'
+    """
+    for place, name in names.items():
+        text = str(text).replace(place, name)
+    return text
+
+
 def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> Chain:
     """A chain from its name.
 
@@ -118,24 +130,24 @@ def predicted_sources(
     trust them too much.
     """
     out, tones = {}, tones_of(cell, links.h.shape[2])
-    for contender in contenders_of_cell(replace(cell, methods=tuple(names)), links, models):
+    known, seen = tuning
+    fit, choose = halves(known)
+    here = replace(cell, methods=tuple(names))
+    for contender in contenders_of_cell(here, links, models, tuning=(known.h, seen)):
         name = contender.name
         if name == "perfect":
             out[name] = Source(Belief(links.h[:, cell.history :, tones]))
             continue
-        test = _held(predict_all(contender, h_past, cell.horizon)[:, :, tones], cell)
-        found = Source(Belief(test), None, contender.settings, contender.parameters[0])
-        found.once = _once(contender, models.get(name), h_past[:1], cell, links.port_shape, tones)
         if name in models:
-            found.test = _with_covariance(models[name], h_past, cell, links.port_shape, tones)
+            found = Source(_with_covariance(models[name], h_past, cell, links.port_shape, tones))
         else:
-            known, seen = tuning
-            fit, choose = halves(known)
-            tune = _held(predict_all(contender, seen, cell.horizon)[:, :, tones], cell)
+            test, tune = (_held(predict_all(contender, x, cell.horizon)[:, :, tones], cell) for x in (h_past, seen))
             error = (known.h[:, cell.history :, tones] - tune)[fit]
             spread = torch.einsum("ltfra,ltfrb->tab", error.conj(), error)
             spread = spread[None, :, None, None] / (error.numel() / error.shape[1] / error.shape[-1])
-            found.test.covariance, found.tune = spread, Belief(tune[choose], spread)
+            found = Source(Belief(test, spread), Belief(tune[choose], spread))
+        found.settings, found.parameters = contender.settings, contender.parameters[0]
+        found.once = _once(contender, models.get(name), h_past[:1], cell, links.port_shape, tones)
         out[name] = found
     return out
 
@@ -226,8 +238,7 @@ def denoised_sources(
             out[name] = Source(Belief(test, spread), Belief(tune, spread))
         elif name in networks:
             # every antenna heard alone: as many pilots as antennas
-            filters = TrainingLMMSE.of(known.h[fit])
-            antenna = (filters.beam * filters.beam_power.clamp_min(0)) @ filters.beam.mH
+            antenna = TrainingLMMSE.of(known.h[fit]).antenna
             single = torch.eye(ports, dtype=h_past.dtype)
             out[name] = _read(networks[name], noisy[:, 0, :, 0], single, noise, shape, antenna, tones)
         else:
@@ -257,7 +268,7 @@ def pilot_sources(
     h, known = (x[:, cell.history - 1, :, 0] for x in (links.h, tuning.h))
     y, y_tune = (observe_pilots(x, combiner, noise, generator) for x in (h, known[choose]))
     filters = TrainingLMMSE.of(known[fit][:, None, :, None])
-    antenna = (filters.beam * filters.beam_power.clamp_min(0)) @ filters.beam.mH
+    antenna = filters.antenna
 
     def belief(x: Tensor, spread: Tensor | None = None) -> Belief:
         return Belief(x[:, None, tones, None], spread)

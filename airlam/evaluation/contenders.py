@@ -167,13 +167,18 @@ def tuned(
 
 
 def contenders_of_cell(
-    cell: Cell, links: LinkBatch, models: Mapping[str, Predictor], observed: Tensor | None = None
+    cell: Cell,
+    links: LinkBatch,
+    models: Mapping[str, Predictor],
+    observed: Tensor | None = None,
+    tuning: tuple[Tensor, Tensor] | None = None,
 ) -> list[Contender]:
     """Everything that ``cell.methods`` names, ready to predict ``links``; classics tuned on links of other drops.
 
     Args:
         models: learned methods by name.
         observed: see :func:`of_predictor`.
+        tuning: true CSI of the cell's tuning links and their measured history, where a caller has drawn them already.
     """
     context = {
         "slot_duration": links.slot_duration,
@@ -181,7 +186,6 @@ def contenders_of_cell(
         "carrier_frequency": links.carrier_frequency,
     }
     port_shape, out = links.port_shape, []
-    tuning: tuple[Tensor, Tensor] | None = None
     for name in cell.methods:
         if name == "perfect":
             out.append(Contender("perfect", lambda *_: torch.empty(0), timed=False))
@@ -197,10 +201,10 @@ def contenders_of_cell(
         else:
             if tuning is None:
                 h = cell.links("tune", cell.num_tune).h
-                # the horizon alone: slots that only hold the last prediction say nothing about a filter
-                future = h[:, cell.history : cell.history + cell.horizon]
-                tuning = (cell.observe(h, "tune")[0], future)
-            predictor, settings = tuned(name, *tuning, port_shape=port_shape, context=context)
+                tuning = (h, cell.observe(h, "tune")[0])
+            # the horizon alone: slots that only hold the last prediction say nothing about a filter
+            future = tuning[0][:, cell.history : cell.history + cell.horizon]
+            predictor, settings = tuned(name, tuning[1], future, port_shape=port_shape, context=context)
             out.append(of_predictor(name, predictor, context, port_shape, settings))
     return out
 

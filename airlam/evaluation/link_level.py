@@ -15,6 +15,7 @@ from airlam.evaluation.assembly import new_row
 from airlam.evaluation.cells import Cell, run_cells
 from airlam.evaluation.chains import (
     Tuned,
+    fill_in,
     halves,
     parse_chain,
     predicted_sources,
@@ -101,16 +102,10 @@ class LinkLevelBenchmark:
         self.seed, self.threads, self.title = seed, threads, title
         learned = [] if self.precoder in PRECODERS else [Path(self.precoder).name]
         names = {"{model}": self.label, "{precoder}": Path(self.precoder).name}
-
-        def named(text: str) -> str:
-            for place, name in names.items():
-                text = str(text).replace(place, name)
-            return text
-
         sources = [*CLASSICS, "perfect", self.label, self.label + OFF]
-        chains = [parse_chain(named(text), sources, learned) for text in methods]
+        chains = [parse_chain(fill_in(text, names), sources, learned) for text in methods]
         self.chains = list(dict.fromkeys(chains))
-        self.bar = named(bar)
+        self.bar = fill_in(bar, names)
         if self.bar not in [chain.name for chain in self.chains]:
             raise RecipeError(f"bar is {self.bar!r}, which is not among the methods; add it")
         for chain in self.chains:

@@ -23,7 +23,7 @@ from airlam.models import (
 )
 from airlam.recipes import find_checkpoint
 from airlam.tasks.channel_prediction import read_lightning
-from airlam.tasks.optimisation import adamw_with_warmup
+from airlam.tasks.optimisation import configured_adamw
 
 SOURCES = ("predicted", "denoised", "raw")
 
@@ -210,14 +210,7 @@ class Beamforming(L.LightningModule):
 
     def configure_optimizers(self):
         """AdamW over the trainable parameters, warm-up, cosine."""
-        h = self.hparams
-        return adamw_with_warmup(
-            self.model,
-            learning_rate=h["learning_rate"],
-            weight_decay=h["weight_decay"],
-            warmup_steps=h["warmup_steps"],
-            total_steps=self.trainer.estimated_stepping_batches,
-        )
+        return configured_adamw(self)
 
     @classmethod
     def model_from_lightning(cls, path: str) -> AirlamPrecoder:

@@ -13,7 +13,7 @@ from airlam.metrics import nmse
 from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint
 from airlam.recipes import find_checkpoint
 from airlam.tasks.objectives import forecast_error
-from airlam.tasks.optimisation import adamw_with_warmup
+from airlam.tasks.optimisation import configured_adamw
 
 
 class ChannelPrediction(L.LightningModule):
@@ -119,14 +119,7 @@ class ChannelPrediction(L.LightningModule):
 
     def configure_optimizers(self):
         """AdamW over the trainable parameters, warm-up, cosine."""
-        h = self.hparams
-        return adamw_with_warmup(
-            self.model,
-            learning_rate=h["learning_rate"],
-            weight_decay=h["weight_decay"],
-            warmup_steps=h["warmup_steps"],
-            total_steps=self.trainer.estimated_stepping_batches,
-        )
+        return configured_adamw(self)
 
     @classmethod
     def model_from_lightning(cls, path: str) -> AirlamModel:

@@ -11,7 +11,7 @@ from airlam.interfaces import CheckpointError
 from airlam.models.comparators import Comparator, build_comparator
 from airlam.tasks.channel_prediction import read_lightning
 from airlam.tasks.objectives import energy
-from airlam.tasks.optimisation import adamw_with_warmup
+from airlam.tasks.optimisation import configured_adamw
 
 
 class ComparatorTraining(L.LightningModule):
@@ -89,14 +89,7 @@ class ComparatorTraining(L.LightningModule):
 
     def configure_optimizers(self):
         """AdamW over the trainable parameters."""
-        h = self.hparams
-        return adamw_with_warmup(
-            self.model,
-            learning_rate=h["learning_rate"],
-            weight_decay=h["weight_decay"],
-            warmup_steps=h["warmup_steps"],
-            total_steps=self.trainer.estimated_stepping_batches,
-        )
+        return configured_adamw(self)
 
     @classmethod
     def model_from_lightning(cls, path: str) -> Comparator:

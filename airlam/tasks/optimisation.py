@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import math
 
+import lightning as L
 import torch
 from torch import nn
+
+
+def configured_adamw(task: L.LightningModule) -> dict:
+    """:func:`adamw_with_warmup` for ``task.model``, as the task's hyperparameters and its trainer's steps say."""
+    h = task.hparams
+    return adamw_with_warmup(
+        task.model,  # type: ignore[arg-type]
+        learning_rate=h["learning_rate"],
+        weight_decay=h["weight_decay"],
+        warmup_steps=h["warmup_steps"],
+        total_steps=task.trainer.estimated_stepping_batches,
+    )
 
 
 def adamw_with_warmup(

@@ -20,7 +20,7 @@ from airlam.models import (
 )
 from airlam.recipes import find_checkpoint
 from airlam.tasks.beamforming import draw_groups
-from airlam.tasks.optimisation import adamw_with_warmup
+from airlam.tasks.optimisation import configured_adamw
 
 
 class PilotBeamforming(L.LightningModule):
@@ -146,11 +146,4 @@ class PilotBeamforming(L.LightningModule):
 
     def configure_optimizers(self):
         """AdamW, warm-up, cosine."""
-        h = self.hparams
-        return adamw_with_warmup(
-            self.model,
-            learning_rate=h["learning_rate"],
-            weight_decay=h["weight_decay"],
-            warmup_steps=h["warmup_steps"],
-            total_steps=self.trainer.estimated_stepping_batches,
-        )
+        return configured_adamw(self)

@@ -10,7 +10,7 @@ import torch
 from airlam.csi import series_along
 from airlam.models import AirlamConfig, AirlamModel, load_checkpoint
 from airlam.tasks.objectives import forecast_error, reconstruction_error
-from airlam.tasks.optimisation import adamw_with_warmup
+from airlam.tasks.optimisation import configured_adamw
 
 AXES = ("slot", "subcarrier", "column")
 
@@ -153,11 +153,4 @@ class Pretraining(L.LightningModule):
 
     def configure_optimizers(self):
         """AdamW, warm-up, cosine."""
-        h = self.hparams
-        return adamw_with_warmup(
-            self.model,
-            learning_rate=h["learning_rate"],
-            weight_decay=h["weight_decay"],
-            warmup_steps=h["warmup_steps"],
-            total_steps=self.trainer.estimated_stepping_batches,
-        )
+        return configured_adamw(self)
