@@ -276,6 +276,65 @@ def phase_combiner(num_pilots: int, num_tx_ant: int, generator: torch.Generator 
     return torch.polar(torch.full_like(phase, num_tx_ant**-0.5), phase)
 
 
+def dft_codebook(port_shape: PortShape) -> Tensor:
+    """Beams of a panel ``complex64 [tx_ant, beam]``: the DFT over its columns and over its rows, one block a
+    polarisation. As many as there are ports, orthonormal; beam ``(p, c, r)`` stands at place ``(p C + c) R + r``.
+
+    Example:
+        >>> beams = dft_codebook((1, 8, 8))
+        >>> torch.allclose(beams.mH @ beams, torch.eye(64, dtype=torch.complex64), atol=1e-5)
+        True
+    """
+
+    def line(ports: int) -> Tensor:
+        return torch.fft.fft(torch.eye(ports, dtype=torch.complex64), dim=0, norm="ortho")
+
+    polarisations, columns, rows = port_shape
+    return torch.block_diag(*[torch.kron(line(columns), line(rows))] * polarisations)
+
+
+def beam_power(h: Tensor, codebook: Tensor) -> Tensor:
+    """``|h w|^2``, mean over subcarriers, sum over receive antennas: ``[..., beam]`` of ``h [..., subcarrier, rx_ant,
+    tx_ant]`` (row not conjugated) and ``codebook [tx_ant, beam]``."""
+    return (h @ codebook.to(h.dtype)).abs().square().sum(-2).mean(-2)
+
+
+def measure_beams(h: Tensor, codebook: Tensor, noise: float, generator: torch.Generator | None = None) -> Tensor:
+    """What a user reports of every beam: the mean over subcarriers of the received power of one pilot each, over the
+    power of the noise in it. Where there is nothing but noise it is about 1.
+
+    Args:
+        h: ``complex [..., subcarrier, rx_ant, tx_ant]``. codebook: ``complex [tx_ant, beam]``.
+        noise: variance at each receive antenna and subcarrier.
+
+    Returns:
+        ``[..., beam]``.
+    """
+    if not noise > 0:
+        raise ValueError(f"noise must be positive (linear, not dB), got {noise}")
+    heard = h @ codebook.to(h.dtype)
+    white = torch.randn(*heard.shape, 2, generator=generator, dtype=heard.real.dtype)
+    heard = heard + (noise / 2) ** 0.5 * torch.view_as_complex(white)
+    return heard.abs().square().mean((-3, -2)) / noise
+
+
+def sweep_schedule(
+    num_beams: int, beams_per_sweep: int, num_sweeps: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Which beams each sweep measures, ``bool [sweep, beam]``: the next ``beams_per_sweep`` of a random order, round
+    and round.
+
+    Example:
+        >>> sweep_schedule(8, 2, 4).sum(0)
+        tensor([1, 1, 1, 1, 1, 1, 1, 1])
+    """
+    if not 1 <= beams_per_sweep <= num_beams:
+        raise ValueError(f"beams_per_sweep is {beams_per_sweep}, but must lie between 1 and {num_beams}, the beams")
+    order = torch.randperm(num_beams, generator=generator)
+    taken = order[torch.arange(num_sweeps * beams_per_sweep) % num_beams].reshape(num_sweeps, beams_per_sweep)
+    return torch.zeros(num_sweeps, num_beams, dtype=torch.bool).scatter_(1, taken, True)
+
+
 def observe_pilots(
     h: Tensor, combiner: Tensor, noise: float | Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -288,6 +347,11 @@ def observe_pilots(
     Returns:
         ``complex [..., subcarrier, pilot]``.
     """
+    if combiner.dim() != 2 or h.shape[-1] != combiner.shape[-1]:
+        raise ValueError(f"combiner {tuple(combiner.shape)} must be [pilot, tx_ant], for h {tuple(h.shape)}")
+    if not bool((torch.as_tensor(noise) >= 0).all()):
+        given = torch.as_tensor(noise).flatten()[:3].tolist()
+        raise ValueError(f"noise must not be negative (linear, not dB), got {given}")
     clean = h @ combiner.mT
     white = torch.randn(*clean.shape, 2, generator=generator, dtype=clean.real.dtype)
     level = (torch.as_tensor(noise, dtype=clean.real.dtype) / 2).sqrt()[..., None, None]

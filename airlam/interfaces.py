@@ -197,10 +197,15 @@ def check_precoding_request(h: Tensor, power: float | Tensor = 1.0, no: float | 
         raise TypeError("h must be a complex torch.Tensor [..., user, tx_ant]")
     if h.dim() < 2:
         raise ValueError(f"h has {h.dim()} axes {tuple(h.shape)}, but must be [..., user, tx_ant]")
+    if 0 in h.shape[-2:]:
+        raise ValueError(f"h {tuple(h.shape)} has no users or no antennas; give at least one of each")
     if not torch.isfinite(torch.view_as_real(h)).all():
         raise ValueError("h contains NaN or infinity; remove those channels first")
     for value, label in ((power, "power"), (no, "no")):
-        value = torch.as_tensor(value)
+        try:
+            value = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{label} must be a number or a tensor of numbers, got {value!r}") from None
         if not bool((torch.isfinite(value) & (value > 0)).all()):
             given = value.flatten()[:3].tolist()
             raise ValueError(f"{label} must be positive and finite (linear, not dB), got {given}")

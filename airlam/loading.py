@@ -142,7 +142,7 @@ def load_precoder(name_or_path: str | Path, **options: Any) -> Precoder:
     if name in PRECODERS:
         return _build(PRECODERS, name, **options)
     path = Path(name).expanduser()
-    from airlam.models import LearnedPrecoder, load_learned_precoder, load_lora
+    from airlam.models import LearnedPrecoder, adapter_utility, load_learned_precoder, load_lora
     from airlam.models.checkpoint import read_config
 
     options.setdefault("name", path.stem if path.suffix == ".ckpt" else path.name)
@@ -152,6 +152,7 @@ def load_precoder(name_or_path: str | Path, **options: Any) -> Precoder:
         return LearnedPrecoder(Beamforming.model_from_lightning(str(path)), **options)
     if (path / "adapter_config.json").is_file():
         base = load_learned_precoder(find_checkpoint(_base_of_adapters(path)))
+        options.setdefault("utility", adapter_utility(path))
         return LearnedPrecoder(load_lora(base, path), **options)
     try:
         folder = find_checkpoint(path)

@@ -1,8 +1,9 @@
 """Lost slots: filled in by linear interpolation, and reported."""
 
+import pytest
 import torch
 
-from airlam.csi import lose_slots
+from airlam.csi import lose_slots, observe_pilots, phase_combiner
 
 
 def test_a_linear_history_survives_any_loss():
@@ -21,3 +22,11 @@ def test_measured_slots_stay_as_they_are_and_lost_ones_do_not_count():
     assert torch.equal(filled[observed], h[observed]) and not observed.all()
     other = torch.where(observed[..., None, None, None], h, 9.0)
     assert torch.equal(lose_slots(other, 0.4, torch.Generator().manual_seed(2))[0], filled)
+
+
+def test_pilots_that_cannot_be():
+    h, combiner = torch.ones(2, 3, 8, dtype=torch.complex64), phase_combiner(4, 8)
+    with pytest.raises(ValueError, match="noise must not be negative"):
+        observe_pilots(h, combiner, -1.0)
+    with pytest.raises(ValueError, match="must be .pilot, tx_ant."):
+        observe_pilots(h, phase_combiner(4, 7), 0.1)

@@ -68,6 +68,11 @@ class TrainingLMMSE:
         """``complex128 [tx_ant, tx_ant]``, the covariance of the antennas; what is not positive is dropped."""
         return (self.beam * self.beam_power.clamp_min(0)) @ self.beam.mH
 
+    @property
+    def frequency(self) -> Tensor:
+        """``complex128 [subcarrier, subcarrier]``, the covariance of the subcarriers, likewise."""
+        return (self.delay * self.delay_power.clamp_min(0)) @ self.delay.mH
+
     def denoise(self, h: Tensor, noise: float | Tensor, port_shape: PortShape | None = None) -> Tensor:
         """See :meth:`BeamDelayThreshold.denoise`; links of unit mean power."""
         gain, _ = self._gain(noise)

@@ -151,7 +151,8 @@ def wmmse(
     Args:
         h: ``complex [..., user, tx_ant]``.
         power, no: total transmit power, noise variance.
-        num_iterations: fixed, so that the result depends on nothing but this entry.
+        num_iterations: fixed, so that the result depends on nothing but this entry. Ten are quick and within a percent
+            for few users; with many (12 on 32 antennas) the last 5 to 7 % take a hundred.
         error_covariance: as in :func:`rzf`; then :func:`airlam.baselines.robust.robust_wmmse`, from the robust
             :func:`rzf`.
 
@@ -432,11 +433,22 @@ def water_filling(gains: Tensor, power: Tensor) -> Tensor:
 
 
 def check_error_covariance(error_covariance: Tensor, h: Tensor) -> None:
-    """The shape that the robust forms need."""
+    """The shape that the robust forms need, finite, and what a covariance has at least: ``1^H C 1`` real, not negative,
+    like its diagonal."""
     want = (*h.shape, h.shape[-1])
     if tuple(error_covariance.shape) != want:
         raise ValueError(
             f"error_covariance {tuple(error_covariance.shape)} must be [..., user, tx_ant, tx_ant]: {want}"
         )
-    if not torch.isfinite(error_covariance.sum()):  # a finite sum proves finite entries
+    total = error_covariance.sum((-2, -1)).to(h.dtype)
+    if not torch.isfinite(torch.view_as_real(total)).all():  # a finite sum proves finite entries
         raise ValueError("error_covariance contains NaN or infinity")
+    diagonal = error_covariance.diagonal(dim1=-2, dim2=-1).to(h.dtype)
+    slack = 1e-3 * h.shape[-1] * diagonal.abs().sum(-1)  # rounding of single precision, and more
+    low = torch.minimum(total.real, diagonal.real.amin(-1))
+    odd = torch.maximum(total.imag.abs(), diagonal.imag.abs().amax(-1))
+    if bool((low < -slack).any()) or bool((odd > slack).any()):
+        raise ValueError(
+            "error_covariance must be E[e^H e] of each user, Hermitian and positive semidefinite; it is not: its "
+            "diagonal or 1^H C 1 is negative or not real"
+        )

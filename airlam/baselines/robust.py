@@ -53,13 +53,14 @@ def robust_wmmse(
     rows = (h * scale[..., None]).to(torch.complex128)
     spread = (error_covariance * scale.square()[..., None, None]).to(torch.complex128)
     eye = torch.eye(h.shape[-1], dtype=rows.dtype, device=h.device)
-    outer = rows.conj().unsqueeze(-1) * rows.unsqueeze(-2) + spread  # E[h_k^H h_k]
+    outer = (rows.conj().unsqueeze(-1) * rows.unsqueeze(-2) + spread).flatten(-2)  # E[h_k^H h_k], [..., user, ant^2]
     w = start.to(torch.complex128) / power.sqrt()[..., None, None]
     best, best_rate = w, torch.full(w.shape[:-2], -torch.inf, dtype=torch.float64, device=h.device)
     for iteration in range(num_iterations + 1):
         own = (rows * w.mT).sum(-1)
         spent = w.abs().square().sum((-2, -1)).unsqueeze(-1)  # the noise, scaled by the power in use
-        seen = torch.einsum("...aj,...kab,...bj->...k", w.conj(), outer, w).real + spent
+        used = (w @ w.mH).mT.flatten(-2).unsqueeze(-1)
+        seen = (outer @ used)[..., 0].real + spent  # sum_j w_j^H E[h_k^H h_k] w_j
         mse = (1 - own.abs().square() / seen.clamp(min=1e-300)).clamp(min=1e-15)
         rate = -torch.log2(mse).sum(-1)
         best = torch.where((rate > best_rate)[..., None, None], w, best)
@@ -68,7 +69,8 @@ def robust_wmmse(
             break
         receiver = own.conj() / seen.clamp(min=1e-300)
         weight = receiver.abs().square() / mse
-        system = (weight[..., None, None] * outer).sum(-3) + (weight.sum(-1)[..., None, None] + 1e-300) * eye
+        system = (weight.unsqueeze(-2).to(outer.dtype) @ outer)[..., 0, :].unflatten(-1, eye.shape)
+        system = system + (weight.sum(-1)[..., None, None] + 1e-300) * eye
         w = torch.linalg.solve(system, rows.mH * (receiver.conj() / mse).unsqueeze(-2))
     w = best / torch.linalg.matrix_norm(best).clamp(min=1e-300)[..., None, None] * power.sqrt()[..., None, None]
     usable = torch.isfinite(torch.view_as_real(w)).all(-1).all(-1).all(-1) & (best_rate > 0)

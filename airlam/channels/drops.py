@@ -42,6 +42,27 @@ class Drops:
     velocity: Tensor
     indoor: Tensor
     in_car: Tensor
+    track: Tensor | None = None  # int64 [user], which track a user is a point of
+
+    def along_tracks(self, points: int, interval: float) -> Drops:
+        """Every user as ``points`` users, one after another on its path, ``interval`` seconds apart."""
+
+        def repeated(x: Tensor) -> Tensor:
+            return x.repeat_interleave(points, dim=1)
+
+        users = self.velocity.shape[1]
+        step = interval * torch.arange(points, dtype=self.velocity.dtype).repeat(users)
+        velocity = repeated(self.velocity)
+        return Drops(
+            bs_position=self.bs_position,
+            bs_orientation=self.bs_orientation,
+            ut_position=repeated(self.ut_position) + step[:, None] * velocity,
+            ut_orientation=repeated(self.ut_orientation),
+            velocity=velocity,
+            indoor=repeated(self.indoor),
+            in_car=repeated(self.in_car),
+            track=torch.arange(users).repeat_interleave(points),
+        )
 
 
 def draw_uniform(value, shape, generator: torch.Generator, *, log: bool = False) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from airlam.channels.channel_model import ChannelModel, Chunk
+import torch
+
+from airlam.channels.channel_model import ChannelModel, Chunk, write_normalised
 from airlam.channels.drops import Drops, draw_drops
 from airlam.channels.panels import panel_array
 from airlam.channels.ray_evaluation import RayEvaluation
@@ -14,6 +16,11 @@ class SystemLevelChannel(ChannelModel):
 
     With ``spatial_consistency`` the users of a drop also share LOS states and cluster randomness that vary smoothly in
     space (TR 38.901 clause 7.6.3.1): such a drop is a *site*. Time evolution is that of the rays' Doppler shifts.
+
+    With ``tracks`` a slot is a point of the user's path, ``slot_duration`` further at its velocity, and all points of
+    all users of a drop are one spatially consistent snapshot: angles, delays, powers and the line of sight drift and
+    change along the path, besides the Doppler shifts. A batch then says of a link what held at its first slot. Such
+    channels are for slots of tens of milliseconds, and for tens of them.
     """
 
     def __init__(self, recipe: dict) -> None:
@@ -51,8 +58,29 @@ class SystemLevelChannel(ChannelModel):
         return self._evaluation
 
     def _make(self, h, power, generator, sionna_seed, return_rays):
-        evaluation = self._build()
+        if self.recipe.get("tracks"):
+            return self._make_tracks(h, power, generator, sionna_seed, return_rays)
         drops = draw_drops(self.recipe, self.drops_per_chunk, generator)
+        return self._evaluate(drops, h, power, sionna_seed, return_rays)
+
+    def _make_tracks(self, h, power, generator, sionna_seed, return_rays):
+        """Every point as a user of its own, with all slots; point ``i`` contributes slot ``i``."""
+        if return_rays:
+            raise ValueError("a track has other rays at every slot; return_rays needs a recipe without tracks")
+        points = h.shape[1]
+        drops = draw_drops(self.recipe, self.drops_per_chunk, generator)
+        users, tracks = len(drops.ut_position) * self.links_per_drop, drops.along_tracks(points, self.slot_duration)
+        every, strength = h.new_empty(users * points, *h.shape[1:]), power.new_empty(users * points)
+        chunk, _ = self._evaluate(tracks, every, strength, sionna_seed, False)
+        here = torch.arange(points)
+        response = every.unflatten(0, (users, points))[:, here, here]
+        response *= (chunk.gain * strength.sqrt()).reshape(users, points, 1, 1, 1)
+        write_normalised(response, h, power)
+        truth = {name: getattr(chunk, name)[::points][: len(h)] for name in Chunk.__dataclass_fields__}
+        return Chunk(**(truth | {"gain": torch.ones(len(h))})), None
+
+    def _evaluate(self, drops: Drops, h, power, sionna_seed, return_rays):
+        evaluation = self._build()
         with sionna_stream(sionna_seed):
             self._set_topology(evaluation.model, drops)
             arguments = (h.shape[1], 1.0 / self.slot_duration)
@@ -78,6 +106,8 @@ class SystemLevelChannel(ChannelModel):
     def _set_topology(self, model, drops: Drops) -> None:
         state = self.recipe["state"]
         more = {"in_car": drops.in_car} if self.recipe["scenario"] == "rma" else {}
+        if drops.track is not None:
+            more["spatial_consistency_track_ids"] = drops.track
         # Without a reset Sionna keeps indoor distances and floors of the first topology, and its stream shifts
         model.reset_topology()
         model.set_topology(

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airlam.evaluation.beam_management import BeamManagementBenchmark
     from airlam.evaluation.beamforming import BeamformingBenchmark
     from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
     from airlam.evaluation.headline import headline
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.site_benchmark import SiteBenchmark
 
 _HOMES = {
+    "BeamManagementBenchmark": "beam_management",
     "BeamformingBenchmark": "beamforming",
     "ChannelPredictionBenchmark": "channel_prediction",
     "Figure": "rows",
@@ -38,6 +40,7 @@ _HOMES = {
     "write_report": "report",
 }
 __all__ = [
+    "BeamManagementBenchmark",
     "BeamformingBenchmark",
     "ChannelPredictionBenchmark",
     "Figure",

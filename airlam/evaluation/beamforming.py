@@ -47,6 +47,9 @@ STATIC = (
 )  # fmt: skip
 
 
+CONTROL = ":random-start"  # after the name of what a control is of
+
+
 class BeamformingBenchmark:
     """Chains of CSI and precoder against the best classical pair, and against perfect CSI.
 
@@ -76,6 +79,7 @@ class BeamformingBenchmark:
         arrays: label -> keys that replace those of the first recipe (panels, several receive antennas).
         static_csi_snr_db: CSI SNRs of the static users; empty leaves them out. static_methods: their chains.
         pilots: the network that reads pilots, a shipped checkpoint's name or a folder; None leaves pilots out.
+        pilots_control: another one, trained alike from random weights: it follows ``{pilots} + {precoder}`` as a row.
         num_pilots: how many each static user sends, at ``pilot_snr_db``; least squares needs as many as there are
             ports. pilot_methods: their chains; ``{pilots}`` stands for the network.
         channel_overrides: keys that replace those of every channel recipe.
@@ -121,6 +125,7 @@ class BeamformingBenchmark:
         static_csi_snr_db: Sequence[float] = (0.0, 10.0),
         static_methods: Sequence[str] = STATIC,
         pilots: str | None = None,
+        pilots_control: str | None = None,
         num_pilots: Sequence[int] = (4, 8, 16, 32),
         pilot_snr_db: Sequence[float] = (10.0, 20.0),
         pilot_methods: Sequence[str] = PILOT_METHODS,
@@ -153,6 +158,7 @@ class BeamformingBenchmark:
         self.age_speed_kmh, self.arrays = age_speed_kmh, dict(arrays or {})
         self.static_csi_snr_db = list(static_csi_snr_db)
         self.pilots, self.pilots_label = pilots, Path(pilots or "none").name
+        self.pilots_control = pilots_control if pilots else None
         self.num_pilots = [int(n) for n in num_pilots] if pilots else []
         self.pilot_snr_db = [float(snr) for snr in pilot_snr_db]
         self.channel_overrides = dict(channel_overrides or {})
@@ -162,8 +168,10 @@ class BeamformingBenchmark:
         sources = [*CLASSICS, "perfect", self.label, self.label + OFF]
         self.chains = self._chains(methods, sources, learned)
         static = [text for text in static_methods if pilots or "{pilots}" not in text]
-        self.static_chains = self._chains(static, [*DENOISED, "perfect", self.label, self.pilots_label], learned)
-        read = [self.pilots_label, self.pilots_label + OFF]
+        control = [self.pilots_label + CONTROL] if self.pilots_control else []
+        known = [*DENOISED, "perfect", self.label, self.pilots_label, *control]
+        self.static_chains = self._chains(static, known, learned)
+        read = [self.pilots_label, self.pilots_label + OFF, *control]
         self.pilot_chains = self._chains(pilot_methods, ["ls", "lmmse", "perfect", *read], learned) if pilots else []
         self.bar = parse_chain(self._named(bar), sources, learned).name
         self.focus = f"{self.label} + {self.precoder_label}"
@@ -186,6 +194,9 @@ class BeamformingBenchmark:
             chains.append(parse_chain(self._named(text), sources, learned))
             if "{precoder}" in text:
                 chains += [replace(chains[-1], precoder=name) for name in self.controls]
+            if self.pilots_control and "{pilots} + {precoder}" == text:
+                chain = parse_chain(self._named(text), sources, learned)
+                chains.append(replace(chain, source=self.pilots_label + CONTROL))
         for chain in chains:
             if chain.precoder == "tuned" and chain.source not in (*CLASSICS, *DENOISED, "ls"):
                 raise RecipeError(f"'{chain.name}': only chains with classical CSI are tuned on validation drops")
@@ -309,19 +320,21 @@ class BeamformingBenchmark:
                 raise RecipeError(f"model is {self.model!r}, but must be one of airlam's own, like airlam-tiny")
             paths = {} if self.precoder in PRECODERS else {self.precoder_label: self.precoder}
             learned = {name: load_precoder(path, name=name) for name, path in (paths | self.controls).items()}
-            network = None
+            networks: dict[str, Any] = {}
             if self.pilots:
                 from airlam.models import load_pilots
 
-                network = load_pilots(find_checkpoint(self.pilots))
+                named = {self.pilots_label: self.pilots, self.pilots_label + CONTROL: self.pilots_control}
+                networks = {name: load_pilots(find_checkpoint(path)) for name, path in named.items() if path}
             precoders = "-".join(fingerprint(made) for made in learned.values())  # type: ignore[arg-type]
             other, first = fingerprint(model), {}
-            if network is not None:
-                first["pilots"] = fingerprint(SimpleNamespace(model=network))  # type: ignore[arg-type]
+            if networks:
+                prints = [fingerprint(SimpleNamespace(model=made)) for made in networks.values()]  # type: ignore[arg-type]
+                first["pilots"] = "-".join(prints)
                 first["static"] = f"{other}-{first['pilots']}"
             records = run_cells(
                 self.cells(),
-                lambda cell: self._run_cell(cell, model, learned, network),
+                lambda cell: self._run_cell(cell, model, learned, networks),
                 lambda cell: f"{first.get(cell.group, other)}-{precoders}",
                 out,
                 cost,
@@ -334,12 +347,13 @@ class BeamformingBenchmark:
         write_tables(results, out / "leaderboard.md")
         return write_report(results, out)
 
-    def _run_cell(self, cell: Cell, model: Any, learned: dict[str, Any], network: Any) -> dict[str, Any]:
+    def _run_cell(
+        self, cell: Cell, model: Any, learned: dict[str, Any], networks: dict[str, Any]
+    ) -> dict[str, Any]:
         start = time.perf_counter()
         links, known = cell.links("test", cell.num_links), cell.links("tune", cell.num_tune)
         chains = self._chains_of(cell.group)
         names = list(dict.fromkeys(chain.source for chain in chains))
-        networks = {self.pilots_label: network} if network is not None else {}
         if cell.group == "pilots":
             sources = pilot_sources(cell, links, known, networks, names)
         else:
@@ -400,6 +414,9 @@ class BeamformingBenchmark:
             f"{self.headline_snr_db:g} dB transmit SNR.",
         }
         results.notes = list(NOTES)
+        if self.quick:
+            results.notes.insert(0, "A quick run: a few drops for a look. Its intervals rest on them; no claim does.")
+            results.headline = "Quick run, for a look only. " + results.headline
         return results
 
     def headline(self, results: Results) -> str:
@@ -429,14 +446,20 @@ class BeamformingBenchmark:
             name, lines = f"sum_se_k{users}", []
             for method in order(list(rows)):
                 line = [look(method).label, *self._with_share(rows, name, method)]
+                if users == self.users[0]:
+                    worst = rows[method].get("se_5pct")
+                    line.append(f"{worst.number:.2f}" if worst is not None else "-")
                 for key in keys:
                     here = {row.method: row.figures for row in cells if (row.data, row.speed_kmh) == key}
                     line.append(self._with_share(here, name, method)[0] if method in here else "-")
                 lines.append(line)
-            columns = ["method", "mean", f"gain over {look(self.bar).label}", *(f"{d}, {v:g} km/h" for d, v in keys)]
+            columns = ["method", "mean", f"gain over {look(self.bar).label}"]
+            columns += ["5 %-user SE"] if users == self.users[0] else []
+            columns += [f"{d}, {v:g} km/h" for d, v in keys]
             text = "In brackets: how much of what the bar leaves to perfect CSI with RZF is closed."
             title = f"Sum-SE of {users} users [bit/s/Hz]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
+        out += self._users_table(results)
         for group, label, what in (("array", "array", "Other arrays, means over scenarios"),):
             found = results.select(group=group)
             names = [f"sum_se_k{users}" for users in self.users]
@@ -463,6 +486,20 @@ class BeamformingBenchmark:
             title = f"Static users, CSI SNR {snr:g} dB: sum-SE [bit/s/Hz]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
         return out + self._pilot_tables(results)
+
+    def _users_table(self, results: Results) -> list[dict[str, Any]]:
+        """Sum-SE over the number of users."""
+        found = {row.method: row.figures for row in results.select(group="users")}
+        if not found:
+            return []
+        lines = []
+        for method in order(list(found)):
+            texts = [self._with_share(found, f"sum_se_k{users}", method) for users in self.sweep_users]
+            lines.append([look(method).label, *(f"{value}, {gain}" for value, gain in texts)])
+        row = results.select(group="users")[0]
+        columns = ["method", *(f"{users} users" for users in self.sweep_users)]
+        text = f"{row.data}, {row.speed_kmh:g} km/h. With the gain over {look(self.bar).label}."
+        return [{"title": "Sum-SE over users [bit/s/Hz]", "columns": columns, "lines": lines, "text": text}]
 
     def _pilot_tables(self, results: Results) -> list[dict[str, Any]]:
         """Sum-SE over the number of pilots, a table for each SNR and group size."""
@@ -554,6 +591,7 @@ NOTES = (
     "The perfect-CSI rows know the true channel of the slot they serve. Dirty paper coding is the sum capacity.",
     "Robust precoders and the learned one are told the covariance of the CSI's error: a learned source says it for "
     "each user, slot and tone; for a classical one it is the mean over the validation drops.",
+    "WMMSE: rates after 100 iterations (converged to about 0.1 bit/s/Hz), latency of 10.",
     "Latency: predicting one user (with the covariance where it is used) and precoding one slot of a group on the "
     "tones of the table, on one thread.",
 )

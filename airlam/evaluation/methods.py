@@ -30,6 +30,10 @@ LOOKS = {
     "eigen-lmmse": Look("LMMSE in the eigenbasis, training covariance (tuned)", "#882255", "-.", "d", "eigen-LMMSE"),
     "eigen-lmmse-sample": Look("LMMSE in the eigenbasis, own profile (tuned)", "#aa4499", "-.", "d", "eigen-LMMSE own"),
     "lmmse-genie": Look("LMMSE, covariance of the link's rays (genie)", "#444444", ":", ""),
+    "last-best": Look("last best beam (averaged, tuned)", "#0072b2", "-", "D", "last best"),
+    "extrapolation": Look("linear extrapolation (tuned)", "#e69f00", "-", "^", "extrapolation"),
+    "trained-linear": Look("linear, trained on the cell (tuned)", "#882255", "-.", "d", "trained linear"),
+    "sweep": Look("full sweep at the time", "#444444", ":", "", "full sweep"),
     "airlam-small": Look("airlam-small", "#009988", "-", "P"),
     "gru": Look("GRU", "#999933", "-", "1"),
     "lstm": Look("LSTM", "#999933", "--", "2"),
@@ -45,9 +49,11 @@ LOOKS = {
     "perfect": Look("perfect CSI", "#000000", "-", ""),
 }
 INTERPOLATION = ("linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample")
-CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION)
+BEAM_TRACKING = ("last-best", "extrapolation", "trained-linear")
+CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION, *BEAM_TRACKING)
 CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + dpc")
-BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect", *CHAIN_BOUNDS)  # they know what no receiver knows
+# they know what no receiver knows, or measure everything
+BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect", "sweep", *CHAIN_BOUNDS)
 # CSI and precoder of a chain ("ar + rzf", airlam.evaluation.chains)
 PRECODERS = {
     "mrt": Look("MRT", "", ":"),
@@ -74,6 +80,7 @@ SOURCES = {
 # A learned method is named by its checkpoint; what was done to it follows a colon.
 VARIANTS = {
     "": Look("{}", "#d55e00", "-", "o"),
+    "start": Look("{}, its classical start", "#cc79a7", "--", "o"),
     "no-correction": Look("{}, correction off", "#cc79a7", "--", "o"),
     "adapted": Look("{}, adapted", "#009e73", "-", "P"),
     "random-start": Look("random start, trained alike", "#b8860b", "--", "X", "random start"),
@@ -103,6 +110,9 @@ def look(method: str) -> Look:
 def _chain_look(source: str, precoder: str) -> Look:
     seen, beams = SOURCES.get(source) or look(source), PRECODERS.get(precoder) or Look(precoder, "#d55e00", "-")
     label = f"{seen.short or seen.label} + {beams.short or beams.label}"
+    name, variant, _ = parts(source)
+    if variant == "random-start":
+        label = f"{name} from random weights + {beams.short or beams.label}"
     color = seen.color if source in (*CLASSICAL, *SOURCES) or ":" in source or not beams.color else beams.color
     return Look(label, color, "--" if ":" in source else beams.line, seen.marker)
 
@@ -153,7 +163,8 @@ def order(methods: set[str] | list[str]) -> list[str]:
             return (2, BOUNDS.index(method), 0.0, method)
         _, variant, share = parts(method)
         # the start of a learned method stands before it, what was made of it after
-        rank = {"no-correction": 0, "": 1}.get(variant, 2 + variants.index(variant) if variant in variants else 9)
+        first = {"no-correction": 0, "start": 0, "": 1}
+        rank = first.get(variant, 2 + variants.index(variant) if variant in variants else 9)
         return (1, rank, float(share[:-1] or 0) if share else 0.0, method)
 
     return sorted(set(methods), key=place)

@@ -187,6 +187,40 @@ def bler_vs_snr(results: Results) -> Figure | None:
     return _link_panels(results, name, f"block error rate, MCS {name.removeprefix('bler_mcs')}")
 
 
+def beam_accuracy(results: Results) -> Figure | None:
+    """Top-1 accuracy of predicted beams over what is measured, how well, and how often."""
+    return _beam_panels(results, "top1", "top-1 accuracy")
+
+
+def beam_se_ratio(results: Results) -> Figure | None:
+    """Spectral efficiency of predicted beams over that of the best, likewise."""
+    return _beam_panels(results, "se_ratio_top1", "SE over the best beam's")
+
+
+def _beam_panels(results: Results, name: str, label: str) -> Figure | None:
+    keys = {"beams": "beams measured in a sweep", "snr": "SNR per port [dB]", "period": "sweep period [ms]"}
+    groups = [group for group in keys if results.select(group=group)]
+    if not groups:
+        return None
+
+    def panel(axes: Any, group: str) -> None:
+        rows = results.select(group=group)
+        field = {"beams": "beams", "period": "period_ms"}.get(group)
+        for method in order({row.method for row in rows}):
+            mine = [row for row in rows if row.method == method]
+            figures = [row.figures[name] for row in mine]
+            points = [row.settings[field] if field else row.csi_snr_db for row in mine]
+            _line(axes, method, points, [f.value for f in figures], _intervals(figures))
+        axes.set_title(f"{title(rows[0].data)}, {rows[0].speed_kmh:g} km/h")
+        axes.set_xlabel(keys[group])
+        if field:
+            axes.set_xscale("log", base=2)
+            ticks = _unique(row.settings[field] for row in rows)
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+
+    return _panels(panel, groups, label, share_y=True)
+
+
 def _link_panels(results: Results, name: str, label: str) -> Figure | None:
     rows = results.select(group="link")
     speeds = _unique(row.speed_kmh for row in rows)
@@ -266,17 +300,21 @@ def latency_bars(results: Results) -> Figure | None:
             axes.barh(place, p50, height=0.6, color=look(row.method).color)
             axes.plot([p50, p99], [place, place], color="#333333", linewidth=1.2)
             axes.plot([p99], [place], "|", color="#333333", markersize=9)
-            axes.annotate(
-                f"{p50:.2g} ms (p99 {p99:.2g})", (p99, place), (7, 0), textcoords="offset points", va="center", size=9
-            )
+            text = f"{_brief(p50)} ms (p99 {_brief(p99)})"
+            axes.annotate(text, (p99, place), (7, 0), textcoords="offset points", va="center", size=9)
         axes.set_yticks(range(len(rows)), [look(row.method).label for row in rows])
         axes.invert_yaxis()
         axes.set_xscale("log")
         low, high = axes.get_xlim()
-        axes.set_xlim(low, high * 6)  # room for the text right of the longest bar
+        axes.set_xlim(low, high * 8)  # room for the text right of the longest bar
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("latency at batch 1, one thread [ms], measured")
     return figure
+
+
+def _brief(value: float) -> str:
+    """Two digits, without an exponent."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def latency_charged(results: Results) -> Figure | None:
@@ -397,6 +435,8 @@ PLOTS: dict[str, Callable[[Results], Figure | None]] = {
         sum_se_vs_pilots,
         throughput_vs_snr,
         bler_vs_snr,
+        beam_accuracy,
+        beam_se_ratio,
         latency_bars,
         latency_charged,
         csi_period,
@@ -444,7 +484,8 @@ def save_all(results: Results, folder: str | Path) -> dict[str, Drawing]:
 
 def title(scenario: str) -> str:
     """A recipe's name as a person writes it: ``uma_nlos`` is UMa NLOS."""
-    words = {"uma": "UMa", "umi": "UMi", "rma": "RMa", "inh": "InH", "inf": "InF", "los": "LOS", "nlos": "NLOS"}
+    words = {"uma": "UMa", "umi": "UMi", "rma": "RMa", "inh": "InH", "inf": "InF", "los": "LOS", "nlos": "NLOS",
+             "28ghz": "28 GHz"}  # fmt: skip
     parts = [words.get(word, word.upper() if len(word) < 4 else word) for word in scenario.split("_")]
     return "-".join(parts) if parts[0] in ("CDL", "TDL") else " ".join(parts)
 

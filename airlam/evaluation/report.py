@@ -18,8 +18,8 @@ CAPTIONS = {
     "nmse_vs_speed": "NMSE over the whole horizon against user speed. Bands: 95 % intervals.",
     "nmse_vs_horizon": "NMSE of each predicted slot.",
     "nmse_vs_csi_snr": "NMSE against the SNR of the measured history; the target is always the true channel.",
-    "sum_se_vs_speed": "Sum spectral efficiency of RZF precoding computed from predicted CSI and judged on the true "
-    "channel. Users of one group share a base station and a drop.",
+    "sum_se_vs_speed": "Sum spectral efficiency of precoding computed from predicted CSI and judged on the true "
+    "channel: RZF, unless the method names another precoder. Users of one group share a base station and a drop.",
     "sum_se_vs_transmit_snr": "Sum spectral efficiency against transmit SNR. Where CSI is wrong, more power no longer "
     "helps: the users disturb each other.",
     "sum_se_vs_csi_snr": "Sum spectral efficiency against the SNR of the measured history.",
@@ -28,6 +28,8 @@ CAPTIONS = {
     "of random phases; beams are judged on the true channel.",
     "throughput_vs_snr": "Bits that arrive in whole blocks, with the best entry of the MCS table at each SNR.",
     "bler_vs_snr": "Blocks that are lost, with the entry of the MCS table that tells the methods apart best.",
+    "beam_accuracy": "How often the predicted beam is the best one, over what a sweep measures, how well, how often.",
+    "beam_se_ratio": "Spectral efficiency with the predicted beam over that with the best; mean over the horizon.",
     "latency_bars": "Time of one prediction (one link, all its antennas and subcarriers). Bar: median; whisker: 99th "
     "percentile.",
     "latency_charged": "A prediction that takes longer serves later slots. The precoder in service at latency L uses "
@@ -45,6 +47,7 @@ SECTIONS = (
     ("Spectral efficiency", ("sum_se_vs_speed", "sum_se_vs_transmit_snr", "sum_se_vs_csi_snr", "sum_se_vs_users")),
     ("From pilots", ("sum_se_vs_pilots",)),
     ("Over a coded link", ("throughput_vs_snr", "bler_vs_snr")),
+    ("Beams", ("beam_accuracy", "beam_se_ratio")),
     ("Latency and prediction age", ("latency_bars", "latency_charged")),
     ("CSI period and pilot overhead", ("csi_period",)),
     ("Impaired measurements", ("impairments",)),

@@ -74,8 +74,19 @@ class CodedLink:
             no: noise variance.
             generator: of bits and noise.
         """
-        if h.shape[1] != self.num_subcarriers or w.shape[:2] != h.shape[:2]:
-            raise ValueError(f"h {tuple(h.shape)} and w {tuple(w.shape)} must have {self.num_subcarriers} subcarriers")
+        for value, name in ((h, "h"), (w, "w")):
+            if not isinstance(value, Tensor) or not value.is_complex():
+                raise TypeError(f"{name} must be a complex torch.Tensor")
+            if not torch.isfinite(torch.view_as_real(value)).all():
+                raise ValueError(f"{name} contains NaN or infinity")
+        want = (h.shape[0], self.num_subcarriers, h.shape[-1], h.shape[-2])
+        if h.dim() != 4 or h.shape[1] != self.num_subcarriers or tuple(w.shape) != want:
+            raise ValueError(
+                f"h {tuple(h.shape)} must be [slot, subcarrier, user, tx_ant] and w {tuple(w.shape)} [slot, "
+                f"subcarrier, tx_ant, user], with {self.num_subcarriers} subcarriers"
+            )
+        if not 0 < no < float("inf"):
+            raise ValueError(f"no must be positive and finite (linear, not dB), got {no}")
         slots, tones, users = h.shape[:3]
         seen = (h @ w).to(torch.complex64)
         bits = torch.randint(2, (slots, users, self.num_bits), generator=generator).float()

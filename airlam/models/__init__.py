@@ -1,8 +1,9 @@
 """Tokens, transformer backbone, head; adapters; checkpoints."""
 
-from airlam.models.adapters import add_lora, load_lora
+from airlam.models.adapters import adapter_utility, add_lora, load_lora, write_adapter_utility
 from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
-from airlam.models.checkpoint import load_checkpoint, load_learned_precoder, load_pilots, save_checkpoint
+from airlam.models.beams import AirlamBeams, AirlamBeamsConfig
+from airlam.models.checkpoint import load_beams, load_checkpoint, load_learned_precoder, load_pilots, save_checkpoint
 from airlam.models.config import AirlamConfig
 from airlam.models.estimator import AirlamEstimator
 from airlam.models.hidden import pooled_hidden
@@ -13,6 +14,8 @@ from airlam.models.predictor import AirlamPredictor
 from airlam.models.streaming import StreamingPredictor
 
 __all__ = [
+    "AirlamBeams",
+    "AirlamBeamsConfig",
     "AirlamConfig",
     "AirlamEstimator",
     "AirlamModel",
@@ -28,12 +31,15 @@ __all__ = [
     "SpectralModel",
     "StreamingPredictor",
     "Tokens",
+    "adapter_utility",
     "add_lora",
     "is_onnx_folder",
+    "load_beams",
     "load_checkpoint",
     "load_learned_precoder",
     "load_lora",
     "load_pilots",
     "pooled_hidden",
     "save_checkpoint",
+    "write_adapter_utility",
 ]

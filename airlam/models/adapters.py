@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from safetensors import SafetensorError
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.precoder import AirlamPrecoder
+
+UTILITY_FILE = "precoder.json"
 
 
 def add_lora(
@@ -47,6 +51,26 @@ def add_lora(
     with warnings.catch_warnings():  # peft asks transformers for an attribute under its old name
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         return get_peft_model(model, config)
+
+
+def write_adapter_utility(folder: str | Path, utility: str) -> None:
+    """Write beside a precoder's adapters for which utility they were trained: peft's own file has no place for it."""
+    path = Path(folder) / UTILITY_FILE
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(json.dumps({"utility": utility}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def adapter_utility(folder: str | Path) -> str | None:
+    """The utility that a precoder's adapters were trained for, where it is known."""
+    path = Path(folder) / UTILITY_FILE
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["utility"]) if path.is_file() else None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it, and name the utility when loading") from None
 
 
 def load_lora(model: AirlamModel | AirlamPrecoder, folder: str | Path) -> PeftModel:

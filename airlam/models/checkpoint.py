@@ -18,17 +18,20 @@ from transformers import PretrainedConfig
 
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.beams import AirlamBeams
 from airlam.models.config import AirlamConfig
 from airlam.models.pilots import AirlamPilots
 from airlam.models.precoder import AirlamPrecoder
+from airlam.recipes import find_checkpoint
 
 # a model of a few megabytes needs no progress bar for each of its files
 transformers.logging.disable_progress_bar()
 
-Loaded = TypeVar("Loaded", AirlamModel, AirlamPilots, AirlamPrecoder)
+Loaded = TypeVar("Loaded", AirlamModel, AirlamBeams, AirlamPilots, AirlamPrecoder)
 
 TAKEN_BY = {
     "airlam": "airlam.load_predictor takes it",
+    "airlam-beams": "airlam.models.load_beams takes it",
     "airlam-pilots": "airlam.models.load_pilots takes it",
     "airlam-precoder": "airlam.load_precoder takes it",
 }
@@ -62,16 +65,22 @@ def load_pilots(folder: str | Path) -> AirlamPilots:
     return _load(Path(folder), AirlamPilots, "networks that read pilots are of type 'airlam-pilots'")
 
 
-def load_shipped(name: str) -> AirlamModel | AirlamPilots | AirlamPrecoder:
-    """A checkpoint of whatever kind, by its name or folder."""
-    from airlam.recipes import find_checkpoint
+def load_beams(folder: str | Path) -> AirlamBeams:
+    """As :func:`load_checkpoint`, an :class:`~airlam.models.beams.AirlamBeams`."""
+    return _load(Path(folder), AirlamBeams, "networks that predict beams are of type 'airlam-beams'")
 
+
+def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPilots | AirlamPrecoder:
+    """A checkpoint of whatever kind, by its name or folder."""
     folder = find_checkpoint(name)
-    loaders: dict[str, Any] = {"airlam-pilots": load_pilots, "airlam-precoder": load_learned_precoder}
+    loaders: dict[str, Any] = {
+        "airlam-beams": load_beams, "airlam-pilots": load_pilots, "airlam-precoder": load_learned_precoder,
+    }  # fmt: skip
     return loaders.get(read_config(folder).get("model_type", ""), load_checkpoint)(folder)
 
 
 def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
+    folder = find_checkpoint(folder) if not folder.is_dir() else folder  # a shipped one's name
     fields = read_config(folder)
     config, kind, want = folder / "config.json", fields.get("model_type"), model_class.config_class
     if kind != want.model_type:

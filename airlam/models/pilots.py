@@ -5,9 +5,11 @@ A base station with few radio chains hears pilot ``l`` of a user through the com
 covariance of the cell, the same for every user. Here a network looks at one user's pilots on all tones and says from
 which directions, at which delays, that user's channel comes.
 
-In the delay domain (inverse DFT over tones) the channel of tap ``d`` is modelled as :math:`h_d = R^{1/2} B\,g_d` with
-independent coefficients of power :math:`q_{dg}`: ``B`` is a fixed grid of directions, ``R`` the long-term covariance of
-the cell (identity if unknown). For :math:`q_{dg}=\lambda_d` that is the cell's linear MMSE prior. A few steps of a
+Tones are unitarily transformed to taps: the eigenmodes of the cell's long-term covariance over tones, which leak less
+than the inverse DFT does; that one where the covariance is unknown. The channel of tap ``d`` is modelled as
+:math:`h_d = R^{1/2} B\,g_d` with independent coefficients of power :math:`q_{dg}`: ``B`` is a fixed grid of directions,
+``R`` the long-term covariance of the antennas (identity if unknown). For :math:`q_{dg}=\lambda_d` that is the cell's
+linear MMSE prior. A few steps of a
 separable model (:func:`separable_powers`) fit :math:`q_{dg} = \lambda_d p_g` to the user: the start. The network, one
 token a tap on the pretrained backbone, corrects the logarithms. Given the powers, mean and covariance of the channel
 follow in closed form; both go to the precoder, and a rate on the true channel is what they are trained for.
@@ -30,7 +32,7 @@ from airlam.models.linear import use_onednn
 
 GRID = 8  # directions along columns, and along rows
 DIRECTIONS = 2 * GRID * GRID  # of two polarisations; a panel of one leaves half of the features zero
-TAP_FACTS = 6
+TAP_FACTS = 8
 EM_STEPS = 3
 
 
@@ -69,6 +71,20 @@ def directions(port_shape: PortShape) -> Tensor:
     return torch.block_diag(*[torch.kron(line(columns), line(rows))] * polarisations)
 
 
+def tap_modes(num_subcarriers: int, covariance: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The unitary ``complex64 [subcarrier, tap]`` that makes tones of taps, and the long-term power of each tap (mean
+    1): eigenmodes of ``covariance [subcarrier, subcarrier]``, strongest first; or the DFT."""
+    if covariance is None:
+        tones = torch.eye(num_subcarriers, dtype=torch.complex64)
+        return torch.fft.fft(tones, dim=0, norm="ortho"), torch.ones(num_subcarriers)
+    if covariance.shape != (num_subcarriers, num_subcarriers):
+        raise ValueError(f"tone_covariance {tuple(covariance.shape)} must be [{num_subcarriers}, {num_subcarriers}]")
+    wide = covariance.to(torch.complex128)
+    power, modes = torch.linalg.eigh(0.5 * (wide + wide.mH))
+    power = power.flip(0).clamp_min(0)
+    return modes.flip(1).to(torch.complex64), (power / power.mean().clamp_min(1e-30)).float()
+
+
 def separable_powers(y: Tensor, phi: Tensor, noise: Tensor, steps: int = EM_STEPS) -> tuple[Tensor, Tensor]:
     """Powers ``lambda [user, tap]`` (mean 1) and ``p [user, direction]`` of the separable model.
 
@@ -77,7 +93,7 @@ def separable_powers(y: Tensor, phi: Tensor, noise: Tensor, steps: int = EM_STEP
     which few noisy ones need, so it is no strict ascent of the likelihood.
 
     Args:
-        y: pilots in the delay domain ``complex [user, tap, pilot]``, users of unit power. phi: what pilots see of each
+        y: pilots of each tap ``complex [user, tap, pilot]``, users of unit power. phi: what pilots see of each
             direction ``[user or 1, pilot, direction]``. noise: ``[user, 1]``.
     """
     energy = y.abs().square().mean(-1)
@@ -113,7 +129,7 @@ class AirlamPilots(PreTrainedModel):
         >>> y, combiner = torch.randn(3, 24, 4, dtype=torch.complex64), torch.randn(4, 8, dtype=torch.complex64)
         >>> h, covariance = model(y, combiner, 0.1, port_shape=(2, 4, 1))
         >>> h.shape, covariance.shape
-        (torch.Size([3, 24, 8]), torch.Size([3, 8, 8]))
+        (torch.Size([3, 24, 8]), torch.Size([3, 24, 8, 8]))
     """
 
     config_class = AirlamPilotsConfig
@@ -158,6 +174,7 @@ class AirlamPilots(PreTrainedModel):
         *,
         port_shape: PortShape | None = None,
         antenna_covariance: Tensor | None = None,
+        tone_covariance: Tensor | None = None,
         correction: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Mean and covariance of the channel given the pilots.
@@ -168,11 +185,12 @@ class AirlamPilots(PreTrainedModel):
             noise: its variance, one value or ``[user]``, in the units of ``y``.
             port_shape: (polarisations, columns, rows) of ``tx_ant``; at most 8 columns and rows.
             antenna_covariance: of the cell, ``E[h^T h^*] [tx_ant, tx_ant]`` in any unit; None: nothing is known.
+            tone_covariance: of the cell, ``E[h h^H] [subcarrier, subcarrier]`` in any unit; None: nothing is known.
             correction: False gives the separable start alone.
 
         Returns:
-            ``h [user, subcarrier, tx_ant]`` and ``E[e^H e] [user, tx_ant, tx_ant]`` of the rows of its errors, the same
-            on all subcarriers.
+            ``h [user, subcarrier, tx_ant]`` and of the rows of its errors ``E[e^H e] [user, subcarrier, tx_ant,
+            tx_ant]``.
         """
         ports = combiner.shape[-1]
         port_shape = check_port_shape(ports, port_shape)
@@ -181,24 +199,24 @@ class AirlamPilots(PreTrainedModel):
             grid = root_of(antenna_covariance).to(grid.dtype) @ grid
         phi = combiner @ grid
         scale, noise = self._scale(y, combiner, noise)
-        taps = torch.fft.ifft(y / scale, dim=1, norm="ortho")
+        modes, usual = (x.to(y.device) for x in tap_modes(y.shape[1], tone_covariance))
+        taps = modes.mH @ (y / scale)
         level = torch.ones(len(y), 1, device=y.device) * noise
         with torch.no_grad():
             lam, power = separable_powers(taps, phi, level)
             start = lam[..., None] * power[:, None]
         prior = start
         if correction:
-            prior = self._corrected(taps, phi, start, lam, level, ports)
+            prior = self._corrected(taps, phi, start, lam, level, ports, usual, tone_covariance is not None)
         cross = (grid * prior[:, :, None]) @ phi.mH  # E[h_d y_d^H], [user, tap, tx_ant, pilot]
         seen = self._seen(phi, prior, level).to(torch.complex128)
         side = torch.cat([taps[..., None], cross.mH], -1).to(torch.complex128)
         solved = torch.linalg.solve(seen, side).to(y.dtype)
         mean = (cross @ solved[..., :1])[..., 0]
-        h = torch.fft.fft(mean, dim=1, norm="ortho")
-        # errors of taps are uncorrelated and reach all tones alike, |F_td|^2 being one value: their mean over taps
-        before = (grid * prior.mean(1)[:, None]) @ grid.mH
-        covariance = (before - (cross @ solved[..., 1:]).mean(1)).conj()
-        return scale * h, scale.square() * covariance
+        share = modes.abs().square()  # of each tap's error that a tone gets: those of taps are uncorrelated
+        before = (grid * (share @ prior)[:, :, None]) @ grid.mH
+        after = torch.einsum("td,udab->utab", share.to(y.dtype), cross @ solved[..., 1:])
+        return scale * (modes @ mean), scale.square()[..., None] * (before - after).conj()
 
     @staticmethod
     def _seen(phi: Tensor, prior: Tensor, noise: Tensor) -> Tensor:
@@ -216,7 +234,15 @@ class AirlamPilots(PreTrainedModel):
         return power.sqrt()[:, None, None], (noise / power).clamp(1e-6, 1e3)[:, None]
 
     def _corrected(
-        self, taps: Tensor, phi: Tensor, start: Tensor, lam: Tensor, noise: Tensor, ports: int
+        self,
+        taps: Tensor,
+        phi: Tensor,
+        start: Tensor,
+        lam: Tensor,
+        noise: Tensor,
+        ports: int,
+        usual: Tensor,
+        eigenmodes: bool,
     ) -> Tensor:
         """Powers ``[user, tap, direction]`` after the network."""
         count, size = taps.shape[1], start.shape[-1]
@@ -229,6 +255,8 @@ class AirlamPilots(PreTrainedModel):
                 (0.25 * noise.log()).expand(-1, count),
                 torch.full_like(lam, len(phi) / ports),
                 _log(lam),
+                _log(usual).expand_as(lam),
+                torch.full_like(lam, float(eigenmodes)),
             ],
             -1,
         )
@@ -270,17 +298,21 @@ class PilotPrecoder:
         *,
         port_shape: PortShape | None = None,
         antenna_covariance: Tensor | None = None,
+        tone_covariance: Tensor | None = None,
     ) -> Tensor:
         """Beams ``[subcarrier, tx_ant, user]`` for the users whose pilots are ``y``; see :meth:`AirlamPilots.forward`
         and :meth:`airlam.interfaces.Precoder.precode`."""
         check_pilots(y, combiner, noise)
+        for given, name, size in ((antenna_covariance, "antenna_covariance", combiner.shape[1]),
+                                  (tone_covariance, "tone_covariance", y.shape[1])):  # fmt: skip
+            if given is not None:
+                check_covariance(given, name, size)
         with torch.inference_mode():
             h, covariance = self.pilots(
-                y, combiner, noise, port_shape=port_shape, antenna_covariance=antenna_covariance
-            )
-            rows = h.transpose(0, 1)
-            spread = covariance.expand(len(rows), *covariance.shape)
-            return self.precoder.precode(rows, power, no, error_covariance=spread)
+                y, combiner, noise, port_shape=port_shape, antenna_covariance=antenna_covariance,
+                tone_covariance=tone_covariance,
+            )  # fmt: skip
+            return self.precoder.precode(h.transpose(0, 1), power, no, error_covariance=covariance.transpose(0, 1))
 
 
 def check_pilots(y: Tensor, combiner: Tensor, noise: float | Tensor) -> None:
@@ -295,9 +327,26 @@ def check_pilots(y: Tensor, combiner: Tensor, noise: float | Tensor) -> None:
             f"y {tuple(y.shape)} must be [user, subcarrier, pilot], and combiner {tuple(combiner.shape)} "
             "[pilot, tx_ant]"
         )
+    if not bool((combiner.abs().square().sum(-1) > 0).all()):
+        raise ValueError("combiner has a row of zeros: that pilot hears nothing; leave it out")
     value = torch.as_tensor(noise)
     if not bool((torch.isfinite(value) & (value > 0)).all()):
         raise ValueError(f"noise must be positive and finite (linear, not dB), got {value.flatten()[:3].tolist()}")
+
+
+def check_covariance(covariance: Tensor, name: str, size: int) -> None:
+    """An error unless ``covariance`` is finite, Hermitian, of ``size``, and has power."""
+    if not isinstance(covariance, Tensor) or tuple(covariance.shape) != (size, size):
+        given = tuple(covariance.shape) if isinstance(covariance, Tensor) else type(covariance).__name__
+        raise ValueError(f"{name} is {given}, but must be a tensor {(size, size)}")
+    largest = covariance.abs().max()
+    if not bool(torch.isfinite(largest)):
+        raise ValueError(f"{name} contains NaN or infinity")
+    hermitian = bool((covariance - covariance.mH).abs().max() <= 1e-3 * largest)
+    if not hermitian or not float(covariance.diagonal().real.min()) >= 0:
+        raise ValueError(f"{name} must be Hermitian, with a diagonal that is not negative")
+    if not float(largest) > 0:
+        raise ValueError(f"{name} is zero; leave it out where nothing is known")
 
 
 def root_of(covariance: Tensor) -> Tensor:

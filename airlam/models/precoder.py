@@ -245,6 +245,8 @@ class LearnedPrecoder:
 
     Of the start and the rounds, every entry takes the beams whose rates are worth most of those that are certain
     (:func:`airlam.baselines.robust.certain_rates`): on the CSI it is given it is never below its classical start.
+    Users are put into an order of their own (by their gain) on the way in and back on the way out, so that rounding
+    does not depend on theirs. A single user disturbs nobody: errors are not looked at, and the beam is matched.
 
     Args:
         model: the model, or the same adapted by :func:`airlam.models.add_lora`.
@@ -252,8 +254,7 @@ class LearnedPrecoder:
         rx_axis: ``h`` has a receive-antenna axis, see :mod:`airlam.baselines.precoders`.
         chunk: entries per forward pass, bounds the memory.
         certain: False takes the last round whatever is certain of it.
-        utility: what rates are worth (:func:`airlam.metrics.utility`); None: what the model was trained for. Adapters
-            do not say what they were trained for.
+        utility: what rates are worth (:func:`airlam.metrics.utility`); None: what the model was trained for.
 
     Example:
         >>> precoder = LearnedPrecoder(AirlamPrecoder(AirlamPrecoderConfig()))
@@ -285,18 +286,27 @@ class LearnedPrecoder:
         """See :class:`airlam.interfaces.Precoder`. Computes in single precision, the closed form in double."""
         rows, power, noise = prepared(h, power, no, self.rx_axis)
         lead, (users, antennas) = rows.shape[:-2], rows.shape[-2:]
-        flat = rows.to(torch.complex64).reshape(-1, users, antennas)
-        p, n = power.float().reshape(-1), noise.float().reshape(-1, users)
-        c = None
         if error_covariance is not None:
             check_error_covariance(error_covariance, rows)
-            c = error_covariance.to(torch.complex64).reshape(-1, users, antennas, antennas)
+        # only ratios count: units in which the largest coefficient is 1 overflow nowhere
+        unit = rows.abs().amax((-2, -1))
+        unit = torch.where(unit > 0, unit, torch.ones_like(unit))
+        rows = rows / unit[..., None, None]
+        order = rows.abs().square().sum(-1).reshape(-1, users).argsort(-1)
+        entry = torch.arange(len(order), device=h.device)[:, None]
+        flat = rows.to(torch.complex64).reshape(-1, users, antennas)[entry, order]
+        p, n = power.float().reshape(-1), (noise.double() / unit.double().square().unsqueeze(-1)).clamp(1e-12, 1e12)
+        n, c = n.float().reshape(-1, users)[entry, order], None
+        if error_covariance is not None and users > 1:
+            c = error_covariance / unit[..., None, None, None] / unit[..., None, None, None]
+            c = c.to(torch.complex64).reshape(-1, users, antennas, antennas)[entry, order]
         parts = [flat.new_zeros(0, antennas, users)]
         with torch.inference_mode():
             for start in range(0, len(flat), self.chunk):
                 part = slice(start, start + self.chunk)
                 parts.append(self._best(flat[part], p[part], n[part], None if c is None else c[part]))
-        return torch.cat(parts).reshape(*lead, antennas, users).to(h.dtype)
+        w = torch.cat(parts).mT[entry, order.argsort(-1)].mT
+        return w.reshape(*lead, antennas, users).to(h.dtype)
 
     def _best(self, h: Tensor, power: Tensor, noise: Tensor, covariance: Tensor | None) -> Tensor:
         rounds = self.model(h, power, noise, covariance)

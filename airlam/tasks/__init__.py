@@ -1,5 +1,6 @@
 """LightningModules: pretraining, phase tracking, prediction, reconstruction, beamforming, comparators; callbacks."""
 
+from airlam.tasks.beam_management import BeamManagement
 from airlam.tasks.beamforming import Beamforming
 from airlam.tasks.calibration import CalibrateVariance, calibrate_variance
 from airlam.tasks.channel_prediction import ChannelPrediction
@@ -13,6 +14,7 @@ from airlam.tasks.reconstruction import Reconstruction, sampling_pattern
 from airlam.tasks.write_predictions import WritePredictions
 
 __all__ = [
+    "BeamManagement",
     "Beamforming",
     "CPUBudget",
     "CalibrateVariance",

@@ -8,7 +8,14 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
-from airlam.models import AirlamModel, AirlamPilots, AirlamPrecoder, save_checkpoint
+from airlam.models import (
+    AirlamBeams,
+    AirlamModel,
+    AirlamPilots,
+    AirlamPrecoder,
+    save_checkpoint,
+    write_adapter_utility,
+)
 from airlam.models.comparators import Comparator, save_comparator
 
 
@@ -53,12 +60,14 @@ class ExportCheckpoint(L.Callback):
         for average in averages:
             average.on_validation_epoch_start(trainer, module)
         try:
-            if isinstance(module.model, (AirlamModel, AirlamPilots, AirlamPrecoder)):
+            if isinstance(module.model, (AirlamModel, AirlamBeams, AirlamPilots, AirlamPrecoder)):
                 save_checkpoint(module.model, self.folder, self.dtype, **self.inference)
             elif isinstance(module.model, Comparator):
                 save_comparator(module.model, self.folder)
             else:
                 module.model.save_pretrained(self.folder)
+                if (utility := getattr(module.model.get_base_model().config, "utility", None)) is not None:
+                    write_adapter_utility(self.folder, utility)
         finally:
             for average in averages:
                 average.on_validation_epoch_end(trainer, module)

@@ -90,10 +90,10 @@ class PilotBeamforming(L.LightningModule):
         if len(drops) < 2:
             raise ValueError("a batch holds one drop only; make batch_size at least twice links_per_drop")
         known = torch.isin(batch["drop"], drops[: len(drops) // 2])
-        others = truth[known].flatten(0, 1)
-        covariance = others.mT @ others.conj() / len(others)
+        antenna = torch.einsum("ufa,ufb->ab", truth[known], truth[known].conj())
+        tone = torch.einsum("ufa,uga->fg", truth[known], truth[known].conj())
         if float(torch.rand((), generator=generator)) < h["unknown_covariance"]:
-            covariance = None
+            antenna = tone = None
         ports = truth.shape[-1]
         shares = [max(1, round(share * ports)) for share in (h["pilot_share"][0], h["pilot_share"][-1])]
         count = int(torch.randint(shares[0], shares[1] + 1, (), generator=generator))
@@ -103,14 +103,14 @@ class PilotBeamforming(L.LightningModule):
         mine = truth[~known]
         return dict(
             truth=mine, drop=batch["drop"][~known], y=observe_pilots(mine, combiner, noise, generator),
-            combiner=combiner, noise=noise, covariance=covariance, port_shape=batch["port_shape"],
+            combiner=combiner, noise=noise, antenna=antenna, tone=tone, port_shape=batch["port_shape"],
         )  # fmt: skip
 
     def _estimate(self, p: dict[str, Any], correction: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Channel, covariance, and the NMSE of each user."""
         h, covariance = self.model(
-            p["y"], p["combiner"], p["noise"], port_shape=p["port_shape"], antenna_covariance=p["covariance"],
-            correction=correction,
+            p["y"], p["combiner"], p["noise"], port_shape=p["port_shape"], antenna_covariance=p["antenna"],
+            tone_covariance=p["tone"], correction=correction,
         )  # fmt: skip
         return h, covariance, (h - p["truth"]).abs().square().mean((1, 2))
 
@@ -122,7 +122,7 @@ class PilotBeamforming(L.LightningModule):
         who = draw_groups(p["drop"], hp["users"], hp["groups"], generator)
         tones = torch.randint(h.shape[1], (hp["subcarriers"],), generator=generator)
         rows, truth = (x[who][:, :, tones].transpose(1, 2) for x in (h, p["truth"]))  # [group, tone, user, tx_ant]
-        spread = covariance[who][:, None].expand(*rows.shape, rows.shape[-1])
+        spread = covariance[who][:, :, tones].transpose(1, 2)
         low, high = hp["transmit_snr_db"][0], hp["transmit_snr_db"][-1]
         no = 10 ** (-(low + (high - low) * torch.rand(len(who), 1, generator=generator)) / 10).expand(*rows.shape[:2])
         rate = user_rates(truth, self._frozen[0](rows, 1.0, no, spread)[-1], no).mean()

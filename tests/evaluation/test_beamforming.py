@@ -52,7 +52,8 @@ def pilots(tmp_path_factory):
 def report(pilots, precoder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     arrays = {"two receive antennas": {"ut_panel": {"rows": 1, "columns": 2, "polarisation": "single"}}}
-    learned = {"precoder": precoder, "controls": {"random-start": precoder}, "pilots": pilots}
+    learned = {"precoder": precoder, "controls": {"random-start": precoder}, "pilots": pilots,
+               "pilots_control": pilots}  # fmt: skip
     benchmark = BeamformingBenchmark(**learned, arrays=arrays, num_pilots=[2, 8], pilot_snr_db=[20.0], **SMALL)
     path = benchmark.run(out)
     return path, Results.load(out / "results.json"), benchmark
@@ -149,6 +150,7 @@ def test_orderings_and_tables(report):
     )
     # an untrained network is its start
     assert pilots["reader + graph", 2] == pytest.approx(pilots["reader:no-correction + graph", 2], abs=0.1)
+    assert pilots["reader:random-start + graph", 2] == pilots["reader + graph", 2]  # the same weights, as a control
     page = path.read_text()
     for text in ("Static users, CSI SNR 0 dB", "two receive antennas", "sum-SE", "dirty paper"):
         assert text in page

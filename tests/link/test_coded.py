@@ -71,5 +71,21 @@ def test_bad_links(change, message):
 
 def test_shapes_that_do_not_fit():
     h, w = alone(2, 24)
-    with pytest.raises(ValueError, match="must have 12 subcarriers"):
+    with pytest.raises(ValueError, match="with 12 subcarriers"):
         CodedLink(10, num_subcarriers=12).block_errors(h, w, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"h": torch.ones(2, 24, 1, 1)}, TypeError, "h must be a complex"),
+        ({"w": torch.full((2, 24, 1, 1), torch.nan, dtype=torch.complex64)}, ValueError, "w contains NaN"),
+        ({"no": 0.0}, ValueError, "no must be positive"),
+        ({"no": float("nan")}, ValueError, "no must be positive"),
+        ({"w": torch.ones(2, 24, 1, 2, dtype=torch.complex64)}, ValueError, r"and w .2, 24, 1, 2. \[slot"),
+    ],
+)
+def test_what_cannot_be_sent(change, error, message):
+    h, w = alone(2, 24)
+    with pytest.raises(error, match=message):
+        CodedLink(10, num_subcarriers=24).block_errors(**({"h": h, "w": w, "no": 0.1} | change))

@@ -10,7 +10,7 @@ from airlam.csi import observe_pilots, phase_combiner
 from airlam.interfaces import CheckpointError
 from airlam.loading import load_precoder
 from airlam.models import AirlamPilots, AirlamPilotsConfig, PilotPrecoder, load_pilots, save_checkpoint
-from airlam.models.pilots import directions, root_of, separable_powers
+from airlam.models.pilots import directions, root_of, separable_powers, tap_modes
 from airlam.recipes import find_checkpoint
 
 SMALL = {
@@ -125,6 +125,11 @@ def test_pilots_to_beams_and_checkpoints(tmp_path):
         ({"noise": 0.0}, ValueError, "noise must be positive"),
         ({"power": -1.0}, ValueError, "power must be positive"),
         ({"port_shape": (2, 3, 2)}, ValueError, "16"),
+        ({"combiner": torch.zeros(4, 16, dtype=torch.complex64)}, ValueError, "row of zeros"),
+        ({"antenna_covariance": -torch.eye(16)}, ValueError, "antenna_covariance must be Hermitian"),
+        ({"antenna_covariance": torch.eye(15)}, ValueError, r"must be a tensor .16, 16."),
+        ({"antenna_covariance": torch.full((16, 16), torch.nan)}, ValueError, "antenna_covariance contains NaN"),
+        ({"tone_covariance": torch.zeros(24, 24)}, ValueError, "tone_covariance is zero"),
     ],
 )
 def test_bad_pilots(change, error, message):
@@ -159,3 +164,35 @@ def test_shipped_network():
             for on in (True, False)
         ]
     assert float(errors[0]) < float(errors[1])
+
+
+def test_modes_of_the_band_are_unitary_and_sorted():
+    h = users(50)
+    covariance = torch.einsum("ufa,uga->fg", h, h.conj())
+    modes, power = tap_modes(24, 3.0 * covariance)
+    torch.testing.assert_close(modes.mH @ modes, torch.eye(24, dtype=torch.complex64), rtol=0, atol=1e-5)
+    rebuilt = (modes * power) @ modes.mH
+    expected = (covariance / covariance.diagonal().real.mean()).to(torch.complex64)
+    torch.testing.assert_close(rebuilt, expected, rtol=0, atol=1e-5)
+    assert (power.diff() <= 1e-6).all()
+    modes, power = tap_modes(24, None)
+    taps = torch.randn(24, dtype=torch.complex64)
+    torch.testing.assert_close(modes @ taps, torch.fft.fft(taps, norm="ortho"), rtol=0, atol=1e-5)
+    assert (power == 1).all()
+    with pytest.raises(ValueError, match="tone_covariance"):
+        tap_modes(24, covariance[:20, :20])
+
+
+def test_a_known_band_helps_and_errors_are_told_tone_by_tone():
+    """Delays that fill a third of the DFT's range: the eigenmodes leave two thirds of the noise out."""
+    h, combiner, noise = users(200, seed=3), phase_combiner(16, 16), 0.1
+    y, others = observe_pilots(h, combiner, noise, torch.Generator().manual_seed(2)), users(400, seed=9)
+    tone = torch.einsum("ufa,uga->fg", others, others.conj())
+    with torch.inference_mode():
+        plain, _ = network(0.0)(y, combiner, noise, port_shape=SHAPE)
+        found, covariance = network(0.0)(y, combiner, noise, port_shape=SHAPE, tone_covariance=tone)
+    error = (found - h).abs().square()
+    assert float(error.mean()) < 0.9 * float((plain - h).abs().square().mean())
+    said, real = covariance.diagonal(dim1=-2, dim2=-1).real.mean((0, 2)), error.mean((0, 2))  # of each tone
+    assert float((said.log() - said.log().mean() - real.log() + real.log().mean()).abs().max()) < 0.5
+    assert float(real[0]) > float(real[12])  # edges of the band are worse

@@ -204,3 +204,46 @@ def test_shipped_precoders(name):
     w = load_precoder(name).precode(csi, 1.0, no, error_covariance=spread)
     start = rzf(csi, 1.0, no, error_covariance=spread)
     assert float((user_rates(truth, w, no) - user_rates(truth, start, no)).sum(-1).mean()) > 0.5  # bit/s/Hz
+
+
+def test_exchanged_users_get_their_own_beams_to_the_bit():
+    """Whatever rounding and near-ties between rounds do, they do it alike in every order."""
+    g = torch.Generator().manual_seed(3)
+    precoder = load_precoder("airlam-precoder-random-start")
+    h = torch.randn(20, 5, 12, dtype=torch.complex64, generator=g) * torch.rand(20, 5, 1, generator=g)
+    errors = 0.1 * torch.randn(20, 5, 12, 30, dtype=torch.complex64, generator=g)
+    spread, order = errors @ errors.mH / 30, torch.randperm(5, generator=g)
+    no = 0.01 + torch.rand(20, 5, generator=g)
+    w = precoder.precode(h, 1.0, no, error_covariance=spread)
+    swapped = precoder.precode(h[:, order], 1.0, no[:, order], error_covariance=spread[:, order])
+    assert torch.equal(swapped, w[..., order])
+
+
+def test_a_single_user_gets_a_matched_beam_however_unsure():
+    h = torch.randn(7, 1, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    spread = torch.diag(torch.arange(8.0)).to(h.dtype).expand(7, 1, 8, 8)
+    w = load_precoder("airlam-precoder").precode(h, 2.0, 0.1, error_covariance=spread)
+    torch.testing.assert_close((h @ w).abs()[:, 0, 0], 2**0.5 * torch.linalg.vector_norm(h[:, 0], dim=-1))
+
+
+def test_units_do_not_matter():
+    h = torch.randn(4, 3, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    precoder = load_precoder("airlam-precoder")
+    plain = precoder.precode(h, 1.0, 0.01)
+    for unit in (1e-15, 1e15):
+        torch.testing.assert_close(precoder.precode(unit * h, 1.0, 0.01 * unit**2), plain, rtol=0, atol=1e-3)
+    assert torch.isfinite(torch.view_as_real(precoder.precode(1e18 * h, 1.0, 0.01))).all()
+
+
+@pytest.mark.parametrize("name", ["rzf", "wmmse", "airlam-precoder"])
+def test_what_is_no_covariance_is_refused(name):
+    h = torch.randn(2, 3, 4, dtype=torch.complex64)
+    eye = torch.eye(4, dtype=h.dtype).expand(2, 3, 4, 4)
+    odd = torch.triu(torch.ones(4, 4)).to(h.dtype) * 1j
+    for wrong in (-eye, eye + odd):
+        with pytest.raises(ValueError, match="Hermitian and positive semidefinite"):
+            load_precoder(name).precode(h, 1.0, 0.1, error_covariance=wrong)
+    with pytest.raises(ValueError, match="no users"):
+        load_precoder(name).precode(h[:, :0], 1.0, 0.1)
+    with pytest.raises(TypeError, match="power must be a number"):
+        load_precoder(name).precode(h, "one", 0.1)

@@ -93,8 +93,11 @@ def test_another_utility_by_adapters(tmp_path):
         enable_checkpointing=False, callbacks=[ExportCheckpoint(str(tmp_path / "adapter"))],
     )  # fmt: skip
     trainer.fit(adapted, data())
-    loaded = load_precoder(tmp_path / "adapter", utility="max_min")
-    assert loaded.utility == "max_min"
+    assert load_precoder(tmp_path / "adapter").utility == "max_min"  # adapters say what they are for
+    assert load_precoder(tmp_path / "adapter", utility="sum_rate").utility == "sum_rate"
+    (tmp_path / "adapter" / "precoder.json").write_text("{")
+    with pytest.raises(CheckpointError, match="precoder.json is damaged"):
+        load_precoder(tmp_path / "adapter")
     trained, total = adapted.model.get_nb_trainable_parameters()
     assert trained < 0.2 * total
 

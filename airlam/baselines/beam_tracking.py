@@ -1,0 +1,157 @@
+"""Classical beam prediction: which beam will be best, from sweeps that measured some of them.
+
+All take what :func:`airlam.csi.measure_beams` gives, ``power [batch, sweep, beam]``, with ``measured bool [sweep,
+beam]`` (or one for every entry of the batch), and give scores ``[batch, horizon, beam]``: the higher, the better the
+beam is believed to be, ``1 ... horizon`` sweeps after the last.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NEVER = -1e9  # score of a beam that was never measured
+
+
+def check_sweeps(power: Tensor, measured: Tensor, horizon: int) -> Tensor:
+    """``measured`` as ``bool [batch, sweep, beam]``.
+
+    Raises:
+        TypeError, ValueError: wrong shapes or types, NaN, negative power, nothing measured, no horizon.
+    """
+    if not isinstance(power, Tensor) or power.dim() != 3 or not power.is_floating_point():
+        raise TypeError("power must be a real torch.Tensor [batch, sweep, beam]")
+    if not isinstance(measured, Tensor) or measured.dtype != torch.bool:
+        raise TypeError("measured must be a bool torch.Tensor [sweep, beam] or [batch, sweep, beam]")
+    if measured.shape[-2:] != power.shape[1:] or measured.dim() not in (2, 3):
+        raise ValueError(f"measured {tuple(measured.shape)} does not fit power {tuple(power.shape)}")
+    measured = measured.expand(power.shape)
+    if not measured.flatten(1).any(-1).all():
+        raise ValueError("no beam was measured in one of the entries: there is nothing to predict from")
+    seen = power[measured]
+    if not bool(torch.isfinite(seen).all()) or bool((seen < 0).any()):
+        raise ValueError("measured power must be finite and not negative (linear, over the noise)")
+    if horizon < 1:
+        raise ValueError(f"horizon is {horizon}, but must be at least 1")
+    return measured
+
+
+def _log(power: Tensor) -> Tensor:
+    return power.clamp_min(1e-6).log()
+
+
+class LastBest:
+    """Beams as strong as they were when last measured; the strongest stays the best.
+
+    Args:
+        memory: weight of the past in an exponential average over a beam's measurements; 0: the last alone.
+
+    Example:
+        >>> power = torch.tensor([[[4.0, 1.0, 2.0], [0.0, 0.0, 5.0]]])
+        >>> LastBest().scores(power, torch.tensor([[True, True, True], [False, False, True]]), 1).argmax(-1)
+        tensor([[2]])
+    """
+
+    name = "last-best"
+
+    def __init__(self, memory: float = 0.0):
+        if not 0 <= memory < 1:
+            raise ValueError(f"memory is {memory}, but must lie in [0, 1)")
+        self.memory = memory
+
+    def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
+        """See the module's docstring."""
+        return self.average(power, check_sweeps(power, measured, horizon))[:, None].expand(-1, horizon, -1)
+
+    def average(self, power: Tensor, measured: Tensor) -> Tensor:
+        """Logarithm of the averaged power ``[batch, beam]``."""
+        # a beam's n-th last measurement weighs memory^n
+        later = measured.flip(1).cumsum(1).flip(1) - 1
+        weight = torch.where(measured, self.memory**later.to(power.dtype), torch.zeros_like(power))
+        mean = (weight * power.nan_to_num()).sum(1) / weight.sum(1).clamp_min(1e-12)
+        return torch.where(measured.any(1), _log(mean), torch.full_like(mean, NEVER))
+
+
+class LinearExtrapolation:
+    """The logarithm of each beam's power goes on along a line through its measurements.
+
+    A least-squares line over its last ``window`` measurements, its slope shrunk by ``ridge`` (in units of one sweep
+    squared); a beam that was measured once stays as it was.
+
+    Args:
+        window: at least 2. ridge: 0 takes the line as it is, infinity the mean.
+
+    Example:
+        >>> power = torch.tensor([1.0, 2.0, 4.0]).reshape(1, 3, 1)
+        >>> round(float(LinearExtrapolation(3).scores(power, torch.ones(3, 1, dtype=torch.bool), 1).exp()), 3)
+        8.0
+    """
+
+    name = "linear extrapolation"
+
+    def __init__(self, window: int = 2, ridge: float = 0.0):
+        if window < 2:
+            raise ValueError(f"window is {window}, but a line needs at least 2 measurements")
+        if not ridge >= 0:
+            raise ValueError(f"ridge must not be negative, got {ridge}")
+        self.window, self.ridge = window, ridge
+
+    def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
+        """See the module's docstring."""
+        measured = check_sweeps(power, measured, horizon)
+        later = measured.flip(1).cumsum(1).flip(1) - 1
+        weight = (measured & (later < self.window)).to(power.dtype)
+        time = torch.arange(power.shape[1], dtype=power.dtype)[:, None]
+        value, count = _log(power.nan_to_num()), weight.sum(1).clamp_min(1e-12)
+        middle, mean = (weight * time).sum(1) / count, (weight * value).sum(1) / count
+        away = weight * (time - middle[:, None])
+        slope = (away * value).sum(1) / (away.square().sum(1) + self.ridge).clamp_min(1e-12)
+        ahead = power.shape[1] - 1 + torch.arange(1, horizon + 1, dtype=power.dtype)[:, None]
+        line = mean[:, None] + slope[:, None] * (ahead - middle[:, None])
+        return torch.where(measured.any(1)[:, None], line, torch.full_like(line, NEVER))
+
+
+class TrainedLinear:
+    """The linear estimate of all beams' log power from all measurements, trained on tracks of the cell.
+
+    It knows how beams hang together in this cell and for this order of sweeps, and is of no use for another: what
+    linear MMSE is to channels.
+
+    Args:
+        weight: ``[1 + sweep * beam, horizon * beam]``, constant first.
+    """
+
+    name = "trained linear"
+
+    def __init__(self, weight: Tensor, horizon: int):
+        self.weight, self.horizon = weight, horizon
+
+    @classmethod
+    def fit(cls, power: Tensor, measured: Tensor, future: Tensor, ridge: float = 10.0) -> TrainedLinear:
+        """Ridge regression.
+
+        Args:
+            power, measured: of the training tracks, measured alike. future: their true power over the noise ``[batch,
+                horizon, beam]``. ridge: in units of one measurement.
+        """
+        x, y = cls._inputs(power, check_sweeps(power, measured, future.shape[1])), _log(future).flatten(1).double()
+        penalty = ridge * torch.eye(x.shape[1], dtype=x.dtype)
+        penalty[0, 0] = 1e-9
+        weight = torch.linalg.solve(x.mT @ x + penalty, x.mT @ y)
+        return cls(weight.float(), future.shape[1])
+
+    @staticmethod
+    def _inputs(power: Tensor, measured: Tensor) -> Tensor:
+        known = torch.where(measured, _log(power.nan_to_num()), torch.zeros_like(power)).flatten(1).double()
+        return torch.cat([torch.ones(len(known), 1, dtype=known.dtype), known], 1)
+
+    def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
+        """See the module's docstring; ``horizon`` up to the one it was trained for."""
+        inputs = self._inputs(power, check_sweeps(power, measured, horizon))
+        if inputs.shape[1] != len(self.weight) or horizon > self.horizon:
+            raise ValueError(
+                f"trained for {len(self.weight) - 1} measurements and horizon {self.horizon}, got "
+                f"{inputs.shape[1] - 1} and {horizon}"
+            )
+        out = inputs.float() @ self.weight
+        return out.unflatten(1, (self.horizon, -1))[:, :horizon]

@@ -1,0 +1,416 @@
+"""Beam management: which beams of a DFT codebook to use next, from sweeps that measure some of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from airlam.baselines import LastBest, LinearExtrapolation, TrainedLinear
+from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
+from airlam.evaluation import statistics
+from airlam.evaluation.assembly import SE, new_row
+from airlam.evaluation.cells import Cell, run_cells
+from airlam.evaluation.contenders import fingerprint
+from airlam.evaluation.headline import verdict
+from airlam.evaluation.leaderboard import write_tables
+from airlam.evaluation.methods import look, order
+from airlam.evaluation.report import write_report
+from airlam.evaluation.rows import Figure, Results, environment
+from airlam.interfaces import RecipeError
+from airlam.metrics import measure_latency
+from airlam.recipes import find_checkpoint
+
+TOP = (1, 3, 5)
+CLASSICS = ("last-best", "extrapolation", "trained-linear")
+METHODS = ("last-best", "extrapolation", "trained-linear", "{model}:start", "{model}", "sweep")
+MEMORIES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
+LINES = tuple((window, ridge) for window in (2, 3, 4, 8) for ridge in (0.0, 1.0, 10.0, 100.0, 1000.0))
+RIDGES = (1.0, 10.0, 100.0, 1000.0)
+
+
+class BeamManagementBenchmark:
+    """Beam prediction on tracks against classical trackers and against a full sweep.
+
+    Every sweep of the history measures ``beams_per_sweep`` beams of the codebook in a random order, round and round.
+    A method names beams for each of the ``horizon`` sweeps to come. Judged are: how often the best beam is among its
+    first 1, 3 and 5; and the spectral efficiency with its first beam, or, after the first 3 or 5 have been measured
+    once more, with the strongest of those, over that with the best beam.
+
+    Args:
+        model: the learned method: a shipped checkpoint's name or a folder.
+        controls: further learned ones: names of their rows -> checkpoints.
+        methods: among ``last-best`` (an average over each beam's measurements; its memory is tuned), ``extrapolation``
+            (a line through each beam's log power; window and ridge tuned), ``trained-linear`` (linear estimate from
+            all measurements, trained on the cell; ridge tuned), ``{model}:start``, ``{model}``, and ``sweep``: all
+            beams measured at the very time.
+        bar: what gains are relative to.
+        scenarios: recipes with ``tracks: true``. speeds_kmh: of all users.
+        snr_db: per antenna port and subcarrier, of measurements and of data.
+        beams_per_sweep: of the headline cells. history, horizon: sweeps.
+        num_links, num_tune: tracks judged and tracks (of other drops) for tuning and training of classics.
+        links_per_drop: tracks in one drop.
+        sweep_beams, sweep_snr_db, sweep_periods_ms: further cells of the first scenario, at ``sweep_speed_kmh``.
+        arrays: label -> keys that replace those of the first recipe.
+        channel_overrides, seed, threads, quick, title: as in the other benchmarks.
+
+    Raises:
+        RecipeError: an unknown method, or sizes that do not fit.
+
+    Example:
+        >>> BeamManagementBenchmark().bar
+        'last-best'
+    """
+
+    def __init__(
+        self,
+        model: str = "airlam-beams",
+        controls: Mapping[str, str] | None = None,
+        methods: Sequence[str] = METHODS,
+        bar: str = "last-best",
+        scenarios: Sequence[str] = ("umi_tracks_28ghz", "uma_tracks_28ghz"),
+        speeds_kmh: Sequence[float] = (30.0, 60.0, 90.0),
+        snr_db: float = 0.0,
+        beams_per_sweep: int = 16,
+        history: int = 8,
+        horizon: int = 4,
+        num_links: int = 512,
+        num_tune: int = 1024,
+        links_per_drop: int = 8,
+        side_links: int = 256,
+        sweep_beams: Sequence[int] = (4, 8, 32, 64),
+        sweep_snr_db: Sequence[float] = (-10.0, -5.0, 5.0, 10.0),
+        sweep_periods_ms: Sequence[float] = (10.0, 20.0, 80.0),
+        sweep_speed_kmh: float = 60.0,
+        arrays: Mapping[str, dict[str, Any]] | None = None,
+        channel_overrides: dict[str, Any] | None = None,
+        seed: int = 7,
+        threads: int = 1,
+        quick: bool = False,
+        title: str = "Beam management at 28 GHz",
+    ):
+        self.config = {name: value for name, value in locals().items() if name != "self"}
+        if quick:
+            scenarios, speeds_kmh, num_links, num_tune, side_links = scenarios[:1], speeds_kmh[:1], 16, 64, 16
+            sweep_beams, sweep_snr_db, sweep_periods_ms, arrays = sweep_beams[:1], sweep_snr_db[:1], (), {}
+        self.model, self.label = str(model), Path(str(model)).name
+        self.controls = {str(name): str(path) for name, path in (controls or {}).items()}
+        self.scenarios, self.speeds_kmh, self.snr_db = list(scenarios), [float(v) for v in speeds_kmh], float(snr_db)
+        self.beams_per_sweep, self.history, self.horizon = beams_per_sweep, history, horizon
+        self.num_links, self.num_tune, self.side_links = num_links, num_tune, side_links
+        self.links_per_drop, self.sweep_beams = links_per_drop, [int(n) for n in sweep_beams]
+        self.sweep_snr_db = [float(snr) for snr in sweep_snr_db]
+        self.sweep_periods_ms, self.sweep_speed_kmh = [float(t) for t in sweep_periods_ms], float(sweep_speed_kmh)
+        self.arrays, self.channel_overrides = dict(arrays or {}), dict(channel_overrides or {})
+        self.seed, self.threads, self.title = seed, threads, title
+        known = [*CLASSICS, f"{self.label}:start", self.label, "sweep"]
+        named = [str(m).replace("{model}", self.label) for m in methods]
+        for name in named:
+            if name not in known:
+                raise RecipeError(f"no method {name!r}; valid: {', '.join(known)}")
+        if self.label in named:
+            place = named.index(self.label)
+            named[place:place] = list(self.controls)
+        self.methods, self.bar = list(dict.fromkeys(named)), str(bar).replace("{model}", self.label)
+        if self.bar not in self.methods:
+            raise RecipeError(f"bar is {self.bar!r}, which is not among the methods {', '.join(self.methods)}; add it")
+        self._check()
+
+    def _check(self) -> None:
+        if not self.scenarios or not self.speeds_kmh:
+            raise RecipeError("scenarios and speeds_kmh must not be empty: they are the cells")
+        for name in ("history", "horizon", "threads", "links_per_drop"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        for name in ("num_links", "num_tune", "side_links"):
+            if getattr(self, name) < 1 or getattr(self, name) % self.links_per_drop:
+                raise RecipeError(
+                    f"{name} is {getattr(self, name)}, but must be a positive multiple of links_per_drop "
+                    f"({self.links_per_drop}): no drop is ever split"
+                )
+
+    def cells(self) -> list[Cell]:
+        """Every cell, the headline first."""
+        from airlam.channels import load_channel
+
+        def cell(data: str, speed: float, **fields: Any) -> Cell:
+            overrides = {"speed_kmh": speed, **self.channel_overrides, **fields.pop("recipe", {})}
+            recipe = load_channel(data).recipe
+            if not recipe.get("tracks"):
+                raise RecipeError(f"{data} has no tracks: beams would not move; name a recipe with tracks: true")
+            recipe = load_channel({**recipe, **overrides, "links_per_drop": self.links_per_drop}).recipe
+            panel, count = recipe["bs_panel"], fields.setdefault("num_pilots", self.beams_per_sweep)
+            beams = panel["rows"] * panel["columns"] * (1 + (panel["polarisation"] == "dual"))
+            if not 1 <= count <= beams:
+                raise RecipeError(f"beams_per_sweep is {count}, but {data} has a codebook of {beams} beams")
+            values: dict[str, Any] = dict(
+                group="cell", data=data, recipe=recipe, speed_kmh=float(speed), csi_snr_db=self.snr_db,
+                num_links=self.side_links, num_tune=self.num_tune, history=self.history, horizon=self.horizon,
+                num_future=self.horizon, methods=tuple(self.methods), users=(), transmit_snr_db=(),
+                headline_snr_db=self.snr_db, tone_step=1, seed=self.seed,
+            )  # fmt: skip
+            return Cell(**(values | fields))
+
+        first, at, out = self.scenarios[0], self.sweep_speed_kmh, []
+        for data in self.scenarios:
+            for speed in self.speeds_kmh:
+                timed = data == first and speed == self.speeds_kmh[0]
+                out.append(cell(data, speed, num_links=self.num_links, headline=True, timed=timed))
+        out += [cell(first, at, group="beams", num_pilots=n) for n in sorted({*self.sweep_beams, self.beams_per_sweep})]
+        out += [cell(first, at, group="snr", csi_snr_db=snr) for snr in sorted({*self.sweep_snr_db, self.snr_db})]
+        usual = 1e3 * load_channel(first).slot_duration
+        for period in sorted({*self.sweep_periods_ms, usual}) if self.sweep_periods_ms else []:
+            out.append(cell(first, at, group="period", recipe={"slot_duration": 1e-3 * period}))
+        out += [cell(first, at, group="array", label=label, recipe=keys) for label, keys in self.arrays.items()]
+        return out
+
+    def run(self, out: str | Path) -> Path:
+        """Run what is not finished yet; write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``."""
+        from airlam.models import load_beams
+
+        out, before = Path(out), torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            named = {self.label: self.model, **self.controls}
+            models = {name: load_beams(find_checkpoint(path)) for name, path in named.items()}
+            weights = "-".join(fingerprint(SimpleNamespace(model=m)) for m in models.values())  # type: ignore[arg-type]
+            cells = self.cells()
+            records = run_cells(
+                cells, lambda cell: self._run_cell(cell, models), lambda _: weights, out, lambda c: c.num_links
+            )
+        finally:
+            torch.set_num_threads(before)
+        results = self.results(records)
+        results.environment = environment(threads=self.threads)
+        results.save(out / "results.json")
+        write_tables(results, out / "leaderboard.md")
+        return write_report(results, out)
+
+    def _run_cell(self, cell: Cell, models: dict[str, Any]) -> dict[str, Any]:
+        start = time.perf_counter()
+        links, known = cell.links("test", cell.num_links), cell.links("tune", cell.num_tune)
+        codebook, noise = dft_codebook(links.port_shape), 10 ** (-cell.csi_snr_db / 10)
+        generator = torch.Generator().manual_seed(cell.stream("sweeps"))
+        measured = sweep_schedule(codebook.shape[1], cell.num_pilots, cell.history, generator)
+        seen = [measure_beams(x.h[:, : cell.history], codebook, noise, generator) for x in (links, known)]
+        future = [beam_power(x.h[:, cell.history :], codebook) / noise for x in (links, known)]
+        # every method measures its candidates with the same noise: that of a full sweep at that time
+        again = measure_beams(links.h[:, cell.history :], codebook, noise, generator)
+        record: dict[str, Any] = {
+            "cell": asdict(cell), "drop": links.drop.tolist(), "beams": codebook.shape[1],
+            "best": (1 + future[0].amax(-1)).log2().tolist(), "methods": {},
+        }  # fmt: skip
+        for name in cell.methods:
+            before = time.perf_counter()
+            if name == "sweep":
+                entry: dict[str, Any] = {"settings": {}, "parameters": [0, 0]}
+                scores = again
+            else:
+                method, settings, size = self._method(name, models, measured, seen[1], future[1], links.port_shape)
+                entry = {"settings": settings, "parameters": [size, 0]}
+                scores = torch.cat([method(part) for part in seen[0].split(64)])
+                if cell.timed:
+                    found = measure_latency(lambda m=method: m(seen[0][:1]), warmup=5, repeats=100, threads=1)
+                    entry |= {"latency_p50_ms": 1e3 * found.p50, "latency_p99_ms": 1e3 * found.p99}
+            entry |= judge(scores, future[0], again)
+            entry["seconds"] = round(time.perf_counter() - before, 3)
+            record["methods"][name] = entry
+        record["seconds"] = round(time.perf_counter() - start, 1)
+        return record
+
+    def _method(
+        self, name: str, models: dict[str, Any], measured: Tensor, power: Tensor, future: Tensor, port_shape: Any
+    ) -> tuple[Any, dict[str, Any], int]:
+        """``power -> scores``, what was tuned, and the parameters; classics are tuned by the rate on other drops."""
+        horizon = future.shape[1]
+
+        def lost(scores: Tensor, truth: Tensor) -> float:
+            chosen = truth.gather(-1, scores.argmax(-1, keepdim=True))
+            return float(((1 + truth.amax(-1)).log2() - (1 + chosen[..., 0]).log2()).mean())
+
+        if name in models or name == f"{self.label}:start":
+            model = models[name.removesuffix(":start")]
+            if name.endswith(":start"):
+                return (lambda p: model.start.scores(p, measured, horizon)), {}, 0
+            size = sum(p.numel() for p in model.parameters())
+            return (lambda p: model.scores(p, measured, horizon, port_shape=port_shape)), {}, size
+        tried: list[tuple[float, Any, dict[str, Any]]] = []
+        if name == "trained-linear":
+            half = len(power) // 2
+            for ridge in RIDGES:
+                made = TrainedLinear.fit(power[:half], measured, future[:half], ridge)
+                said = made.scores(power[half:], measured, horizon)
+                tried.append((lost(said, future[half:]), None, {"ridge": ridge}))
+            best = min(tried, key=lambda t: t[0])[2]
+            made = TrainedLinear.fit(power, measured, future, best["ridge"])
+            return (lambda p: made.scores(p, measured, horizon)), best, made.weight.numel()
+        options: list[tuple[Any, dict[str, Any]]] = [(LastBest(memory), {"memory": memory}) for memory in MEMORIES]
+        if name == "extrapolation":
+            options = [(LinearExtrapolation(w, r), {"window": w, "ridge": r}) for w, r in LINES]
+        for option, settings in options:
+            tried.append((lost(option.scores(power, measured, horizon), future), option, settings))
+        _, chosen, settings = min(tried, key=lambda t: t[0])
+        return (lambda p: chosen.scores(p, measured, horizon)), settings, 0
+
+    def results(self, records: list[dict[str, Any]]) -> Results:
+        """Rows, tables and headline."""
+        results = Results(self.title, "beam_management", config=dict(self.config))
+        for record in records:
+            drop, cell = torch.tensor(record["drop"]), record["cell"]
+            best = torch.tensor(record["best"]).double()
+            ahead = [round(1e3 * cell["recipe"]["slot_duration"] * (s + 1), 6) for s in range(best.shape[1])]
+            bar = record["methods"][self.bar]
+            for method, entry in record["methods"].items():
+                row = new_row(record, method, cell["group"])
+                beams = record["beams"]
+                row.settings |= {"beams": cell["num_pilots"], "label": cell["label"], "codebook": beams}
+                row.settings["period_ms"] = 1e3 * cell["recipe"]["slot_duration"]
+                for k in TOP:
+                    hit, rate = (torch.tensor(entry[f"{what}_top{k}"]).double() for what in ("hit", "rate"))
+                    row.figures[f"top{k}"] = statistics.mean_figure(hit.mean(1), drop, "1")
+                    row.figures[f"se_top{k}"] = statistics.mean_figure(rate.mean(1), drop, SE)
+                    row.figures[f"se_ratio_top{k}"] = share(rate.mean(1), best.mean(1), drop)
+                    # over a full sweep every time; candidates are measured once more where there are several
+                    swept = (cell["num_pilots"] + (k if k > 1 else 0)) if method != "sweep" else beams
+                    row.settings[f"measurements_saved_top{k}"] = round(1 - swept / beams, 4)
+                    if k == 1:
+                        steps = [share(r, b, drop) for r, b in zip(rate.mT, best.mT, strict=True)]
+                        row.figures["se_ratio_steps"] = statistics.join(steps, ahead, "time since the last sweep [ms]")
+                    if method != self.bar:
+                        other_hit, other = (torch.tensor(bar[f"{what}_top{k}"]).double() for what in ("hit", "rate"))
+                        row.figures[f"top{k}_gain"] = statistics.gain(hit.mean(1), other_hit.mean(1), drop, "1")
+                        row.figures[f"se_ratio_top{k}_gain"] = share((rate - other).mean(1), best.mean(1), drop)
+                for name in ("latency_p50_ms", "latency_p99_ms"):
+                    if name in entry:
+                        row.figures[name] = Figure(entry[name], "ms", "measured")
+                results.rows.append(row)
+        results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
+        results.extras = {"focus": self.label, "bar": self.bar, "tables": self._tables(results),
+                          "compared": self._compared(records[0])}  # fmt: skip
+        results.headline = self._headline(records)
+        results.notes = [
+            "Measured: computed on simulated channels, or timed, in this run.",
+            "Intervals: 95 %, bootstrap over drops; gains are paired: the same tracks, sweeps and noise.",
+            "The best beam is that of the highest true power, mean over subcarriers; SE is that of the mean power.",
+            "A full sweep measures every beam at the very time, and chooses by what it measures.",
+        ]
+        return results
+
+    def _headline(self, records: list[dict[str, Any]]) -> str:
+        """Means over the headline cells."""
+        main = [record for record in records if record["cell"]["headline"]]
+        focus = self.label if self.label in self.methods else self.bar
+        drops, words = [torch.tensor(record["drop"]) for record in main], []
+        for name, what in (("hit_top1", "top-1 accuracy"), ("rate_top1", "SE over that of the best beam")):
+            columns = []
+            for record in main:
+                best = torch.tensor(record["best"]).double()
+                level = best if name.startswith("rate") else torch.ones_like(best)
+                pair = (torch.tensor(record["methods"][m][name]).double() for m in (focus, self.bar))
+                columns.append([x.mean(1) for x in (*pair, level)])
+            own, bar, gain = (
+                statistics.over_cells(statistic, columns, drops, "1")
+                for statistic in (
+                    lambda m: torch.stack([cell[0] / cell[2] for cell in m]).mean(0),
+                    lambda m: torch.stack([cell[1] / cell[2] for cell in m]).mean(0),
+                    lambda m: torch.stack([(cell[0] - cell[1]) / cell[2] for cell in m]).mean(0),
+                )
+            )
+            text = f"{what} {100 * own.number:.1f} % against {100 * bar.number:.1f} %"
+            low, high = gain.ends
+            words.append(text + f" ({100 * gain.number:+.1f}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}: "
+                         f"{verdict(gain)})")  # fmt: skip
+        beams = main[0]["beams"]
+        return (
+            f"{look(focus).label} against {look(self.bar).label}, {self.beams_per_sweep} of {beams} beams measured in "
+            f"a sweep, mean of {len(main)} cells: " + "; ".join(words) + "."
+        )
+
+    def _tables(self, results: Results) -> list[dict[str, Any]]:
+        """Headline cells, and one table for each sweep."""
+        out = []
+        cells = results.select(group="cell")
+        keys = list(dict.fromkeys((row.data, row.speed_kmh) for row in cells))
+        for name, title in (("top1", "Top-1 accuracy [%]"), ("top3", "Top-3 accuracy [%]"),
+                            ("top5", "Top-5 accuracy [%]"), ("se_ratio_top1", "SE of the first beam over the best [%]"),
+                            ("se_ratio_top3", "SE after measuring the first three, over the best [%]"),
+                            ("se_ratio_top5", "SE after measuring the first five, over the best [%]")):  # fmt: skip
+            lines = []
+            for method in order([row.method for row in cells]):
+                mine = {(row.data, row.speed_kmh): row for row in cells if row.method == method}
+                mean = sum(row.figures[name].number for row in mine.values()) / len(mine)
+                saved = next(iter(mine.values())).settings[f"measurements_saved_top{name[-1]}"]
+                texts = [_percent(mine[key].figures, name) for key in keys]
+                lines.append([look(method).label, f"{100 * mean:.1f}", f"{100 * saved:.0f} %", *texts])
+            columns = ["method", "mean", "measurements saved", *(f"{d}, {v:g} km/h" for d, v in keys)]
+            text = f"In brackets: gain over {look(self.bar).label}, paired, with 95 % interval."
+            out.append({"title": title, "columns": columns, "lines": lines, "text": text})
+        for group, key, what in (("beams", "beams", "beams measured in a sweep"), ("snr", None, "SNR per port [dB]"),
+                                 ("period", "period_ms", "sweep period [ms]"),
+                                 ("array", "label", "array")):  # fmt: skip
+            found = results.select(group=group)
+            if not found:
+                continue
+            points = list(dict.fromkeys(r.settings[key] if key else r.csi_snr_db for r in found))
+            for name, title in (("top1", "top-1 accuracy [%]"), ("se_ratio_top1", "SE of the first beam [%]"),
+                                ("se_ratio_top3", "SE after measuring the first three [%]")):  # fmt: skip
+                lines = []
+                for method in order([row.method for row in found]):
+                    mine = [row for row in found if row.method == method]
+                    lines.append([look(method).label, *(_percent(row.figures, name) for row in mine)])
+                columns = ["method", *(p if isinstance(p, str) else f"{p:g}" for p in points)]
+                where = f"{found[0].data}, {found[0].speed_kmh:g} km/h"
+                out.append({"title": f"Over {what}: {title}", "columns": columns, "lines": lines, "text": where})
+        timed = [row for row in cells if "latency_p50_ms" in row.figures]
+        lines = [[look(r.method).label, f"{r.figures['latency_p50_ms'].number:.2f}",
+                  f"{r.figures['latency_p99_ms'].number:.2f}", f"{r.parameters_total:,}"] for r in timed]  # fmt: skip
+        if lines:
+            columns = ["method", "p50 [ms]", "p99 [ms]", "parameters"]
+            out.append({"title": "Latency of one track, one thread", "columns": columns, "lines": lines, "text": ""})
+        return out
+
+    def _compared(self, record: dict[str, Any]) -> list[str]:
+        recipe, beams = record["cell"]["recipe"], record["beams"]
+        return [
+            f"{self.history} sweeps, {1e3 * recipe['slot_duration']:g} ms apart, each of {self.beams_per_sweep} of "
+            f"{beams} DFT beams at {self.snr_db:g} dB per port and subcarrier; beams are named for each of the next "
+            f"{self.horizon} sweeps. Figures are means over them.",
+            f"Users drive through spatially consistent cells at {recipe['carrier_frequency'] / 1e9:g} GHz: angles, "
+            "blockage and fading change on the way. Drops are none that were trained on.",
+            f"Classical methods are tuned, trained-linear is trained, on {self.num_tune} tracks of other drops of the "
+            "cell; the learned one sees none of them.",
+        ]
+
+
+def judge(scores: Tensor, future: Tensor, again: Tensor) -> dict[str, Any]:
+    """Hits and rates ``[track, step]`` of the first 1, 3 and 5 beams.
+
+    Args:
+        scores: ``[track, step, beam]``. future: true power over the noise, likewise. again: power measured anew.
+    """
+    best, out = future.argmax(-1, keepdim=True), {}
+    for k in TOP:
+        first = scores.topk(min(k, scores.shape[-1]), -1).indices
+        chosen = first if k == 1 else first.gather(-1, again.gather(-1, first).argmax(-1, keepdim=True))
+        out[f"hit_top{k}"] = (first == best).any(-1).int().tolist()
+        out[f"rate_top{k}"] = (1 + future.gather(-1, chosen)[..., 0]).log2().tolist()
+    return out
+
+
+def share(values: Tensor, best: Tensor, drop: Tensor) -> Figure:
+    """Mean of ``values [track]`` over the mean of ``best [track]``, both resampled together."""
+    return statistics.over_cells(lambda means: means[0][0] / means[0][1], [[values, best]], [drop], "1")
+
+
+def _percent(figures: Mapping[str, Any], name: str) -> str:
+    text = f"{100 * figures[name].number:.1f}"
+    if (gain := figures.get(f"{name}_gain")) is not None:
+        low, high = gain.ends
+        text += f" ({100 * gain.number:+.1f}, {100 * low:+.1f} to {100 * high:+.1f})"
+    return text

@@ -1,0 +1,103 @@
+"""Beam measurements and classical beam prediction, in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from airlam.baselines import LastBest, LinearExtrapolation, TrainedLinear
+from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
+
+ALL = torch.ones(4, 3, dtype=torch.bool)
+
+
+def test_a_plane_wave_has_one_beam():
+    codebook = dft_codebook((2, 4, 2))
+    h = codebook[:, 5].conj().expand(1, 6, 1, -1) * 4  # unit norm times 4, the same on every tone
+    power = beam_power(h, codebook)
+    torch.testing.assert_close(power[0], 16 * torch.nn.functional.one_hot(torch.tensor(5), 16).float())
+
+
+def test_measurements_are_power_over_noise_plus_one():
+    h = torch.zeros(1, 4000, 2, 8, dtype=torch.complex64)
+    h[..., 0] = 2.0
+    seen = measure_beams(h, dft_codebook((1, 8, 1)), 0.5, torch.Generator().manual_seed(0))
+    expected = torch.full((1, 8), 4 / 8 / 0.5 + 1)  # of each antenna: |2|^2 in equal shares on eight beams
+    torch.testing.assert_close(seen, expected, rtol=0.1, atol=0)  # mean of 8,000: 2 % (1 sigma)
+    with pytest.raises(ValueError, match="noise must be positive"):
+        measure_beams(h, dft_codebook((1, 8, 1)), 0.0)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 16])
+def test_every_beam_has_its_turn(count):
+    schedule = sweep_schedule(16, count, 16)
+    assert (schedule.sum(1) == count).all() and (schedule.sum(0) == count).all()
+    with pytest.raises(ValueError, match="between 1 and 16"):
+        sweep_schedule(16, 17, 2)
+
+
+def test_last_best_takes_the_last_measurement_of_each_beam():
+    power = torch.tensor([[[5.0, 1.0, 1.0], [0.5, 9.0, 1.0], [7.0, 2.0, 3.0], [4.0, 4.0, 6.0]]])
+    seen = ALL.clone()
+    seen[3, :2] = False
+    torch.testing.assert_close(LastBest().scores(power, seen, 2).exp()[0, 1], torch.tensor([7.0, 2.0, 6.0]))
+    averaged = LastBest(0.5).scores(power, seen, 1).exp()[0, 0]
+    torch.testing.assert_close(averaged[1], torch.tensor((2 + 9 / 2 + 1 / 4) / 1.75))
+    seen[:, 2] = False
+    power[:, :, 2] = torch.nan  # never looked at
+    assert int(LastBest().scores(power, seen, 1).argmax(-1)) == 0
+
+
+def test_exponential_growth_is_extrapolated_exactly():
+    rate = torch.tensor([0.3, -0.2, 0.0])
+    power = (rate * torch.arange(4.0)[:, None] + torch.tensor([0.0, 2.0, 1.0])).exp()[None]
+    seen = ALL.clone()
+    seen[1, 0] = False
+    for window in (2, 4):
+        found = LinearExtrapolation(window).scores(power, seen, 3)
+        expected = rate * torch.arange(4.0, 7.0)[:, None] + torch.tensor([0.0, 2.0, 1.0])
+        torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-4)
+    flat = LinearExtrapolation(4, 1e9).scores(power, ALL, 1)[0, 0]
+    torch.testing.assert_close(flat, power.log().mean(1)[0], rtol=0, atol=1e-4)
+    seen[:3, 1] = False  # measured once: stays
+    torch.testing.assert_close(LinearExtrapolation(2).scores(power, seen, 1)[0, 0, 1], power[0, 3, 1].log())
+
+
+def test_the_trained_one_learns_what_beams_say_of_each_other():
+    """Beam 2 is never measured, but is always twice beam 0."""
+    g = torch.Generator().manual_seed(0)
+    power = torch.rand(300, 4, 3, generator=g) + 0.1
+    power[..., 2] = 2 * power[..., 0]
+    seen = ALL.clone()
+    seen[:, 2] = False
+    future = power[:, -1:]
+    made = TrainedLinear.fit(power[:200], seen, future[:200], ridge=1e-3)
+    torch.testing.assert_close(made.scores(power[200:], seen, 1)[:, 0], future[200:, 0].log(), rtol=0, atol=0.02)
+    with pytest.raises(ValueError, match="trained for 12 measurements and horizon 1"):
+        made.scores(power, seen, 2)
+
+
+@pytest.mark.parametrize(
+    ("power", "measured", "error", "message"),
+    [
+        (torch.zeros(4, 3), ALL, TypeError, "must be a real"),
+        (torch.zeros(1, 4, 3), ALL.float(), TypeError, "bool"),
+        (torch.zeros(1, 5, 3), ALL, ValueError, "does not fit"),
+        (torch.zeros(1, 4, 3), ~ALL, ValueError, "no beam was measured"),
+        (torch.full((1, 4, 3), torch.nan), ALL, ValueError, "finite and not negative"),
+        (-torch.ones(1, 4, 3), ALL, ValueError, "finite and not negative"),
+    ],
+)
+def test_bad_sweeps(power, measured, error, message):
+    for tracker in (LastBest(), LinearExtrapolation()):
+        with pytest.raises(error, match=message):
+            tracker.scores(power, measured, 1)
+
+
+def test_bad_settings():
+    for make, message in ((lambda: LastBest(1.0), "memory"), (lambda: LinearExtrapolation(1), "at least 2"),
+                          (lambda: LinearExtrapolation(2, -1.0), "ridge")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            make()
+    with pytest.raises(ValueError, match="horizon is 0"):
+        LastBest().scores(torch.ones(1, 4, 3), ALL, 0)
