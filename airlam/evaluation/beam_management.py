@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -216,7 +217,7 @@ class BeamManagementBenchmark:
                 entry = {"settings": settings, "parameters": [size, 0]}
                 scores = torch.cat([method(part) for part in seen[0].split(64)])
                 if cell.timed:
-                    found = measure_latency(lambda m=method: m(seen[0][:1]), warmup=5, repeats=100, threads=1)
+                    found = measure_latency(partial(method, seen[0][:1]), warmup=5, repeats=100, threads=1)
                     entry |= {"latency_p50_ms": 1e3 * found.p50, "latency_p99_ms": 1e3 * found.p99}
             entry |= judge(scores, future[0], again)
             entry["seconds"] = round(time.perf_counter() - before, 3)

@@ -360,7 +360,7 @@ class Tuned:
 
     def precode(self, h: Tensor, power: float, no: float, *, error_covariance: Tensor | None = None) -> Tensor:
         """As any precoder; what was not chosen is not used."""
-        make = {"rzf": rzf, "wmmse": partial(wmmse, num_iterations=self.iterations)}[self.kind]
+        make: Any = rzf if self.kind == "rzf" else partial(wmmse, num_iterations=self.iterations)
         if self.robust:
             assert error_covariance is not None
             return make(h, power, no, error_covariance=self.value * error_covariance)

@@ -296,7 +296,7 @@ def latency_bars(results: Results) -> Figure | None:
         figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for place, row in enumerate(rows):
-            p50, p99 = row.figures["latency_p50_ms"].value, row.figures["latency_p99_ms"].value
+            p50, p99 = row.figures["latency_p50_ms"].number, row.figures["latency_p99_ms"].number
             axes.barh(place, p50, height=0.6, color=look(row.method).color)
             axes.plot([p50, p99], [place, place], color="#333333", linewidth=1.2)
             axes.plot([p99], [place], "|", color="#333333", markersize=9)
