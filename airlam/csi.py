@@ -289,14 +289,29 @@ def dft_codebook(port_shape: PortShape) -> Tensor:
     def line(ports: int) -> Tensor:
         return torch.fft.fft(torch.eye(ports, dtype=torch.complex64), dim=0, norm="ortho")
 
+    whole = isinstance(port_shape, (tuple, list)) and len(port_shape) == 3
+    if not whole or not all(isinstance(n, int) and n >= 1 for n in port_shape):
+        raise ValueError(f"port_shape is {port_shape!r}, but must be three whole numbers: polarisations, columns, rows")
     polarisations, columns, rows = port_shape
     return torch.block_diag(*[torch.kron(line(columns), line(rows))] * polarisations)
 
 
+def _through_beams(h: Tensor, codebook: Tensor) -> Tensor:
+    """``h w`` for every beam, checked."""
+    if not h.is_complex() or not codebook.is_complex():
+        raise TypeError(f"h and codebook must be complex, got {h.dtype} and {codebook.dtype}")
+    if h.dim() < 4 or codebook.dim() != 2 or h.shape[-1] != len(codebook):
+        raise ValueError(
+            f"h {tuple(h.shape)} must be [..., slot, subcarrier, rx_ant, tx_ant], and codebook {tuple(codebook.shape)} "
+            "[tx_ant, beam]"
+        )
+    return h @ codebook.to(h.dtype)
+
+
 def beam_power(h: Tensor, codebook: Tensor) -> Tensor:
-    """``|h w|^2``, mean over subcarriers, sum over receive antennas: ``[..., beam]`` of ``h [..., subcarrier, rx_ant,
-    tx_ant]`` (row not conjugated) and ``codebook [tx_ant, beam]``."""
-    return (h @ codebook.to(h.dtype)).abs().square().sum(-2).mean(-2)
+    """``|h w|^2``, mean over subcarriers, sum over receive antennas: ``[..., slot, beam]``, of CSI ``h [..., slot,
+    subcarrier, rx_ant, tx_ant]`` (row not conjugated) and ``codebook [tx_ant, beam]``."""
+    return _through_beams(h, codebook).abs().square().sum(-2).mean(-2)
 
 
 def measure_beams(h: Tensor, codebook: Tensor, noise: float, generator: torch.Generator | None = None) -> Tensor:
@@ -304,15 +319,15 @@ def measure_beams(h: Tensor, codebook: Tensor, noise: float, generator: torch.Ge
     power of the noise in it. Where there is nothing but noise it is about 1.
 
     Args:
-        h: ``complex [..., subcarrier, rx_ant, tx_ant]``. codebook: ``complex [tx_ant, beam]``.
+        h: ``complex [..., slot, subcarrier, rx_ant, tx_ant]``. codebook: ``complex [tx_ant, beam]``.
         noise: variance at each receive antenna and subcarrier.
 
     Returns:
-        ``[..., beam]``.
+        ``[..., slot, beam]``.
     """
-    if not noise > 0:
-        raise ValueError(f"noise must be positive (linear, not dB), got {noise}")
-    heard = h @ codebook.to(h.dtype)
+    if not isinstance(noise, (int, float)) or not 0 < noise < float("inf"):
+        raise ValueError(f"noise must be a positive, finite number (linear, not dB), got {noise!r}")
+    heard = _through_beams(h, codebook)
     white = torch.randn(*heard.shape, 2, generator=generator, dtype=heard.real.dtype)
     heard = heard + (noise / 2) ** 0.5 * torch.view_as_complex(white)
     return heard.abs().square().mean((-3, -2)) / noise
@@ -328,7 +343,10 @@ def sweep_schedule(
         >>> sweep_schedule(8, 2, 4).sum(0)
         tensor([1, 1, 1, 1, 1, 1, 1, 1])
     """
-    if not 1 <= beams_per_sweep <= num_beams:
+    for value, name in ((beams_per_sweep, "beams_per_sweep"), (num_sweeps, "num_sweeps"), (num_beams, "num_beams")):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
+    if not beams_per_sweep <= num_beams:
         raise ValueError(f"beams_per_sweep is {beams_per_sweep}, but must lie between 1 and {num_beams}, the beams")
     order = torch.randperm(num_beams, generator=generator)
     taken = order[torch.arange(num_sweeps * beams_per_sweep) % num_beams].reshape(num_sweeps, beams_per_sweep)

@@ -23,7 +23,7 @@ def check_sweeps(power: Tensor, measured: Tensor, horizon: int) -> Tensor:
         raise TypeError("power must be a real torch.Tensor [batch, sweep, beam]")
     if not isinstance(measured, Tensor) or measured.dtype != torch.bool:
         raise TypeError("measured must be a bool torch.Tensor [sweep, beam] or [batch, sweep, beam]")
-    if measured.shape[-2:] != power.shape[1:] or measured.dim() not in (2, 3):
+    if measured.dim() not in (2, 3) or measured.shape not in (power.shape, power.shape[1:]):
         raise ValueError(f"measured {tuple(measured.shape)} does not fit power {tuple(power.shape)}")
     measured = measured.expand(power.shape)
     if not measured.flatten(1).any(-1).all():
@@ -31,8 +31,8 @@ def check_sweeps(power: Tensor, measured: Tensor, horizon: int) -> Tensor:
     seen = power[measured]
     if not bool(torch.isfinite(seen).all()) or bool((seen < 0).any()):
         raise ValueError("measured power must be finite and not negative (linear, over the noise)")
-    if horizon < 1:
-        raise ValueError(f"horizon is {horizon}, but must be at least 1")
+    if not isinstance(horizon, int) or horizon < 1:
+        raise ValueError(f"horizon is {horizon!r}, but must be a whole number of at least 1")
     return measured
 
 
@@ -119,12 +119,13 @@ class TrainedLinear:
 
     Args:
         weight: ``[1 + sweep * beam, horizon * beam]``, constant first.
+        measured: ``bool [sweep, beam]``, the schedule of its training.
     """
 
     name = "trained linear"
 
-    def __init__(self, weight: Tensor, horizon: int):
-        self.weight, self.horizon = weight, horizon
+    def __init__(self, weight: Tensor, horizon: int, measured: Tensor):
+        self.weight, self.horizon, self.measured = weight, horizon, measured
 
     @classmethod
     def fit(cls, power: Tensor, measured: Tensor, future: Tensor, ridge: float = 10.0) -> TrainedLinear:
@@ -134,11 +135,17 @@ class TrainedLinear:
             power, measured: of the training tracks, measured alike. future: their true power over the noise ``[batch,
                 horizon, beam]``. ridge: in units of one measurement.
         """
+        if not ridge >= 0:
+            raise ValueError(f"ridge must not be negative, got {ridge}")
+        if not bool(torch.isfinite(future).all()):
+            raise ValueError("future contains NaN or infinity")
+        if measured.dim() != 2:
+            raise ValueError(f"measured {tuple(measured.shape)} must be [sweep, beam]: one schedule for all tracks")
         x, y = cls._inputs(power, check_sweeps(power, measured, future.shape[1])), _log(future).flatten(1).double()
         penalty = ridge * torch.eye(x.shape[1], dtype=x.dtype)
         penalty[0, 0] = 1e-9
         weight = torch.linalg.solve(x.mT @ x + penalty, x.mT @ y)
-        return cls(weight.float(), future.shape[1])
+        return cls(weight.float(), future.shape[1], measured)
 
     @staticmethod
     def _inputs(power: Tensor, measured: Tensor) -> Tensor:
@@ -147,11 +154,14 @@ class TrainedLinear:
 
     def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
         """See the module's docstring; ``horizon`` up to the one it was trained for."""
-        inputs = self._inputs(power, check_sweeps(power, measured, horizon))
+        seen = check_sweeps(power, measured, horizon)
+        inputs = self._inputs(power, seen)
         if inputs.shape[1] != len(self.weight) or horizon > self.horizon:
             raise ValueError(
                 f"trained for {len(self.weight) - 1} measurements and horizon {self.horizon}, got "
                 f"{inputs.shape[1] - 1} and {horizon}"
             )
+        if not bool((seen == self.measured).all()):
+            raise ValueError("measured is another schedule than the one it was trained on; fit one for it")
         out = inputs.float() @ self.weight
         return out.unflatten(1, (self.horizon, -1))[:, :horizon]

@@ -54,6 +54,7 @@ class RayEvaluation:
         power: Tensor,
         *,
         delay_scale: Tensor | None = None,
+        points: int | None = None,
         return_rays: bool = False,
     ) -> tuple[Tensor, Tensor, Rays | None]:
         """Call the model and evaluate the first ``len(h)`` links of what it draws.
@@ -64,6 +65,8 @@ class RayEvaluation:
             h: ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``, filled with CSI of unit mean power.
             power: ``[link]``, filled with the mean power before that scaling.
             delay_scale: ``[link]``, multiplies the delays the model draws (of the whole chunk).
+            points: every so many links are the points of one path. The line of sight then has the phase of the first of
+                them: how it turns on the way is its Doppler shift's, and would else count twice.
 
         Returns:
             the amplitude gain of each link that is not yet in ``power``, its RMS delay spread [s], and the rays if
@@ -75,6 +78,11 @@ class RayEvaluation:
             if self.capture is not None:
                 self.capture.rays.delay *= delay_scale[:, None]
                 self.capture.rays.first_delay *= delay_scale
+        if points is not None:
+            if not self.fast:
+                raise NotImplementedError("tracks need rays as Sionna 2.2 has them, and flat panels without blockage")
+            rays = self.capture.rays
+            rays.distance = rays.distance[::points].repeat_interleave(points)
         if self.fast:
             gain = a.abs().flatten()[: len(h)]
             self._sum_rays(grid, h, power)

@@ -182,6 +182,8 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
             out["tracks"] = True
             if not out["spatial_consistency"]:
                 raise RecipeError("tracks is true, but spatial_consistency is not: points of a path would be unrelated")
+            if out.get("fast") == "stock":
+                raise RecipeError("fast is 'stock', but tracks need airlam's evaluation of rays; leave the key out")
     if "scene" in allowed:
         out |= _ray_traced(r, out["carrier_frequency"])
     if "o2i_model" in allowed:

@@ -71,7 +71,7 @@ class SystemLevelChannel(ChannelModel):
         drops = draw_drops(self.recipe, self.drops_per_chunk, generator)
         users, tracks = len(drops.ut_position) * self.links_per_drop, drops.along_tracks(points, self.slot_duration)
         every, strength = h.new_empty(users * points, *h.shape[1:]), power.new_empty(users * points)
-        chunk, _ = self._evaluate(tracks, every, strength, sionna_seed, False)
+        chunk, _ = self._evaluate(tracks, every, strength, sionna_seed, False, points)
         here = torch.arange(points)
         response = every.unflatten(0, (users, points))[:, here, here]
         response *= (chunk.gain * strength.sqrt()).reshape(users, points, 1, 1, 1)
@@ -79,13 +79,13 @@ class SystemLevelChannel(ChannelModel):
         truth = {name: getattr(chunk, name)[::points][: len(h)] for name in Chunk.__dataclass_fields__}
         return Chunk(**(truth | {"gain": torch.ones(len(h))})), None
 
-    def _evaluate(self, drops: Drops, h, power, sionna_seed, return_rays):
+    def _evaluate(self, drops: Drops, h, power, sionna_seed, return_rays, points=None):
         evaluation = self._build()
         with sionna_stream(sionna_seed):
             self._set_topology(evaluation.model, drops)
             arguments = (h.shape[1], 1.0 / self.slot_duration)
             gain, delay_spread, atoms = evaluation.run(
-                arguments, self.grid(h.shape[1]), h, power, return_rays=return_rays
+                arguments, self.grid(h.shape[1]), h, power, points=points, return_rays=return_rays
             )
         links = slice(0, len(h))
         lsp = getattr(evaluation.model, "_lsp", None)

@@ -2,7 +2,7 @@
 
 The start is the exponential average of each beam's measurements; the network sees all sweeps, marks what was not
 measured, and adds to the logarithm of that average. Nothing depends on the size of the codebook or on which beams were
-measured when, so one network serves any panel up to what its positions tell apart.
+measured when, so one network takes any panel of up to 512 beams; how well is a matter of its training.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class AirlamBeamsConfig(PretrainedConfig):
             raise ValueError("backbone must be a dict with a model_type")
         if history < 1 or horizon < 1:
             raise ValueError(f"history and horizon must be at least 1, got {history} and {horizon}")
+        if not 0 <= memory < 1:
+            raise ValueError(f"memory is {memory}, but must lie in [0, 1)")
         super().__init__(**kwargs)
 
 
@@ -107,7 +109,7 @@ class AirlamBeams(PreTrainedModel):
         return LastBest(self.config.memory)
 
     def scores(
-        self, power: Tensor, measured: Tensor, horizon: int = 1, *, port_shape: PortShape | None = None
+        self, power: Tensor, measured: Tensor, horizon: int = 1, *, port_shape: PortShape
     ) -> Tensor:
         """Logarithm of the probability that a beam will be the best, ``[batch, horizon, beam]``.
 
@@ -123,16 +125,22 @@ class AirlamBeams(PreTrainedModel):
         """
         check_sweeps(power, measured, horizon)
         if horizon > self.config.horizon:
-            raise ValueError(f"horizon is {horizon}, but this network was made for at most {self.config.horizon}")
+            raise ValueError(
+                f"horizon is {horizon}, but this network was trained for at most {self.config.horizon}; ask for less, "
+                "or train one with model.horizon"
+            )
         with torch.inference_mode():
             return self(power, measured, port_shape=port_shape)[:, :horizon].log_softmax(-1)
 
-    def forward(self, power: Tensor, measured: Tensor, *, port_shape: PortShape | None = None) -> Tensor:
+    def forward(self, power: Tensor, measured: Tensor, *, port_shape: PortShape) -> Tensor:
         """Scores before the softmax, ``[batch, horizon, beam]`` of the whole horizon."""
+        if power.dim() == 3 and measured.dim() > 1 and power.shape[1] > self.config.history:
+            power, measured = power[:, -self.config.history :], measured[..., -self.config.history :, :]
         measured = check_sweeps(power, measured, 1)
-        if power.shape[1] > self.config.history:
-            power, measured = power[:, -self.config.history :], measured[:, -self.config.history :]
         shape = check_port_shape(power.shape[-1], port_shape)
+        limit = getattr(self.backbone.config, "max_position_embeddings", 514) - 2
+        if power.shape[-1] > limit:
+            raise ValueError(f"the codebook has {power.shape[-1]} beams, but this backbone takes at most {limit}")
         power = torch.where(measured, power, torch.zeros_like(power)).float()
         start = self.start.average(power, measured).clamp_min(-3)
         level = torch.where(measured, power.clamp_min(1e-3).log(), torch.zeros_like(power)).transpose(1, 2)

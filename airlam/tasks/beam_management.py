@@ -47,8 +47,13 @@ class BeamManagement(L.LightningModule):
         super().__init__()
         if not 1 <= beams_per_sweep[0] <= beams_per_sweep[-1]:
             raise ValueError(f"beams_per_sweep must be the fewest and the most, got {list(beams_per_sweep)}")
-        if not snr_db[0] <= snr_db[-1]:
+        if not snr_db or not snr_db[0] <= snr_db[-1]:
             raise ValueError(f"snr_db must be the lowest and the highest, got {list(snr_db)}")
+        known = {"backbone", "history", "horizon", "memory"}
+        if unknown := sorted(set(model or {}) - known):
+            raise ValueError(f"model has no argument {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        if checkpoint is not None and model:
+            raise ValueError("checkpoint brings its own sizes; leave model out")
         self.save_hyperparameters()
         if checkpoint is not None:
             made = load_beams(find_checkpoint(checkpoint))
@@ -69,7 +74,10 @@ class BeamManagement(L.LightningModule):
                 f"{config.history} and horizon {config.horizon}"
             )
         past, future = past[:, -config.history :], future[:, : config.horizon]
-        codebook = dft_codebook(batch["port_shape"])
+        # in units of the history's mean power: what comes must not set the level of what is measured
+        level = past.abs().square().mean((1, 2, 3, 4), keepdim=True).clamp_min(1e-12).sqrt()
+        past, future = past / level, future / level
+        codebook = dft_codebook(tuple(batch["port_shape"]))
         low, high = hp["snr_db"][0], hp["snr_db"][-1]
         noise = 10 ** (-(low + (high - low) * float(torch.rand((), generator=generator))) / 10)
         beams = codebook.shape[1]

@@ -13,18 +13,18 @@ ALL = torch.ones(4, 3, dtype=torch.bool)
 
 def test_a_plane_wave_has_one_beam():
     codebook = dft_codebook((2, 4, 2))
-    h = codebook[:, 5].conj().expand(1, 6, 1, -1) * 4  # unit norm times 4, the same on every tone
+    h = codebook[:, 5].conj().expand(1, 1, 6, 1, -1) * 4  # unit norm times 4, the same on every tone
     power = beam_power(h, codebook)
-    torch.testing.assert_close(power[0], 16 * torch.nn.functional.one_hot(torch.tensor(5), 16).float())
+    torch.testing.assert_close(power[0, 0], 16 * torch.nn.functional.one_hot(torch.tensor(5), 16).float())
 
 
 def test_measurements_are_power_over_noise_plus_one():
-    h = torch.zeros(1, 4000, 2, 8, dtype=torch.complex64)
+    h = torch.zeros(1, 1, 4000, 2, 8, dtype=torch.complex64)
     h[..., 0] = 2.0
     seen = measure_beams(h, dft_codebook((1, 8, 1)), 0.5, torch.Generator().manual_seed(0))
-    expected = torch.full((1, 8), 4 / 8 / 0.5 + 1)  # of each antenna: |2|^2 in equal shares on eight beams
+    expected = torch.full((1, 1, 8), 4 / 8 / 0.5 + 1)  # of each antenna: |2|^2 in equal shares on eight beams
     torch.testing.assert_close(seen, expected, rtol=0.1, atol=0)  # mean of 8,000: 2 % (1 sigma)
-    with pytest.raises(ValueError, match="noise must be positive"):
+    with pytest.raises(ValueError, match="noise must be a positive"):
         measure_beams(h, dft_codebook((1, 8, 1)), 0.0)
 
 
@@ -75,6 +75,12 @@ def test_the_trained_one_learns_what_beams_say_of_each_other():
     torch.testing.assert_close(made.scores(power[200:], seen, 1)[:, 0], future[200:, 0].log(), rtol=0, atol=0.02)
     with pytest.raises(ValueError, match="trained for 12 measurements and horizon 1"):
         made.scores(power, seen, 2)
+    with pytest.raises(ValueError, match="another schedule"):
+        made.scores(power, ALL, 1)
+    with pytest.raises(ValueError, match="ridge must not be negative"):
+        TrainedLinear.fit(power, seen, future, ridge=-1.0)
+    with pytest.raises(ValueError, match="future contains NaN"):
+        TrainedLinear.fit(power, seen, torch.full_like(future, torch.nan))
 
 
 @pytest.mark.parametrize(
@@ -101,3 +107,21 @@ def test_bad_settings():
             make()
     with pytest.raises(ValueError, match="horizon is 0"):
         LastBest().scores(torch.ones(1, 4, 3), ALL, 0)
+
+
+def test_beams_of_what_is_no_channel():
+    beams, h = dft_codebook((1, 4, 2)), torch.ones(2, 3, 5, 1, 8, dtype=torch.complex64)
+    for wrong in ((8, 8), (1, 0, 8), (1, 2.0, 4), None):
+        with pytest.raises(ValueError, match="three whole numbers"):
+            dft_codebook(wrong)
+    with pytest.raises(TypeError, match="must be complex"):
+        beam_power(h.real, beams)
+    with pytest.raises(ValueError, match="must be .* rx_ant, tx_ant"):
+        beam_power(h[..., :7], beams)
+    with pytest.raises(ValueError, match="must be .* rx_ant, tx_ant"):
+        measure_beams(h[0, :, :, 0], beams, 1.0)
+    for noise in (float("inf"), "1", torch.ones(2)):
+        with pytest.raises(ValueError, match="noise must be a positive"):
+            measure_beams(h, beams, noise)
+    with pytest.raises(ValueError, match="num_sweeps is -1"):
+        sweep_schedule(8, 2, -1)

@@ -80,11 +80,18 @@ def test_judging_by_hand():
         ({"num_links": 10}, "multiple of links_per_drop"),
         ({"scenarios": []}, "must not be empty"),
         ({"horizon": 0}, "horizon is 0"),
+        ({"snr_db": float("nan")}, "finite"),
+        ({"sweep_beams": [16.5]}, "whole number"),
     ],
 )
 def test_bad_recipes(change, message):
     with pytest.raises(RecipeError, match=message):
         BeamManagementBenchmark(**(SMALL | change))
+
+
+def test_a_horizon_that_nobody_was_trained_for(tmp_path, model):
+    with pytest.raises(RecipeError, match="horizon is 3, but beams was trained for at most 2"):
+        BeamManagementBenchmark(model=model, **(SMALL | {"horizon": 3})).run(tmp_path / "out")
 
 
 def test_cells_that_make_no_sense():

@@ -34,7 +34,7 @@ def sweeps(beams: int = 12, count: int = 5, batch: int = 3):
 def test_starts_as_the_average():
     power, measured = sweeps()
     made = network(0.0)
-    found, start = made.scores(power, measured, 3), made.start.scores(power, measured, 3)
+    found, start = made.scores(power, measured, 3, port_shape=(1, 4, 3)), made.start.scores(power, measured, 3)
     assert found.shape == (3, 3, 12)
     torch.testing.assert_close(found.exp().sum(-1), torch.ones(3, 3))  # probabilities
     assert torch.equal(found.argmax(-1), start.argmax(-1))
@@ -52,12 +52,18 @@ def test_entries_are_alone_and_what_was_not_measured_is_not_seen():
 
 def test_any_codebook_and_any_length_of_history():
     made = network()
-    for beams, count, shape in ((7, 2, None), (32, 9, (2, 4, 4)), (1, 1, None)):
+    for beams, count, shape in ((7, 2, (1, 7, 1)), (32, 9, (2, 4, 4)), (1, 1, (1, 1, 1))):
         power = torch.rand(2, count, beams)
         found = made.scores(power, torch.ones(count, beams, dtype=torch.bool), 1, port_shape=shape)
         assert found.shape == (2, 1, beams) and torch.isfinite(found).all()
     power, measured = sweeps(count=9)  # of a longer history the last five
-    torch.testing.assert_close(made.scores(power, measured, 1), made.scores(power[:, -5:], measured[-5:], 1))
+    last = made.scores(power[:, -5:], measured[-5:], 1, port_shape=(1, 4, 3))
+    torch.testing.assert_close(made.scores(power, measured, 1, port_shape=(1, 4, 3)), last)
+    measured[-5:] = False  # nothing in what is looked at
+    with pytest.raises(ValueError, match="no beam was measured"):
+        made.scores(power, measured, 1, port_shape=(1, 4, 3))
+    with pytest.raises(ValueError, match="has 600 beams"):
+        made.scores(torch.rand(1, 2, 600), torch.ones(2, 600, dtype=torch.bool), 1, port_shape=(1, 20, 30))
 
 
 def test_on_a_pretrained_backbone_that_stays_as_it_is():
@@ -72,7 +78,8 @@ def test_checkpoints(tmp_path):
     made, (power, measured) = network(), sweeps()
     save_checkpoint(made, tmp_path / "beams")
     found = load_beams(tmp_path / "beams")
-    assert torch.equal(found.scores(power, measured, 3), made.scores(power, measured, 3))
+    shape = dict(port_shape=(1, 4, 3))
+    assert torch.equal(found.scores(power, measured, 3, **shape), made.scores(power, measured, 3, **shape))
     with pytest.raises(CheckpointError, match="of type 'airlam'"):
         load_beams("checkpoints/airlam-tiny")
 
@@ -81,13 +88,15 @@ def test_bad_input():
     power, measured = sweeps()
     made = network()
     with pytest.raises(ValueError, match="horizon is 4"):
-        made.scores(power, measured, 4)
+        made.scores(power, measured, 4, port_shape=(1, 4, 3))
     with pytest.raises(ValueError, match="port_shape"):
         made.scores(power, measured, 1, port_shape=(1, 5, 3))
     with pytest.raises(ValueError, match="no beam was measured"):
-        made.scores(power, torch.zeros_like(measured), 1)
+        made.scores(power, torch.zeros_like(measured), 1, port_shape=(1, 4, 3))
     with pytest.raises(ValueError, match="history and horizon"):
         AirlamBeamsConfig(SMALL, history=0)
+    with pytest.raises(ValueError, match="memory is 1.5"):
+        AirlamBeamsConfig(SMALL, memory=1.5)
     with pytest.raises(ValueError, match="model_type"):
         AirlamBeamsConfig({"hidden_size": 3})
 

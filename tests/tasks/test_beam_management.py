@@ -53,8 +53,14 @@ def test_too_short_data():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"beams_per_sweep": (0, 4)}, "beams_per_sweep"), ({"snr_db": (10.0, 0.0)}, "snr_db")],
+    [
+        ({"beams_per_sweep": (0, 4)}, "beams_per_sweep"),
+        ({"snr_db": (10.0, 0.0)}, "snr_db"),
+        ({"snr_db": ()}, "snr_db"),
+        ({"model": {"horizn": 3}}, "no argument 'horizn'"),
+        ({"checkpoint": "airlam-beams"}, "leave model out"),
+    ],
 )
 def test_bad_arguments(change, message):
     with pytest.raises(ValueError, match=message):
-        BeamManagement(backbone=None, model=MODEL, **change)
+        BeamManagement(**({"backbone": None, "model": MODEL} | change))
