@@ -155,9 +155,7 @@ def mean_table(results: Results, focus: str) -> Table | None:
         ["method", "parameters", *(name for name, _, _ in figures)],
         tags=["measured"],
         text=results.extras.get("mean_text", ""),
-        note="Small print: 95 % intervals. SE of one user: alone, with a matched beam; below it what 95 % of the users "
-        "of the smallest groups exceed. Latency: median and 99th percentile of one prediction, batch 1, one thread. "
-        "FLOPs are those of matrix products.",
+        note=_small_print(results, list(rows.values())),
     )
     for method in order(list(rows)):
         row = rows[method]
@@ -321,6 +319,19 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
     if rows[focus].parameters_total:
         facts.append((f"{rows[focus].parameters_total / 1e6:.2f} M", "parameters"))
     return facts
+
+
+def _small_print(results: Results, rows: list[Row]) -> str:
+    """What the figures of the table mean that are there."""
+    there = {name for row in rows for name in row.figures}
+    what = results.extras.get("latency_text", "median and 99th percentile of one prediction, batch 1, one thread")
+    sentences = {
+        "se_single": "SE of one user: alone, with a matched beam; below it what 95 % of the users of the smallest "
+        "groups exceed.",
+        "latency_p50_ms": f"Latency: {what}.",
+        "flops": "FLOPs are those of matrix products.",
+    }
+    return " ".join(["Small print: 95 % intervals.", *(text for name, text in sentences.items() if name in there)])
 
 
 def _bar(results: Results) -> str:
