@@ -276,24 +276,28 @@ def phase_combiner(num_pilots: int, num_tx_ant: int, generator: torch.Generator 
     return torch.polar(torch.full_like(phase, num_tx_ant**-0.5), phase)
 
 
-def dft_codebook(port_shape: PortShape) -> Tensor:
-    """Beams of a panel ``complex64 [tx_ant, beam]``: the DFT over its columns and over its rows, one block a
-    polarisation. As many as there are ports, orthonormal; beam ``(p, c, r)`` stands at place ``(p C + c) R + r``.
+def dft_line(ports: int, beams: int) -> Tensor:
+    """``exp(j 2 pi port beam / beams)``, ``complex64 [port, beam]``: an axis of a panel, seen from each direction."""
+    angle = 2 * torch.pi * torch.outer(torch.arange(ports), torch.arange(beams)) / beams
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def dft_codebook(port_shape: PortShape, beams_per_axis: int | None = None) -> Tensor:
+    """Beams of a panel ``complex64 [tx_ant, beam]`` of unit norm: the DFT over its columns and over its rows, one block
+    a polarisation; beam ``(p, c, r)`` stands at place ``(p C + c) R + r``. As many as there are ports, orthonormal, or
+    ``beams_per_axis`` along columns and along rows.
 
     Example:
         >>> beams = dft_codebook((1, 8, 8))
         >>> torch.allclose(beams.mH @ beams, torch.eye(64, dtype=torch.complex64), atol=1e-5)
         True
     """
-
-    def line(ports: int) -> Tensor:
-        return torch.fft.fft(torch.eye(ports, dtype=torch.complex64), dim=0, norm="ortho")
-
     whole = isinstance(port_shape, (tuple, list)) and len(port_shape) == 3
     if not whole or not all(isinstance(n, int) and n >= 1 for n in port_shape):
         raise ValueError(f"port_shape is {port_shape!r}, but must be three whole numbers: polarisations, columns, rows")
     polarisations, columns, rows = port_shape
-    return torch.block_diag(*[torch.kron(line(columns), line(rows))] * polarisations)
+    lines = [dft_line(ports, beams_per_axis or ports).conj() / ports**0.5 for ports in (columns, rows)]
+    return torch.block_diag(*[torch.kron(*lines)] * polarisations)
 
 
 def _through_beams(h: Tensor, codebook: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.robust import robust_wmmse
-from airlam.csi import PortShape, check_port_shape
+from airlam.csi import PortShape, check_port_shape, dft_line
 from airlam.interfaces import check_precoding_request
 from airlam.metrics.rates import dominant_row, noise_of_users
 
@@ -245,9 +245,7 @@ def type1_codebook(port_shape: PortShape, *, oversampling: int = 4) -> Tensor:
     polarisations, columns, rows = port_shape
 
     def line(ports: int) -> Tensor:
-        beams = ports * (oversampling if ports > 1 else 1)
-        angle = 2 * torch.pi * torch.outer(torch.arange(ports), torch.arange(beams)) / beams
-        return torch.polar(torch.ones_like(angle), angle)
+        return dft_line(ports, ports * (oversampling if ports > 1 else 1))
 
     beams = torch.kron(line(columns), line(rows))
     if polarisations == 2:

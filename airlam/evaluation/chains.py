@@ -213,6 +213,7 @@ def denoised_sources(
     shape, ports = links.port_shape, links.h.shape[-1]
     noisy, noisy_fit, noisy_tune = h_past[:, -1:], seen[fit, -1:], seen[choose, -1:]
     truth = known.h[fit, cell.history - 1 : cell.history]
+    filters = TrainingLMMSE.of(known.h[fit])
     for name in names:
         if name == "perfect":
             out[name] = Source(Belief(links.h[:, cell.history - 1 : cell.history, tones]))
@@ -235,13 +236,11 @@ def denoised_sources(
                 Belief(test[:, :, tones], spread), Belief(tune[:, :, tones], spread), {"factor": chosen.factor}
             )
         elif name == "lmmse":
-            filters = TrainingLMMSE.of(known.h[fit])
             spread = filters.covariance(noise)[None][..., tones, :, :, :].to(h_past.dtype)
             test, tune = (filters.denoise(x, noise, shape)[:, :, tones] for x in (noisy, noisy_tune))
             out[name] = Source(Belief(test, spread), Belief(tune, spread))
         elif name in networks:
             # every antenna heard alone: as many pilots as antennas
-            filters = TrainingLMMSE.of(known.h[fit])
             single = torch.eye(ports, dtype=h_past.dtype)
             out[name] = _read(networks[name], noisy[:, 0, :, 0], single, noise, shape, filters, tones)
         else:

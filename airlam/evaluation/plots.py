@@ -223,9 +223,11 @@ def _beam_panels(results: Results, name: str, label: str) -> Figure | None:
 
 def _link_panels(results: Results, name: str, label: str) -> Figure | None:
     rows = results.select(group="link")
-    speeds = _unique(row.speed_kmh for row in rows)
-    if not speeds:
-        return None
+    return _over_transmit_snr(rows, name, label, _unique(row.speed_kmh for row in rows)) if rows else None
+
+
+def _over_transmit_snr(rows: list[Row], name: str, label: str, speeds: list[float]) -> Figure:
+    """Curves over transmit SNR of rows of one scenario; a panel for each speed."""
 
     def panel(axes: Any, speed: float) -> None:
         for row in _by_method(row for row in rows if row.speed_kmh == speed):
@@ -244,15 +246,7 @@ def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
         return None
     rows = [row for row in _headline_cells(results) if name in row.figures]
     rows = [row for row in rows if row.data == rows[0].data]
-
-    def panel(axes: Any, speed: float) -> None:
-        for row in _by_method(row for row in rows if row.speed_kmh == speed):
-            figure = row.figures[name]
-            _line(axes, row.method, figure.axis, figure.value, figure.interval)
-        axes.set_title(f"{title(rows[0].data)}, {speed:g} km/h")
-        axes.set_xlabel("transmit SNR [dB]")
-
-    return _panels(panel, _unique(row.speed_kmh for row in rows)[:4], "sum-SE [bit/s/Hz]", share_y=True)
+    return _over_transmit_snr(rows, name, "sum-SE [bit/s/Hz]", _unique(row.speed_kmh for row in rows)[:4])
 
 
 def gain_forest(results: Results) -> Figure | None:

@@ -7,6 +7,7 @@ from airlam.models.checkpoint import load_beams, load_checkpoint, load_learned_p
 from airlam.models.config import AirlamConfig
 from airlam.models.estimator import AirlamEstimator
 from airlam.models.hidden import pooled_hidden
+from airlam.models.on_backbone import OnBackbone
 from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
 from airlam.models.pilots import AirlamPilots, AirlamPilotsConfig, PilotPrecoder
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
@@ -25,6 +26,7 @@ __all__ = [
     "AirlamPrecoderConfig",
     "AirlamPredictor",
     "LearnedPrecoder",
+    "OnBackbone",
     "OnnxModel",
     "OnnxPredictor",
     "PilotPrecoder",

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.beam_tracking import LastBest, check_sweeps
 from airlam.csi import PortShape, check_port_shape
-from airlam.models.airlam_model import AirlamModel, build_backbone
+from airlam.models.airlam_model import build_backbone
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.linear import use_onednn
+from airlam.models.on_backbone import OnBackbone
 
 PLACE = 9  # sine and cosine of one and two turns along columns and rows, polarisation
 FACTS = 4
@@ -59,7 +60,7 @@ class AirlamBeamsConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-class AirlamBeams(PreTrainedModel):
+class AirlamBeams(OnBackbone):
     """See the module's docstring.
 
     Example:
@@ -72,7 +73,6 @@ class AirlamBeams(PreTrainedModel):
     config_class = AirlamBeamsConfig
     base_model_prefix = "airlam_beams"
     main_input_name = "power"
-    _supports_sdpa = True
 
     def __init__(self, config: AirlamBeamsConfig):
         super().__init__(config)
@@ -87,21 +87,6 @@ class AirlamBeams(PreTrainedModel):
         self.post_init()
         nn.init.zeros_(self.head.weight)  # starts as the average
         nn.init.zeros_(self.head.bias)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.04)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-    @classmethod
-    def from_backbone(cls, model: AirlamModel, **fields: Any) -> AirlamBeams:
-        """A new one on the pretrained backbone of ``model`` (its own is left alone)."""
-        spec = model.config.backbone
-        assert isinstance(spec, dict)  # a model's own configuration always holds one
-        made = cls(AirlamBeamsConfig(backbone=dict(spec), **fields))
-        made.backbone.load_state_dict(model.backbone.state_dict())
-        return made
 
     @property
     def start(self) -> LastBest:

@@ -22,13 +22,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from airlam.csi import PortShape, check_port_shape
+from airlam.csi import PortShape, check_port_shape, dft_codebook
 from airlam.interfaces import Precoder
-from airlam.models.airlam_model import AirlamModel, build_backbone
+from airlam.models.airlam_model import build_backbone
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.linear import use_onednn
+from airlam.models.on_backbone import OnBackbone
 
 GRID = 8  # directions along columns, and along rows
 DIRECTIONS = 2 * GRID * GRID  # of two polarisations; a panel of one leaves half of the features zero
@@ -60,15 +61,10 @@ class AirlamPilotsConfig(PretrainedConfig):
 def directions(port_shape: PortShape) -> Tensor:
     """The grid ``complex64 [tx_ant, direction]``: DFT beams over columns and rows, one block a polarisation; a tight
     frame where the panel has at most :data:`GRID` columns and rows: ``B B^H = GRID^2 / (columns rows) I``."""
-    polarisations, columns, rows = port_shape
+    _, columns, rows = port_shape
     if max(columns, rows) > GRID:
         raise ValueError(f"port_shape has {columns} columns and {rows} rows, but pilots are read for at most {GRID}")
-
-    def line(ports: int) -> Tensor:
-        angle = 2 * math.pi * torch.outer(torch.arange(ports), torch.arange(GRID)) / GRID
-        return torch.polar(torch.full_like(angle, 1 / math.sqrt(ports)), angle)
-
-    return torch.block_diag(*[torch.kron(line(columns), line(rows))] * polarisations)
+    return dft_codebook(port_shape, GRID).conj()
 
 
 def tap_modes(num_subcarriers: int, covariance: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -121,7 +117,7 @@ def _log(x: Tensor) -> Tensor:
     return 0.25 * torch.log(x + 1e-4)
 
 
-class AirlamPilots(PreTrainedModel):
+class AirlamPilots(OnBackbone):
     """See the module's docstring.
 
     Example:
@@ -135,7 +131,6 @@ class AirlamPilots(PreTrainedModel):
     config_class = AirlamPilotsConfig
     base_model_prefix = "airlam_pilots"
     main_input_name = "y"
-    _supports_sdpa = True
 
     def __init__(self, config: AirlamPilotsConfig):
         super().__init__(config)
@@ -150,21 +145,6 @@ class AirlamPilots(PreTrainedModel):
         self.post_init()
         nn.init.zeros_(self.head.weight)  # starts as the separable model
         nn.init.zeros_(self.head.bias)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.04)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-    @classmethod
-    def from_backbone(cls, model: AirlamModel) -> AirlamPilots:
-        """A new one on the pretrained backbone of ``model`` (its own is left alone)."""
-        spec = model.config.backbone
-        assert isinstance(spec, dict)  # a model's own configuration always holds one
-        made = cls(AirlamPilotsConfig(backbone=dict(spec)))
-        made.backbone.load_state_dict(model.backbone.state_dict())
-        return made
 
     def forward(
         self,

@@ -26,15 +26,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.precoders import check_error_covariance, prepared
 from airlam.baselines.robust import certain_rates, received_errors
 from airlam.metrics import UTILITIES, utility
 from airlam.metrics.rates import noise_of_users
-from airlam.models.airlam_model import AirlamModel, build_backbone
+from airlam.models.airlam_model import build_backbone
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.linear import use_onednn
+from airlam.models.on_backbone import OnBackbone
 
 USER_FEATURES = 13
 EDGE_FEATURES = 8
@@ -114,7 +115,7 @@ def _log(x: Tensor) -> Tensor:
     return 0.25 * torch.log(x.clamp(0, 1e12) + 1e-3)
 
 
-class AirlamPrecoder(PreTrainedModel):
+class AirlamPrecoder(OnBackbone):
     """See the module's docstring.
 
     Example:
@@ -127,7 +128,7 @@ class AirlamPrecoder(PreTrainedModel):
     config_class = AirlamPrecoderConfig
     base_model_prefix = "airlam_precoder"
     main_input_name = "h"
-    _supports_sdpa = True
+    init_std = 0.05
 
     def __init__(self, config: AirlamPrecoderConfig):
         super().__init__(config)
@@ -143,21 +144,6 @@ class AirlamPrecoder(PreTrainedModel):
         self.post_init()
         nn.init.zeros_(self.head.weight)  # starts as robust regularised zero forcing
         nn.init.zeros_(self.head.bias)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.05)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-    @classmethod
-    def from_backbone(cls, model: AirlamModel, **config: Any) -> AirlamPrecoder:
-        """A new precoder on the pretrained backbone of ``model`` (its own is left alone)."""
-        spec = model.config.backbone
-        assert isinstance(spec, dict)  # a model's own configuration always holds one
-        made = cls(AirlamPrecoderConfig(backbone=dict(spec), **config))
-        made.backbone.load_state_dict(model.backbone.state_dict())
-        return made
 
     def forward(
         self, h: Tensor, power: float | Tensor, no: float | Tensor, error_covariance: Tensor | None = None

@@ -8,14 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
-from airlam.models import (
-    AirlamBeams,
-    AirlamModel,
-    AirlamPilots,
-    AirlamPrecoder,
-    save_checkpoint,
-    write_adapter_utility,
-)
+from airlam.models import AirlamModel, OnBackbone, save_checkpoint, write_adapter_utility
 from airlam.models.comparators import Comparator, save_comparator
 
 
@@ -60,7 +53,7 @@ class ExportCheckpoint(L.Callback):
         for average in averages:
             average.on_validation_epoch_start(trainer, module)
         try:
-            if isinstance(module.model, (AirlamModel, AirlamBeams, AirlamPilots, AirlamPrecoder)):
+            if isinstance(module.model, (AirlamModel, OnBackbone)):
                 save_checkpoint(module.model, self.folder, self.dtype, **self.inference)
             elif isinstance(module.model, Comparator):
                 save_comparator(module.model, self.folder)
