@@ -24,6 +24,8 @@ COMMANDS = {
     "predict": ("run a model over the test split", "airlam.cli.training:predict"),
     "evaluate": ("a benchmark against tuned classics and the limit, with a report: airlam evaluate --config tasks/...",
                  "airlam.cli.commands:evaluate"),
+    "federate": ("adapt a model at several sites that keep their data: airlam federate --config tasks/...",
+                 "airlam.cli.commands:federate"),
     "export": ("a trained model for ONNX Runtime: airlam export airlam-tiny --format onnx --out FOLDER",
                "airlam.cli.commands:export"),
     "list": ("recipes, checkpoints, predictors, precoders", "airlam.cli.listing:run"),

@@ -1,7 +1,8 @@
-"""``generate``, ``evaluate``, ``demo``, ``export``: arguments in, one call of the room that does the work."""
+"""``generate``, ``evaluate``, ``federate``, ``demo``, ``export``: arguments in, one call of the room that works."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import shlex
@@ -82,6 +83,34 @@ def evaluate(arguments: Sequence[str]) -> None:
     from airlam.evaluation import run
 
     print(f"report: {run(known.config, known.out, **fields)}")
+
+
+def federate(arguments: Sequence[str]) -> None:
+    """Adapts a model at several sites at once, over modelled radio links."""
+    parser = Parser(
+        "airlam federate",
+        "Federated fine-tuning: every site trains on its own channels and sends adapters, never data. Engine: Flower.\n"
+        "A round's state is on disk before the next begins; after a kill, --resume goes on.",
+        "Any argument of the run can be changed: --rounds 5, --aggregation svd, --strategy fedadam, --lora_rank 8.\n"
+        "Needs: pip install 'airlam[federated]'",
+    )
+    parser.add_argument("--config", "-c", required=True, metavar="YAML", help="the run")
+    parser.add_argument("--out", "-o", metavar="FOLDER", help="default: outputs/federated")
+    engines = "in_process (default), simulation (Flower on Ray), deployment (Flower's nodes, TLS)"
+    parser.add_argument("--engine", "-e", default="in_process", metavar="NAME", help=engines)
+    parser.add_argument("--resume", action="store_true", help="go on after the last whole round")
+    parser.add_argument("--overwrite", action="store_true", help="forget an earlier run in FOLDER")
+    known, fields = parser.parse_with_fields(arguments)
+    _need("flwr", "federated")
+
+    from airlam.edge.federated.training import federate as run
+
+    run(known.config, known.out, engine=known.engine, resume=known.resume, overwrite=known.overwrite, **fields)
+
+
+def _need(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(f"{package} is not installed: pip install 'airlam[{extra}]'")
 
 
 def demo(arguments: Sequence[str]) -> None:

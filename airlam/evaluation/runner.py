@@ -73,25 +73,35 @@ def read_benchmark(path: str | Path) -> tuple[str, dict[str, Any]]:
 
 def load_runner(class_path: str, init_args: dict[str, Any], *, source: str = "the benchmark") -> Any:
     """The runner itself, its arguments checked by name."""
+    runner = find_class(class_path, source)
+    if not callable(getattr(runner, "run", None)):
+        raise RecipeError(f"{source}: {class_path} has no method run(out), so it is no benchmark")
+    return instantiate(runner, init_args, source)
+
+
+def find_class(class_path: str, source: str) -> Any:
+    """A class by its dotted name."""
     module, _, name = class_path.rpartition(".")
     try:
-        runner = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise RecipeError(f"{source}: no class {class_path!r} ({error}); airlam's own is "
                           "airlam.evaluation.ChannelPredictionBenchmark") from None  # fmt: skip
-    if not callable(getattr(runner, "run", None)):
-        raise RecipeError(f"{source}: {class_path} has no method run(out), so it is no benchmark")
+
+
+def instantiate(runner: Any, init_args: dict[str, Any], source: str) -> Any:
+    """An object of a class from a recipe's arguments, checked by name and type."""
     known = list(inspect.signature(runner).parameters)
     for key in init_args:
         if key not in known:
-            raise RecipeError(f"{source}: {name} has no argument {key!r}{nearest(str(key), known) or ';'} "
+            raise RecipeError(f"{source}: {runner.__name__} has no argument {key!r}{nearest(str(key), known) or ';'} "
                               f"arguments are {', '.join(known)}")  # fmt: skip
     for key, value in init_args.items():
         check_argument(runner, key, value, source)
     try:
         return runner(**init_args)
     except TypeError as error:
-        raise RecipeError(f"{source}: {name} cannot be made of these arguments ({error})") from None
+        raise RecipeError(f"{source}: {runner.__name__} cannot be made of these arguments ({error})") from None
 
 
 WORDS = {

@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
@@ -51,6 +52,16 @@ def add_lora(
     with warnings.catch_warnings():  # peft asks transformers for an attribute under its old name
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         return get_peft_model(model, config)
+
+
+def lora_layers(model: PeftModel) -> dict[str, Any]:
+    """The adapted linear layers by their name in the plain model: each has ``base_layer``, ``lora_A``, ``lora_B``."""
+    prefix = "base_model.model."
+    return {
+        name.removeprefix(prefix): module
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A") and hasattr(module, "base_layer")
+    }
 
 
 def write_adapter_utility(folder: str | Path, utility: str) -> None:

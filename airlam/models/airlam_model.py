@@ -53,6 +53,7 @@ class Tokens:
         basis, index: how to get back to CSI.
         power: ``[link, coefficient]``, mean power of all coefficients of the link over the observed slots.
         readings: of other sensors; ``None``: none.
+        hidden: the backbone's output, where it was computed elsewhere (:mod:`airlam.models.split`).
     """
 
     features: Tensor
@@ -68,6 +69,7 @@ class Tokens:
     index: Tensor
     power: Tensor
     readings: Readings | None = None
+    hidden: Tensor | None = None
 
     def per_bin(self, x: Tensor) -> Tensor:
         """``[link, token, ...]`` -> ``[link, bin, ...]``: each member of a group gets its group's value."""
@@ -133,8 +135,14 @@ class SpectralModel:
         raise NotImplementedError
 
     def spectra(self, tokens: Tokens) -> Spectra:
-        """Embedding, backbone and head."""
+        """Embedding, backbone and head; the head alone where the backbone's output is given."""
+        if tokens.hidden is not None:
+            return self.read(tokens.hidden, tokens.log_periodogram, tokens.noise)
         return self.network(tokens.features, tokens.log_periodogram, tokens.noise, tokens.readings)
+
+    def read(self, hidden: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
+        """From the backbone's output to spectra; an exported model has no such seam."""
+        raise NotImplementedError
 
     def readings(self, context: dict[str, Any] | None, links: int) -> Readings | None:
         """What the model's sensors say, from a predictor's ``context``."""
@@ -465,8 +473,11 @@ class AirlamModel(SpectralModel, PreTrainedModel):
             mask = torch.cat([present.new_ones(embedded.shape[:2]), present], 1).long()
             embedded = torch.cat([embedded, sensed.to(embedded.dtype)], 1)
         hidden = self.backbone(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
-        hidden = self.norm(hidden[:, : features.shape[1]].to(features.dtype))
-        out = self.head(hidden)
+        return self.read(hidden[:, : features.shape[1]].to(features.dtype), log_periodogram, noise)
+
+    def read(self, hidden: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
+        """The head: the backbone's output ``[link, token, width]`` becomes spectra."""
+        out = self.head(self.norm(hidden))
         grid = self.config.doppler_grid
         power = torch.softmax(out[..., :grid] + log_periodogram, -1)
         noise = noise * torch.exp(out[..., grid].clamp(-8, 8)) + 1e-7

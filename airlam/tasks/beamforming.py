@@ -131,14 +131,21 @@ class Beamforming(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Minus the utility on the true channel: of the last round, and a little of those before."""
-        generator = torch.Generator().manual_seed(self.global_step)
+        rounds = self.worth(batch, torch.Generator().manual_seed(self.global_step))
+        self.log("train_utility", rounds[-1].detach())
+        self.log("train_gain", (rounds[-1] - rounds[0]).detach(), prog_bar=True)
+        return self.loss_of(rounds)
+
+    def worth(self, batch: dict[str, Any], generator: torch.Generator) -> list[Tensor]:
+        """Utility on the true channel of the start and after each round, on groups drawn from a batch."""
         weights = self.hparams["sources"] or {"predicted": 0.6, "denoised": 0.25, "raw": 0.15}
         drawn = int(torch.multinomial(torch.tensor(list(weights.values())), 1, generator=generator))
         found = self.draw(batch, list(weights)[drawn], generator)
-        rounds = self.model(found.csi, 1.0, found.no, found.covariance)
-        worth = [self._utility(found, w) for w in rounds]
-        self.log("train_utility", worth[-1].detach())
-        self.log("train_gain", (worth[-1] - worth[0]).detach(), prog_bar=True)
+        return [self._utility(found, w) for w in self.model(found.csi, 1.0, found.no, found.covariance)]
+
+    @staticmethod
+    def loss_of(worth: list[Tensor]) -> Tensor:
+        """Minus the utility of the last round, and a little of those before."""
         earlier = sum(worth[1:-1], torch.zeros_like(worth[0]))
         return -(worth[-1] + 0.3 * earlier)
 
@@ -192,12 +199,15 @@ class Beamforming(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Collect utilities of the start and of the safe choice, the same groups in every epoch."""
         generator = torch.Generator().manual_seed(batch_idx)
-        found = self.draw(batch, SOURCES[batch_idx % 2], generator)
-        precoder = LearnedPrecoder(self.model)
-        with torch.no_grad():
-            start = self.model(found.csi, 1.0, found.no, found.covariance)[0]
-            w = precoder.precode(found.csi, 1.0, found.no, error_covariance=found.covariance)
-        self._sums.append(torch.stack([self._utility(found, w), self._utility(found, start)]))
+        self._sums.append(self.compare(batch, SOURCES[batch_idx % 2], generator))
+
+    @torch.no_grad()
+    def compare(self, batch: dict[str, Any], source: str, generator: torch.Generator) -> Tensor:
+        """Utility of the safe choice, and of the start, on the same groups."""
+        found = self.draw(batch, source, generator)
+        start = self.model(found.csi, 1.0, found.no, found.covariance)[0]
+        w = LearnedPrecoder(self.model).precode(found.csi, 1.0, found.no, error_covariance=found.covariance)
+        return torch.stack([self._utility(found, w), self._utility(found, start)])
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from airlam.csi import PortShape, check_port_shape, normalise
-from airlam.models import AirlamModel, SpectralModel
+from airlam.models import AirlamModel, SpectralModel, Tokens
 from airlam.models.estimator import estimate_window, filtered, leading_block, windows
 
 
@@ -24,6 +24,48 @@ class ForecastError:
 
     nmse: Tensor
     start: Tensor
+
+
+class ForecastTarget(NamedTuple):
+    """A batch as tokens, and what they should predict.
+
+    Attributes:
+        tokens: of the measured histories. kept: true future of their coefficients ``complex [link, bin, slot]``.
+        lost: energy of the coefficients that are left out ``[link]``; total: of all.
+        skip: future slots that do not count, the first ones.
+    """
+
+    tokens: Tokens
+    kept: Tensor
+    lost: Tensor
+    total: Tensor
+    skip: int
+
+    def error(self, predicted: Tensor) -> Tensor:
+        """NMSE of predicted coefficients, those of the slots that count."""
+        return (energy(predicted - self.kept) + self.lost) / self.total
+
+
+@torch.no_grad()
+def forecast_target(
+    model: SpectralModel,
+    h_past: Tensor,
+    h_future: Tensor,
+    port_shape: PortShape | None = None,
+    *,
+    skip: int = 0,
+    track: bool = True,
+) -> ForecastTarget:
+    """All of :func:`forecast_error` that no gradient flows through."""
+    num_future = h_future.shape[1]
+    h_past = h_past[:, -model.config.max_history :]
+    x, scale = normalise(h_past)
+    x = model.track(x) if track else x
+    tokens = model.tokenize(x, num_future, check_port_shape(x.shape[-1], port_shape)[0])
+    truth = tokens.basis.forward(h_future[:, skip:] / scale)
+    total = energy(truth).clamp_min(torch.finfo(truth.real.dtype).tiny)
+    kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future - skip))
+    return ForecastTarget(tokens, kept, (total - energy(kept)).clamp_min(0), total, skip)
 
 
 def forecast_error(
@@ -48,20 +90,17 @@ def forecast_error(
         skip: future slots that do not count, the first ones.
         track: whether phase and timing offsets of slots are removed; not where another axis plays the slots.
     """
-    num_future = h_future.shape[1]
-    h_past = h_past[:, -model.config.max_history :]
-    x, scale = normalise(h_past)
-    with torch.no_grad():
-        x = model.track(x) if track else x
-        tokens = model.tokenize(x, num_future, check_port_shape(x.shape[-1], port_shape)[0])
-        truth = tokens.basis.forward(h_future[:, skip:] / scale)
-        total = energy(truth).clamp_min(torch.finfo(truth.real.dtype).tiny)
-        kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future - skip))
-        lost = (total - energy(kept)).clamp_min(0)
-        start = (energy(tokens.start[..., skip:num_future] - kept) + lost) / total
-    tokens.readings = model.readings(context, len(x))
-    predicted = model.predict_tokens(tokens, num_future).series[..., skip:] * tokens.scale
-    return ForecastError((energy(predicted - kept) + lost) / total, start)
+    target = forecast_target(model, h_past, h_future, port_shape, skip=skip, track=track)
+    target.tokens.readings = model.readings(context, len(h_past))
+    start = target.tokens.start[..., skip : h_future.shape[1]]
+    return ForecastError(predicted_error(model, target), target.error(start))
+
+
+def predicted_error(model: SpectralModel, target: ForecastTarget) -> Tensor:
+    """NMSE of each link ``[link]`` as a function of the model's weights (and of ``target.tokens.hidden``, if given)."""
+    tokens = target.tokens
+    num_future = target.skip + target.kept.shape[-1]
+    return target.error(model.predict_tokens(tokens, num_future).series[..., target.skip :] * tokens.scale)
 
 
 def reconstruction_error(

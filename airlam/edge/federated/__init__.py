@@ -1,0 +1,24 @@
+"""Federated and split fine-tuning through Flower, over modelled radio links.
+
+``airlam federate --config tasks/channel_prediction/federated.yaml`` is :class:`FederatedTraining`; the parts are here
+for those who build their own: :class:`Federation` (what a run is), :func:`run_rounds` (the engines), and the client and
+server apps, which are the same code in every engine.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airlam.edge.federated.engines import run_rounds
+    from airlam.edge.federated.federation import Federation
+
+_HOMES = {"Federation": "federation", "run_rounds": "engines"}
+__all__ = ["Federation", "run_rounds"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"airlam.edge.federated.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,156 @@
+"""One client's training: load what the server sent, take a few steps on the site's users, give back what changed."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from airlam.edge.federated.adapters import SCALE, Arrays, as_arrays, fitted, fresh_a
+from airlam.edge.federated.federation import Federation
+from airlam.edge.federated.objectives import Objective, make_objective, trained
+from airlam.edge.federated.sites import VAL, Site
+from airlam.models import lora_layers
+from airlam.resources import count_flops
+
+
+class Learner:
+    """A model whose adapters (or all of whose weights) can be set and read as arrays.
+
+    Args:
+        rank: of this device's adapters; None: all weights are trained.
+    """
+
+    def __init__(self, federation: Federation, rank: int | None):
+        self.federation, self.rank = federation, rank
+        self.objective: Objective = make_objective(federation, rank)
+        self.model: Any = self.objective.model
+        self.layers = {} if rank is None else lora_layers(self.model)
+        self.plain = {name: layer.base_layer.weight.detach().clone() for name, layer in self.layers.items()}
+        if federation.aggregation == "ffa" and rank is not None:
+            for layer in self.layers.values():
+                layer.lora_A["default"].weight.requires_grad_(False)
+        self.flops: dict[int, int] = {}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Adapted layer -> (out, in)."""
+        return {name: tuple(weight.shape) for name, weight in self.plain.items()}
+
+    def start(self) -> Arrays:
+        """What the server begins with: adapters of the largest rank that change nothing, or all weights as they are."""
+        f = self.federation
+        if self.rank is None:
+            return as_arrays(trained(self.model))
+        rank = f.largest_rank
+        zeros = {f"B/{name}": np.zeros((out, rank), np.float32) for name, (out, _) in self.shapes.items()}
+        dense = {f"W/{name}": np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
+        if f.aggregation == "stacking":
+            return dense
+        a = {} if f.aggregation == "ffa" else fresh_a(self.shapes, rank, f.seed, 0)
+        return {**a, **zeros, **(dense if f.aggregation == "residual" else {})}
+
+    def load(self, arrays: Arrays, server_round: int) -> None:
+        """Set what the server sent; adapters are cut to this device's rank."""
+        if self.rank is None:
+            parameters = trained(self.model)
+            with torch.no_grad():
+                for name, value in arrays.items():
+                    parameters[name].copy_(torch.from_numpy(value))
+            return
+        f, arrays = self.federation, fitted(arrays, self.rank)
+        if f.aggregation in ("ffa", "stacking"):  # not sent: drawn alike everywhere
+            key = server_round if f.aggregation == "stacking" else 0
+            arrays |= fresh_a(self.shapes, self.rank, f.seed, key)
+        with torch.no_grad():
+            for name, layer in self.layers.items():
+                layer.lora_A["default"].weight.copy_(torch.from_numpy(arrays[f"A/{name}"]))
+                b = layer.lora_B["default"].weight
+                b.copy_(torch.from_numpy(arrays[f"B/{name}"])) if f"B/{name}" in arrays else b.zero_()
+                dense = arrays.get(f"W/{name}")
+                changed = self.plain[name] if dense is None else self.plain[name] + SCALE * torch.from_numpy(dense)
+                layer.base_layer.weight.copy_(changed)
+
+    def arrays(self) -> Arrays:
+        """What goes up: this device's adapters (B alone where A is frozen), or all weights."""
+        if self.rank is None:
+            return as_arrays(trained(self.model))
+        b = {f"B/{name}": layer.lora_B["default"].weight for name, layer in self.layers.items()}
+        if self.federation.aggregation == "ffa":
+            return as_arrays(b)
+        return as_arrays({f"A/{name}": layer.lora_A["default"].weight for name, layer in self.layers.items()} | b)
+
+    def train(
+        self, site: Site, server_round: int, *, learning_rate: float, proximal_mu: float = 0.0, steps: int | None = None
+    ) -> dict[str, float]:
+        """Local steps on the site's training users; batches and noise follow from seed, site and round.
+
+        FedProx's term is taken against the weights as they are when this is called.
+        """
+        f, began = self.federation, time.perf_counter()
+        steps = f.local_steps if steps is None else steps
+        parameters = list(trained(self.model).values())
+        anchor = [p.detach().clone() for p in parameters] if proximal_mu else []
+        optimizer = optimiser(f, parameters, learning_rate)
+        generator = torch.Generator().manual_seed(hash_seed(f.seed, site.spec.seed, server_round))
+        size = min(f.batch_size, len(site.train))
+        order = torch.empty(0, dtype=torch.int64)
+        self.model.train()
+        losses = []
+        for step in range(steps):
+            while len(order) < size:
+                order = torch.cat([order, torch.randperm(len(site.train), generator=generator)])
+            users, order = order[:size], order[size:]
+            loss = self.objective.loss(site, users, f.seed, site.spec.seed, server_round, step)
+            losses.append(loss.item())
+            if proximal_mu:
+                drift = sum((p - a).square().sum() for p, a in zip(parameters, anchor, strict=True))
+                loss = loss + proximal_mu / 2 * drift
+            optimizer.zero_grad()
+            loss.backward()
+            if f.optimizer == "adamw":
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+        self.model.eval()
+        seconds = time.perf_counter() - began
+        flops = steps * self.step_flops(site, size)
+        return {"loss": float(np.mean(losses)), "steps": steps, "seconds": seconds, "flops": float(flops)}
+
+    def step_flops(self, site: Site, size: int) -> int:
+        """Operations of one training step on ``size`` users, counted once."""
+        if size not in self.flops:
+            users = torch.arange(len(site.train))[:size]
+            with torch.random.fork_rng(devices=[]):
+                self.flops[size] = count_flops(lambda: self.objective.loss(site, users, 0).backward())
+            self.model.zero_grad()
+        return self.flops[size]
+
+    def validate(self, site: Site) -> float:
+        """Mean figure over the site's validation users; their noise is the same every time."""
+        self.model.eval()
+        return float(self.objective.judge(site, site.val, VAL, self.federation.seed).mean())
+
+
+def optimiser(federation: Federation, parameters: list[torch.nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    """The run's optimiser, new."""
+    if federation.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate)
+    return torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+
+
+def hash_seed(*key: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+
+@functools.lru_cache(maxsize=16)
+def _learner(federation: str, rank: int | None) -> Learner:
+    return Learner(Federation.from_json(federation), rank)
+
+
+def learner_for(federation: Federation, rank: int | None) -> Learner:
+    """The learner of this process for a rank: made once, its weights are whatever was loaded last."""
+    return _learner(federation.to_json(), rank)

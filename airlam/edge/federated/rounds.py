@@ -1,0 +1,208 @@
+"""Who is there, who takes part in a round, and what the round cost: measured bytes, modelled seconds and joules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from airlam.edge.federated.adapters import Arrays, fitted, fresh_a
+from airlam.edge.federated.client_app import to_record
+from airlam.edge.federated.federation import Federation
+from airlam.edge.selection import Allocation, Candidate, choose
+from airlam.models.split import on_device
+from airlam.resources import draw_link
+
+
+@dataclass
+class RoundRecord:
+    """One round. Sites are indices in the maps of costs and labels in those of events.
+
+    Attributes:
+        number: from 1; 0 is the look before the first.
+        chosen: sites that were sent the model. outage: labels of those that no bandwidth could have reached.
+        down_bytes, up_bytes: measured, arrays as they are sent.
+        bandwidth: Hz of each. seconds: modelled download, computation, upload of each. joules: modelled, of the device.
+        delay: modelled seconds of the round: of its slowest device, and of the edge server for split devices
+            (server_seconds).
+        compute_seconds: measured, of each device's training on this machine.
+        figures: label -> figure of the validation users; train_loss: mean of the devices'.
+        lost, rejected: label -> why.
+        aggregation_error: of the new adapters' products against the average of the devices' products, relative;
+            naive_error: what averaging A and B by themselves would have missed.
+        epsilon: spent so far.
+    """
+
+    number: int
+    chosen: list[int] = field(default_factory=list)
+    outage: list[str] = field(default_factory=list)
+    down_bytes: dict[int, int] = field(default_factory=dict)
+    up_bytes: dict[int, int] = field(default_factory=dict)
+    bandwidth: dict[int, float] = field(default_factory=dict)
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    joules: dict[int, float] = field(default_factory=dict)
+    delay: float = 0.0
+    server_seconds: float = 0.0
+    compute_seconds: dict[int, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    train_loss: float | None = None
+    lost: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+    aggregation_error: float | None = None
+    naive_error: float | None = None
+    epsilon: float | None = None
+
+    def reply(self, site: int, metrics: Mapping[str, Any], size: int) -> None:
+        """Note what a device sent."""
+        self.up_bytes[site] = self.up_bytes.get(site, 0) + size
+        self.compute_seconds[site] = self.compute_seconds.get(site, 0.0) + float(metrics["seconds"])
+
+    @property
+    def bytes(self) -> int:
+        """Up and down, all devices."""
+        return sum(self.down_bytes.values()) + sum(self.up_bytes.values())
+
+    @property
+    def mean_figure(self) -> float | None:
+        """Mean over sites of the figure."""
+        return float(np.mean(list(self.figures.values()))) if self.figures else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; the inverse of :meth:`from_dict`."""
+        return {key: value for key, value in asdict(self).items() if value not in ({}, [], None)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RoundRecord:
+        """See :meth:`to_dict`; JSON made texts of the sites' numbers."""
+        numbered = ("down_bytes", "up_bytes", "bandwidth", "seconds", "joules", "compute_seconds")
+        values: dict[str, Any] = dict(data)
+        for name in numbered:
+            values[name] = {int(site): value for site, value in data.get(name, {}).items()}
+        return cls(**values)
+
+
+class Roster:
+    """The nodes of a grid as sites, and their radio.
+
+    Args:
+        shapes: adapted layer -> (out, in); empty where all weights travel.
+
+    Attributes:
+        sites: node id -> number of its site.
+    """
+
+    def __init__(self, federation: Federation, shapes: dict[str, tuple[int, int]]):
+        self.federation, self.shapes = federation, shapes
+        self.sites: dict[int, int] = {}
+        self.samples: dict[int, int] = {}
+        self.flops: dict[int, float] = {}
+        self.activations: dict[int, float] = {}
+        self.server_flops: dict[int, float] = {}
+        self.seen: dict[int, int] = {}  # site -> round it last took part in
+
+    def meet(self, grid: Grid, timeout: float = 600.0) -> None:
+        """Ask nodes that are new which site they are; forget those that left."""
+        present = set(grid.get_node_ids())
+        self.sites = {node: site for node, site in self.sites.items() if node in present}
+        new = sorted(present - set(self.sites))
+        asked = [Message(RecordDict({"config": ConfigRecord({})}), node, "query.describe") for node in new]
+        for reply in grid.send_and_receive(asked, timeout=timeout) if asked else []:
+            if not reply.has_error():
+                metrics: Any = reply.content["metrics"]
+                site = int(metrics["site"])
+                self.sites[reply.metadata.src_node_id] = site
+                self.samples[site], self.flops[site] = int(metrics["num-examples"]), float(metrics["flops"])
+                self.activations[site] = float(metrics["activations"])
+                self.server_flops[site] = float(metrics["server-flops"])
+
+    def expected(self, site: int, sent: Arrays) -> Arrays:
+        """Names and shapes of what a device must send back."""
+        f = self.federation
+        rank = f.rank_of(f.sites[site])
+        if rank is None or f.aggregation == "ffa":
+            return sent
+        made: Arrays = {f"A/{name}": np.empty((rank, shape[1])) for name, shape in self.shapes.items()}
+        return made | {f"B/{name}": np.empty((shape[0], rank)) for name, shape in self.shapes.items()}
+
+    def on_device(self, site: int, arrays: Arrays) -> Arrays:
+        """Those adapters that a split device holds; all of a device that is not split."""
+        spec = self.federation.sites[site]
+        if spec.mode == "local":
+            return arrays
+        return {name: value for name, value in arrays.items() if on_device(name[2:], spec.split_layers)}
+
+    def start_of(self, site: int, sent: Arrays, number: int) -> Arrays:
+        """What a device's training began from, in the arrays that it sends back."""
+        f = self.federation
+        rank = f.rank_of(f.sites[site])
+        if rank is None or f.aggregation != "stacking":
+            return sent
+        zeros = {f"B/{name}": np.zeros((shape[0], rank), np.float32) for name, shape in self.shapes.items()}
+        return fresh_a(self.shapes, rank, f.seed, number) | zeros
+
+    def candidates(self, number: int, arrays: Arrays) -> dict[int, Candidate]:
+        """The sites that are there and not in outage, with this round's radio."""
+        f, found = self.federation, {}
+        for site in sorted(set(self.sites.values())):
+            spec = f.sites[site]
+            rank = f.rank_of(spec)
+            sent = arrays if rank is None else fitted(arrays, rank)
+            link = draw_link(
+                f.cell, spec.distance_m, spec.device.transmit_dbm, place_seed=spec.seed, round_seed=[f.seed, number]
+            )
+            if link.in_outage:
+                continue
+            age = number - self.seen.get(site, 0)
+            found[site] = Candidate(
+                spec.device,
+                link,
+                flops=self.flops[site],
+                down_bytes=wire_bytes(self.on_device(site, sent)) + self.activations[site],
+                up_bytes=wire_bytes(self.on_device(site, self.expected(site, sent))) + self.activations[site],
+                samples=self.samples[site],
+                must=age >= f.selection.get("max_age", math.inf),
+            )
+        return found
+
+    def plan(self, grid: Grid, number: int, arrays: Arrays) -> RoundRecord:
+        """Who takes part in round ``number``, with which share of the band, and what that takes."""
+        f = self.federation
+        self.meet(grid)
+        record, found = RoundRecord(number), self.candidates(number, arrays)
+        record.outage = [f.sites[site].label for site in sorted(set(self.sites.values())) if site not in found]
+        if not found:
+            return record
+        numbers, candidates = list(found), list(found.values())
+        allocation: Allocation = choose(
+            f.selection["policy"], candidates, min(f.selection["devices"], len(candidates)),
+            server_round=number, seed=f.seed, max_joules=f.selection.get("max_joules"),
+        )  # fmt: skip
+        for index, bandwidth in zip(allocation.chosen, allocation.bandwidth, strict=True):
+            site, seconds = numbers[index], candidates[index].seconds(bandwidth)
+            if not math.isfinite(sum(seconds)):  # an equal share is too wide for its power
+                record.outage.append(f.sites[site].label)
+                continue
+            record.chosen.append(site)
+            record.bandwidth[site], record.seconds[site] = bandwidth, list(seconds)
+            record.joules[site] = candidates[index].joules(bandwidth)
+            self.seen[site] = number
+        record.delay = max((sum(s) for s in record.seconds.values()), default=0.0)
+        # the edge server computes for all split devices, between their messages
+        record.server_seconds = f.server.compute_seconds(sum(self.server_flops.get(n, 0.0) for n in record.chosen))
+        record.delay += record.server_seconds
+        return record
+
+
+def wire_bytes(arrays: Arrays) -> int:
+    """Bytes that arrays take when they are sent: four a value and NumPy's header of 128 bytes each."""
+    return sum(4 * value.size + 128 for value in arrays.values())
+
+
+def size_of(arrays: Arrays) -> int:
+    """Bytes of arrays as Flower sends them, counted."""
+    return sum(len(array.data) for array in to_record(arrays).values())

@@ -1,0 +1,59 @@
+"""The data of edge clients: each has the users of its own place, and never shows them to anyone."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from airlam.channels import LinkBatch, load_channel
+from airlam.csi import feed_back, measure
+from airlam.data.recipe import noise_seed
+from airlam.edge.federated.federation import Federation, SiteSpec
+
+TRAIN, VAL, TEST = 0, 1, 2
+
+
+@dataclass
+class Site:
+    """Users of one place: those who train, those who are looked at between rounds, those who judge in the end."""
+
+    spec: SiteSpec
+    train: LinkBatch
+    val: LinkBatch
+    test: LinkBatch
+    history: int
+    csi_snr_db: float
+
+    def measured(self, links: LinkBatch, users: Tensor, *key: int) -> Tensor:
+        """The histories of ``users`` as the base station knows them, ``complex64 [user, history, ...]``.
+
+        The noise of a user depends on ``key`` and its number alone, not on who else is asked for.
+        """
+        noises = [torch.Generator().manual_seed(noise_seed(*key, int(user))) for user in users]
+        past = links.h[users, : self.history]
+        noisy = torch.stack([measure(h, self.csi_snr_db, noise) for h, noise in zip(past, noises, strict=True)])
+        return noisy if self.spec.feedback is None else feed_back(noisy, self.spec.feedback, links.port_shape)
+
+
+def make_site(federation: Federation, number: int) -> Site:
+    """The site of client ``number``: the same bits in every process that asks, drawn once in each."""
+    f, spec = federation, federation.sites[number]
+    counts = (spec.links or f.num_train, f.num_val, f.num_test)
+    recipe = {**load_channel(spec.channel).recipe, **f.channel_overrides, **spec.overrides}
+    train, val, test = _draw(json.dumps(recipe, sort_keys=True), counts, f.history + f.horizon, spec.seed)
+    return Site(spec, train, val, test, f.history, f.csi_snr_db)
+
+
+@functools.lru_cache(maxsize=256)
+def _draw(recipe: str, counts: tuple[int, int, int], slots: int, seed: int) -> list[LinkBatch]:
+    users = sum(counts)
+    channel = json.loads(recipe)
+    if "spatial_consistency" in channel:  # a place is one snapshot of all its users
+        channel |= {"spatial_consistency": True, "links_per_drop": users}
+    links = load_channel(channel).sample(users, slots, seed=seed)
+    shuffled = torch.randperm(users, generator=torch.Generator().manual_seed(seed))
+    return [links[part] for part in shuffled.split(list(counts))]

@@ -1,0 +1,128 @@
+"""The server's part of split rounds: the backbone with its adapters, and the supervisor that leads the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from airlam.edge.federated.adapters import Arrays
+from airlam.edge.federated.client_app import from_record, to_record
+from airlam.edge.federated.federation import Federation
+from airlam.edge.federated.learner import Learner
+from airlam.edge.federated.rounds import Roster, size_of
+from airlam.edge.federated.split import SplitLearner, gradients, step_adamw, write
+from airlam.edge.federated.strategies import Supervisor, learning_rate
+
+SERVER_MOMENTS = "server:"
+Nodes = dict[int, Arrays]  # node id -> what it is sent, or has sent
+
+
+class SplitSupervisor(Supervisor):
+    """Leads the steps of a round's split devices, together, before it hands Flower the messages that end the round.
+
+    A split device's update is its own adapters and, of the layers that it does not hold, the server's: so devices that
+    are split at different layers, and devices that are not split, are averaged alike by the run's strategy.
+    """
+
+    def __init__(self, federation: Federation, inner: Strategy, roster: Roster, learner: Learner, first_round: int = 0):
+        super().__init__(federation, inner, roster, first_round)
+        self.learner = learner
+        depths = {site.split_layers for site in federation.sites if site.mode == "split"}
+        self.splits = {layers: SplitLearner(federation, learner, layers) for layers in depths}
+        self.server = {name: p for split in self.splits.values() for name, p in split.server.items()}
+        self.weights: Arrays = {}
+        self.moments: Arrays = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """All steps of the split devices but their last one, which the returned messages ask for; and the messages to
+        the others."""
+        f, number = self.federation, self.done + server_round
+        everything = from_record(arrays)
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        split = {m.metadata.dst_node_id for m in messages if self._depth(m.metadata.dst_node_id) is not None}
+        others = [message for message in messages if message.metadata.dst_node_id not in split]
+        for node in split:
+            self.record.down_bytes.pop(self.roster.sites[node])
+        self.learner.load(everything, number)
+        self.weights = {name: everything[name] for name in self.server}
+        rate = learning_rate(f, number)
+        mine = {node: self.roster.on_device(self.roster.sites[node], everything) for node in split}
+        pending: Nodes = {node: {} for node in self._ask(grid, "begin", mine, number, 0, rate)}
+        for step in range(f.local_steps):
+            pending = self._step(grid, pending, number, step, rate)
+        return others + self._messages("finish", pending, number, f.local_steps - 1, rate)
+
+    def _depth(self, node: int) -> int | None:
+        spec = self.federation.sites[self.roster.sites[node]]
+        return spec.split_layers if spec.mode == "split" else None
+
+    def _step(self, grid: Grid, pending: Nodes, number: int, step: int, rate: float) -> Nodes:
+        """One step of every device that is left; what each gets with the next message."""
+        x = {node: answer["x"] for node, answer in self._ask(grid, "forward", pending, number, step, rate).items()}
+        if not x:
+            return {}
+        write(self.server, self.weights)
+        inputs = {node: torch.from_numpy(value).requires_grad_() for node, value in x.items()}
+        hidden: dict[int, torch.Tensor] = {}
+        for layers, split in self.splits.items():  # devices of one depth in one batch
+            group = [node for node in x if self._depth(node) == layers]
+            if group:
+                sizes = [len(x[node]) for node in group]
+                out = split.back(torch.cat([inputs[node] for node in group])).split(sizes)
+                hidden |= dict(zip(group, out, strict=True))
+        sent = {node: {"hidden": value.detach().numpy()} for node, value in hidden.items()}
+        answers = self._ask(grid, "loss", sent, number, step, rate)
+        if not answers:  # lost in between, all of them
+            return {}
+        torch.autograd.backward(
+            [hidden[node] for node in answers],
+            [torch.from_numpy(answer["gradient"]) for answer in answers.values()],
+        )
+        grads = {name: grad / len(answers) for name, grad in gradients(self.server).items()}
+        step_adamw(self.weights, grads, self.moments, rate, self.federation.optimizer)
+        return {node: {"gradient": inputs[node].grad.numpy()} for node in answers}  # type: ignore[union-attr]
+
+    def _messages(self, what: str, nodes: Nodes, number: int, step: int, rate: float) -> list[Message]:
+        config = {"what": what, "server-round": number, "step": step, "learning-rate": rate}
+        messages = []
+        for node, arrays in nodes.items():
+            site = self.roster.sites[node]
+            self.record.down_bytes[site] = self.record.down_bytes.get(site, 0) + size_of(arrays)
+            content = RecordDict({"arrays": to_record(arrays), "config": ConfigRecord(dict(config))})
+            messages.append(Message(content, node, "train.split"))
+        return messages
+
+    def _ask(self, grid: Grid, what: str, nodes: Nodes, number: int, step: int, rate: float) -> Nodes:
+        """Send each node its arrays and wait; a node that fails is out for the round."""
+        answers = {}
+        for reply in grid.send_and_receive(self._messages(what, nodes, number, step, rate), timeout=600):
+            node = reply.metadata.src_node_id
+            site = self.roster.sites[node]
+            if reply.has_error():
+                self.record.lost[self.federation.sites[site].label] = reply.error.reason or "no reason given"
+                continue
+            answers[node] = from_record(reply.content["arrays"])
+            self.record.reply(site, reply.content["metrics"], size_of(answers[node]))
+        return answers
+
+    def complete(self, site: int, update: Arrays) -> Arrays:
+        """A split device's adapters with the server's for the layers that it does not hold."""
+        if self.federation.sites[site].mode == "local":
+            return update
+        return {**self.sent[site], **self.weights, **update}
+
+    def memory(self) -> Arrays:
+        """See :class:`Supervisor`; and the moments of the server's own optimiser."""
+        return super().memory() | {f"{SERVER_MOMENTS}{name}": value for name, value in self.moments.items()}
+
+    def recall(self, memory: Arrays) -> None:
+        """Inverse of :meth:`memory`."""
+        super().recall(memory)
+        mine = {k.removeprefix(SERVER_MOMENTS): v for k, v in memory.items() if k.startswith(SERVER_MOMENTS)}
+        self.moments = mine

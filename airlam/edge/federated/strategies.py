@@ -1,0 +1,259 @@
+"""Flower's strategies, and two of our own: averaging products of adapters, and a supervisor around any of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import (
+    FedAdam,
+    FedAvg,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    Krum,
+    MultiKrum,
+    Strategy,
+)
+
+from airlam.edge.federated.adapters import Arrays, average, combine, fitted, fresh_a, norm_of_change, product_error
+from airlam.edge.federated.client_app import from_record, to_record
+from airlam.edge.federated.federation import EXACT, Federation
+from airlam.edge.federated.grids import NodeSubset
+from airlam.edge.federated.privacy import epsilon
+from airlam.edge.federated.rounds import Roster, RoundRecord, size_of
+from airlam.interfaces import RecipeError
+
+KINDS = {
+    "fedavg": FedAvg, "fedprox": FedProx, "fedadam": FedAdam, "fedtrimmedavg": FedTrimmedAvg, "fedmedian": FedMedian,
+    "krum": Krum, "multikrum": MultiKrum,
+}  # fmt: skip
+EVERYONE = {"fraction_train": 1.0, "fraction_evaluate": 1.0, "min_train_nodes": 1, "min_evaluate_nodes": 1,
+            "min_available_nodes": 1}  # fmt: skip
+ABSURD = 10.0  # times the median norm of a round's updates
+
+
+class ProductAveraging:
+    """Mixed into FedAvg or FedProx: the products of adapters are averaged, not the adapters.
+
+    ``before`` (what the round started from) is set by :class:`Supervisor`.
+    """
+
+    aggregation: str
+    rank: int
+    before: Arrays
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """See :class:`flwr.serverapp.strategy.Strategy`."""
+        good, _ = self._check_and_log_replies(replies, is_train=True)  # type: ignore[attr-defined]
+        if not good:
+            return None, None
+        updates = [from_record(reply.content["arrays"]) for reply in good]
+        weights = [float(reply.content["metrics"]["num-examples"]) for reply in good]
+        combined = combine(self.aggregation, updates, weights, self.before, self.rank)
+        metrics = self.train_metrics_aggr_fn([reply.content for reply in good], "num-examples")  # type: ignore[attr-defined]
+        return to_record(combined), metrics
+
+
+class ProductFedAvg(ProductAveraging, FedAvg):
+    """FedAvg of products."""
+
+
+class ProductFedProx(ProductAveraging, FedProx):
+    """FedProx with an average of products."""
+
+
+def make_strategy(federation: Federation) -> Strategy:
+    """The strategy that a run names, for all the nodes it is shown."""
+    f = federation
+    exact = f.lora_rank is not None and f.aggregation in EXACT
+    kind = {"fedavg": ProductFedAvg, "fedprox": ProductFedProx}[f.strategy] if exact else KINDS[f.strategy]
+    try:
+        strategy = kind(**{**EVERYONE, **f.strategy_args})
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"strategy_args is {f.strategy_args}, but {f.strategy}: {error}") from None
+    if exact:
+        strategy.aggregation, strategy.rank = f.aggregation, f.largest_rank
+    return strategy
+
+
+def problem_of(update: Arrays, expected: Arrays) -> str | None:
+    """Why an update cannot be used: names, shapes or values; None if it can."""
+    if update.keys() != expected.keys():
+        return f"arrays {sorted(update.keys() ^ expected.keys())[:2]} are missing or unknown"
+    for name, value in update.items():
+        if value.shape != expected[name].shape:
+            return f"{name} has shape {value.shape}, not {expected[name].shape}"
+        if not np.isfinite(value).all():
+            return f"{name} has {int((~np.isfinite(value)).sum())} values that are not finite"
+    return None
+
+
+class Supervisor(Strategy):
+    """Around a strategy of Flower's: chooses who takes part, sends each device what it can use, rejects what nobody
+    should average, and writes down what it cost.
+
+    Args:
+        inner: the strategy.
+        roster: which node is which site, and the radio of each round.
+        first_round: rounds done before (after a restart).
+    """
+
+    def __init__(self, federation: Federation, inner: Strategy, roster: Roster, first_round: int = 0):
+        self.federation, self.inner, self.roster, self.done = federation, inner, roster, first_round
+        self.record = RoundRecord(first_round)
+        self.sent: dict[int, Arrays] = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Messages to the devices of the round, each with adapters of its own rank."""
+        f, number = self.federation, self.done + server_round
+        config["learning-rate"] = learning_rate(f, number)
+        everything = from_record(arrays)
+        self.record = self.roster.plan(grid, number, everything)
+        nodes = [node for node, site in self.roster.sites.items() if site in self.record.chosen]
+        self.sent, messages = {}, []
+        self._before(everything)
+        if not nodes:
+            return []
+        for message in self.inner.configure_train(number, arrays, config, NodeSubset(grid, nodes)):
+            site = self.roster.sites[message.metadata.dst_node_id]
+            rank = f.rank_of(f.sites[site])
+            self.sent[site] = everything if rank is None else fitted(everything, rank)
+            own = RecordDict({"arrays": to_record(self.sent[site]), "config": message.content["config"]})
+            messages.append(Message(own, message.metadata.dst_node_id, message.metadata.message_type))
+            self.record.down_bytes[site] = size_of(self.sent[site])
+        return messages
+
+    def complete(self, site: int, update: Arrays) -> Arrays:
+        """An update with what a device does not hold itself: nothing here, see :class:`SplitSupervisor`."""
+        return update
+
+    def _before(self, arrays: Arrays) -> None:
+        if isinstance(self.inner, ProductAveraging):
+            self.inner.before = arrays
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """The inner strategy's average of the updates that can be used."""
+        f, number, record = self.federation, self.done + server_round, self.record
+        usable: dict[int, tuple[Message, Arrays]] = {}
+        for reply in replies:
+            site = self.roster.sites[reply.metadata.src_node_id]
+            if reply.has_error():
+                record.lost[f.sites[site].label] = reply.error.reason or "no reason given"
+                continue
+            update, metrics = from_record(reply.content["arrays"]), reply.content["metrics"]
+            record.reply(site, metrics, size_of(update))
+            update = self.complete(site, update)
+            why = problem_of(update, self.roster.expected(site, self.sent[site]))
+            if why:
+                record.rejected[f.sites[site].label] = why
+            else:
+                usable[site] = reply, update
+        for site in set(self.sent) - set(record.up_bytes):
+            record.lost.setdefault(f.sites[site].label, "no reply in time")
+        starts = {site: self.roster.start_of(site, self.sent[site], number) for site in usable}
+        norms = {site: norm_of_change(update, starts[site]) for site, (_, update) in usable.items()}
+        limit = f.max_update_norm or ABSURD * float(np.median(list(norms.values()) or [0.0]))
+        for site, norm in norms.items():
+            if norm > limit > 0:
+                record.rejected[f.sites[site].label] = f"norm {norm:.3g} is above {limit:.3g}"
+                del usable[site]
+        if not usable:
+            return None, None
+        pad = f.lora_rank is not None and f.aggregation not in EXACT
+        good = []
+        for reply, update in usable.values():
+            reply.content["arrays"] = to_record(fitted(update, f.largest_rank) if pad else update)
+            # strategies want the same metrics from everyone; what else a device said is in the record
+            reply.content["metrics"] = MetricRecord({k: reply.content["metrics"][k] for k in ("num-examples", "loss")})
+            good.append(reply)
+        arrays, metrics = self.inner.aggregate_train(number, good)
+        self._measure_aggregation([u for _, u in usable.values()], [r for r, _ in usable.values()], arrays, number)
+        record.train_loss = float(metrics["loss"]) if metrics is not None else math.nan  # type: ignore[arg-type]
+        return arrays, metrics
+
+    def _measure_aggregation(
+        self, updates: list[Arrays], replies: list[Message], arrays: ArrayRecord | None, number: int
+    ) -> None:
+        """How far the new adapters are from the average of the products, and what naive averaging would have missed."""
+        f, rank = self.federation, self.federation.largest_rank
+        if f.lora_rank is None or arrays is None or f.strategy not in ("fedavg", "fedprox"):
+            return
+        result = from_record(arrays)
+        if f.aggregation == "ffa":
+            shared = fresh_a(self.roster.shapes, rank, f.seed, 0)
+            updates = [fitted({**shared, **update}, rank) for update in updates]
+            result = {**shared, **result}
+        weights = [float(reply.content["metrics"]["num-examples"]) for reply in replies]
+        before = self.inner.before if isinstance(self.inner, ProductAveraging) else None
+        self.record.aggregation_error = product_error(updates, weights, result, before)
+        if f.aggregation != "ffa":
+            naive = average([fitted(update, rank) for update in updates], weights)
+            self.record.naive_error = product_error(updates, weights, naive)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """All devices that are there look at their validation users, in the rounds that the run says."""
+        f, number = self.federation, self.done + server_round
+        if number % f.evaluate_every and number != f.rounds:
+            return []
+        self.roster.meet(grid)
+        everything, messages = from_record(arrays), []
+        config["server-round"] = number
+        for node, site in self.roster.sites.items():
+            rank = f.rank_of(f.sites[site])
+            content = RecordDict({"arrays": to_record(everything if rank is None else fitted(everything, rank)),
+                                  "config": config})  # fmt: skip
+            messages.append(Message(content, node, "evaluate"))
+        return messages
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Each site's figure goes into the record; their mean is the round's."""
+        for reply in replies:
+            if not reply.has_error():
+                metrics = reply.content["metrics"]
+                label = self.federation.sites[int(metrics["site"])].label  # type: ignore[arg-type]
+                self.record.figures[label] = float(metrics["figure"])  # type: ignore[arg-type]
+        if not self.record.figures:
+            return None
+        return MetricRecord({"figure": float(np.mean(list(self.record.figures.values())))})
+
+    def finish(self, server_round: int) -> RoundRecord:
+        """The round's record, privacy included."""
+        if self.federation.privacy is not None:
+            p = self.federation.privacy
+            self.record.epsilon = epsilon(p["noise_multiplier"], self.done + server_round, p["delta"])
+        return self.record
+
+    def memory(self) -> Arrays:
+        """What has to survive a restart besides the weights: the moments of FedAdam."""
+        found: dict[str, Any] = {"m": getattr(self.inner, "m_t", None), "v": getattr(self.inner, "v_t", None)}
+        return {f"{kind}:{name}": value for kind, arrays in found.items() for name, value in (arrays or {}).items()}
+
+    def recall(self, memory: Arrays) -> None:
+        """Inverse of :meth:`memory`."""
+        for kind in ("m", "v"):
+            mine = {name[2:]: value for name, value in memory.items() if name.startswith(f"{kind}:")}
+            if mine:
+                setattr(self.inner, f"{kind}_t", mine)
+
+    def summary(self) -> None:
+        """What Flower prints about a strategy."""
+        self.inner.summary()
+
+
+def learning_rate(federation: Federation, number: int) -> float:
+    """The rate of a round: a cosine from the run's rate down to a tenth of it."""
+    done = (number - 1) / max(1, federation.rounds - 1)
+    return federation.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))

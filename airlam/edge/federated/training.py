@@ -1,0 +1,195 @@
+"""``airlam federate``: a run from a recipe, with progress, a state after each round, and what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from airlam.edge.federated.engines import ENGINES, run_rounds
+from airlam.edge.federated.federation import DENSE, Federation, check_choice
+from airlam.edge.federated.learner import Learner
+from airlam.edge.federated.rounds import RoundRecord
+from airlam.edge.federated.server_app import STATE, State, Watch
+from airlam.edge.federated.sites import TEST, make_site
+from airlam.evaluation.rows import write_json
+from airlam.evaluation.runner import check_folder, find_class, instantiate, read_benchmark
+from airlam.interfaces import RecipeError, StoreError
+from airlam.models import save_checkpoint
+from airlam.models.comparators import Comparator, save_comparator
+from airlam.recipes import find_recipe
+
+SUMMARY = "federated.json"
+
+
+def federate(
+    config: str | Path,
+    out: str | Path | None = None,
+    *,
+    engine: str = "in_process",
+    resume: bool = False,
+    overwrite: bool = False,
+    **changes: Any,
+) -> Path:
+    """Run the federated fine-tuning that a YAML describes.
+
+    Args:
+        config: path or shipped name of a mapping with ``class_path: airlam.edge.federated.Federation`` and its
+            ``init_args``. changes: init_args that replace those of the YAML.
+        out: folder for the state, ``federated.json``, and ``adapters/`` or ``checkpoint/``; the default is
+            ``outputs/federated``.
+        engine: ``in_process``, ``simulation`` (Flower's, on Ray), ``deployment`` (Flower's, on this machine; see
+            docs/deploy-federated.md).
+        resume: go on after the last whole round. overwrite: forget an earlier run in ``out``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RecipeError: a key or value that does not exist. StoreError: ``out`` holds another run.
+    """
+    engines = (*ENGINES, "deployment")
+    check_choice("engine", engine, engines)
+    path = find_recipe(config)
+    class_path, init_args = read_benchmark(path)
+    if find_class(class_path, str(path)) is not Federation:
+        raise RecipeError(f"{path} is for 'airlam evaluate': its class_path is {class_path}, not Federation")
+    federation = instantiate(Federation, {**init_args, **changes}, str(path))
+    folder = check_folder(out if out is not None else "outputs/federated")
+    if (folder / STATE).exists() and not resume:
+        if not overwrite:
+            raise StoreError(f"{folder} holds a run already: go on with --resume, or forget it with --overwrite")
+        (folder / STATE).unlink()
+    for name in ("adapters", "checkpoint"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    console = Console()
+    with _threads(federation.threads), progress(federation, console) as watch:
+        if engine == "deployment":
+            from airlam.edge.federated.deployment import run_deployed
+
+            state = run_deployed(federation, folder, resume=resume, watch=watch)
+        else:
+            state = run_rounds(federation, folder, engine=engine, resume=resume, watch=watch)
+        console.print("the held-out users of each site judge it", style="dim")
+        learner, tests = judged(federation, state)
+    written = write_model(federation, learner, folder)
+    write_json(
+        folder / SUMMARY,
+        {
+            "federation": federation.config,
+            "engine": engine,
+            "rounds": [record.to_dict() for record in state.rounds],
+            "figure": learner.objective.figure,
+            "unit": learner.objective.unit,
+            "test": tests,
+        },
+    )
+    _print(console, federation, state, learner, tests)
+    console.print(f"\n{written} written", highlight=False)
+    return folder
+
+
+def judged(federation: Federation, state: State) -> tuple[Learner, dict[str, dict[str, float]]]:
+    """The trained model, and of each site's held-out users the mean figure before and after."""
+    f = federation
+    learner = Learner(f, None if f.lora_rank is None else f.largest_rank)
+    learner.model.eval()
+    found: dict[str, dict[str, float]] = {}
+    for when, arrays in (("before", learner.start()), ("after", state.arrays)):
+        learner.load(arrays, f.rounds + 1)
+        for number, spec in enumerate(f.sites):
+            site = make_site(f, number)
+            figure = learner.objective.judge(site, site.test, TEST, f.seed).mean()
+            found.setdefault(spec.label, {})[when] = float(figure)
+    return learner, found
+
+
+def write_model(federation: Federation, learner: Learner, folder: Path) -> Path:
+    """Adapters alone where nothing else changed, or else the whole checkpoint: both load by their folder's name."""
+    f, model = federation, learner.model
+    if isinstance(model, Comparator):
+        return save_comparator(model, folder / "checkpoint")
+    if f.lora_rank is not None and f.aggregation not in DENSE:
+        model.save_pretrained(str(folder / "adapters"))
+        return folder / "adapters"
+    plain = model if f.lora_rank is None else model.merge_and_unload()
+    return save_checkpoint(plain, folder / "checkpoint")
+
+
+@contextlib.contextmanager
+def progress(federation: Federation, console: Console) -> Iterator[Watch]:
+    """A bar over rounds that shows the mean figure, and a line for whatever went wrong."""
+    columns = (
+        TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=federation.rounds)
+
+        def watch(record: RoundRecord) -> None:
+            figure = record.mean_figure
+            text = "" if figure is None else f"validation {figure:.2f}"
+            bar.update(task, completed=record.number, description=text or bar.tasks[0].description)
+            for label, why in {**record.lost, **record.rejected}.items():
+                kind = "rejected" if label in record.rejected else "lost"
+                bar.console.print(f"round {record.number}: {label} {kind} ({why})", style="yellow", highlight=False)
+
+        yield watch
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _print(
+    console: Console, federation: Federation, state: State, learner: Learner, tests: dict[str, dict[str, float]]
+) -> None:
+    """Site by site, and what it cost."""
+    objective, records = learner.objective, [r for r in state.rounds if r.number]
+    table = Table(title=f"{federation.label}, {len(records)} rounds", title_justify="left", box=box.SIMPLE_HEAD,
+                  padding=(0, 1, 0, 0))  # fmt: skip
+    table.add_column("site", no_wrap=True)
+    for name in ("before", "after", "gain", "MB down", "MB up", "air s", "compute s", "J"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, spec in enumerate(federation.sites):
+        before, after = tests[spec.label]["before"], tests[spec.label]["after"]
+        took = [r.seconds.get(number, [0.0, 0.0, 0.0]) for r in records]
+        sent = (sum(getattr(r, way).get(number, 0) for r in records) / 1e6 for way in ("down_bytes", "up_bytes"))
+        gain = after - before if objective.larger else before - after
+        table.add_row(
+            spec.label, f"{before:.2f}", f"{after:.2f}", f"{gain:+.2f}", *(f"{mb:.2f}" for mb in sent),
+            f"{sum(s[0] + s[2] for s in took):.2f}", f"{sum(s[1] for s in took):.2f}",
+            f"{sum(r.joules.get(number, 0.0) for r in records):.2f}",
+        )  # fmt: skip
+    console.print(table)
+    figure = {"nmse_db": "mean NMSE of the held-out users [dB]"}.get(objective.figure, objective.unit)
+    console.print(
+        f"before, after: {figure}, measured; bytes measured; airtime, computation and energy modelled. "
+        f"Rounds took {sum(r.delay for r in records):.1f} s in all (modelled).",
+        style="dim",
+        markup=False,
+    )
+    naive = [r.naive_error for r in records if r.naive_error is not None]
+    if naive:
+        console.print(
+            f"averaging A and B by themselves misses {100 * naive[0]:.1f} % of the update in the first round, "
+            f"{100 * naive[-1]:.1f} % in the last; {federation.aggregation} misses "
+            f"{100 * (records[-1].aggregation_error or 0):.2g} %",
+            style="dim",
+        )
+    if records and records[-1].epsilon is not None and federation.privacy:
+        console.print(f"privacy: epsilon {records[-1].epsilon:.3g} at delta {federation.privacy['delta']:g} a device")
