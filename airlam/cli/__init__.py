@@ -26,6 +26,8 @@ COMMANDS = {
                  "airlam.cli.commands:evaluate"),
     "federate": ("adapt a model at several sites that keep their data: airlam federate --config tasks/...",
                  "airlam.cli.commands:federate"),
+    "plan": ("who computes what before a distributed run: airlam plan federated --config tasks/...",
+             "airlam.cli.commands:plan"),
     "export": ("a trained model for ONNX Runtime: airlam export airlam-tiny --format onnx --out FOLDER",
                "airlam.cli.commands:export"),
     "list": ("recipes, checkpoints, predictors, precoders", "airlam.cli.listing:run"),

@@ -1,4 +1,4 @@
-"""``generate``, ``evaluate``, ``federate``, ``demo``, ``export``: arguments in, one call of the room that works."""
+"""``generate``, ``evaluate``, ``federate``, ``plan``, ``demo``, ``export``: arguments in, one call of a room."""
 
 from __future__ import annotations
 
@@ -106,6 +106,30 @@ def federate(arguments: Sequence[str]) -> None:
     from airlam.edge.federated.training import federate as run
 
     run(known.config, known.out, engine=known.engine, resume=known.resume, overwrite=known.overwrite, **fields)
+
+
+def plan(arguments: Sequence[str]) -> None:
+    """Decides who does what before a distributed run."""
+    if not arguments or arguments[0] not in ("federated", "-h", "--help"):
+        given = f"'{arguments[0]}'" if arguments else "nothing"
+        raise UsageError(f"plan what? got {given}; write: airlam plan federated --config YAML")
+    parser = Parser(
+        "airlam plan federated",
+        "For each device of a federated run: the whole model or a split one, where it is split, and the rank of its\n"
+        "adapters, from its compute, memory and radio. Nothing is trained.",
+        "Any argument of the run can be changed: --batch_size 8.",
+    )
+    parser.add_argument("--config", "-c", required=True, metavar="YAML", help="the run")
+    parser.add_argument("--out", "-o", metavar="YAML", help="where to write the run with its plan")
+    parser.add_argument("--goal", default="accuracy", metavar="NAME", help="accuracy (default), delay or energy")
+    parser.add_argument("--slack", type=float, default=0.1, metavar="X", help="by which the deadline may be exceeded")
+    parser.add_argument("--min-rank", "--min_rank", type=int, default=1, metavar="N", help="of any device's adapters")
+    known, fields = parser.parse_with_fields(arguments[1:] if arguments[0] == "federated" else arguments)
+    _need("flwr", "federated")
+
+    from airlam.edge.federated.planning import plan as run
+
+    run(known.config, known.out, goal=known.goal, slack=known.slack, min_rank=known.min_rank, **fields)
 
 
 def _need(package: str, extra: str) -> None:

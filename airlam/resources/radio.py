@@ -129,7 +129,7 @@ class RadioLink:
 def draw_link(
     cell: Cell, distance: float, transmit_dbm: float, *, place_seed: int, round_seed: int | list[int]
 ) -> RadioLink:
-    """A device's link in one round. Shadowing belongs to the place, fading to the round.
+    """A device's link in one round. Shadowing belongs to the place, fading to the round (None: the mean, no fading).
 
     Example:
         >>> link = draw_link(Cell(), 150.0, 23.0, place_seed=1, round_seed=2)
@@ -141,9 +141,10 @@ def draw_link(
         loss += SHADOWING_DB[cell.scenario, cell.state] * float(
             np.random.default_rng([place_seed, 0]).standard_normal()
         )
-    fades = np.random.default_rng([place_seed, 1, *np.atleast_1d(round_seed)]).gamma(
-        cell.diversity, 1 / cell.diversity, 2
-    )
+    fades = np.ones(2)
+    if round_seed is not None:
+        rng = np.random.default_rng([place_seed, 1, *np.atleast_1d(round_seed)])
+        fades = rng.gamma(cell.diversity, 1 / cell.diversity, 2)
     gain = 10 ** ((cell.antenna_gain_db - loss) / 10)
     return RadioLink(cell, _watts(transmit_dbm), float(gain * fades[0]), float(gain * fades[1]))
 

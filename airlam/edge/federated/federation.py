@@ -278,12 +278,6 @@ class Federation:
             raise RecipeError("mode split needs adapters (lora_rank), a backbone (no comparator), and task prediction")
         if split and (self.aggregation in DENSE or self.attack or self.privacy):
             raise RecipeError("mode split takes aggregation naive, ffa or svd, and neither attack nor privacy")
-        for site in split:
-            if self.rank_of(site) != self.largest_rank:
-                raise RecipeError(
-                    f"site {site.label} is split with lora_rank {self.rank_of(site)}, but the server's adapters are "
-                    f"everyone's: it must be {self.largest_rank}, the largest"
-                )
         if lora and isinstance(self.model, dict):
             raise RecipeError("a comparator starts from random weights, so all of them must be trained: lora_rank null")
         if self.task == "beamforming" and isinstance(self.model, dict):

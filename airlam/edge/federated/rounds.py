@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from airlam.edge.federated.adapters import Arrays, fitted, fresh_a
 from airlam.edge.federated.client_app import to_record
-from airlam.edge.federated.federation import Federation
+from airlam.edge.federated.federation import DENSE, Federation
 from airlam.edge.selection import Allocation, Candidate, choose
 from airlam.models.split import on_device
 from airlam.resources import draw_link
@@ -120,12 +120,18 @@ class Roster:
                 self.activations[site] = float(metrics["activations"])
                 self.server_flops[site] = float(metrics["server-flops"])
 
-    def expected(self, site: int, sent: Arrays) -> Arrays:
-        """Names and shapes of what a device must send back."""
+    def view(self, site: int, everything: Arrays) -> Arrays:
+        """The model as a device sees it: adapters cut to its rank, those that the server holds for it as they are."""
         f = self.federation
         rank = f.rank_of(f.sites[site])
-        if rank is None or f.aggregation == "ffa":
-            return sent
+        return everything if rank is None else everything | fitted(self.on_device(site, everything), rank)
+
+    def expected(self, site: int, seen: Arrays) -> Arrays:
+        """Names and shapes of a whole update of a device that saw ``seen``."""
+        f = self.federation
+        rank = f.rank_of(f.sites[site])
+        if rank is None or f.aggregation not in DENSE:
+            return seen
         made: Arrays = {f"A/{name}": np.empty((rank, shape[1])) for name, shape in self.shapes.items()}
         return made | {f"B/{name}": np.empty((shape[0], rank)) for name, shape in self.shapes.items()}
 
@@ -149,9 +155,7 @@ class Roster:
         """The sites that are there and not in outage, with this round's radio."""
         f, found = self.federation, {}
         for site in sorted(set(self.sites.values())):
-            spec = f.sites[site]
-            rank = f.rank_of(spec)
-            sent = arrays if rank is None else fitted(arrays, rank)
+            spec, seen = f.sites[site], self.view(site, arrays)
             link = draw_link(
                 f.cell, spec.distance_m, spec.device.transmit_dbm, place_seed=spec.seed, round_seed=[f.seed, number]
             )
@@ -162,8 +166,8 @@ class Roster:
                 spec.device,
                 link,
                 flops=self.flops[site],
-                down_bytes=wire_bytes(self.on_device(site, sent)) + self.activations[site],
-                up_bytes=wire_bytes(self.on_device(site, self.expected(site, sent))) + self.activations[site],
+                down_bytes=wire_bytes(self.on_device(site, seen)) + self.activations[site],
+                up_bytes=wire_bytes(self.on_device(site, self.expected(site, seen))) + self.activations[site],
                 samples=self.samples[site],
                 must=age >= f.selection.get("max_age", math.inf),
             )

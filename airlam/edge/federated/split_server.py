@@ -52,7 +52,8 @@ class SplitSupervisor(Supervisor):
         self.learner.load(everything, number)
         self.weights = {name: everything[name] for name in self.server}
         rate = learning_rate(f, number)
-        mine = {node: self.roster.on_device(self.roster.sites[node], everything) for node in split}
+        sites = {node: self.roster.sites[node] for node in split}
+        mine = {node: self.roster.on_device(site, self.sent[site]) for node, site in sites.items()}
         pending: Nodes = {node: {} for node in self._ask(grid, "begin", mine, number, 0, rate)}
         for step in range(f.local_steps):
             pending = self._step(grid, pending, number, step, rate)

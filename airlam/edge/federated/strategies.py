@@ -125,8 +125,7 @@ class Supervisor(Strategy):
             return []
         for message in self.inner.configure_train(number, arrays, config, NodeSubset(grid, nodes)):
             site = self.roster.sites[message.metadata.dst_node_id]
-            rank = f.rank_of(f.sites[site])
-            self.sent[site] = everything if rank is None else fitted(everything, rank)
+            self.sent[site] = self.roster.view(site, everything)
             own = RecordDict({"arrays": to_record(self.sent[site]), "config": message.content["config"]})
             messages.append(Message(own, message.metadata.dst_node_id, message.metadata.message_type))
             self.record.down_bytes[site] = size_of(self.sent[site])
@@ -213,8 +212,8 @@ class Supervisor(Strategy):
         config["server-round"] = number
         for node, site in self.roster.sites.items():
             rank = f.rank_of(f.sites[site])
-            content = RecordDict({"arrays": to_record(everything if rank is None else fitted(everything, rank)),
-                                  "config": config})  # fmt: skip
+            seen = everything if rank is None else fitted(everything, rank)
+            content = RecordDict({"arrays": to_record(seen), "config": config})
             messages.append(Message(content, node, "evaluate"))
         return messages
 

@@ -17,15 +17,15 @@ from rich.table import Table
 from airlam.edge.federated.engines import ENGINES, run_rounds
 from airlam.edge.federated.federation import DENSE, Federation, check_choice
 from airlam.edge.federated.learner import Learner
+from airlam.edge.federated.planning import federated_recipe
 from airlam.edge.federated.rounds import RoundRecord
 from airlam.edge.federated.server_app import STATE, State, Watch
 from airlam.edge.federated.sites import TEST, make_site
 from airlam.evaluation.rows import write_json
-from airlam.evaluation.runner import check_folder, find_class, instantiate, read_benchmark
-from airlam.interfaces import RecipeError, StoreError
+from airlam.evaluation.runner import check_folder
+from airlam.interfaces import StoreError
 from airlam.models import save_checkpoint
 from airlam.models.comparators import Comparator, save_comparator
-from airlam.recipes import find_recipe
 
 SUMMARY = "federated.json"
 
@@ -58,11 +58,7 @@ def federate(
     """
     engines = (*ENGINES, "deployment")
     check_choice("engine", engine, engines)
-    path = find_recipe(config)
-    class_path, init_args = read_benchmark(path)
-    if find_class(class_path, str(path)) is not Federation:
-        raise RecipeError(f"{path} is for 'airlam evaluate': its class_path is {class_path}, not Federation")
-    federation = instantiate(Federation, {**init_args, **changes}, str(path))
+    federation, _ = federated_recipe(config, changes)
     folder = check_folder(out if out is not None else "outputs/federated")
     if (folder / STATE).exists() and not resume:
         if not overwrite:

@@ -1,0 +1,187 @@
+"""``airlam plan federated``: what each device can do, measured on its site's data, and who should do what."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from airlam.edge.federated.adapters import fitted
+from airlam.edge.federated.federation import Federation
+from airlam.edge.federated.learner import Learner
+from airlam.edge.federated.rounds import wire_bytes
+from airlam.edge.federated.sites import Site, make_site
+from airlam.edge.federated.split import SplitLearner, device_costs, gradients
+from airlam.edge.planner import Need, Option, choose_options, priced, together, uniform_choice
+from airlam.edge.selection import Candidate
+from airlam.evaluation.rows import write_text
+from airlam.evaluation.runner import find_class, instantiate, read_benchmark
+from airlam.interfaces import RecipeError
+from airlam.models.split import num_layers, on_device
+from airlam.recipes import find_recipe
+from airlam.resources import count_activations, draw_link, training_bytes
+
+RANKS = (1, 2, 4, 8, 16)
+
+
+def federated_recipe(config: str | Path, changes: dict[str, Any]) -> tuple[Federation, dict[str, Any]]:
+    """The run that a YAML describes, and its arguments as written."""
+    path = find_recipe(config)
+    class_path, init_args = read_benchmark(path)
+    if find_class(class_path, str(path)) is not Federation:
+        raise RecipeError(f"{path} is for 'airlam evaluate': its class_path is {class_path}, not Federation")
+    arguments = {**init_args, **changes}
+    return instantiate(Federation, arguments, str(path)), arguments
+
+
+def plan(
+    config: str | Path,
+    out: str | Path | None = None,
+    *,
+    goal: str = "accuracy",
+    ranks: Sequence[int] = RANKS,
+    slack: float = 0.1,
+    min_rank: int = 1,
+    **changes: Any,
+) -> dict[str, Option]:
+    """Choose mode, split and rank for every site of a run; see :mod:`airlam.edge.planner`.
+
+    Args:
+        config: of the run. changes: its arguments that are to be replaced.
+        out: where the run with its plan is written, as YAML for ``airlam federate``; None: nowhere.
+        goal, slack, min_rank: see :func:`airlam.edge.planner.choose_options`. ranks: to choose from.
+
+    Raises:
+        RecipeError: a device cannot hold any option; or all weights are trained, so that there is nothing to plan.
+    """
+    federation, arguments = federated_recipe(config, changes)
+    if federation.lora_rank is None:
+        raise RecipeError("lora_rank is null: all weights travel, and there is neither rank nor split to choose")
+    torch.set_num_threads(federation.threads)
+    options = site_options(federation, ranks)
+    devices = {site.label: site.device for site in federation.sites}
+    chosen = choose_options(options, devices, goal=goal, slack=slack, min_rank=min_rank)
+    uniform = uniform_choice(options, devices)
+    _print(federation, chosen, uniform, goal)
+    if out is not None:
+        write_plan(federation, arguments, chosen, Path(out))
+        Console().print(f"{out} written; run it with: airlam federate --config {out}", highlight=False)
+    return chosen
+
+
+def site_options(federation: Federation, ranks: Sequence[int]) -> dict[str, list[Option]]:
+    """Every option of every site, with an equal share of the band and the mean of its radio."""
+    f = federation
+    share = f.cell.bandwidth / f.selection["devices"]
+    found: dict[str, list[Option]] = {}
+    known: dict[tuple, list[Need]] = {}
+    learners = {rank: Learner(_of_rank(f, rank), rank) for rank in ranks}
+    for number, spec in enumerate(f.sites):
+        site = make_site(f, number)
+        link = draw_link(f.cell, spec.distance_m, spec.device.transmit_dbm, place_seed=spec.seed, round_seed=None)
+        candidate = Candidate(spec.device, link, 0.0, 0.0, 0.0)
+        # what an option needs depends on the data through its shape alone
+        shape = (tuple(site.train.h.shape[2:]), min(f.batch_size, len(site.train)))
+        if shape not in known:
+            known[shape] = [need for rank in ranks for need in needs(learners[rank], site, rank)]
+        found[spec.label] = [priced(need, candidate, share) for need in known[shape]]
+    return found
+
+
+def _of_rank(federation: Federation, rank: int) -> Federation:
+    """The run with this rank everywhere."""
+    made = copy.deepcopy(federation)
+    made.lora_rank = rank
+    made.sites = [replace(site, lora_rank=None) for site in made.sites]
+    return made
+
+
+def needs(learner: Learner, site: Site, rank: int) -> list[Need]:
+    """What each option of one rank needs: counted by torch on a batch of the site's users."""
+    f = learner.federation
+    size = min(f.batch_size, len(site.train))
+    users = torch.arange(len(site.train))[:size]
+    start = fitted(learner.start(), rank)
+    kept = count_activations(lambda: learner.objective.loss(site, users, 0))
+    memory, size_bytes = training_bytes(learner.model, kept), wire_bytes(start)
+    flops = f.local_steps * learner.step_flops(site, size)
+    found = [Need("local", 0, rank, memory, float(flops), size_bytes, size_bytes)]
+    base = learner.model.get_base_model()
+    layers = range(num_layers(base) + 1) if f.task == "prediction" and base.context is None else ()
+    for depth in layers:
+        split = SplitLearner(f, learner, depth)
+        costs = device_costs(split, site)
+        target = split.target(site, 0, 0)
+        held = nn.ModuleDict({
+            name.replace(".", "-"): module
+            for name, module in base.named_modules()
+            if not list(module.children()) and on_device(name, depth)
+        })  # fmt: skip
+
+        def work(split: SplitLearner = split, target: Any = target) -> tuple[torch.Tensor, torch.Tensor]:
+            x = split.front(target)
+            return x, split.loss(target, x.detach().requires_grad_())
+
+        memory = training_bytes(held, count_activations(work))
+        gradients(split.device | split.server)
+        mine = wire_bytes({name: value for name, value in start.items() if on_device(name[2:], depth)})
+        crossing = f.local_steps * costs["activations"] + mine
+        found.append(Need("split", depth, rank, memory, f.local_steps * costs["flops"], crossing, crossing))
+    return found
+
+
+def write_plan(federation: Federation, arguments: dict[str, Any], chosen: dict[str, Option], path: Path) -> Path:
+    """The run's recipe with mode, split and rank of every site."""
+    made = copy.deepcopy(arguments)
+    for label, site in made["sites"].items():
+        option = chosen.get(label) or chosen[f"{label}-1"]  # copies are alike
+        site |= {"mode": option.mode, "lora_rank": option.rank}
+        if option.mode == "split":
+            site["split_layers"] = option.layers
+    made["lora_rank"] = max(option.rank for option in chosen.values())
+    text = yaml.safe_dump({"class_path": "airlam.edge.federated.Federation", "init_args": made}, sort_keys=False)
+    Federation(**made)  # refuses what would not run
+    return write_text(path, f"# Planned by: airlam plan federated\n{text}")
+
+
+def _print(federation: Federation, chosen: dict[str, Option], uniform: dict[str, Option] | None, goal: str) -> None:
+    console = Console()
+    table = Table(title=f"Plan for {goal}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("site", "device", "choice"):
+        table.add_column(name, no_wrap=True)
+    for name in ("MB", "of", "MB sent", "s", "J"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for site in federation.sites:
+        o = chosen[site.label]
+        table.add_row(
+            site.label, site.device.name, str(o), f"{o.memory / 1e6:.1f}", f"{site.device.memory_bytes / 1e6:.0f}",
+            f"{(o.up_bytes + o.down_bytes) / 1e6:.2f}", f"{o.seconds:.2f}", f"{o.joules:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        "MB: memory that training needs, of what the device has; MB sent: up and down, s and J: of a round. Memory is "
+        "counted from tensors, the rest is modelled.",
+        style="dim",
+    )
+    lines = [("planned", together(chosen))]
+    if uniform is None:
+        console.print("There is no single choice that every device could hold.")
+    else:
+        lines.append((f"the same for everyone ({next(iter(uniform.values()))})", together(uniform)))
+    for name, cost in lines:
+        if math.isfinite(cost["seconds"]):
+            console.print(
+                f"{name}: {cost['seconds']:.2f} s a round, {cost['joules']:.1f} J, {cost['megabytes']:.1f} MB, mean "
+                f"rank {cost['mean_rank']:.1f}",
+                highlight=False,
+            )

@@ -1,0 +1,129 @@
+"""Adaptive decomposition: for each device, whether its model is split and where, and the rank of its adapters.
+
+Every option of a device (the whole model, or 0, 1, ... layers beside the embedding and the head; each rank) has a need
+of memory, a modelled delay and a modelled energy, measured on the site's own data: a small array makes fewer tokens,
+and so less to compute, to keep and to send. Options that exceed the device's memory are out. Then, by goal:
+
+- ``accuracy``: no device can be asked to be faster than its fastest option, so the slowest of those sets the round's
+  deadline (times ``1 + slack``); every device takes the largest rank that is done by then.
+- ``delay``: every device takes its fastest option of at least ``min_rank``; ``energy``: the one with least energy.
+
+Ties go to the whole model on the device, then to less energy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from airlam.edge.selection import Candidate
+from airlam.interfaces import RecipeError
+from airlam.resources import Device
+
+GOALS = ("accuracy", "delay", "energy")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way for a device to take part.
+
+    Attributes:
+        mode: ``local`` or ``split``. layers: of the backbone on the device (split). rank: of the adapters.
+        memory: bytes that training needs on the device. seconds, joules: modelled, of a round.
+        up_bytes, down_bytes: of a round.
+    """
+
+    mode: str
+    layers: int
+    rank: int
+    memory: float
+    seconds: float
+    joules: float
+    up_bytes: float
+    down_bytes: float
+
+    def __str__(self) -> str:
+        return f"local, rank {self.rank}" if self.mode == "local" else f"split at {self.layers}, rank {self.rank}"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an option costs a device, before its radio is known; see :class:`Option`. ``flops`` of a round."""
+
+    mode: str
+    layers: int
+    rank: int
+    memory: float
+    flops: float
+    up_bytes: float
+    down_bytes: float
+
+
+def priced(need: Need, candidate: Candidate, bandwidth: float) -> Option:
+    """An option with its delay and energy, from the device and link of ``candidate`` in a share of the band [Hz]."""
+    c = replace(candidate, flops=need.flops, up_bytes=need.up_bytes, down_bytes=need.down_bytes)
+    return Option(
+        need.mode, need.layers, need.rank, need.memory, sum(c.seconds(bandwidth)), c.joules(bandwidth),
+        need.up_bytes, need.down_bytes,
+    )  # fmt: skip
+
+
+def choose_options(
+    options: Mapping[str, Sequence[Option]],
+    devices: dict[str, Device],
+    *,
+    goal: str = "accuracy",
+    slack: float = 0.1,
+    min_rank: int = 1,
+) -> dict[str, Option]:
+    """An option for every site; see the module's docstring.
+
+    Raises:
+        RecipeError: a device cannot hold any option.
+    """
+    if goal not in GOALS:
+        raise RecipeError(f"goal is {goal!r}, but must be one of {', '.join(GOALS)}")
+    able: dict[str, list[Option]] = {}
+    for label, every in options.items():
+        limit = devices[label].memory_bytes
+        able[label] = [o for o in every if o.memory <= limit and o.rank >= min_rank and math.isfinite(o.seconds)]
+        if not able[label]:
+            least = min(every, key=lambda o: o.memory)
+            raise RecipeError(
+                f"{label}: {devices[label].name} has {limit / 1e6:.1f} MB and its smallest option ({least}) needs "
+                f"{least.memory / 1e6:.1f} MB, or its radio is in outage: take a smaller batch_size, a student, or "
+                "another device"
+            )
+    if goal == "energy":
+        return {label: min(every, key=lambda o: (o.joules, o.mode)) for label, every in able.items()}
+    if goal == "delay":
+        return {label: min(every, key=lambda o: (o.seconds, o.mode)) for label, every in able.items()}
+    deadline = (1 + slack) * max(min(o.seconds for o in every) for every in able.values())
+    in_time = {label: [o for o in every if o.seconds <= deadline] for label, every in able.items()}
+    return {label: min(every, key=lambda o: (-o.rank, o.mode, o.joules)) for label, every in in_time.items()}
+
+
+def uniform_choice(options: Mapping[str, Sequence[Option]], devices: dict[str, Device]) -> dict[str, Option] | None:
+    """The same option for everyone: of those that every device can hold, the one with the shortest round, and of like
+    ones (within a tenth) the largest rank. None if there is none."""
+    table = {label: {(o.mode, o.layers, o.rank): o for o in every} for label, every in options.items()}
+    shared = set.intersection(*(set(every) for every in table.values()))
+    held = [k for k in shared if all(table[label][k].memory <= devices[label].memory_bytes for label in table)]
+    if not held:
+        return None
+    rounds = {key: max(table[label][key].seconds for label in table) for key in held}
+    shortest = min(rounds.values())
+    best = max((key for key in held if rounds[key] <= 1.1 * shortest), key=lambda key: (key[2], -rounds[key]))
+    return {label: table[label][best] for label in table}
+
+
+def together(chosen: dict[str, Option]) -> dict[str, float]:
+    """What a round costs: its delay [s], everyone's energy [J] and bytes, and the mean rank."""
+    options = list(chosen.values())
+    return {
+        "seconds": max(o.seconds for o in options),
+        "joules": sum(o.joules for o in options),
+        "megabytes": sum(o.up_bytes + o.down_bytes for o in options) / 1e6,
+        "mean_rank": sum(o.rank for o in options) / len(options),
+    }
