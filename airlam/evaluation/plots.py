@@ -382,6 +382,57 @@ def impairments(results: Results) -> Figure | None:
     return _panels(panel, names, "", height=1.4 + 0.52 * len(kinds))
 
 
+def nmse_vs_rounds(results: Results) -> Figure | None:
+    """Validation NMSE of federated training over rounds, over bytes, over modelled seconds."""
+    rows = [row for row in results.select(group="methods") if "curve_rounds" in row.figures]
+    keys = _unique(name for row in rows for name in row.figures if name.startswith("curve_"))
+    if results.task != "federated" or not keys:
+        return None
+    colors = {row.method: f"C{n}" for n, row in enumerate(rows)}
+    untouched = min(max(_values(row.figures["curve_rounds"])) for row in rows)
+
+    def panel(axes: Any, key: str) -> None:
+        for row in rows:
+            if key in row.figures:
+                figure = row.figures[key]
+                axes.plot(figure.axis, figure.value, color=colors[row.method], label=row.method, marker=".")
+                axes.set_xlabel(figure.axis_name)
+        if key != "curve_rounds":  # costs differ by orders of magnitude; the start, at no cost, is the dotted line
+            axes.set_xscale("log")
+        axes.axhline(untouched, color="#999999", linestyle=":", linewidth=1)
+        good = [v for row in rows for v in _values(row.figures["curve_rounds"]) if v <= untouched]
+        axes.set_ylim(min(good) - 0.1, untouched + 0.3)
+
+    return _panels(panel, keys, "NMSE [dB]", share_y=True, height=3.4)
+
+
+def nmse_vs_clients(results: Results) -> Figure | None:
+    """NMSE after federated training against the number of clients."""
+    rows = [row for row in results.select(group="clients") if "clients" in row.settings]
+    if len(rows) < 2:
+        return None
+
+    def panel(axes: Any, _: Any) -> None:
+        figures = [row.figures["nmse_cells_db"] for row in rows]
+        count = [row.settings["clients"] for row in rows]
+        axes.plot(count, [f.number for f in figures], marker="o", color="#d55e00", label="federated")
+        low, high = zip(*(f.ends for f in figures), strict=True)
+        axes.fill_between(count, low, high, color="#d55e00", alpha=0.12, linewidth=0)
+        for row in results.select(group="methods"):
+            if row.method in ("zero-shot", "centralised"):
+                line = ":" if row.method == "zero-shot" else "--"
+                axes.axhline(row.figures["nmse_cells_db"].number, color="#444444", linestyle=line, label=row.method)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(count, [f"{n:g}" for n in count])
+        axes.set_xlabel("clients")
+
+    return _panels(panel, [0], "NMSE [dB]")
+
+
+def _values(figure: Any) -> list[float]:
+    return list(figure.value)
+
+
 def beam_delay_picture(results: Results) -> Figure | None:
     """One channel in the beam-delay domain: true, predicted, and the errors, in dB of the strongest bin."""
     picture = results.extras.get("picture")
@@ -435,6 +486,8 @@ PLOTS: dict[str, Callable[[Results], Figure | None]] = {
         latency_charged,
         csi_period,
         impairments,
+        nmse_vs_rounds,
+        nmse_vs_clients,
         beam_delay_picture,
     )
 }

@@ -1,8 +1,8 @@
 """Federated and split fine-tuning through Flower, over modelled radio links.
 
-``airlam federate --config tasks/channel_prediction/federated.yaml`` is :class:`FederatedTraining`; the parts are here
-for those who build their own: :class:`Federation` (what a run is), :func:`run_rounds` (the engines), and the client and
-server apps, which are the same code in every engine.
+``airlam federate --config tasks/channel_prediction/federated.yaml`` is :func:`airlam.edge.federated.training.federate`.
+For those who build their own: :class:`Federation` says what a run is, :func:`run_rounds` runs it in an engine; the
+client and server apps are the same code in every engine.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airlam.edge.federated.benchmark import FederatedBenchmark
     from airlam.edge.federated.engines import run_rounds
     from airlam.edge.federated.federation import Federation
 
-_HOMES = {"Federation": "federation", "run_rounds": "engines"}
-__all__ = ["Federation", "run_rounds"]
+_HOMES = {"Federation": "federation", "FederatedBenchmark": "benchmark", "run_rounds": "engines"}
+__all__ = ["FederatedBenchmark", "Federation", "run_rounds"]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,7 +28,7 @@ class SiteSpec:
 
     Attributes:
         label: its name in tables. channel: recipe's name, overrides: keys that replace those of the recipe.
-        seed: of the place. links: users that train, None: the run's ``num_train``.
+        seed: of the place. links: how many of its ``num_train`` users train, None: all.
         device: what computes there. distance_m: from the edge server's base station.
         lora_rank: of its adapters, None: the run's.
         mode: ``local`` or ``split``. split_layers: layers of the backbone that stay on the device in split mode.
@@ -102,7 +102,7 @@ class Federation:
         model: str | dict[str, Any] = "airlam-tiny",
         task: str = "prediction",
         lora_rank: int | None = 4,
-        aggregation: str = "ffa",
+        aggregation: str = "svd",
         strategy: str = "fedavg",
         strategy_args: dict[str, Any] | None = None,
         mode: str = "local",
@@ -111,7 +111,7 @@ class Federation:
         rounds: int = 10,
         local_steps: int = 10,
         batch_size: int = 16,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-2,
         optimizer: str = "adamw",
         selection: dict[str, Any] | None = None,
         dropout: float = 0.0,
@@ -225,6 +225,8 @@ class Federation:
                     raise RecipeError(
                         f"sites.{label}.{name} is {value!r}, but must be a whole number of at least {low}"
                     )
+            if links is not None and links > self.num_train:
+                raise RecipeError(f"sites.{label}.links is {links}, but must be at most num_train ({self.num_train})")
             mode = check_choice(f"sites.{label}.mode", given.get("mode", self.mode), MODES)
             heard = given.get("feedback", feedback)
             for copy in range(copies):

@@ -42,10 +42,10 @@ class Site:
 def make_site(federation: Federation, number: int) -> Site:
     """The site of client ``number``: the same bits in every process that asks, drawn once in each."""
     f, spec = federation, federation.sites[number]
-    counts = (spec.links or f.num_train, f.num_val, f.num_test)
+    counts = (f.num_train, f.num_val, f.num_test)
     recipe = {**load_channel(spec.channel).recipe, **f.channel_overrides, **spec.overrides}
     train, val, test = _draw(json.dumps(recipe, sort_keys=True), counts, f.history + f.horizon, spec.seed)
-    return Site(spec, train, val, test, f.history, f.csi_snr_db)
+    return Site(spec, train[: spec.links], val, test, f.history, f.csi_snr_db)
 
 
 @functools.lru_cache(maxsize=256)

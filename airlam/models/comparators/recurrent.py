@@ -1,4 +1,4 @@
-"""What GRU and LSTM share."""
+"""What RNN, GRU and LSTM share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RecurrentComparator(SequenceComparator):
         width: of the recurrent state. num_layers: stacked.
     """
 
-    cell: type[nn.GRU] | type[nn.LSTM]
+    cell: type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]
 
     def __init__(
         self, *, history: int = 16, horizon: int = 4, num_subcarriers: int = 48, width: int = 256, num_layers: int = 2

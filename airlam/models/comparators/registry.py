@@ -16,6 +16,7 @@ from airlam.recipes import nearest
 
 MODEL_TYPE = "airlam-comparator"  # "model_type" in config.json
 KINDS = {
+    "rnn": ("rnn", "RNNComparator"),
     "gru": ("gru", "GRUComparator"),
     "lstm": ("lstm", "LSTMComparator"),
     "cnn": ("cnn", "CNNComparator"),
@@ -28,7 +29,7 @@ KINDS = {
 
 
 def build_comparator(kind: str, **arguments: Any) -> Comparator:
-    """A comparator by kind: ``gru``, ``lstm``, ``cnn``, ``transformer``, ``wifo``, ``llm4cp``, ``minilm``,
+    """A comparator by kind: ``rnn``, ``gru``, ``lstm``, ``cnn``, ``transformer``, ``wifo``, ``llm4cp``, ``minilm``,
     ``refined`` (another kind on top of ``eigen-ar``).
 
     Args:
