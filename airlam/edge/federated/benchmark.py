@@ -64,10 +64,10 @@ class FederatedBenchmark:
     Args:
         run: the federated run that everything is a variation of (a YAML of ``airlam federate``).
         studies: name -> variant -> what differs. Keys are arguments of the run, or: ``kind`` (``federated``;
-            ``central``: all data in one place; ``alone``: everyone trains by itself; ``zero-shot``; ``classic``: a tuned
-            classical ``predictor``; ``distilled``: a student, of ``teacher``, a variant's name, with ``weight`` and ``steps``),
-            ``clients`` (so many, the run's kinds of site in turn, at new places after the first of each), ``links``
-            (training users of each), ``ranks`` (of the sites' adapters, in turn), ``seeds``.
+            ``central``: all data in one place; ``alone``: everyone trains by itself; ``zero-shot``; ``classic``: a
+            tuned classical ``predictor``; ``distilled``: a student, of ``teacher``, a variant's name, with ``weight``
+            and ``steps``), ``clients`` (so many, the run's kinds of site in turn, at new places after the first of
+            each), ``links`` (training users of each), ``ranks`` (of the sites' adapters, in turn), ``seeds``.
         seeds: of training, where a variant has none of its own; figures are means over them.
         only: studies to run now; the report is of all that have been run so far.
         changes: arguments that replace those of the run everywhere (smaller sizes for a quick look).

@@ -145,7 +145,8 @@ class Supervisor(Strategy):
         """The inner strategy's average of the updates that can be used."""
         f, number, record = self.federation, self.done + server_round, self.record
         usable: dict[int, tuple[Message, Arrays]] = {}
-        for reply in replies:
+        # in the sites' order, so that no engine's order of arrival moves a bit
+        for reply in sorted(replies, key=lambda reply: self.roster.sites[reply.metadata.src_node_id]):
             site = self.roster.sites[reply.metadata.src_node_id]
             if reply.has_error():
                 record.lost[f.sites[site].label] = reply.error.reason or "no reason given"

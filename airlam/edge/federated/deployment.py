@@ -1,0 +1,289 @@
+"""Flower's deployment on one machine: a SuperLink and a SuperNode for each site, with TLS and node authentication.
+
+The processes, the keys and the job are those of a deployment on several hosts (docs/deploy-federated.md); only the
+addresses are the loopback's. ``airlam federate --engine deployment`` runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airlam.edge.federated.federation import Federation
+from airlam.edge.federated.server_app import STATE, State, Watch
+from airlam.evaluation.rows import write_text
+from airlam.interfaces import AirlamError
+
+APP = """[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "airlam-federated"
+version = "1.0.0"
+description = "airlam's federated fine-tuning as a Flower app"
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "airlam"
+
+[tool.flwr.app.components]
+serverapp = "airlam_federated:server_app"
+clientapp = "airlam_federated:client_app"
+
+[tool.flwr.app.config]
+federation = ""
+folder = ""
+resume = false
+"""
+MODULE = '''"""The apps of airlam's federated fine-tuning; the run comes with the run's configuration."""
+
+from airlam.edge.federated.client_app import build_client_app
+from airlam.edge.federated.server_app import build_server_app
+
+client_app = build_client_app()
+server_app = build_server_app()
+'''
+LINK = "airlam"  # name of the connection in Flower's own configuration
+
+
+class DeploymentError(AirlamError):
+    """A process of the deployment failed; its log is named."""
+
+
+@dataclass
+class Deployment:
+    """Running processes.
+
+    Attributes:
+        folder: keys, logs, and the app. port: of the SuperLink.
+        link: the SuperLink. nodes: the SuperNodes, by the number of their site.
+    """
+
+    folder: Path
+    port: int
+    link: subprocess.Popen
+    nodes: dict[int, subprocess.Popen] = field(default_factory=dict)
+
+    def start_node(self, number: int, count: int, *, key: Path | None = None) -> subprocess.Popen:
+        """Start the SuperNode of a site; a key that is not registered will be refused."""
+        arguments = [
+            "flower-supernode", "--superlink", f"127.0.0.1:{self.port}",
+            "--host", "127.0.0.1", "--port", str(free_port()),
+            "--root-certificates", str(self.folder / "ca.pem"), "--max-retries", "3",
+            "--auth-supernode-private-key", str(key or self.folder / f"node-{number}"),
+            "--node-config", f"partition-id={number} num-partitions={count}",
+        ]  # fmt: skip
+        self.nodes[number] = _start(self.folder, f"node-{number}", arguments)
+        return self.nodes[number]
+
+    def status(self) -> str:
+        """Of the run that was submitted last, in Flower's words: ``finished:completed``, ``finished:failed``, ..."""
+        text = _run(self.folder, ["flwr", "list", LINK, "--format", "json"])
+        runs = json.loads(text[text.index("{") :]).get("runs", [])
+        return str(runs[0]["status"]) if runs else "none"
+
+    def stop(self) -> None:
+        """End all processes, the SuperLink last."""
+        for process in (*self.nodes.values(), self.link):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 15)
+        for process in (*self.nodes.values(), self.link):
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, 9)
+
+
+def run_deployed(
+    federation: Federation, folder: Path, *, resume: bool = False, watch: Watch | None = None, timeout: float = 86400
+) -> State:
+    """All rounds of a run on deployed nodes of this machine; the state is in ``folder`` as from the other engines.
+
+    Raises:
+        DeploymentError: the run failed, or a process did not start.
+    """
+    with deployed(folder / "deployment", len(federation.sites)) as deployment:
+        submit(deployment, federation, folder, resume=resume)
+        seen, end = 0, time.monotonic() + timeout
+        while True:
+            status = deployment.status()
+            if (folder / STATE).is_file() and watch:
+                records = State.load(folder, federation).rounds
+                for record in records[seen:]:
+                    watch(record)
+                seen = len(records)
+            if status.startswith("finished"):
+                break
+            if time.monotonic() > end:
+                raise DeploymentError(f"the run is still {status} after {timeout:g} s; logs: {deployment.folder}")
+            time.sleep(2)
+        if status != "finished:completed":
+            raise DeploymentError(f"the run is {status}; logs: {deployment.folder}/*.log")
+    return State.load(folder, federation)
+
+
+@contextlib.contextmanager
+def deployed(folder: Path, num_nodes: int) -> Iterator[Deployment]:
+    """A SuperLink and registered SuperNodes for as long as the context lasts; keys are new each time."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    make_credentials(folder, num_nodes)
+    port = free_port()
+    write_text(
+        folder / "flwr" / "config.toml",
+        f'[superlink]\ndefault = "{LINK}"\n\n[superlink.{LINK}]\naddress = "127.0.0.1:{port}"\n'
+        f'root-certificates = "{folder / "ca.pem"}"\n',
+    )
+    link = _start(folder, "superlink", [
+        "flower-superlink", "--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth",
+        "--ssl-ca-certfile", str(folder / "ca.pem"), "--ssl-certfile", str(folder / "server.pem"),
+        "--ssl-keyfile", str(folder / "server.key"), "--disable-runtime-dependency-installation",
+    ])  # fmt: skip
+    deployment = Deployment(folder, port, link)
+    try:
+        _wait_for_port(deployment, port)
+        for number in range(num_nodes):
+            _run(folder, ["flwr", "supernode", "register", str(folder / f"node-{number}.pub"), LINK])
+            deployment.start_node(number, num_nodes)
+        yield deployment
+    finally:
+        deployment.stop()
+
+
+def submit(deployment: Deployment, federation: Federation, folder: Path, *, resume: bool = False) -> None:
+    """Hand the job to the SuperLink; the run's configuration carries all of it."""
+    app = deployment.folder / "app"
+    write_text(app / "pyproject.toml", APP)
+    write_text(app / "airlam_federated.py", MODULE)
+    run = deployment.folder / "run.toml"
+    values = {"federation": federation.to_json(), "folder": str(folder.resolve())}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    write_text(run, "\n".join([*lines, f"resume = {json.dumps(resume)}", ""]))
+    _run(deployment.folder, ["flwr", "run", str(app), LINK, "--run-config", str(run)])
+
+
+def make_credentials(folder: Path, num_nodes: int, host: str = "localhost", address: str = "127.0.0.1") -> None:
+    """A certificate authority, a server certificate for ``host`` and ``address``, and a key pair for each node.
+
+    Files: ``ca.pem``, ``server.pem``, ``server.key``, ``node-N`` (private, OpenSSH format), ``node-N.pub``. Private
+    ones are readable for their owner alone.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    def certificate(subject: str, key, issuer: str, signer, *extensions) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(
+            name(issuer), name(subject), key.public_key(), x509.random_serial_number(),
+            now - datetime.timedelta(minutes=5), now + datetime.timedelta(days=365),
+        )  # fmt: skip
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        return builder.sign(signer, hashes.SHA256())
+
+    def pem(key) -> bytes:
+        return key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    root = certificate("airlam CA", authority, "airlam CA", authority,
+                       (x509.BasicConstraints(True, 0), True), (usage, True))  # fmt: skip
+    names = x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ipaddress.ip_address(address))])
+    leaf = certificate(
+        host, server, "airlam CA", authority,
+        (names, False), (x509.BasicConstraints(False, None), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), False),
+    )  # fmt: skip
+    encoding = serialization.Encoding.PEM
+    _write(folder / "ca.pem", root.public_bytes(encoding))
+    _write(folder / "server.pem", leaf.public_bytes(encoding))
+    _write(folder / "server.key", pem(server), private=True)
+    for number in range(num_nodes):
+        make_node_key(folder / f"node-{number}")
+
+
+def make_node_key(path: Path) -> Path:
+    """A key pair of a SuperNode: ``path`` and ``path.pub``."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP384R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    _write(path, private, private=True)
+    _write(path.with_name(f"{path.name}.pub"), public)
+    return path
+
+
+def _write(path: Path, content: bytes, *, private: bool = False) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644), "wb") as file:
+        file.write(content)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    tools = Path(sys.executable).parent
+    return os.environ | {
+        "FLWR_HOME": str(folder / "flwr"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _start(folder: Path, name: str, arguments: Sequence[str]) -> subprocess.Popen:
+    """A process in a group of its own, its output in ``folder/name.log``."""
+    with (folder / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(
+            arguments, stdout=log, stderr=subprocess.STDOUT, env=_environment(folder), start_new_session=True
+        )
+
+
+def _run(folder: Path, arguments: Sequence[str]) -> str:
+    """A command of Flower's; its output, or an error that holds it."""
+    found = subprocess.run(arguments, env=_environment(folder), capture_output=True, text=True, timeout=300)
+    if found.returncode:
+        said = (found.stdout + found.stderr).strip().splitlines()
+        raise DeploymentError(f"{' '.join(arguments[:3])} failed: {' '.join(said[-3:])}")
+    return found.stdout
+
+
+def _wait_for_port(deployment: Deployment, port: int, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if deployment.link.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.2)
+    raise DeploymentError(f"the SuperLink did not start; its log: {deployment.folder / 'superlink.log'}")
