@@ -1,0 +1,67 @@
+"""What a run refuses, each in one line that names the value and the fix."""
+
+from __future__ import annotations
+
+import pytest
+
+from airlam.edge.federated import Federation
+from airlam.interfaces import RecipeError
+
+
+
+BAD = [
+    ({"sites": {}}, "sites is empty"),
+    ({"sites": {"a": {}}}, "must name a channel recipe"),
+    ({"sites": {"a": {"channel": "umi_nlos", "device": "phon"}}}, "did you mean 'phone'"),
+    ({"sites": {"a": {"channel": "umi_nlos", "copies": 0}}}, "sites.a.copies is 0"),
+    ({"sites": {"a": {"channel": "umi_nlos", "links": 9999}}}, "must be at most num_train"),
+    ({"sites": {"a": {"channel": "umi_nlos", "mode": "splt"}}}, "did you mean 'split'"),
+    ({"strategy": "fedavgg"}, "did you mean 'fedavg'"),
+    ({"aggregation": "exact"}, "must be one of naive, ffa"),
+    ({"rounds": 0}, "rounds is 0, but must be a whole number of at least 1"),
+    ({"rounds": 2.5}, "rounds is 2.5"),
+    ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+    ({"dropout": 1.0}, "dropout is 1.0"),
+    ({"lora_rank": 0}, "lora_rank is 0"),
+    ({"strategy": "fedprox"}, "proximal_mu"),
+    ({"strategy": "fedadam"}, "averages products by itself"),
+    ({"strategy": "fedtrimmedavg", "aggregation": "ffa", "strategy_args": {"beta": 0.2}}, "trims nobody out of 3"),
+    ({"strategy": "fedavg", "strategy_args": {"alpha": 1}, "aggregation": "ffa"}, "strategy_args is"),
+    ({"model": {"kind": "gru"}}, "lora_rank null"),
+    ({"model": {"kind": "gruu"}, "lora_rank": None}, "gruu"),
+    ({"mode": "split", "aggregation": "stacking"}, "mode split takes aggregation naive, ffa or svd"),
+    ({"mode": "split", "lora_rank": None}, "mode split needs adapters"),
+    ({"privacy": {"clip": 1.0}}, "privacy.noise_multiplier is None"),
+    ({"privacy": {"clip": 1.0, "noise": 1.0}}, "privacy has no key 'noise'"),
+    ({"attack": {"sites": ["nobody"]}}, "attack.sites is 'nobody'"),
+    ({"selection": {"policy": "fast"}}, "selection.policy is 'fast'"),
+    ({"selection": {"devices": 9}}, "must be 1 to 3, the sites"),
+    ({"cell": {"bandwith": 1e6}}, "did you mean 'bandwidth'"),
+    ({"cell": {"scenario": "rma"}}, "no path loss"),
+    ({"feedback": {"bits": 3}}, "has no key 'bits'"),
+    ({"secure_aggregation": True, "dropout": 0.1}, "sums alone"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD, ids=[str(next(iter(c.items()))) for c, _ in BAD])
+def test_bad_arguments(federation, changes, words):
+    with pytest.raises(RecipeError) as caught:
+        made = federation(**changes)
+        # a few are only known to the classes that they are for
+        from airlam.edge.federated.objectives import make_objective
+        from airlam.edge.federated.strategies import make_strategy
+
+        make_strategy(made)
+        make_objective(made, made.lora_rank)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_json_keeps_everything_and_the_sites_in_order(federation):
+    made = federation(sites=dict(reversed(federation().config["sites"].items())), selection={"policy": "random", "devices": 2})
+    again = Federation.from_json(made.to_json())
+    assert again.config == made.config and again.sites == made.sites and again.selection == made.selection
+
+
+def test_copies_are_other_places(federation):
+    made = federation(sites={"a": {"channel": "umi_nlos", "copies": 3}})
+    assert [s.label for s in made.sites] == ["a-1", "a-2", "a-3"] and len({s.seed for s in made.sites}) == 3
