@@ -97,7 +97,13 @@ class FederatedBenchmark:
             if name not in self.studies:
                 raise RecipeError(f"only names {name!r}, but the studies are {', '.join(self.studies)}")
         self.only = list(only) or list(self.studies)
-        self.jobs = [job for name in self.studies for job in self._jobs(name)]
+        self.jobs: list[Job] = [job for name in self.studies for job in self._jobs(name)]
+        for job in self.jobs:
+            if job.kind == "distilled" and (job.options.get("teacher"), job.seed) not in self.teachers():
+                raise RecipeError(
+                    f"studies.{job.group}.{job.name}.teacher is {job.options.get('teacher')!r}, but must be a variant "
+                    "of the study methods, with the same seeds"
+                )
 
     def _jobs(self, group: str) -> list[Job]:
         jobs = []
@@ -151,13 +157,14 @@ class FederatedBenchmark:
                 task = progress.add_task("", total=len(self.jobs))
                 for job in self.jobs:
                     progress.update(task, description=job.label)
-                    path = out / "runs" / f"{job.label}_{self.hash_of(job)}.json"
+                    # by what was run: variants of several studies that are the same run share it
+                    path = out / "runs" / f"{job.kind}_{self.hash_of(job)}.json"
                     record = read_finished(path)
                     if record is None and job.group in self.only:
                         record = self.record(job, out)
                         write_json(path, record)
                     if record is not None:
-                        records.append(record)
+                        records.append(record | {"group": job.group, "name": job.name, "options": job.options})
                     progress.advance(task)
         finally:
             torch.set_num_threads(before)
@@ -171,14 +178,22 @@ class FederatedBenchmark:
         """Of everything that a job's record depends on but the code."""
         f = self.federation_of(job)
         config = {key: value for key, value in f.config.items() if key != "threads"}
-        return recipe_hash([config, job.kind, job.options, self.arguments.get("sites")])
+        own = {key: value for key, value in job.options.items() if key in ("predictor", "weight", "steps")}
+        if "teacher" in job.options:
+            own["teacher"] = self.teachers()[job.options["teacher"], job.seed]
+        return recipe_hash([config, job.kind, own, self.arguments.get("sites")])
+
+    def teachers(self) -> dict[tuple[str, int], str]:
+        """(variant, seed) -> hash, of the adapted models that students learn from."""
+        wanted = {job.options["teacher"] for job in self.jobs if "teacher" in job.options}
+        found = [job for job in self.jobs if job.group == "methods" and job.name in wanted]
+        return {(job.name, job.seed): self.hash_of(job) for job in found}
 
     def record(self, job: Job, out: Path) -> dict[str, Any]:
         """Run a job: what was reached for every held-out user of the base sites, and what it cost."""
         f, began = self.federation_of(job), time.perf_counter()
         record: dict[str, Any] = {
-            "group": job.group, "name": job.name, "seed": job.seed, "kind": job.kind,
-            "changes": job.changes, "options": job.options, "rounds": [],
+            "seed": job.seed, "kind": job.kind, "changes": job.changes, "rounds": [],
         }  # fmt: skip
         if job.kind == "federated":
             rounds: list[RoundRecord] = []
@@ -186,8 +201,10 @@ class FederatedBenchmark:
             record["rounds"] = [r.to_dict() for r in rounds]
             learner = Learner(f, None if f.lora_rank is None else f.largest_rank)
             errors = self.judge(f, learner, state.arrays)
-            if job.options.get("teacher") is None and job.group == "methods" and isinstance(f.model, str):
-                self._keep_teacher(job, learner, out)
+            if self.hash_of(job) in self.teachers().values():
+                model = copy.deepcopy(learner.model)
+                plain = model if isinstance(model, AirlamModel) else model.merge_and_unload()
+                save_checkpoint(plain, out / "teachers" / self.hash_of(job))
         elif job.kind == "classic":
             errors, learner = self.classic(f, job.options["predictor"]), None
         elif job.kind == "distilled":
@@ -250,18 +267,10 @@ class FederatedBenchmark:
             found[spec.label] = (10 * wrong.log10()).tolist()
         return found
 
-    def _keep_teacher(self, job: Job, learner: Learner, out: Path) -> None:
-        """The adapted model, for variants that learn from it."""
-        wanted = {o.options.get("teacher") for o in self.jobs}
-        if job.name in wanted:
-            model = copy.deepcopy(learner.model)
-            plain = model if isinstance(model, AirlamModel) else model.merge_and_unload()
-            save_checkpoint(plain, out / "teachers" / f"{job.name}-{job.seed}")
-
     def distilled(self, federation: Federation, job: Job, out: Path) -> tuple[dict[str, list[float]], Learner]:
         """A student from the server, then adapted by the sites together, all its weights; see distillation.py."""
         f, options = federation, job.options
-        folder = out / "teachers" / f"{options.get('teacher')}-{job.seed}"
+        folder = out / "teachers" / self.teachers()[options["teacher"], job.seed]
         if not folder.is_dir():
             raise RecipeError(
                 f"studies.{job.group}.{job.name} learns from {options.get('teacher')!r}, which has not been run with "
@@ -273,7 +282,7 @@ class FederatedBenchmark:
         if steps:
             weight = float(options.get("weight", 0.5))
             distil(f, teacher, student, steps=steps, weight=weight, seed=job.seed)
-        kept = save_checkpoint(student, out / "teachers" / f"student-{job.label}")
+        kept = save_checkpoint(student, out / "teachers" / f"student-{self.hash_of(job)}")
         adapted = Federation(**{**f.config, "model": str(kept), "lora_rank": None})
         state = run_rounds(adapted, None)
         learner = Learner(adapted, None)

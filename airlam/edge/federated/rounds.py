@@ -35,7 +35,7 @@ class RoundRecord:
         lost, rejected: label -> why.
         aggregation_error: of the new adapters' products against the average of the devices' products, relative;
             naive_error: what averaging A and B by themselves would have missed.
-        epsilon: spent so far.
+        epsilon: spent so far; None without noise, or with so little that there is no bound.
     """
 
     number: int

@@ -44,16 +44,20 @@ def make_site(federation: Federation, number: int) -> Site:
     f, spec = federation, federation.sites[number]
     counts = (f.num_train, f.num_val, f.num_test)
     recipe = {**load_channel(spec.channel).recipe, **f.channel_overrides, **spec.overrides}
-    train, val, test = _draw(json.dumps(recipe, sort_keys=True), counts, f.history + f.horizon, spec.seed)
-    return Site(spec, train[: spec.links], val, test, f.history, f.csi_snr_db)
+    used = (spec.links or f.num_train, f.num_val, f.num_test)
+    train, val, test = _draw(json.dumps(recipe, sort_keys=True), counts, used, f.history + f.horizon, spec.seed)
+    return Site(spec, train, val, test, f.history, f.csi_snr_db)
 
 
-@functools.lru_cache(maxsize=256)
-def _draw(recipe: str, counts: tuple[int, int, int], slots: int, seed: int) -> list[LinkBatch]:
+@functools.lru_cache(maxsize=128)
+def _draw(
+    recipe: str, counts: tuple[int, int, int], used: tuple[int, int, int], slots: int, seed: int
+) -> list[LinkBatch]:
+    """Training, validation and test users of a place with ``counts`` users; of each the first ``used`` are kept."""
     users = sum(counts)
     channel = json.loads(recipe)
     if "spatial_consistency" in channel:  # a place is one snapshot of all its users
         channel |= {"spatial_consistency": True, "links_per_drop": users}
     links = load_channel(channel).sample(users, slots, seed=seed)
     shuffled = torch.randperm(users, generator=torch.Generator().manual_seed(seed))
-    return [links[part] for part in shuffled.split(list(counts))]
+    return [links[part[:keep]] for part, keep in zip(shuffled.split(list(counts)), used, strict=True)]

@@ -233,7 +233,8 @@ class Supervisor(Strategy):
         """The round's record, privacy included."""
         if self.federation.privacy is not None:
             p = self.federation.privacy
-            self.record.epsilon = epsilon(p["noise_multiplier"], self.done + server_round, p["delta"])
+            spent = epsilon(p["noise_multiplier"], self.done + server_round, p["delta"])
+            self.record.epsilon = spent if math.isfinite(spent) else None
         return self.record
 
     def memory(self) -> Arrays:
