@@ -123,5 +123,5 @@ def test_memory_of_training():
     weights, trained = 4 * (10 * 20 + 20 + 20 * 5 + 5), 4 * (20 * 5 + 5)
     assert training_bytes(model, 100.0) == weights + 3 * trained + 100.0
     x = torch.randn(7, 10)
-    # kept: the first layer's output (input of the trained layer), 7 x 20, and the second's weight for nothing: x needs no grad
+    # kept: the first layer's output, 7 x 20, the input of the layer that is trained; no gradient goes further back
     assert count_activations(lambda: model(x)) == 4 * 7 * 20

@@ -83,7 +83,8 @@ def test_refactorised_product_of_full_rank_is_the_product():
 def test_naive_averaging_is_wrong_and_its_error_is_measured():
     every = updates()
     found = combine("naive", every, WEIGHTS, {}, 8)
-    wrong = sum(np.square(found[f"B/{n}"].astype(float) @ found[f"A/{n}"] - dense_average(every, n)).sum() for n in SHAPES)
+    off = [found[f"B/{n}"].astype(float) @ found[f"A/{n}"] - dense_average(every, n) for n in SHAPES]
+    wrong = sum(np.square(o).sum() for o in off)
     right = sum(np.square(dense_average(every, n)).sum() for n in SHAPES)
     assert product_error(every, WEIGHTS, found) == pytest.approx(np.sqrt(wrong / right), rel=1e-5)
     assert product_error(every, WEIGHTS, found) > 0.3
@@ -108,7 +109,8 @@ def test_fresh_a_does_not_depend_on_the_rank():
 
 
 def test_fitted_cuts_and_pads():
-    arrays = {"A/x": np.ones((4, 3), np.float32), "B/x": np.ones((5, 4), np.float32), "W/x": np.ones((5, 3), np.float32)}
+    shapes = {"A/x": (4, 3), "B/x": (5, 4), "W/x": (5, 3)}
+    arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     thin, wide = fitted(arrays, 2), fitted(arrays, 6)
     assert thin["A/x"].shape == (2, 3) and thin["B/x"].shape == (5, 2) and wide["B/x"].shape == (5, 6)
     assert np.array_equal(wide["B/x"] @ wide["A/x"], arrays["B/x"] @ arrays["A/x"])

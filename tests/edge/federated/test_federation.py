@@ -7,8 +7,6 @@ import pytest
 from airlam.edge.federated import Federation
 from airlam.interfaces import RecipeError
 
-
-
 BAD = [
     ({"sites": {}}, "sites is empty"),
     ({"sites": {"a": {}}}, "must name a channel recipe"),
@@ -57,7 +55,8 @@ def test_bad_arguments(federation, changes, words):
 
 
 def test_json_keeps_everything_and_the_sites_in_order(federation):
-    made = federation(sites=dict(reversed(federation().config["sites"].items())), selection={"policy": "random", "devices": 2})
+    backwards = dict(reversed(federation().config["sites"].items()))
+    made = federation(sites=backwards, selection={"policy": "random", "devices": 2})
     again = Federation.from_json(made.to_json())
     assert again.config == made.config and again.sites == made.sites and again.selection == made.selection
 
