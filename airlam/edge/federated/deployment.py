@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airlam.edge.federated.federation import Federation
-from airlam.edge.federated.server_app import STATE, State, Watch
+from airlam.edge.federated.server_app import FAILURE, STATE, State, Watch
 from airlam.evaluation.rows import write_text
-from airlam.interfaces import AirlamError
+from airlam.interfaces import AirlamError, RecipeError
 
 APP = """[build-system]
 requires = ["hatchling"]
@@ -115,6 +115,9 @@ def run_deployed(
     Raises:
         DeploymentError: the run failed, or a process did not start.
     """
+    (folder / FAILURE).unlink(missing_ok=True)
+    if federation.secure_aggregation:
+        raise RecipeError("secure_aggregation runs in engine simulation alone so far")
     with deployed(folder / "deployment", len(federation.sites)) as deployment:
         submit(deployment, federation, folder, resume=resume)
         seen, end = 0, time.monotonic() + timeout
@@ -131,7 +134,9 @@ def run_deployed(
                 raise DeploymentError(f"the run is still {status} after {timeout:g} s; logs: {deployment.folder}")
             time.sleep(2)
         if status != "finished:completed":
-            raise DeploymentError(f"the run is {status}; logs: {deployment.folder}/*.log")
+            failure = folder / FAILURE
+            why = failure.read_text().strip().splitlines()[-1] if failure.is_file() else "no reason given"
+            raise DeploymentError(f"the run is {status}: {why}; more in {failure} and {deployment.folder}/*.log")
     return State.load(folder, federation)
 
 

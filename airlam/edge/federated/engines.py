@@ -40,8 +40,18 @@ def run_rounds(
         raise RecipeError(f"engine is {engine!r}, but must be one of {', '.join(ENGINES)}")
     logging.getLogger("flwr").setLevel(logging.ERROR)
     kept: list[State] = []
-    server = build_server_app(text, where, resume=resume, watch=watch, keep=kept)
-    client = build_client_app(text)
+    if federation.secure_aggregation:
+        if engine != "simulation" or resume:
+            raise RecipeError(
+                f"secure_aggregation is Flower's SecAgg+, whose devices exchange keys in several stages: {engine!r}"
+                f"{' with resume' if resume else ''} would average in the clear; take engine simulation, from the start"
+            )
+        from airlam.edge.federated.secure import build_secure_client_app, build_secure_server_app
+
+        server, client = build_secure_server_app(text, where, watch, kept), build_secure_client_app(text)
+    else:
+        server = build_server_app(text, where, resume=resume, watch=watch, keep=kept)
+        client = build_client_app(text)
     if engine == "in_process":
         grid = InProcessGrid(client, len(federation.sites))
         context = Context(run_id=1, node_id=SERVER, node_config={}, state=RecordDict(), run_config={})

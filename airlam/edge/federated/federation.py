@@ -293,6 +293,14 @@ class Federation:
                     f"fedtrimmedavg with beta {beta} trims nobody out of {count} devices; beta must be at least "
                     f"{1 / count:.3g}"
                 )
+        plain = self.lora_rank is None or (self.aggregation in ("naive", "ffa") and self.largest_rank == self.lora_rank)
+        if self.secure_aggregation and not (plain and self.strategy == "fedavg" and not self.split):
+            raise RecipeError(
+                "secure_aggregation sums arrays of one shape: take strategy fedavg with aggregation ffa (exact) or "
+                "naive, the same lora_rank everywhere, and mode local"
+            )
+        if self.secure_aggregation and self.selection["policy"] != "all":
+            raise RecipeError("secure_aggregation takes all devices in every round: leave selection out")
         if self.secure_aggregation and (self.attack or self.dropout or self.max_update_norm or self.privacy):
             raise RecipeError(
                 "with secure_aggregation the server sees sums alone: it can neither reject an update nor know who was "

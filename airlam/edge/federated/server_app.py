@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,11 @@ from airlam.edge.federated.learner import Learner, learner_for
 from airlam.edge.federated.rounds import Roster, RoundRecord
 from airlam.edge.federated.split_server import SplitSupervisor
 from airlam.edge.federated.strategies import Supervisor, make_strategy
+from airlam.evaluation.rows import write_text
 from airlam.interfaces import StoreError
 
 STATE = "state.safetensors"
+FAILURE = "failure.txt"
 Watch = Callable[[RoundRecord], None]
 
 
@@ -156,7 +159,12 @@ def build_server_app(
         f = Federation.from_json(federation or str(told["federation"]))
         where = folder if federation else str(told["folder"])
         path = None if where is None else Path(where)
-        state = serve(f, grid, path, resume=resume or bool(told.get("resume", False)), watch=watch)
+        try:
+            state = serve(f, grid, path, resume=resume or bool(told.get("resume", False)), watch=watch)
+        except Exception:
+            if federation is None and path is not None:  # nobody sees what a deployed server app prints
+                write_text(path / FAILURE, traceback.format_exc())
+            raise
         if keep is not None:
             keep.append(state)
 

@@ -83,6 +83,38 @@ def test_the_simulation_gives_the_same_numbers(federation, mode):
 
 
 @pytest.mark.slow
+def test_secure_aggregation_gives_the_average_and_no_update(federation, monkeypatch):
+    """The sum of masked updates is that of the clear to the quantisation; what single devices send is noise."""
+    pytest.importorskip("ray")
+    from flwr.server.workflow.secure_aggregation import secaggplus_workflow
+
+    seen = []
+    plain = secaggplus_workflow.factor_extract
+
+    def spy(arrays):
+        seen.append([np.array(a) for a in arrays])
+        return plain(arrays)
+
+    monkeypatch.setattr(secaggplus_workflow, "factor_extract", spy)
+    sites = {f"place-{n}": {"channel": "umi_nlos", "seed": 7 + n} for n in range(4)}
+    f = federation(sites=sites, aggregation="ffa", rounds=1)
+    here = run_rounds(f)
+    secure = federation(sites=sites, aggregation="ffa", rounds=1, secure_aggregation=True)
+    there = run_rounds(secure, engine="simulation")
+    moved = max(np.abs(value).max() for value in here.arrays.values())
+    off = max(np.abs(here.arrays[name] - there.arrays[name]).max() for name in here.arrays)
+    assert off < 1e-5 < 1e-3 < moved  # 22 bits over 16: 4e-6
+    assert len(seen) <= 1  # the server unpacks the sum, once, and never a single update
+    assert there.rounds[1].figures.keys() == here.rounds[1].figures.keys()
+
+
+@pytest.mark.parametrize("engine", ["in_process"])
+def test_secure_aggregation_is_refused_where_it_would_do_nothing(federation, engine):
+    with pytest.raises(RecipeError, match="would average in the clear"):
+        run_rounds(federation(aggregation="ffa", secure_aggregation=True), engine=engine)
+
+
+@pytest.mark.slow
 def test_deployed_nodes_give_the_same_numbers_and_strangers_are_refused(federation, tmp_path):
     """SuperLink and SuperNodes with TLS and keys; one node is killed in the second round, one has a strange key."""
     from airlam.edge.federated.deployment import deployed, make_node_key, submit
