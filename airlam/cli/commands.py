@@ -142,18 +142,42 @@ def demo(arguments: Sequence[str]) -> None:
     parser = Parser(
         "airlam demo",
         "Generate channels with Sionna, load the shipped checkpoint, adapt it to one site, evaluate it against\n"
-        "classics, the un-adapted model and perfect CSI, and write a report. A few minutes on two cores.",
+        "classics, the un-adapted model and perfect CSI, and write a report; then three sites adapt it together.\n"
+        "A few minutes on two cores; --federated false leaves the last part out.",
     )
     parser.add_argument("--out", "-o", metavar="FOLDER", default="outputs/demo", help="default: %(default)s")
     known, fields = parser.parse_with_fields(arguments)
 
     from airlam.evaluation.demo import SiteDemo, run
 
+    federated = fields.pop("federated", True)
     valid = list(inspect.signature(SiteDemo).parameters)
     for name in fields:
         if name not in valid:
-            refuse_option(f"--{name}", [f"--{option}" for option in ("out", *valid)])
-    print(f"report: {run(known.out, **fields)}")
+            refuse_option(f"--{name}", [f"--{option}" for option in ("out", "federated", *valid)])
+    report = run(known.out, **fields)
+    if federated:
+        _demo_federated(Path(known.out) / "federated")
+    print(f"report: {report}")
+
+
+DEMO_SITES = {
+    "street": {"channel": "umi_nlos", "speed_kmh": [3, 60], "device": "phone", "distance_m": 120},
+    "highway": {"channel": "uma_los", "speed_kmh": [80, 120], "device": "vehicle", "distance_m": 300},
+    "factory": {"channel": "inf_nlos", "speed_kmh": [3, 30], "device": "gateway", "distance_m": 60},
+}
+
+
+def _demo_federated(out: Path) -> None:
+    """Three of the eight sites, two short rounds."""
+    if importlib.util.find_spec("flwr") is None:
+        print("federated fine-tuning is left out: pip install 'airlam[federated]'")
+        return
+    from airlam.edge.federated.training import federate as run
+
+    print("\nThree other sites adapt the shipped model together; users report their CSI in quantised form (FDD)")
+    sizes = {"rounds": 3, "local_steps": 8, "num_train": 64, "num_val": 16, "num_test": 32}
+    run("tasks/channel_prediction/federated.yaml", out, overwrite=True, sites=DEMO_SITES, **sizes)
 
 
 def export(arguments: Sequence[str]) -> None:

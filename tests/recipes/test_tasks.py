@@ -10,7 +10,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "tasks").rglob("*.yaml"))}
 EXPERIMENTS = [path for path, recipe in RECIPES.items() if "class_path" not in recipe]
-BENCHMARKS = [path for path, recipe in RECIPES.items() if "class_path" in recipe]
+FEDERATIONS = [path for path, recipe in RECIPES.items() if recipe.get("class_path", "").endswith(".Federation")]
+BENCHMARKS = [path for path, recipe in RECIPES.items() if "class_path" in recipe and path not in FEDERATIONS]
 
 
 def name(path: Path) -> str:
@@ -29,6 +30,16 @@ def test_experiment_instantiates(path, tmp_path, monkeypatch):
     cli = AirlamCLI("fit", ["--config", f"tasks/{name(path)}", *data])
     assert type(cli.model).__module__.startswith("airlam.tasks")
     assert cli.datamodule is not None and cli.trainer is not None
+
+
+@pytest.mark.parametrize("path", FEDERATIONS, ids=name)
+def test_federation_instantiates(path):
+    from airlam.edge.federated.objectives import make_objective
+    from airlam.edge.federated.planning import federated_recipe
+
+    federation, _ = federated_recipe(path, {})
+    objective = make_objective(federation, federation.lora_rank)
+    assert sum(p.requires_grad for p in objective.model.parameters()) > 0
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=name)

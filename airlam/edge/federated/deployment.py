@@ -170,14 +170,23 @@ def deployed(folder: Path, num_nodes: int) -> Iterator[Deployment]:
 
 def submit(deployment: Deployment, federation: Federation, folder: Path, *, resume: bool = False) -> None:
     """Hand the job to the SuperLink; the run's configuration carries all of it."""
-    app = deployment.folder / "app"
+    app, run = write_app(deployment.folder, federation, folder.resolve(), resume=resume)
+    _run(deployment.folder, ["flwr", "run", str(app), LINK, "--run-config", str(run)])
+
+
+def write_app(where: Path, federation: Federation, folder: Path, *, resume: bool = False) -> tuple[Path, Path]:
+    """The Flower app ``where/app`` and its configuration ``where/run.toml``, for ``flwr run``.
+
+    Args:
+        folder: on the server's host, for the state.
+    """
+    app, run = where / "app", where / "run.toml"
     write_text(app / "pyproject.toml", APP)
     write_text(app / "airlam_federated.py", MODULE)
-    run = deployment.folder / "run.toml"
-    values = {"federation": federation.to_json(), "folder": str(folder.resolve())}
+    values = {"federation": federation.to_json(), "folder": str(folder)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     write_text(run, "\n".join([*lines, f"resume = {json.dumps(resume)}", ""]))
-    _run(deployment.folder, ["flwr", "run", str(app), LINK, "--run-config", str(run)])
+    return app, run
 
 
 def make_credentials(folder: Path, num_nodes: int, host: str = "localhost", address: str = "127.0.0.1") -> None:

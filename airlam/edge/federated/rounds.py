@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class RoundRecord:
         lost, rejected: label -> why.
         aggregation_error: of the new adapters' products against the average of the devices' products, relative;
             naive_error: what averaging A and B by themselves would have missed.
+        strays: reasons that came without a sender.
         epsilon: spent so far; None without noise, or with so little that there is no bound.
     """
 
@@ -56,6 +57,7 @@ class RoundRecord:
     aggregation_error: float | None = None
     naive_error: float | None = None
     epsilon: float | None = None
+    strays: list[str] = field(default_factory=list)
 
     def reply(self, site: int, metrics: Mapping[str, Any], size: int) -> None:
         """Note what a device sent."""
@@ -125,6 +127,19 @@ class Roster:
         f = self.federation
         rank = f.rank_of(f.sites[site])
         return everything if rank is None else everything | fitted(self.on_device(site, everything), rank)
+
+    def by_site(self, replies: Iterable[Message], strays: list[str]) -> list[tuple[int, Message]]:
+        """Replies with their sites, in the sites' order, so that no engine's order of arrival moves a bit.
+
+        Where a node has gone, the SuperLink answers in its own name: such a reason goes into ``strays``.
+        """
+        known = []
+        for reply in replies:
+            if reply.metadata.src_node_id in self.sites:
+                known.append((self.sites[reply.metadata.src_node_id], reply))
+            elif reply.has_error():
+                strays.append(reply.error.reason or "the node is gone")
+        return sorted(known, key=lambda pair: pair[0])
 
     def expected(self, site: int, seen: Arrays) -> Arrays:
         """Names and shapes of a whole update of a device that saw ``seen``."""

@@ -102,9 +102,9 @@ class SplitSupervisor(Supervisor):
     def _ask(self, grid: Grid, what: str, nodes: Nodes, number: int, step: int, rate: float) -> Nodes:
         """Send each node its arrays and wait; a node that fails is out for the round."""
         answers = {}
-        for reply in grid.send_and_receive(self._messages(what, nodes, number, step, rate), timeout=600):
+        replies = grid.send_and_receive(self._messages(what, nodes, number, step, rate), timeout=600)
+        for site, reply in self.roster.by_site(replies, self.record.strays):
             node = reply.metadata.src_node_id
-            site = self.roster.sites[node]
             if reply.has_error():
                 self.record.lost[self.federation.sites[site].label] = reply.error.reason or "no reason given"
                 continue

@@ -145,9 +145,7 @@ class Supervisor(Strategy):
         """The inner strategy's average of the updates that can be used."""
         f, number, record = self.federation, self.done + server_round, self.record
         usable: dict[int, tuple[Message, Arrays]] = {}
-        # in the sites' order, so that no engine's order of arrival moves a bit
-        for reply in sorted(replies, key=lambda reply: self.roster.sites[reply.metadata.src_node_id]):
-            site = self.roster.sites[reply.metadata.src_node_id]
+        for site, reply in self.roster.by_site(replies, record.strays):
             if reply.has_error():
                 record.lost[f.sites[site].label] = reply.error.reason or "no reason given"
                 continue
@@ -160,7 +158,7 @@ class Supervisor(Strategy):
             else:
                 usable[site] = reply, update
         for site in set(self.sent) - set(record.up_bytes):
-            record.lost.setdefault(f.sites[site].label, "no reply in time")
+            record.lost.setdefault(f.sites[site].label, record.strays.pop() if record.strays else "no reply in time")
         starts = {site: self.roster.start_of(site, self.sent[site], number) for site in usable}
         norms = {site: norm_of_change(update, starts[site]) for site, (_, update) in usable.items()}
         limit = f.max_update_norm or ABSURD * float(np.median(list(norms.values()) or [0.0]))
