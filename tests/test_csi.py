@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from airlam.csi import lose_slots, observe_pilots, phase_combiner
+from airlam.csi import Feedback, feed_back, lose_slots, observe_pilots, phase_combiner, to_beam_delay
 
 
 def test_a_linear_history_survives_any_loss():
@@ -30,3 +30,45 @@ def test_pilots_that_cannot_be():
         observe_pilots(h, combiner, -1.0)
     with pytest.raises(ValueError, match="must be .pilot, tx_ant."):
         observe_pilots(h, phase_combiner(4, 7), 0.1)
+
+
+def test_reports_get_better_with_bits_and_coefficients():
+    h = torch.randn(4, 8, 12, 1, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+
+    def off(*arguments) -> float:
+        return float((feed_back(h, Feedback(*arguments), (1, 8, 1)) - h).abs().square().mean())
+
+    assert off(96, 12, 12, 0.05) < 1e-4 < off(96, 4, 4, 3.0) < off(96, 2, 4, 3.0)
+    assert off(96, 4, 4, 3.0) < off(48, 4, 4, 3.0) < off(12, 4, 4, 3.0)
+
+
+def test_reports_hold_the_strongest_coefficients_with_quantised_phase_and_amplitude():
+    h = torch.randn(2, 4, 12, 1, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    x = to_beam_delay(feed_back(h, Feedback(10, 3, 3, 3.0), (1, 8, 1)), (1, 8, 1)).flatten(2)
+    kept = x.abs() > 1e-4
+    assert int(kept.any(1).sum(-1).max()) <= 10
+    steps = -20 / 3 * (x.abs() / x.abs().amax((1, 2), keepdim=True)).log10()
+    # single precision after two transforms
+    assert (steps[kept] - steps[kept].round()).abs().max() < 1e-2 and steps[kept].max() < 7.5
+    eighths = x.angle()[kept] / (torch.pi / 4)
+    assert (eighths - eighths.round()).abs().max() < 1e-2
+
+
+def test_a_report_does_not_depend_on_other_links():
+    h = torch.randn(3, 4, 12, 1, 4, dtype=torch.complex64)
+    assert torch.equal(feed_back(h, Feedback(20))[1], feed_back(h[1:2], Feedback(20))[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((0,), "coefficients is 0"),
+        ((49,), "between 1 and 48"),
+        ((8, 0), "phase_bits is 0"),
+        ((8, 3, 99), "amplitude_bits"),
+        ((8, 3, 3, 0.0), "amplitude_step_db"),
+    ],
+)
+def test_bad_reports_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        feed_back(torch.zeros(1, 2, 12, 1, 4, dtype=torch.complex64), Feedback(*arguments))

@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from airlam.cli import UsageError
 from airlam.cli.parsing import Parser, refuse_option
@@ -176,7 +177,7 @@ def _demo_federated(out: Path) -> None:
     from airlam.edge.federated.training import federate as run
 
     print("\nThree other sites adapt the shipped model together; users report their CSI in quantised form (FDD)")
-    sizes = {"rounds": 3, "local_steps": 8, "num_train": 64, "num_val": 16, "num_test": 32}
+    sizes: dict[str, Any] = {"rounds": 3, "local_steps": 8, "num_train": 64, "num_val": 16, "num_test": 32}
     run("tasks/channel_prediction/federated.yaml", out, overwrite=True, sites=DEMO_SITES, **sizes)
 
 

@@ -20,7 +20,7 @@ OK, MISSING, BROKEN = "ok", "not installed", "broken"
 # Python package -> (distributions that bring it, what for, how to install it)
 EXTRAS = {
     "ray": (("ray",), "generation of data sets on a Ray cluster", "pip install 'airlam[ray]'"),
-    "flwr": (("flwr",), "not used by this version", "pip install flwr"),
+    "flwr": (("flwr",), "airlam federate", "pip install 'airlam[federated]'"),
     "onnx": (("onnx",), "airlam export", "pip install 'airlam[onnx]'"),
     "onnxruntime": (("onnxruntime",), "running what it wrote", "pip install 'airlam[onnx]'"),
 }

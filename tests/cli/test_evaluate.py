@@ -22,12 +22,12 @@ def test_evaluate_refuses_typos(refuses):
 def test_demo_hands_on(airlam, refuses, monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr("airlam.evaluation.demo.run", lambda *a, **k: calls.append((a, k)) or tmp_path / "report.html")
-    assert "report.html" in airlam("demo", "--out", "there", "--steps", 3).out
+    assert "report.html" in airlam("demo", "--out", "there", "--steps", 3, "--federated", "false").out
     assert calls == [(("there",), {"steps": 3})]
     assert "did you mean '--steps'" in refuses("demo", "--step", 3)
 
 
-@pytest.mark.parametrize("command", ["generate", "evaluate", "demo", "list", "doctor"])
+@pytest.mark.parametrize("command", ["generate", "evaluate", "demo", "federate", "list", "doctor"])
 def test_every_command_explains_itself(airlam, command):
     result = airlam(command, "--help")
     assert result.code == 0 and f"usage: airlam {command}" in result.out

@@ -64,8 +64,6 @@ def federate(
         if not overwrite:
             raise StoreError(f"{folder} holds a run already: go on with --resume, or forget it with --overwrite")
         (folder / STATE).unlink()
-    for name in ("adapters", "checkpoint"):
-        shutil.rmtree(folder / name, ignore_errors=True)
     console = Console()
     with _threads(federation.threads), progress(federation, console) as watch:
         if engine == "deployment":
@@ -111,6 +109,8 @@ def judged(federation: Federation, state: State) -> tuple[Learner, dict[str, dic
 def write_model(federation: Federation, learner: Learner, folder: Path) -> Path:
     """Adapters alone where nothing else changed, or else the whole checkpoint: both load by their folder's name."""
     f, model = federation, learner.model
+    for name in ("adapters", "checkpoint"):  # of an earlier run; of a refused one nothing is touched
+        shutil.rmtree(folder / name, ignore_errors=True)
     if isinstance(model, Comparator):
         return save_comparator(model, folder / "checkpoint")
     if f.lora_rank is not None and f.aggregation not in DENSE:

@@ -1,0 +1,85 @@
+"""``airlam federate`` and ``airlam plan federated``: real small runs, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+SMALL = {
+    "class_path": "airlam.edge.federated.Federation",
+    "init_args": {
+        "sites": {
+            "street": {"channel": "umi_nlos", "speed_kmh": [3, 60], "device": "phone"},
+            "hall": {"channel": "inf_nlos", "device": {"profile": "sensor", "memory_bytes": 30e6}, "distance_m": 60},
+        },
+        "channel_overrides": {"num_subcarriers": 12, "bs_panel": {"rows": 1, "columns": 4, "polarisation": "single"}},
+        "rounds": 2, "local_steps": 1, "batch_size": 4, "num_train": 8, "num_val": 4, "num_test": 4,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(SMALL, sort_keys=False))
+    return path
+
+
+def test_a_run_its_files_and_going_on(airlam, refuses, recipe, tmp_path):
+    out = tmp_path / "out"
+    result = airlam("federate", "--config", recipe, "--out", out, "--rounds", 1)
+    assert result.code == 0 and "street" in result.out and "adapters written" in " ".join(result.out.split())
+    assert "go on with --resume" in refuses("federate", "--config", recipe, "--out", out)
+    assert airlam("federate", "--config", recipe, "--out", out, "--resume").code == 0
+    summary = json.loads((out / "federated.json").read_text())
+    assert [r["number"] for r in summary["rounds"]] == [0, 1, 2] and set(summary["test"]) == {"street", "hall"}
+    assert "batch_size was 4" in refuses("federate", "--config", recipe, "--out", out, "--resume", "--batch_size", 2)
+
+    import torch
+
+    import airlam as package
+
+    predictor = package.load_predictor(out / "adapters")
+    assert predictor.predict(torch.randn(16, 12, 1, 4, dtype=torch.complex64), 4).shape == (4, 12, 1, 4)
+
+
+@pytest.mark.parametrize("changes", [["--lora_rank", "null"], ["--aggregation", "residual"]], ids=str)
+def test_what_changes_weights_is_a_checkpoint(airlam, recipe, tmp_path, changes):
+    assert airlam("federate", "--config", recipe, "--out", tmp_path / "out", "--rounds", 1, *changes).code == 0
+    import airlam as package
+
+    assert package.load_predictor(tmp_path / "out" / "checkpoint").model.config.model_type == "airlam"
+
+
+def test_a_plan_keeps_to_memory_and_runs(airlam, refuses, recipe, tmp_path):
+    out = tmp_path / "plan.yaml"
+    assert "sensor has 30.0 MB" not in airlam("plan", "federated", "--config", recipe, "--out", out).out
+    sites = yaml.safe_load(out.read_text())["init_args"]["sites"]
+    assert {site["mode"] for site in sites.values()} <= {"local", "split"}
+    assert airlam("federate", "--config", out, "--out", tmp_path / "out", "--rounds", 1).code == 0
+    poor = json.dumps({**SMALL["init_args"]["sites"], "hall": {"channel": "inf_nlos",
+                       "device": {"profile": "sensor", "memory_bytes": 1e5}}})  # fmt: skip
+    assert "sensor has 0.1 MB" in refuses("plan", "federated", "--config", recipe, "--sites", poor)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["federate", "--config", "tasks/channel_prediction/benchmark.yaml"], "is for 'airlam evaluate'"),
+        (["federate", "--config", "tasks/channel_prediction/federatd.yaml"], "federat"),
+        (["federate", "--config", "{recipe}", "--rounds", "many"], "rounds is 'many'"),
+        (["federate", "--config", "{recipe}", "--round", "3"], "did you mean 'rounds'"),
+        (["federate", "--config", "{recipe}", "--engine", "cloud"], "engine is 'cloud'"),
+        (["federate"], "--config"),
+        (["plan"], "plan what?"),
+        (["plan", "parallel"], "airlam plan federated"),
+        (["plan", "federated", "--config", "{recipe}", "--goal", "fame"], "goal is 'fame'"),
+        (["plan", "federated", "--config", "{recipe}", "--lora_rank", "null"], "neither rank nor split"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_refusals_are_one_line(refuses, recipe, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refuses(*[str(a).format(recipe=recipe) for a in arguments])
