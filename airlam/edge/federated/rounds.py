@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -106,6 +107,22 @@ class Roster:
         self.activations: dict[int, float] = {}
         self.server_flops: dict[int, float] = {}
         self.seen: dict[int, int] = {}  # site -> round it last took part in
+
+    def gather(self, grid: Grid, patience: float = 60.0, longest: float = 3600.0) -> None:
+        """Wait for the nodes of all sites; after ``patience`` seconds those that are there will do.
+
+        Raises:
+            TimeoutError: nobody came within ``longest`` seconds.
+        """
+        began = time.monotonic()
+        while (there := len(list(grid.get_node_ids()))) < len(self.federation.sites):
+            waited = time.monotonic() - began
+            if there and waited > patience:
+                break
+            if waited > longest:
+                raise TimeoutError(f"no node connected within {longest:g} s; start the SuperNodes of the sites")
+            time.sleep(0.5)
+        self.meet(grid)
 
     def meet(self, grid: Grid, timeout: float = 600.0) -> None:
         """Ask nodes that are new which site they are; forget those that left."""

@@ -110,6 +110,7 @@ def serve(
         return state
     inner = make_strategy(f)
     roster = Roster(f, learner.shapes)
+    roster.gather(grid)
     for record in state.rounds:
         roster.seen.update(dict.fromkeys(record.chosen, record.number))
     if f.split:

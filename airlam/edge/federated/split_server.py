@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -36,6 +37,7 @@ class SplitSupervisor(Supervisor):
         self.server = {name: p for split in self.splits.values() for name, p in split.server.items()}
         self.weights: Arrays = {}
         self.moments: Arrays = {}
+        self.losses: list[float] = []
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -51,7 +53,7 @@ class SplitSupervisor(Supervisor):
             self.record.down_bytes.pop(self.roster.sites[node])
         self.learner.load(everything, number)
         self.weights = {name: everything[name] for name in self.server}
-        rate = learning_rate(f, number)
+        rate, self.losses = learning_rate(f, number), []
         sites = {node: self.roster.sites[node] for node in split}
         mine = {node: self.roster.on_device(site, self.sent[site]) for node, site in sites.items()}
         pending: Nodes = {node: {} for node in self._ask(grid, "begin", mine, number, 0, rate)}
@@ -110,7 +112,18 @@ class SplitSupervisor(Supervisor):
                 continue
             answers[node] = from_record(reply.content["arrays"])
             self.record.reply(site, reply.content["metrics"], size_of(answers[node]))
+            if what == "loss":
+                self.losses.append(float(reply.content["metrics"]["loss"]))
         return answers
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """See :class:`Supervisor`; the loss of split devices came step by step."""
+        found = super().aggregate_train(server_round, replies)
+        if self.losses:
+            self.record.train_loss = float(np.mean(self.losses))
+        return found
 
     def complete(self, site: int, update: Arrays) -> Arrays:
         """A split device's adapters with the server's for the layers that it does not hold."""
