@@ -4,7 +4,6 @@ against everything in one place, everyone alone, and other models; what it costs
 from __future__ import annotations
 
 import copy
-import math
 import resource
 import time
 from collections.abc import Sequence
@@ -292,9 +291,3 @@ class FederatedBenchmark:
 def trained_weights(learner: Learner) -> int:
     """Weights that training changes."""
     return sum(p.numel() for p in learner.model.parameters() if p.requires_grad)
-
-
-def recovered(zero: np.ndarray, reached: np.ndarray, best: np.ndarray) -> float:
-    """The share of the gain of ``best`` over ``zero`` that ``reached`` has, of means over users in dB."""
-    gain = float(zero.mean() - best.mean())
-    return math.nan if gain == 0 else float(zero.mean() - reached.mean()) / gain

@@ -17,6 +17,7 @@ process may answer for it.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from airlam.resources import count_flops
 from airlam.tasks.objectives import ForecastTarget, forecast_target, predicted_error
 
 STATE = "split"
+KEPT = 16  # batches, as tokens: in one process all devices are at the same step
+_TARGETS: dict[tuple, ForecastTarget] = {}
 BETAS, EPS = (0.9, 0.98), 1e-8
 
 
@@ -59,7 +62,15 @@ class SplitLearner:
                     side[f"{name}/{layer}"] = factor["default"].weight
 
     def target(self, site: Site, server_round: int, step: int) -> ForecastTarget:
-        """The batch of a step as tokens: the same whenever it is asked for."""
+        """The batch of a step as tokens: the same whenever it is asked for; the last few are kept."""
+        key = (self.federation.to_json(), site.spec.label, server_round, step)
+        if key not in _TARGETS:
+            while len(_TARGETS) >= KEPT:
+                _TARGETS.pop(next(iter(_TARGETS)))
+            _TARGETS[key] = self._target(site, server_round, step)
+        return _TARGETS[key]
+
+    def _target(self, site: Site, server_round: int, step: int) -> ForecastTarget:
         f = self.federation
         size = min(f.batch_size, len(site.train))
         generator = torch.Generator().manual_seed(hash_seed(f.seed, site.spec.seed, server_round, step))
@@ -78,8 +89,8 @@ class SplitLearner:
 
     def loss(self, target: ForecastTarget, hidden: torch.Tensor) -> torch.Tensor:
         """3: the device's head and loss."""
-        target.tokens.hidden = hidden
-        return predicted_error(self.base, target).log().mean()
+        seen = target._replace(tokens=replace(target.tokens, hidden=hidden))
+        return predicted_error(self.base, seen).log().mean()
 
 
 def gradients(parameters: dict[str, torch.nn.Parameter]) -> Arrays:
