@@ -118,7 +118,8 @@ def fastest(
     """At least ``devices`` candidates, with at least ``min_samples`` training links, whose round is shortest.
 
     Args:
-        max_joules: a device that would need more than that in the whole band for itself is left out.
+        max_joules: of a device in its share of the band; the greediest is left out until all stay below. Not of those
+            that must take part.
 
     Raises:
         RecipeError: no set satisfies the constraints.
@@ -130,8 +131,23 @@ def fastest(
         >>> len(found.chosen)
         2
     """
+    left_out: set[int] = set()
+    while True:
+        found = _fastest_of(candidates, devices, min_samples, left_out, max_joules)
+        spent = {n: candidates[n].joules(b) for n, b in zip(found.chosen, found.bandwidth, strict=True)}
+        over = {n: joules for n, joules in spent.items() if not candidates[n].must}
+        worst = max(over, key=over.__getitem__, default=None)
+        if max_joules is None or worst is None or over[worst] <= max_joules:
+            return found
+        left_out.add(worst)
+
+
+def _fastest_of(
+    candidates: list[Candidate], devices: int, min_samples: int, left_out: set[int], max_joules: float | None
+) -> Allocation:
+    """:func:`fastest` of those that are not left out, energy not looked at."""
     band = candidates[0].link.cell.bandwidth
-    able = [n for n, c in enumerate(candidates) if max_joules is None or c.must or c.joules(band) <= max_joules]
+    able = [n for n in range(len(candidates)) if n not in left_out]
     samples = np.array([candidates[n].samples for n in able], dtype=float)
     must = np.array([candidates[n].must for n in able], dtype=float)
     if len(able) < devices or samples.sum() < min_samples:
@@ -216,7 +232,12 @@ def _round_robin(
 def _fastest(
     candidates: list[Candidate], devices: int, server_round: int, seed: int, max_joules: float | None
 ) -> Allocation:
-    return fastest(candidates, devices, max_joules=max_joules)
+    for count in range(devices, 0, -1):  # fewer, if so many cannot keep to their energy in this round
+        try:
+            return fastest(candidates, count, max_joules=max_joules)
+        except RecipeError:
+            continue
+    return Allocation((), (), 0.0)
 
 
 POLICIES = {"all": _all, "random": _random, "round_robin": _round_robin, "fastest": _fastest}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -85,10 +85,15 @@ class Cell:
     shadowing: bool = True
 
     def __post_init__(self) -> None:
-        path_loss_db(self.scenario, self.state, 100.0, self.carrier_frequency)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if field.type == "float" and not number:
+                raise RecipeError(f"cell: {field.name} is {value!r}, but must be a finite number")
         for name in ("bandwidth", "diversity"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise RecipeError(f"cell: {name} is {getattr(self, name)!r}, but must be positive and finite")
+            if not getattr(self, name) > 0:
+                raise RecipeError(f"cell: {name} is {getattr(self, name)!r}, but must be positive")
+        path_loss_db(self.scenario, self.state, 100.0, self.carrier_frequency)
 
 
 @dataclass(frozen=True)

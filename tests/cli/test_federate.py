@@ -45,6 +45,25 @@ def test_a_run_its_files_and_going_on(airlam, refuses, recipe, tmp_path):
     assert predictor.predict(torch.randn(16, 12, 1, 4, dtype=torch.complex64), 4).shape == (4, 12, 1, 4)
 
 
+def test_nothing_of_others_is_deleted(airlam, refuses, recipe, tmp_path):
+    out = tmp_path / "out"
+    (out / "adapters").mkdir(parents=True)
+    (out / "adapters" / "mine.txt").write_text("mine")
+    assert "is not of a federated run" in refuses("federate", "--config", recipe, "--out", out)
+    assert (out / "adapters" / "mine.txt").read_text() == "mine"
+    other = tmp_path / "other"
+    assert airlam("federate", "--config", recipe, "--out", other, "--rounds", 1).code == 0
+    state = (other / "state.safetensors").read_bytes()
+    for wrong in (["--model", "nonesuch"], ["--split_layers", 99, "--mode", "split"], ["--engine", "cloud"],
+                  ["--secure_aggregation", "true", "--aggregation", "ffa"]):  # fmt: skip
+        refuses("federate", "--config", recipe, "--out", other, "--overwrite", *wrong)
+    refuses("federate", "--config", recipe, "--out", other, "--resume", "--model", other / "adapters")
+    assert (other / "state.safetensors").read_bytes() == state and (other / "adapters").is_dir()
+    plan = tmp_path / "note.yaml"
+    plan.write_text("mine")
+    assert "is no plan" in refuses("plan", "federated", "--config", recipe, "--out", plan)
+
+
 @pytest.mark.parametrize("changes", [["--lora_rank", "null"], ["--aggregation", "residual"]], ids=str)
 def test_what_changes_weights_is_a_checkpoint(airlam, recipe, tmp_path, changes):
     assert airlam("federate", "--config", recipe, "--out", tmp_path / "out", "--rounds", 1, *changes).code == 0
@@ -76,6 +95,7 @@ def test_a_plan_keeps_to_memory_and_runs(airlam, refuses, recipe, tmp_path):
         (["plan"], "plan what?"),
         (["plan", "parallel"], "airlam plan federated"),
         (["plan", "federated", "--config", "{recipe}", "--goal", "fame"], "goal is 'fame'"),
+        (["plan", "federated", "--config", "{recipe}", "--min_rank", "32"], "between 1 and 16"),
         (["plan", "federated", "--config", "{recipe}", "--lora_rank", "null"], "neither rank nor split"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -69,10 +69,12 @@ def test_a_device_that_must_take_part_does():
 
 def test_energy_limit_leaves_devices_out():
     every = candidates(3)
-    band = every[0].link.cell.bandwidth
-    limit = float(np.median([c.joules(band) for c in every]))
-    found = fastest(every, 2, max_joules=limit)
-    assert all(every[n].joules(band) <= limit for n in found.chosen)
+    free = fastest(every, 3)
+    spent = [every[n].joules(b) for n, b in zip(free.chosen, free.bandwidth, strict=True)]
+    limit = 0.9 * max(spent)
+    found = fastest(every, 3, max_joules=limit)
+    assert all(every[n].joules(b) <= limit for n, b in zip(found.chosen, found.bandwidth, strict=True))
+    assert choose("fastest", every, 3, server_round=1, seed=0, max_joules=1e-9).chosen == ()
     with pytest.raises(RecipeError, match="raise max_joules"):
         fastest(every, 2, max_joules=1e-9)
 

@@ -88,21 +88,25 @@ def refactorise(b: np.ndarray, a: np.ndarray, rank: int) -> tuple[np.ndarray, np
 
 
 def product_error(updates: list[Arrays], weights: list[float], result: Arrays, before: Arrays | None = None) -> float:
-    """How far a result is from the average of the products: relative Frobenius norm over all layers.
+    """How far a result is from the average of the products, over how far that average is from where the round began:
+    the share of the round's change that aggregation misses (Frobenius norms over all layers).
 
     Args:
         before: what the devices started from; its ``W/layer``, if there are, are in the result's as well.
     """
     wrong = right = 0.0
+    before = before or {}
     for layer in layers(updates[0]):
         b, a = stacked(updates, weights, layer)
-        target, got = b @ a, np.zeros(())
+        target, got, start = b @ a, np.zeros(()), np.zeros(())
+        if f"A/{layer}" in before:
+            start = before[f"B/{layer}"].astype(np.float64) @ before[f"A/{layer}"].astype(np.float64)
         if f"B/{layer}" in result:
             got = got + result[f"B/{layer}"].astype(np.float64) @ result[f"A/{layer}"].astype(np.float64)
         if f"W/{layer}" in result:
-            got = got + result[f"W/{layer}"] - (before or {}).get(f"W/{layer}", 0.0)
+            got = got + result[f"W/{layer}"] - before.get(f"W/{layer}", 0.0)
         wrong += float(np.square(got - target).sum())
-        right += float(np.square(target).sum())
+        right += float(np.square(target - start).sum())
     return math.sqrt(wrong / right) if right > 0 else 0.0
 
 

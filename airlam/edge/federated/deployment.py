@@ -11,9 +11,11 @@ import datetime
 import ipaddress
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -158,6 +160,9 @@ def deployed(folder: Path, num_nodes: int) -> Iterator[Deployment]:
         "--ssl-keyfile", str(folder / "server.key"), "--disable-runtime-dependency-installation",
     ])  # fmt: skip
     deployment = Deployment(folder, port, link)
+    before = None
+    if threading.current_thread() is threading.main_thread():  # a terminated parent takes its processes along
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         _wait_for_port(deployment, port)
         for number in range(num_nodes):
@@ -166,6 +171,8 @@ def deployed(folder: Path, num_nodes: int) -> Iterator[Deployment]:
         yield deployment
     finally:
         deployment.stop()
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def submit(deployment: Deployment, federation: Federation, folder: Path, *, resume: bool = False) -> None:

@@ -11,7 +11,7 @@ from airlam.csi import Feedback
 from airlam.edge.selection import POLICIES
 from airlam.interfaces import RecipeError
 from airlam.recipes import nearest
-from airlam.resources import Cell, Device, device
+from airlam.resources import Cell, Device, device, path_loss_db
 
 TASKS = ("prediction", "beamforming")
 STRATEGIES = ("fedavg", "fedprox", "fedadam", "fedtrimmedavg", "fedmedian", "krum", "multikrum")
@@ -193,21 +193,22 @@ class Federation:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise RecipeError(f"{name} is {value!r}, but must be a whole number of at least {low}")
-        if self.lora_rank is not None and (not isinstance(self.lora_rank, int) or not 1 <= self.lora_rank <= 512):
-            raise RecipeError(f"lora_rank is {self.lora_rank!r}, but must be 1 to 512, or null: all weights")
+        rank = self.lora_rank
+        if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= 512):
+            raise RecipeError(f"lora_rank is {rank!r}, but must be 1 to 512, or null: all weights")
         for name, low, high in (("learning_rate", 0, 10), ("dropout", 0, 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high:
                 raise RecipeError(f"{name} is {value!r}, but must be at least {low} and below {high}")
-        if self.max_update_norm is not None and not self.max_update_norm > 0:
-            raise RecipeError(f"max_update_norm is {self.max_update_norm!r}, but must be positive, or null")
+        if self.max_update_norm is not None:
+            check_positive("max_update_norm", self.max_update_norm)
         if self.privacy is not None:
             check_keys("privacy", self.privacy, ("clip", "noise_multiplier", "delta", "noise_seed"))
             self.privacy.setdefault("noise_seed", None)
             for name in ("clip", "noise_multiplier"):
-                if not self.privacy.get(name, 0) > 0:
-                    raise RecipeError(f"privacy.{name} is {self.privacy.get(name)!r}, but must be positive")
-            if not 0 < self.privacy.setdefault("delta", 1e-5) < 1:
+                check_positive(f"privacy.{name}", self.privacy.get(name))
+            check_positive("privacy.delta", self.privacy.setdefault("delta", 1e-5))
+            if not self.privacy["delta"] < 1:
                 raise RecipeError(f"privacy.delta is {self.privacy['delta']!r}, but must lie between 0 and 1")
 
     def _sites(self, sites: Mapping[str, Mapping[str, Any]], feedback: dict[str, Any] | None) -> list[SiteSpec]:
@@ -228,7 +229,14 @@ class Federation:
             if links is not None and links > self.num_train:
                 raise RecipeError(f"sites.{label}.links is {links}, but must be at most num_train ({self.num_train})")
             mode = check_choice(f"sites.{label}.mode", given.get("mode", self.mode), MODES)
-            heard = given.get("feedback", feedback)
+            heard, distance = given.get("feedback", feedback), given.get("distance_m", 150.0)
+            check_positive(f"sites.{label}.distance_m", distance)
+            try:
+                path_loss_db(self.cell.scenario, self.cell.state, distance, self.cell.carrier_frequency)
+            except RecipeError as error:
+                raise RecipeError(f"sites.{label}: {error}") from None
+            if not isinstance(given.get("seed", 0), int) or given.get("seed", 0) < 0:
+                raise RecipeError(f"sites.{label}.seed is {given['seed']!r}, but must be a whole number of at least 0")
             for copy in range(copies):
                 made.append(
                     SiteSpec(
@@ -238,7 +246,7 @@ class Federation:
                         seed=given.get("seed", 1000 * (number + 1)) + copy,
                         links=links,
                         device=device(given.get("device", "phone")),
-                        distance_m=float(given.get("distance_m", 150.0)),
+                        distance_m=float(distance),
                         lora_rank=rank,
                         mode=mode,
                         split_layers=layers if mode == "split" else 0,
@@ -253,6 +261,12 @@ class Federation:
     def _selection(self, given: dict[str, Any]) -> dict[str, Any]:
         check_keys("selection", given, ("policy", "devices", "max_age", "max_joules"))
         policy = check_choice("selection.policy", given.get("policy", "all"), tuple(POLICIES))
+        for key in given:
+            if key in {"max_age", "max_joules"} and policy != "fastest" or key == "devices" and policy == "all":
+                raise RecipeError(f"selection.{key} means nothing to policy {policy}; leave it out")
+        for key in ("max_age", "max_joules"):
+            if key in given:
+                check_positive(f"selection.{key}", given[key])
         count = given.get("devices", len(self.sites))
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(self.sites):
             raise RecipeError(f"selection.devices is {count!r}, but must be 1 to {len(self.sites)}, the sites")
@@ -262,6 +276,9 @@ class Federation:
         check_keys("attack", given, ("sites", "kind", "scale"))
         check_choice("attack.kind", given.get("kind", "sign_flip"), ATTACKS)
         labels = [site.label for site in self.sites]
+        if not isinstance(given.get("sites", []), list):
+            raise RecipeError(f"attack.sites is {given['sites']!r}, but must be a list of labels")
+        check_positive("attack.scale", given.get("scale", 1.0))
         for label in given.get("sites", ()):
             check_choice("attack.sites", label, labels)
         return {"kind": "sign_flip", "scale": 5.0, "sites": [], **given}
@@ -280,24 +297,37 @@ class Federation:
             raise RecipeError("mode split needs adapters (lora_rank), a backbone (no comparator), and task prediction")
         if split and (self.aggregation in DENSE or self.attack or self.privacy):
             raise RecipeError("mode split takes aggregation naive, ffa or svd, and neither attack nor privacy")
+        if split and self.strategy == "fedprox":
+            raise RecipeError("mode split has no proximal term; take strategy fedavg")
+        if self.strategy in ("krum", "multikrum"):
+            bad, count = self.strategy_args.get("num_malicious_nodes", 0), self.selection["devices"]
+            if not isinstance(bad, int) or bad < 0 or count < 2 * bad + 3:
+                raise RecipeError(
+                    f"{self.strategy} against {bad!r} malicious devices needs 2 f + 3 devices a round, but there are "
+                    f"{count}"
+                )
         if lora and isinstance(self.model, dict):
             raise RecipeError("a comparator starts from random weights, so all of them must be trained: lora_rank null")
         if self.task == "beamforming" and isinstance(self.model, dict):
             raise RecipeError("task beamforming needs a precoder's checkpoint, like airlam-precoder")
-        if self.strategy == "fedprox" and not self.strategy_args.get("proximal_mu", 0) > 0:
+        if self.strategy == "fedprox" and "proximal_mu" in self.strategy_args:
+            check_positive("strategy_args.proximal_mu", self.strategy_args["proximal_mu"])
+        elif self.strategy == "fedprox":
             raise RecipeError("strategy fedprox is FedAvg without strategy_args: {proximal_mu: 0.01}")
         if self.strategy == "fedtrimmedavg":
             beta, count = self.strategy_args.get("beta", 0.2), self.selection["devices"]
+            check_positive("strategy_args.beta", beta)
             if int(beta * count) < 1:
                 raise RecipeError(
                     f"fedtrimmedavg with beta {beta} trims nobody out of {count} devices; beta must be at least "
                     f"{1 / count:.3g}"
                 )
-        plain = self.lora_rank is None or (self.aggregation in ("naive", "ffa") and self.largest_rank == self.lora_rank)
+        ranks = {self.rank_of(site) for site in self.sites}
+        plain = lora and self.aggregation in ("naive", "ffa") and len(ranks) == 1
         if self.secure_aggregation and not (plain and self.strategy == "fedavg" and not self.split):
             raise RecipeError(
-                "secure_aggregation sums arrays of one shape: take strategy fedavg with aggregation ffa (exact) or "
-                "naive, the same lora_rank everywhere, and mode local"
+                "secure_aggregation sums arrays of one shape with values within +-8: take adapters (lora_rank), "
+                "strategy fedavg, aggregation ffa (exact) or naive, the same lora_rank everywhere, and mode local"
             )
         if self.secure_aggregation and self.selection["policy"] != "all":
             raise RecipeError("secure_aggregation takes all devices in every round: leave selection out")
@@ -315,6 +345,12 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> Any:
             f"{name} is {value!r}{nearest(str(value), choices) or ','} but must be one of {', '.join(choices)}"
         )
     return value
+
+
+def check_positive(name: str, value: Any) -> None:
+    """A positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise RecipeError(f"{name} is {value!r}, but must be a positive number")
 
 
 def check_keys(name: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

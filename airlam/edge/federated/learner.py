@@ -33,7 +33,8 @@ class Learner:
         if federation.aggregation == "ffa" and rank is not None:
             for layer in self.layers.values():
                 layer.lora_A["default"].weight.requires_grad_(False)
-        self.flops: dict[int, int] = {}
+        self.flops: dict[tuple, int] = {}
+        self.initial = as_arrays(trained(self.model)) if rank is None else {}
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
@@ -44,7 +45,7 @@ class Learner:
         """What the server begins with: adapters of the largest rank that change nothing, or all weights as they are."""
         f = self.federation
         if self.rank is None:
-            return as_arrays(trained(self.model))
+            return {name: value.copy() for name, value in self.initial.items()}
         rank = f.largest_rank
         zeros = {f"B/{name}": np.zeros((out, rank), np.float32) for name, (out, _) in self.shapes.items()}
         dense = {f"W/{name}": np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
@@ -120,13 +121,14 @@ class Learner:
         return {"loss": float(np.mean(losses)), "steps": steps, "seconds": seconds, "flops": float(flops)}
 
     def step_flops(self, site: Site, size: int) -> int:
-        """Operations of one training step on ``size`` users, counted once."""
-        if size not in self.flops:
+        """Operations of one training step on ``size`` users, counted once for each shape of data."""
+        key = (size, tuple(site.train.h.shape[2:]))
+        if key not in self.flops:
             users = torch.arange(len(site.train))[:size]
             with torch.random.fork_rng(devices=[]):
-                self.flops[size] = count_flops(lambda: self.objective.loss(site, users, 0).backward())
+                self.flops[key] = count_flops(lambda: self.objective.loss(site, users, 0).backward())
             self.model.zero_grad()
-        return self.flops[size]
+        return self.flops[key]
 
     def validate(self, site: Site) -> float:
         """Mean figure over the site's validation users; their noise is the same every time."""

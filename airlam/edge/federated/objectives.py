@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from airlam.channels import LinkBatch
+from airlam.data.recipe import noise_seed
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.sites import TRAIN, VAL, Site
 from airlam.interfaces import RecipeError
@@ -109,7 +110,7 @@ class Precoding:
 
     def loss(self, site: Site, users: Tensor, *key: int) -> Tensor:
         """See :class:`Objective`."""
-        generator = torch.Generator().manual_seed(int(torch.tensor(key).sum()))
+        generator = torch.Generator().manual_seed(noise_seed(*key))
         return self.task.loss_of(self.task.worth(self.batch(site, site.train, users, TRAIN, *key), generator))
 
     def judge(self, site: Site, links: LinkBatch, *key: int) -> Tensor:

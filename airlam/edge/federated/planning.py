@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import nn
 
 from airlam.edge.federated.adapters import fitted
-from airlam.edge.federated.federation import Federation
+from airlam.edge.federated.federation import DENSE, Federation
 from airlam.edge.federated.learner import Learner
 from airlam.edge.federated.rounds import wire_bytes
 from airlam.edge.federated.sites import Site, make_site
@@ -26,7 +26,7 @@ from airlam.edge.planner import Need, Option, choose_options, priced, together, 
 from airlam.edge.selection import Candidate
 from airlam.evaluation.rows import write_text
 from airlam.evaluation.runner import find_class, instantiate, read_benchmark
-from airlam.interfaces import RecipeError
+from airlam.interfaces import RecipeError, StoreError
 from airlam.models.split import num_layers, on_device
 from airlam.recipes import find_recipe
 from airlam.resources import count_activations, draw_link, training_bytes
@@ -67,6 +67,18 @@ def plan(
     federation, arguments = federated_recipe(config, changes)
     if federation.lora_rank is None:
         raise RecipeError("lora_rank is null: all weights travel, and there is neither rank nor split to choose")
+    if not ranks or any(isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= 512 for r in ranks):
+        raise RecipeError(f"ranks is {ranks!r}, but must be a list of whole numbers between 1 and 512")
+    if not 0 <= slack < 100 or not 1 <= min_rank <= max(ranks):
+        raise RecipeError(
+            f"slack is {slack}, min_rank {min_rank}: at least 0, and between 1 and {max(ranks)}, are wanted"
+        )
+    if (
+        out is not None
+        and Path(out).exists()
+        and "Planned by: airlam plan" not in Path(out).read_text(errors="replace")
+    ):
+        raise StoreError(f"{out} exists and is no plan; name another file")
     torch.set_num_threads(federation.threads)
     options = site_options(federation, ranks)
     devices = {site.label: site.device for site in federation.sites}
@@ -117,7 +129,10 @@ def needs(learner: Learner, site: Site, rank: int) -> list[Need]:
     flops = f.local_steps * learner.step_flops(site, size)
     found = [Need("local", 0, rank, memory, float(flops), size_bytes, size_bytes)]
     base = learner.model.get_base_model()
-    layers = range(num_layers(base) + 1) if f.task == "prediction" and base.context is None else ()
+    splittable = f.task == "prediction" and base.context is None and not (f.attack or f.privacy)
+    if f.aggregation in DENSE or f.strategy == "fedprox" or f.secure_aggregation:
+        splittable = False
+    layers = range(num_layers(base) + 1) if splittable else ()
     for depth in layers:
         split = SplitLearner(f, learner, depth)
         costs = device_costs(split, site)

@@ -30,13 +30,13 @@ class RoundRecord:
         down_bytes, up_bytes: measured, arrays as they are sent.
         bandwidth: Hz of each. seconds: modelled download, computation, upload of each. joules: modelled, of the device.
         delay: modelled seconds of the round: of its slowest device, and of the edge server for split devices
-            (server_seconds).
+            (server_seconds; server_joules: its energy).
         compute_seconds: measured, of each device's training on this machine.
         figures: label -> figure of the validation users; train_loss: mean of the devices'.
         lost, rejected: label -> why.
         aggregation_error: of the new adapters' products against the average of the devices' products, relative;
             naive_error: what averaging A and B by themselves would have missed.
-        strays: reasons that came without a sender.
+        strays: why nodes could not say who they are, or look at their users.
         epsilon: spent so far; None without noise, or with so little that there is no bound.
     """
 
@@ -50,6 +50,7 @@ class RoundRecord:
     joules: dict[int, float] = field(default_factory=dict)
     delay: float = 0.0
     server_seconds: float = 0.0
+    server_joules: float = 0.0
     compute_seconds: dict[int, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     train_loss: float | None = None
@@ -106,6 +107,7 @@ class Roster:
         self.flops: dict[int, float] = {}
         self.activations: dict[int, float] = {}
         self.server_flops: dict[int, float] = {}
+        self.troubles: list[str] = []  # of nodes that could not say who they are
         self.seen: dict[int, int] = {}  # site -> round it last took part in
 
     def gather(self, grid: Grid, patience: float = 60.0, longest: float = 3600.0) -> None:
@@ -123,6 +125,8 @@ class Roster:
                 raise TimeoutError(f"no node connected within {longest:g} s; start the SuperNodes of the sites")
             time.sleep(0.5)
         self.meet(grid)
+        if not self.sites:
+            raise RuntimeError(f"no site can take part: {self.troubles[0] if self.troubles else 'nobody answered'}")
 
     def meet(self, grid: Grid, timeout: float = 600.0) -> None:
         """Ask nodes that are new which site they are; forget those that left."""
@@ -131,9 +135,14 @@ class Roster:
         new = sorted(present - set(self.sites))
         asked = [Message(RecordDict({"config": ConfigRecord({})}), node, "query.describe") for node in new]
         for reply in grid.send_and_receive(asked, timeout=timeout) if asked else []:
-            if not reply.has_error():
-                metrics: Any = reply.content["metrics"]
-                site = int(metrics["site"])
+            if reply.has_error():
+                self.troubles.append(reply.error.reason or "no reason given")
+                continue
+            metrics: Any = reply.content["metrics"]
+            site = int(metrics["site"])
+            if not 0 <= site < len(self.federation.sites) or site in self.sites.values():
+                self.troubles.append(f"a node says that it is site {site}, which is taken or unknown")
+            else:
                 self.sites[reply.metadata.src_node_id] = site
                 self.samples[site], self.flops[site] = int(metrics["num-examples"]), float(metrics["flops"])
                 self.activations[site] = float(metrics["activations"])
@@ -210,6 +219,7 @@ class Roster:
         f = self.federation
         self.meet(grid)
         record, found = RoundRecord(number), self.candidates(number, arrays)
+        record.strays, self.troubles = self.troubles, []
         record.outage = [f.sites[site].label for site in sorted(set(self.sites.values())) if site not in found]
         if not found:
             return record
@@ -231,6 +241,7 @@ class Roster:
         # the edge server computes for all split devices, between their messages
         record.server_seconds = f.server.compute_seconds(sum(self.server_flops.get(n, 0.0) for n in record.chosen))
         record.delay += record.server_seconds
+        record.server_joules = f.server.compute_watts * record.server_seconds
         return record
 
 

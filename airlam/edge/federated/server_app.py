@@ -75,6 +75,8 @@ class State:
             ) from None
         mine = json.loads(federation.to_json())
         changed = [k for k in mine if mine[k] != theirs.get(k) and k not in ("threads", "rounds")]
+        if list(mine["sites"]) != list(theirs.get("sites", {})):  # their order numbers them
+            changed.append("sites")
         if changed:
             name = changed[0]
             raise StoreError(

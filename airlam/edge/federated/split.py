@@ -8,7 +8,8 @@ A step of all devices of a round, each on a batch of its own users:
 4. server -> device: gradient of ``x``; device: backward through the embedding, one step of its adapters
 
 4 travels with the message that asks for the next 1. Each of the four tensors is ``4 * batch * tokens * width`` bytes.
-At the end of a round the devices' adapters are averaged by the run's strategy; the server's need no averaging.
+At the end of a round the devices' adapters are averaged by the run's strategy; the server's need no averaging. Both
+sides' optimisers start anew with each round, as in local training. The backbone computes in single precision.
 
 A device keeps its adapters, their optimiser and half a step's gradients in Flower's context between messages, so any
 process may answer for it.

@@ -18,7 +18,6 @@ from airlam.edge.federated.rounds import Roster, size_of
 from airlam.edge.federated.split import SplitLearner, gradients, step_adamw, write
 from airlam.edge.federated.strategies import Supervisor, learning_rate
 
-SERVER_MOMENTS = "server:"
 Nodes = dict[int, Arrays]  # node id -> what it is sent, or has sent
 
 
@@ -53,7 +52,8 @@ class SplitSupervisor(Supervisor):
             self.record.down_bytes.pop(self.roster.sites[node])
         self.learner.load(everything, number)
         self.weights = {name: everything[name] for name in self.server}
-        rate, self.losses = learning_rate(f, number), []
+        # adapters may come back re-factorised, in which case old moments would belong to other directions
+        rate, self.losses, self.moments = learning_rate(f, number), [], {}
         sites = {node: self.roster.sites[node] for node in split}
         mine = {node: self.roster.on_device(site, self.sent[site]) for node, site in sites.items()}
         pending: Nodes = {node: {} for node in self._ask(grid, "begin", mine, number, 0, rate)}
@@ -130,13 +130,3 @@ class SplitSupervisor(Supervisor):
         if self.federation.sites[site].mode == "local":
             return update
         return {**self.sent[site], **self.weights, **update}
-
-    def memory(self) -> Arrays:
-        """See :class:`Supervisor`; and the moments of the server's own optimiser."""
-        return super().memory() | {f"{SERVER_MOMENTS}{name}": value for name, value in self.moments.items()}
-
-    def recall(self, memory: Arrays) -> None:
-        """Inverse of :meth:`memory`."""
-        super().recall(memory)
-        mine = {k.removeprefix(SERVER_MOMENTS): v for k, v in memory.items() if k.startswith(SERVER_MOMENTS)}
-        self.moments = mine

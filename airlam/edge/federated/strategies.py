@@ -72,6 +72,9 @@ class ProductFedProx(ProductAveraging, FedProx):
 def make_strategy(federation: Federation) -> Strategy:
     """The strategy that a run names, for all the nodes it is shown."""
     f = federation
+    for key in f.strategy_args:
+        if key in EVERYONE:
+            raise RecipeError(f"strategy_args has {key}, but who takes part is said by selection")
     exact = f.lora_rank is not None and f.aggregation in EXACT
     kind = {"fedavg": ProductFedAvg, "fedprox": ProductFedProx}[f.strategy] if exact else KINDS[f.strategy]
     try:
@@ -109,6 +112,7 @@ class Supervisor(Strategy):
         self.federation, self.inner, self.roster, self.done = federation, inner, roster, first_round
         self.record = RoundRecord(first_round)
         self.sent: dict[int, Arrays] = {}
+        self.started: Arrays = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -120,7 +124,9 @@ class Supervisor(Strategy):
         self.record = self.roster.plan(grid, number, everything)
         nodes = [node for node, site in self.roster.sites.items() if site in self.record.chosen]
         self.sent, messages = {}, []
-        self._before(everything)
+        self.started = everything
+        if isinstance(self.inner, ProductAveraging):
+            self.inner.before = everything
         if not nodes:
             return []
         for message in self.inner.configure_train(number, arrays, config, NodeSubset(grid, nodes)):
@@ -135,21 +141,21 @@ class Supervisor(Strategy):
         """An update with what a device does not hold itself: nothing here, see :class:`SplitSupervisor`."""
         return update
 
-    def _before(self, arrays: Arrays) -> None:
-        if isinstance(self.inner, ProductAveraging):
-            self.inner.before = arrays
-
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The inner strategy's average of the updates that can be used."""
         f, number, record = self.federation, self.done + server_round, self.record
         usable: dict[int, tuple[Message, Arrays]] = {}
-        for site, reply in self.roster.by_site(replies, record.strays):
+        gone: list[str] = []
+        for site, reply in self.roster.by_site(replies, gone):
             if reply.has_error():
                 record.lost[f.sites[site].label] = reply.error.reason or "no reason given"
                 continue
             update, metrics = from_record(reply.content["arrays"]), reply.content["metrics"]
+            if missing := {"num-examples", "loss", "seconds"} - set(metrics):
+                record.rejected[f.sites[site].label] = f"metrics without {', '.join(sorted(missing))}"
+                continue
             record.reply(site, metrics, size_of(update))
             update = self.complete(site, update)
             why = problem_of(update, self.roster.expected(site, self.sent[site]))
@@ -158,10 +164,11 @@ class Supervisor(Strategy):
             else:
                 usable[site] = reply, update
         for site in set(self.sent) - set(record.up_bytes):
-            record.lost.setdefault(f.sites[site].label, record.strays.pop() if record.strays else "no reply in time")
+            record.lost.setdefault(f.sites[site].label, gone.pop() if gone else "no reply in time")
         starts = {site: self.roster.start_of(site, self.sent[site], number) for site in usable}
         norms = {site: norm_of_change(update, starts[site]) for site, (_, update) in usable.items()}
-        limit = f.max_update_norm or ABSURD * float(np.median(list(norms.values()) or [0.0]))
+        ordered = sorted(norms.values()) or [0.0]
+        limit = f.max_update_norm or ABSURD * ordered[(len(ordered) - 1) // 2]  # of two the smaller
         for site, norm in norms.items():
             if norm > limit > 0:
                 record.rejected[f.sites[site].label] = f"norm {norm:.3g} is above {limit:.3g}"
@@ -187,17 +194,18 @@ class Supervisor(Strategy):
         f, rank = self.federation, self.federation.largest_rank
         if f.lora_rank is None or arrays is None or f.strategy not in ("fedavg", "fedprox"):
             return
-        result = from_record(arrays)
+        result, before = from_record(arrays), self.started
         if f.aggregation == "ffa":
             shared = fresh_a(self.roster.shapes, rank, f.seed, 0)
+            before = {**shared, **before}
             updates = [fitted({**shared, **update}, rank) for update in updates]
             result = {**shared, **result}
         weights = [float(reply.content["metrics"]["num-examples"]) for reply in replies]
-        before = self.inner.before if isinstance(self.inner, ProductAveraging) else None
         self.record.aggregation_error = product_error(updates, weights, result, before)
         if f.aggregation != "ffa":
             naive = average([fitted(update, rank) for update in updates], weights)
-            self.record.naive_error = product_error(updates, weights, naive)
+            start = {name: value for name, value in before.items() if not name.startswith("W/")}
+            self.record.naive_error = product_error(updates, weights, naive, start)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -219,7 +227,9 @@ class Supervisor(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Each site's figure goes into the record; their mean is the round's."""
         for reply in replies:
-            if not reply.has_error():
+            if reply.has_error():
+                self.record.strays.append(f"evaluation: {reply.error.reason}")
+            else:
                 metrics = reply.content["metrics"]
                 label = self.federation.sites[int(metrics["site"])].label  # type: ignore[arg-type]
                 self.record.figures[label] = float(metrics["figure"])  # type: ignore[arg-type]
@@ -231,7 +241,8 @@ class Supervisor(Strategy):
         """The round's record, privacy included."""
         if self.federation.privacy is not None:
             p = self.federation.privacy
-            spent = epsilon(p["noise_multiplier"], self.done + server_round, p["delta"])
+            # another device's data in its place moves a clipped update by up to twice the clip
+            spent = epsilon(p["noise_multiplier"] / 2, self.done + server_round, p["delta"])
             self.record.epsilon = spent if math.isfinite(spent) else None
         return self.record
 

@@ -16,18 +16,21 @@ from rich.table import Table
 
 from airlam.edge.federated.engines import ENGINES, run_rounds
 from airlam.edge.federated.federation import DENSE, Federation, check_choice
-from airlam.edge.federated.learner import Learner
+from airlam.edge.federated.learner import Learner, learner_for
 from airlam.edge.federated.planning import federated_recipe
 from airlam.edge.federated.rounds import RoundRecord
 from airlam.edge.federated.server_app import STATE, State, Watch
 from airlam.edge.federated.sites import TEST, make_site
+from airlam.edge.federated.strategies import make_strategy
 from airlam.evaluation.rows import write_json
 from airlam.evaluation.runner import check_folder
-from airlam.interfaces import StoreError
+from airlam.interfaces import RecipeError, StoreError
 from airlam.models import save_checkpoint
 from airlam.models.comparators import Comparator, save_comparator
+from airlam.models.split import check_split
 
 SUMMARY = "federated.json"
+RESULTS = ("adapters", "checkpoint")
 
 
 def federate(
@@ -60,11 +63,13 @@ def federate(
     check_choice("engine", engine, engines)
     federation, _ = federated_recipe(config, changes)
     folder = check_folder(out if out is not None else "outputs/federated")
-    if (folder / STATE).exists() and not resume:
-        if not overwrite:
-            raise StoreError(f"{folder} holds a run already: go on with --resume, or forget it with --overwrite")
-        (folder / STATE).unlink()
+    check_results(federation, folder, resume=resume, overwrite=overwrite)
+    check_startable(federation, engine)
+    if not resume:
+        (folder / STATE).unlink(missing_ok=True)
     console = Console()
+    if resume and not (folder / STATE).exists():
+        console.print(f"nothing to resume in {folder}: a new run", style="yellow", highlight=False)
     with _threads(federation.threads), progress(federation, console) as watch:
         if engine == "deployment":
             from airlam.edge.federated.deployment import run_deployed
@@ -91,6 +96,38 @@ def federate(
     return folder
 
 
+def check_results(federation: Federation, folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Errors before anything in ``folder`` is touched."""
+    mine = (folder / STATE).exists() or (folder / SUMMARY).exists()
+    if (folder / STATE).exists() and not resume and not overwrite:
+        raise StoreError(f"{folder} holds a run already: go on with --resume, or forget it with --overwrite")
+    for name in RESULTS:
+        if (folder / name).exists() and not mine:
+            raise StoreError(f"{folder / name} is not of a federated run; name another folder with --out")
+    model = federation.model
+    if isinstance(model, str) and Path(model).expanduser().resolve().is_relative_to(folder.resolve()):
+        raise StoreError(f"the model {model} lies in {folder}, where results will go; name another folder with --out")
+    if resume and (folder / STATE).exists():
+        done = State.load(folder, federation).done
+        if done > federation.rounds:
+            raise StoreError(f"{folder} holds {done} rounds, more than rounds = {federation.rounds}; ask for more")
+
+
+def check_startable(federation: Federation, engine: str) -> None:
+    """What clients would only say one by one, said before an earlier run is forgotten: model, strategy, sites."""
+    f = federation
+    if f.secure_aggregation and engine != "simulation":
+        raise RecipeError("secure_aggregation runs in engine simulation alone: elsewhere it would average in the clear")
+    make_strategy(f)
+    learner = learner_for(f, None if f.lora_rank is None else f.largest_rank)
+    for number, spec in enumerate(f.sites):
+        site = make_site(f, number)
+        users = torch.arange(min(2, len(site.train)))
+        site.measured(site.train, users, f.seed)
+        if spec.mode == "split":
+            check_split(learner.model.get_base_model(), spec.split_layers)
+
+
 def judged(federation: Federation, state: State) -> tuple[Learner, dict[str, dict[str, float]]]:
     """The trained model, and of each site's held-out users the mean figure before and after."""
     f = federation
@@ -109,7 +146,7 @@ def judged(federation: Federation, state: State) -> tuple[Learner, dict[str, dic
 def write_model(federation: Federation, learner: Learner, folder: Path) -> Path:
     """Adapters alone where nothing else changed, or else the whole checkpoint: both load by their folder's name."""
     f, model = federation, learner.model
-    for name in ("adapters", "checkpoint"):  # of an earlier run; of a refused one nothing is touched
+    for name in RESULTS:  # of an earlier run, see check_results
         shutil.rmtree(folder / name, ignore_errors=True)
     if isinstance(model, Comparator):
         return save_comparator(model, folder / "checkpoint")
@@ -137,6 +174,8 @@ def progress(federation: Federation, console: Console) -> Iterator[Watch]:
             for label, why in {**record.lost, **record.rejected}.items():
                 kind = "rejected" if label in record.rejected else "lost"
                 bar.console.print(f"round {record.number}: {label} {kind} ({why})", style="yellow", highlight=False)
+            for why in record.strays:
+                bar.console.print(f"round {record.number}: a site is missing ({why})", style="yellow", highlight=False)
 
         yield watch
 
@@ -174,17 +213,20 @@ def _print(
     console.print(table)
     figure = {"nmse_db": "mean NMSE of the held-out users [dB]"}.get(objective.figure, objective.unit)
     console.print(
-        f"before, after: {figure}, measured; bytes measured; airtime, computation and energy modelled. "
+        "rounds under secure aggregation are not priced"
+        if federation.secure_aggregation
+        else f"before, after: {figure}, measured; bytes measured; airtime, computation and energy modelled. "
         f"Rounds took {sum(r.delay for r in records):.1f} s in all (modelled).",
         style="dim",
         markup=False,
     )
     naive = [r.naive_error for r in records if r.naive_error is not None]
+    errors = [r.aggregation_error for r in records if r.naive_error is not None]
     if naive:
         console.print(
-            f"averaging A and B by themselves misses {100 * naive[0]:.1f} % of the update in the first round, "
-            f"{100 * naive[-1]:.1f} % in the last; {federation.aggregation} misses "
-            f"{100 * (records[-1].aggregation_error or 0):.2g} %",
+            f"averaging A and B by themselves would miss {100 * naive[0]:.1f} % of the first round's change, "
+            f"{100 * naive[-1]:.1f} % of the last one's; {federation.aggregation} missed "
+            f"{100 * (errors[0] or 0):.2g} and {100 * (errors[-1] or 0):.2g} %",
             style="dim",
         )
     if records and records[-1].epsilon is not None and federation.privacy:

@@ -90,6 +90,17 @@ def test_naive_averaging_is_wrong_and_its_error_is_measured():
     assert product_error(every, WEIGHTS, found) > 0.3
 
 
+def test_what_is_missed_is_a_share_of_the_rounds_change():
+    every, start = updates(), updates(1)[2]  # devices began from a product that is not zero
+    found = combine("naive", every, WEIGHTS, {}, 8)
+    wrong = right = 0.0
+    for n in SHAPES:
+        target, began = dense_average(every, n), start[f"B/{n}"].astype(float) @ start[f"A/{n}"]
+        wrong += np.square(found[f"B/{n}"].astype(float) @ found[f"A/{n}"] - target).sum()
+        right += np.square(target - began).sum()
+    assert product_error(every, WEIGHTS, found, start) == pytest.approx(np.sqrt(wrong / right), rel=1e-5)
+
+
 def test_frozen_a_makes_the_average_exact_also_across_ranks():
     shared = fresh_a(SHAPES, 8, 1, 0)
     rng = np.random.default_rng(2)

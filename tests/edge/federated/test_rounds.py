@@ -196,6 +196,30 @@ def test_a_killed_run_goes_on_to_the_same_end(federation, tmp_path, changes):
     assert [r.chosen for r in again.rounds] == [r.chosen for r in whole.rounds]
 
 
+def test_a_run_does_not_start_from_an_earlier_ones_end(federation):
+    f = federation(lora_rank=None, rounds=1)
+    one, two = (records_of(f)[1] for _ in range(2))
+    assert one[0].figures == two[0].figures and one[1].figures == two[1].figures
+
+
+def test_nobody_who_can_take_part_is_an_error(federation):
+    with pytest.raises(RuntimeError, match="no site can take part: .*nonsense"):
+        run_rounds(federation(sites={"a": {"channel": "nonsense"}}))
+
+
+def test_a_site_that_cannot_take_part_is_told(federation):
+    sites = {**federation().config["sites"], "city": {"channel": "nonsense"}}
+    _, records = records_of(federation(sites=sites, rounds=1))
+    assert any("nonsense" in why for why in records[0].strays + records[1].strays)
+    assert set(records[1].figures) == {"street", "factory"}
+
+
+def test_huge_updates_of_one_of_two_are_rejected(federation):
+    sites = {name: federation().config["sites"][name] for name in ("street", "city")}
+    _, records = records_of(federation(sites=sites, rounds=1, attack={"sites": ["city"], "kind": "huge"}))
+    assert list(records[1].rejected) == ["city"]
+
+
 def test_a_state_of_another_run_is_refused(federation, tmp_path):
     run_rounds(federation(rounds=1), tmp_path)
     with pytest.raises(StoreError, match="batch_size was 4, now it is 2"):
