@@ -37,8 +37,8 @@ TEXTS = {
     "ranks": "Devices train adapters of ranks 2, 4, 8 and 16 (two sites each).",
     "clients": "Each client trains on 77 users, 5 % of the run's 1,536; all are judged by the held-out users of all "
     "eight sites. Beyond eight, clients are further places of the same kinds.",
-    "robustness": "'30 % lost' is to be compared with 'nobody lost' (eight sites), the others with 'ten clients': in the "
-    "poisoned runs two of them send five times their honest update, turned around.",
+    "robustness": "'30 % lost' is to be compared with 'nobody lost' (eight sites), the others with 'ten clients': in "
+    "the poisoned runs two of them send five times their honest update, turned around.",
     "selection": "Four of eight devices a round but for 'all'. Seconds: modelled, of all rounds.",
     "privacy": "Epsilon at delta 1e-5 for a device's whole data against other data in its place, after all rounds, by "
     "Renyi-DP accounting; the server sees every update by itself, so each carries the whole noise.",
