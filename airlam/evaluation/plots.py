@@ -388,19 +388,22 @@ def nmse_vs_rounds(results: Results) -> Figure | None:
     keys = _unique(name for row in rows for name in row.figures if name.startswith("curve_"))
     if results.task != "federated" or not keys:
         return None
-    colors = {row.method: f"C{n}" for n, row in enumerate(rows)}
     untouched = min(max(_values(row.figures["curve_rounds"])) for row in rows)
+    # a network from random weights that never gets as good as the untouched model would only squeeze the others
+    rows = [row for row in rows if min(_values(row.figures["curve_rounds"])) <= untouched]
+    colors = {row.method: f"C{n}" for n, row in enumerate(rows)}
 
     def panel(axes: Any, key: str) -> None:
         for row in rows:
             if key in row.figures:
                 figure = row.figures[key]
-                axes.plot(figure.axis, figure.value, color=colors[row.method], label=row.method, marker=".")
+                points = [(x, y) for x, y in zip(figure.axis, figure.value, strict=True) if x or key == "curve_rounds"]
+                axes.plot(*zip(*points, strict=True), color=colors[row.method], label=row.method, marker=".")
                 axes.set_xlabel(figure.axis_name)
         if key != "curve_rounds":  # costs differ by orders of magnitude; the start, at no cost, is the dotted line
             axes.set_xscale("log")
         axes.axhline(untouched, color="#999999", linestyle=":", linewidth=1)
-        good = [v for row in rows for v in _values(row.figures["curve_rounds"]) if v <= untouched]
+        good = [v for row in rows for v in _values(row.figures["curve_rounds"])]
         axes.set_ylim(min(good) - 0.1, untouched + 0.3)
 
     return _panels(panel, keys, "NMSE [dB]", share_y=True, height=3.4)
