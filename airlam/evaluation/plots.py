@@ -397,7 +397,8 @@ def nmse_vs_rounds(results: Results) -> Figure | None:
         for row in rows:
             if key in row.figures:
                 figure = row.figures[key]
-                points = [(x, y) for x, y in zip(figure.axis or [], _values(figure), strict=True) if x or key == "curve_rounds"]
+                points = list(zip(figure.axis or [], _values(figure), strict=True))
+                points = points if key == "curve_rounds" else [point for point in points if point[0] > 0]
                 axes.plot(*zip(*points, strict=True), color=colors[row.method], label=row.method, marker=".")
                 axes.set_xlabel(figure.axis_name)
         if key != "curve_rounds":  # costs differ by orders of magnitude; the start, at no cost, is the dotted line
