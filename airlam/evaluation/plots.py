@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from airlam.evaluation.methods import BOUNDS, is_learned, look, order, short
 from airlam.evaluation.rows import Results, Row, write_text
@@ -403,6 +404,7 @@ def nmse_vs_rounds(results: Results) -> Figure | None:
                 axes.set_xlabel(figure.axis_name)
         if key != "curve_rounds":  # costs differ by orders of magnitude; the start, at no cost, is the dotted line
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.axhline(untouched, color="#999999", linestyle=":", linewidth=1)
         good = [v for row in rows for v in _values(row.figures["curve_rounds"])]
         axes.set_ylim(min(good) - 0.1, untouched + 0.3)
