@@ -30,6 +30,7 @@ CLASSICAL = {
 LEARNED = ["airlam-tiny"]
 # Learned comparators with small random weights everywhere. Some are made for one band: single_antenna_single_tone.
 COMPARATORS = {
+    "comparator-rnn": {"num_subcarriers": 12, "width": 16},
     "comparator-gru": {"num_subcarriers": 12, "width": 16},
     "comparator-lstm": {"num_subcarriers": 12, "width": 16},
     "comparator-cnn": {"width": 8, "num_blocks": 1},
@@ -188,7 +189,7 @@ def test_no_port_shape_means_one_line(predictor):
 
 def test_single_antenna_single_tone(predictor):
     h_past = history(2)[..., :1, :, :1]
-    if predictor.name in ("gru", "lstm", "transformer", "wifo", "llm4cp", "minilm"):  # trained for one band
+    if predictor.name in ("rnn", "gru", "lstm", "transformer", "wifo", "llm4cp", "minilm"):  # trained for one band
         with pytest.raises(ValueError, match="was made for 12 subcarriers|do not divide"):
             predict(predictor, h_past, port_shape=(1, 1, 1))
         return

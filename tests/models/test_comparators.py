@@ -15,6 +15,7 @@ from airlam.models.comparators import minilm as minilm_module
 from airlam.models.comparators.comparator import complex_features, real_features, turn_to_last, unit_power
 
 SMALL = {
+    "rnn": {"num_subcarriers": 12, "width": 16},
     "gru": {"num_subcarriers": 12, "width": 16},
     "lstm": {"num_subcarriers": 12, "width": 16},
     "cnn": {"width": 8, "num_blocks": 1},
@@ -112,7 +113,7 @@ def test_the_published_size_of_llm4cp():
 
 
 def test_shapes_that_it_was_not_made_for(h):
-    for kind in ("gru", "lstm", "transformer", "llm4cp", "minilm"):
+    for kind in ("rnn", "gru", "lstm", "transformer", "llm4cp", "minilm"):
         with pytest.raises(ValueError, match="was made for 12 subcarriers, got 10"):
             small(kind)(h[:, :, :10], 4, port_shape=PORTS)
     with pytest.raises(ValueError, match="2 beams at a time, which do not divide 7 ports"):
