@@ -30,7 +30,7 @@ def path_loss_db(scenario: str, state: str, distance: float, carrier_frequency: 
 
     Example:
         >>> round(path_loss_db("umi", "nlos", 100.0, 3.5e9), 1)
-        104.7
+        104.6
     """
     if (scenario, state) not in SHADOWING_DB:
         known = ", ".join(" ".join(pair) for pair in SHADOWING_DB)

@@ -47,7 +47,7 @@ def test_the_current_folder_comes_first(tmp_path, monkeypatch):
 def test_doctor(airlam, monkeypatch):
     result = airlam("doctor")
     assert result.code == 0, result.out
-    for word in ("torch", "sionna", "h5py", "peft", "threads", "pip install 'airlam[ray]'"):
+    for word in ("torch", "sionna", "h5py", "peft", "threads", "airlam federate"):
         assert word in result.out, result.out
 
 

@@ -62,8 +62,10 @@ def test_texts_are_escaped(report):
     assert "&lt;b&gt;Text is escaped&lt;/b&gt; &amp; safe." in report[2]
 
 
-# those of beamforming, which test_beamforming.py, test_link_level.py and test_beam_management.py look at
+# those of beamforming, which test_beamforming.py, test_link_level.py and test_beam_management.py look at, and of
+# federated training, which tests/edge/federated/test_benchmark.py does
 OTHERS = {
+    "nmse_vs_rounds", "nmse_vs_clients",
     "sum_se_vs_csi_snr", "sum_se_vs_users", "sum_se_vs_pilots", "throughput_vs_snr", "bler_vs_snr", "beam_accuracy",
     "beam_se_ratio",
 }  # fmt: skip

@@ -45,7 +45,7 @@ def epsilon(noise_multiplier: float, releases: int, delta: float, sample_rate: f
 
     Example:
         >>> round(epsilon(10.0, 20, 1e-5), 2)
-        2.1
+        1.91
 
     Raises:
         ImportError: without ``pip install 'airlam[federated]'``.
