@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,8 +51,7 @@ def server_batches(federation: Federation, batch_size: int, seed: int) -> Iterat
     """Endless batches of places that the server simulates: the run's kinds of sites, but other places and users."""
     f = copy.deepcopy(federation)
     generator = torch.Generator().manual_seed(seed)
-    for site in f.sites:
-        object.__setattr__(site, "seed", hash_seed(DISTILLATION, seed, site.seed) % 2**31)
+    f.sites = [replace(site, seed=hash_seed(DISTILLATION, seed, site.seed) % 2**31) for site in f.sites]
     step = 0
     while True:
         site = make_site(f, int(torch.randint(len(f.sites), (), generator=generator)))

@@ -26,7 +26,6 @@ class Objective(Protocol):
 
     Attributes:
         model: with adapters, or trained as a whole. figure, unit: what :meth:`judge` gives. larger: is it better?
-        num_examples: what a site's update weighs.
     """
 
     model: Any

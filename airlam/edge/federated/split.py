@@ -139,11 +139,6 @@ def write(parameters: dict[str, torch.nn.Parameter], weights: Arrays) -> None:
             p.copy_(torch.from_numpy(np.array(weights[name])))
 
 
-def read(parameters: dict[str, torch.nn.Parameter]) -> Arrays:
-    """Parameters as arrays."""
-    return {name: p.detach().numpy().copy() for name, p in parameters.items()}
-
-
 class DeviceSide:
     """What a device does on each message of a split round; its state lies in ``context``."""
 

@@ -183,13 +183,11 @@ class Supervisor(Strategy):
             reply.content["metrics"] = MetricRecord({k: reply.content["metrics"][k] for k in ("num-examples", "loss")})
             good.append(reply)
         arrays, metrics = self.inner.aggregate_train(number, good)
-        self._measure_aggregation([u for _, u in usable.values()], [r for r, _ in usable.values()], arrays, number)
+        self._measure_aggregation([u for _, u in usable.values()], [r for r, _ in usable.values()], arrays)
         record.train_loss = float(metrics["loss"]) if metrics is not None else math.nan  # type: ignore[arg-type]
         return arrays, metrics
 
-    def _measure_aggregation(
-        self, updates: list[Arrays], replies: list[Message], arrays: ArrayRecord | None, number: int
-    ) -> None:
+    def _measure_aggregation(self, updates: list[Arrays], replies: list[Message], arrays: ArrayRecord | None) -> None:
         """How far the new adapters are from the average of the products, and what naive averaging would have missed."""
         f, rank = self.federation, self.federation.largest_rank
         if f.lora_rank is None or arrays is None or f.strategy not in ("fedavg", "fedprox"):
