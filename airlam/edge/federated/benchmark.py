@@ -180,7 +180,7 @@ class FederatedBenchmark:
         own = {key: value for key, value in job.options.items() if key in ("predictor", "weight", "steps")}
         if "teacher" in job.options:
             own["teacher"] = self.teachers()[job.options["teacher"], job.seed]
-        return recipe_hash([config, job.kind, own, self.arguments.get("sites")])
+        return recipe_hash([config, job.kind, own, self.arguments.get("sites"), self.federation.seed])
 
     def teachers(self) -> dict[tuple[str, int], str]:
         """(variant, seed) -> hash, of the adapted models that students learn from."""

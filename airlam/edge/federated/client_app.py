@@ -9,10 +9,11 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from airlam.data.recipe import noise_seed
 from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.attacks import poisoned
 from airlam.edge.federated.federation import Federation
-from airlam.edge.federated.learner import hash_seed, learner_for
+from airlam.edge.federated.learner import learner_for
 from airlam.edge.federated.privacy import privatise
 from airlam.edge.federated.sites import Site, make_site
 from airlam.edge.federated.split import DeviceSide, SplitLearner, device_costs
@@ -91,13 +92,13 @@ def build_client_app(federation: str | None = None) -> ClientApp:
         after = learner.arrays()
         if f.privacy is not None:
             known = f.privacy["noise_seed"]
-            secret = None if known is None else hash_seed(int(known), NOISE, site.spec.seed, server_round)
+            secret = None if known is None else noise_seed(int(known), NOISE, site.spec.seed, server_round)
             metrics["loss"] = 0.0  # it says something about the device's data, and has no noise
             after = privatise(
                 after, before, clip=f.privacy["clip"], noise_multiplier=f.privacy["noise_multiplier"], seed=secret
             )
         if f.attack is not None and site.spec.label in f.attack["sites"]:
-            seed = hash_seed(f.seed, ATTACK, site.spec.seed, server_round)
+            seed = noise_seed(f.seed, ATTACK, site.spec.seed, server_round)
             after = poisoned(after, before, f.attack["kind"], f.attack["scale"], seed)
         return _answer(message, {"site": number, "num-examples": len(site.train), **metrics}, after)
 

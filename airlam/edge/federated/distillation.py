@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from airlam.data.recipe import noise_seed
 from airlam.edge.federated.federation import Federation
-from airlam.edge.federated.learner import hash_seed
 from airlam.edge.federated.sites import TRAIN, make_site
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.tasks.objectives import ForecastTarget, energy, forecast_target, predicted_error
@@ -51,7 +51,7 @@ def server_batches(federation: Federation, batch_size: int, seed: int) -> Iterat
     """Endless batches of places that the server simulates: the run's kinds of sites, but other places and users."""
     f = copy.deepcopy(federation)
     generator = torch.Generator().manual_seed(seed)
-    f.sites = [replace(site, seed=hash_seed(DISTILLATION, seed, site.seed) % 2**31) for site in f.sites]
+    f.sites = [replace(site, seed=noise_seed(DISTILLATION, seed, site.seed) % 2**31) for site in f.sites]
     step = 0
     while True:
         site = make_site(f, int(torch.randint(len(f.sites), (), generator=generator)))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from airlam.data.recipe import noise_seed
 from airlam.edge.federated.adapters import SCALE, Arrays, as_arrays, fitted, fresh_a
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.objectives import Objective, make_objective, trained
@@ -96,7 +97,7 @@ class Learner:
         parameters = list(trained(self.model).values())
         anchor = [p.detach().clone() for p in parameters] if proximal_mu else []
         optimizer = optimiser(f, parameters, learning_rate)
-        generator = torch.Generator().manual_seed(hash_seed(f.seed, site.spec.seed, server_round))
+        generator = torch.Generator().manual_seed(noise_seed(f.seed, site.spec.seed, server_round))
         size = min(f.batch_size, len(site.train))
         order = torch.empty(0, dtype=torch.int64)
         self.model.train()
@@ -105,7 +106,7 @@ class Learner:
             while len(order) < size:
                 order = torch.cat([order, torch.randperm(len(site.train), generator=generator)])
             users, order = order[:size], order[size:]
-            loss = self.objective.loss(site, users, f.seed, site.spec.seed, server_round, step)
+            loss = self.objective.loss(site, users, f.seed, server_round, step)
             losses.append(loss.item())
             if proximal_mu:
                 drift = sum((p - a).square().sum() for p, a in zip(parameters, anchor, strict=True))
@@ -141,11 +142,6 @@ def optimiser(federation: Federation, parameters: list[torch.nn.Parameter], rate
     if federation.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate)
     return torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
-
-
-def hash_seed(*key: int) -> int:
-    """One seed from several numbers."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
 @functools.lru_cache(maxsize=16)

@@ -109,7 +109,7 @@ class Precoding:
 
     def loss(self, site: Site, users: Tensor, *key: int) -> Tensor:
         """See :class:`Objective`."""
-        generator = torch.Generator().manual_seed(noise_seed(*key))
+        generator = torch.Generator().manual_seed(noise_seed(site.spec.seed, *key))
         return self.task.loss_of(self.task.worth(self.batch(site, site.train, users, TRAIN, *key), generator))
 
     def judge(self, site: Site, links: LinkBatch, *key: int) -> Tensor:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import torch
 
+from airlam.data.recipe import noise_seed
 from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.federation import Federation
-from airlam.edge.federated.learner import Learner, hash_seed, optimiser
+from airlam.edge.federated.learner import Learner, optimiser
 from airlam.edge.federated.objectives import Prediction, trained
 from airlam.edge.federated.sites import TRAIN, make_site
 from airlam.edge.federated.strategies import learning_rate
@@ -31,7 +32,7 @@ def train_centrally(federation: Federation, learner: Learner, look: Look | None 
     members = torch.tensor([(n, user) for n, site in enumerate(sites) for user in range(len(site.train))])
     parameters = list(trained(learner.model).values())
     optimizer = optimiser(f, parameters, f.learning_rate)
-    generator = torch.Generator().manual_seed(hash_seed(f.seed, 0))
+    generator = torch.Generator().manual_seed(noise_seed(f.seed, 0))
     order = torch.empty(0, dtype=torch.int64)
     size = min(f.batch_size, len(members))
     for number in range(1, f.rounds + 1):
@@ -46,7 +47,7 @@ def train_centrally(federation: Federation, learner: Learner, look: Look | None 
             with torch.autocast("cpu", torch.bfloat16, enabled=objective.fast):
                 for n in chosen[:, 0].unique().tolist():
                     users = chosen[chosen[:, 0] == n, 1]
-                    key = (TRAIN, f.seed, sites[n].spec.seed, number, step)
+                    key = (TRAIN, f.seed, number, step)
                     losses.append(objective.error(sites[n], sites[n].train, users, *key).log())
                 loss = torch.cat(losses).mean()
             optimizer.zero_grad()

@@ -31,9 +31,9 @@ class Site:
     def measured(self, links: LinkBatch, users: Tensor, *key: int) -> Tensor:
         """The histories of ``users`` as the base station knows them, ``complex64 [user, history, ...]``.
 
-        The noise of a user depends on ``key`` and its number alone, not on who else is asked for.
+        The noise of a user depends on the site, ``key`` and its number alone, not on who else is asked for.
         """
-        noises = [torch.Generator().manual_seed(noise_seed(*key, int(user))) for user in users]
+        noises = [torch.Generator().manual_seed(noise_seed(self.spec.seed, *key, int(user))) for user in users]
         past = links.h[users, : self.history]
         noisy = torch.stack([measure(h, self.csi_snr_db, noise) for h, noise in zip(past, noises, strict=True)])
         return noisy if self.spec.feedback is None else feed_back(noisy, self.spec.feedback, links.port_shape)

@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Context, RecordDict
 
+from airlam.data.recipe import noise_seed
 from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.federation import Federation
-from airlam.edge.federated.learner import Learner, hash_seed
+from airlam.edge.federated.learner import Learner
 from airlam.edge.federated.sites import TRAIN, Site
 from airlam.models.split import back, check_split, front, on_device
 from airlam.resources import count_flops
@@ -74,9 +75,9 @@ class SplitLearner:
     def _target(self, site: Site, server_round: int, step: int) -> ForecastTarget:
         f = self.federation
         size = min(f.batch_size, len(site.train))
-        generator = torch.Generator().manual_seed(hash_seed(f.seed, site.spec.seed, server_round, step))
+        generator = torch.Generator().manual_seed(noise_seed(f.seed, site.spec.seed, server_round, step))
         users = torch.randperm(len(site.train), generator=generator)[:size]
-        past = site.measured(site.train, users, TRAIN, f.seed, site.spec.seed, server_round, step)
+        past = site.measured(site.train, users, TRAIN, f.seed, server_round, step)
         future = site.train.h[users, f.history : f.history + f.horizon]
         return forecast_target(self.base, past, future, site.train.port_shape)
 

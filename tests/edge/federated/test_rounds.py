@@ -36,7 +36,7 @@ def test_one_full_batch_step_is_the_centralised_step(federation, changes):
     errors = []
     for site in sites:
         order = torch.arange(len(site.train))
-        errors.append(learner.objective.error(site, site.train, order, TRAIN, f.seed, site.spec.seed, 1, 0))
+        errors.append(learner.objective.error(site, site.train, order, TRAIN, f.seed, 1, 0))
     torch.cat(errors).log().mean().backward()
     with torch.no_grad():
         for p in learner.model.parameters():
