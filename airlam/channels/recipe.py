@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from airlam.interfaces import RecipeError
+from airlam.recipes import nearest
 
 CLUSTERED = tuple(f"cdl_{letter}" for letter in "abcde")
 TAPPED = tuple(f"tdl_{letter}" for letter in "abcde")
@@ -70,17 +70,11 @@ def keys_of(scenario: str) -> dict[str, Any]:
     return keys
 
 
-def nearest(word: object, names) -> str:
-    """``; did you mean 'x'?`` or nothing."""
-    close = difflib.get_close_matches(str(word).lower(), list(names), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def check_choice(name: str, value: object, choices) -> Any:
     """``value`` if it is one of ``choices``."""
     if value not in choices:
-        raise RecipeError(f"{name} is {value!r}, but must be one of {', '.join(map(str, choices))}"
-                          f"{nearest(value, map(str, choices))}")  # fmt: skip
+        known = [str(choice) for choice in choices]
+        raise RecipeError(f"{name} is {value!r}, but must be one of {', '.join(known)}{nearest(str(value), known)}")
     return value
 
 
@@ -117,8 +111,8 @@ def check_keys(name: str, given: Mapping, allowed) -> None:
     """No unknown keys."""
     for key in given:
         if key not in allowed:
-            raise RecipeError(f"{name} has no key {key!r}{nearest(key, allowed)}"
-                              f" Keys: {', '.join(sorted(allowed))}")  # fmt: skip
+            hint = nearest(str(key), allowed) or ";"
+            raise RecipeError(f"{name} has no key {key!r}{hint} keys: {', '.join(sorted(allowed))}")
 
 
 def _panel(name: str, value: object, default: Mapping) -> dict:
@@ -140,7 +134,8 @@ def check_scenario(value: object) -> str:
         raise RecipeError(f"scenario is {value!r}, but must be one of {', '.join(SCENARIOS)}")
     scenario = value.lower().replace("-", "_")
     if scenario not in SCENARIOS:
-        raise RecipeError(f"unknown scenario {value!r}{nearest(scenario, SCENARIOS)} Known: {', '.join(SCENARIOS)}")
+        hint = nearest(scenario, SCENARIOS) or ";"
+        raise RecipeError(f"unknown scenario {value!r}{hint} known: {', '.join(SCENARIOS)}")
     return scenario
 
 
@@ -273,7 +268,8 @@ def read_recipe(recipe: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         found = [folder / f"{recipe}.yaml" for folder in recipe_folders() if (folder / f"{recipe}.yaml").is_file()]
         if not found:
             names = recipe_names()
-            raise RecipeError(f"no channel recipe {str(recipe)!r}{nearest(recipe, names)} Known: {', '.join(names)}")
+            hint = nearest(str(recipe), names) or ";"
+            raise RecipeError(f"no channel recipe {str(recipe)!r}{hint} known: {', '.join(names)}")
         path = found[0]
     elif not path.is_file():  # "channels/uma_nlos.yaml", named from any folder
         inside = [folder.parent / path for folder in recipe_folders() if (folder.parent / path).is_file()]

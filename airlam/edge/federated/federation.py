@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airlam.channels.recipe import check_choice, check_keys
 from airlam.csi import Feedback
 from airlam.edge.selection import POLICIES
 from airlam.interfaces import RecipeError
-from airlam.recipes import nearest
 from airlam.resources import Cell, Device, device, path_loss_db
 
 TASKS = ("prediction", "beamforming")
@@ -338,26 +338,10 @@ class Federation:
             )
 
 
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> Any:
-    """``value`` if it is one of ``choices``."""
-    if value not in choices:
-        raise RecipeError(
-            f"{name} is {value!r}{nearest(str(value), choices) or ','} but must be one of {', '.join(choices)}"
-        )
-    return value
-
-
 def check_positive(name: str, value: Any) -> None:
     """A positive, finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise RecipeError(f"{name} is {value!r}, but must be a positive number")
-
-
-def check_keys(name: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """No unknown keys."""
-    for key in given:
-        if key not in known:
-            raise RecipeError(f"{name} has no key {key!r}{nearest(str(key), known) or ';'} keys: {', '.join(known)}")
 
 
 def made_of(kind: Any, given: Any, name: str) -> Any:

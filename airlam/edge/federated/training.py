@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from airlam.channels.recipe import check_choice
 from airlam.edge.federated.engines import ENGINES, run_rounds
-from airlam.edge.federated.federation import DENSE, Federation, check_choice
+from airlam.edge.federated.federation import DENSE, Federation
 from airlam.edge.federated.learner import Learner, learner_for
 from airlam.edge.federated.planning import federated_recipe
 from airlam.edge.federated.rounds import RoundRecord
