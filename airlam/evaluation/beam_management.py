@@ -21,12 +21,11 @@ from airlam.evaluation.assembly import SE, new_row
 from airlam.evaluation.cells import Cell, run_cells
 from airlam.evaluation.contenders import fingerprint
 from airlam.evaluation.headline import verdict
-from airlam.evaluation.leaderboard import write_tables
 from airlam.evaluation.methods import look, order
-from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Figure, Results, environment
+from airlam.evaluation.report import publish
+from airlam.evaluation.rows import Figure, Results
 from airlam.interfaces import RecipeError
-from airlam.metrics import measure_latency
+from airlam.metrics import cpu_threads, measure_latency
 from airlam.recipes import find_checkpoint
 
 TOP = (1, 3, 5)
@@ -182,9 +181,8 @@ class BeamManagementBenchmark:
         """Run what is not finished yet; write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``."""
         from airlam.models import load_beams
 
-        out, before = Path(out), torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        out = Path(out)
+        with cpu_threads(self.threads):
             named = {self.label: self.model, **self.controls}
             models = {name: load_beams(find_checkpoint(path)) for name, path in named.items()}
             for name, made in models.items():
@@ -197,13 +195,8 @@ class BeamManagementBenchmark:
             records = run_cells(
                 cells, lambda cell: self._run_cell(cell, models), lambda _: weights, out, lambda c: c.num_links
             )
-        finally:
-            torch.set_num_threads(before)
         results = self.results(records)
-        results.environment = environment(threads=self.threads)
-        results.save(out / "results.json")
-        write_tables(results, out / "leaderboard.md")
-        return write_report(results, out)
+        return publish(results, out, threads=self.threads)
 
     def _run_cell(self, cell: Cell, models: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()

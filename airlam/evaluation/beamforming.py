@@ -25,12 +25,12 @@ from airlam.evaluation.chains import (
 )
 from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
 from airlam.evaluation.headline import verdict
-from airlam.evaluation.leaderboard import write_tables
 from airlam.evaluation.methods import look, order
-from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Figure, Results, environment
+from airlam.evaluation.report import publish
+from airlam.evaluation.rows import Figure, Results
 from airlam.interfaces import RecipeError
 from airlam.loading import PRECODERS
+from airlam.metrics import cpu_threads
 from airlam.recipes import find_checkpoint
 
 METHODS = (
@@ -312,9 +312,8 @@ class BeamformingBenchmark:
         """
         from airlam.loading import load_precoder, load_predictor
 
-        out, before = Path(out), torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        out = Path(out)
+        with cpu_threads(self.threads):
             model = load_predictor(self.model)
             if not hasattr(model, "predict_with_covariance"):
                 raise RecipeError(f"model is {self.model!r}, but must be one of airlam's own, like airlam-tiny")
@@ -339,13 +338,8 @@ class BeamformingBenchmark:
                 out,
                 cost,
             )
-        finally:
-            torch.set_num_threads(before)
         results = self.results(records)
-        results.environment = environment(threads=self.threads)
-        results.save(out / "results.json")
-        write_tables(results, out / "leaderboard.md")
-        return write_report(results, out)
+        return publish(results, out, threads=self.threads)
 
     def _run_cell(
         self, cell: Cell, model: Any, learned: dict[str, Any], networks: dict[str, Any]

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from airlam.csi import Impairment
 from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
 from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all, run_cells
@@ -24,9 +22,10 @@ from airlam.evaluation.contenders import (
 )
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
-from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Results, environment
+from airlam.evaluation.report import publish
+from airlam.evaluation.rows import Results
 from airlam.interfaces import RecipeError
+from airlam.metrics import cpu_threads
 
 ALL_METHODS = (
     "hold", "wiener", "pad", "ar", "kalman", "eigen-ar", "{model}", "{model}" + OFF,
@@ -324,20 +323,13 @@ class ChannelPredictionBenchmark:
         from airlam.loading import load_predictor
 
         out = Path(out)
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        with cpu_threads(self.threads):
             models = {name: load_predictor(path, name=name) for name, path in self.others.items()}
             models = {self.label: load_predictor(self.model), **models}
             records, pictures = self._records(models, out)
-        finally:
-            torch.set_num_threads(before)
         results = self.results(records, pictures)
-        results.environment = environment(threads=self.threads)
         results.config["weights"] = {name: fingerprint(model) for name, model in models.items()}
-        results.save(out / "results.json")
-        write_leaderboard(results, out / "leaderboard.md")
-        return write_report(results, out)
+        return publish(results, out, threads=self.threads, leaderboard=write_leaderboard)
 
     def _records(self, models: dict[str, Any], out: Path) -> tuple[list[dict], dict]:
         weights = "-".join(fingerprint(model)[:12] for model in models.values())

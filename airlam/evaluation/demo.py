@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,8 +29,9 @@ from airlam.evaluation.headline import details, headline
 from airlam.evaluation.methods import order, short
 from airlam.evaluation.report import write_report
 from airlam.evaluation.rows import Results, environment
-from airlam.evaluation.runner import check_folder
+from airlam.evaluation.runner import check_folder, narrator
 from airlam.interfaces import Predictor, RecipeError
+from airlam.metrics import cpu_threads
 
 CLASSICS = ("pad", "ar", "eigen-ar")
 
@@ -172,15 +172,9 @@ class SiteDemo:
 
         from airlam.loading import load_predictor
 
-        out, console, start = check_folder(out), Console(), time.perf_counter()
-        before = torch.get_num_threads()
-        threads = self.threads or idle_cores()
-        torch.set_num_threads(threads)
-
-        def say(text: str) -> None:
-            console.print(f"[dim]{time.perf_counter() - start:4.0f} s[/dim]  {text}", highlight=False)
-
-        try:
+        out, console = check_folder(out), Console()
+        say, threads = narrator(console), self.threads or idle_cores()
+        with cpu_threads(threads):
             shipped = load_predictor(self.model)
             say(f"Sionna draws a site of {self.num_adapt + self.num_held_out} users, {self.channel}")
             adapt, held_out = self.site()
@@ -197,8 +191,6 @@ class SiteDemo:
                 learned[f"{self.label}:random-start"] = _predictor(self.adapt(adapt, None))
             say(f"evaluation on {self.num_held_out} other users; classical methods are tuned first")
             records = self.records(adapt, held_out, learned)
-        finally:
-            torch.set_num_threads(before)
         results = self.results(records)
         results.environment = environment(threads=threads)
         results.save(out / "results.json")

@@ -23,13 +23,13 @@ from airlam.evaluation.chains import (
     tones_of,
 )
 from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
-from airlam.evaluation.leaderboard import write_tables
 from airlam.evaluation.methods import look, order
-from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Figure, Results, Row, environment
+from airlam.evaluation.report import publish
+from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.spectral_efficiency import group_users
 from airlam.interfaces import RecipeError
 from airlam.loading import PRECODERS
+from airlam.metrics import cpu_threads
 
 
 class LinkLevelBenchmark:
@@ -142,21 +142,15 @@ class LinkLevelBenchmark:
         """Run what is not finished yet; write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``."""
         from airlam.loading import load_precoder, load_predictor
 
-        out, before = Path(out), torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        out = Path(out)
+        with cpu_threads(self.threads):
             model, precoder = load_predictor(self.model), load_precoder(self.precoder)
             weights = f"{fingerprint(model)}-{fingerprint(precoder)}"  # type: ignore[arg-type]
             records = run_cells(
                 self.cells(), lambda cell: self._run_cell(cell, model, precoder), lambda _: weights, out, lambda _: 1.0
             )
-        finally:
-            torch.set_num_threads(before)
         results = self.results(records)
-        results.environment = environment(threads=self.threads)
-        results.save(out / "results.json")
-        write_tables(results, out / "leaderboard.md")
-        return write_report(results, out)
+        return publish(results, out, threads=self.threads)
 
     def _run_cell(self, cell: Cell, model: Any, learned: Any) -> dict[str, Any]:
         from airlam.loading import load_precoder

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from airlam.csi import measure
 from airlam.evaluation import statistics
-from airlam.evaluation.leaderboard import write_tables
-from airlam.evaluation.report import write_report
+from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row, environment, recipe_hash
 from airlam.interfaces import RecipeError
+from airlam.metrics import cpu_threads
 
 PENALTIES = tuple(10.0**k for k in range(-4, 3))
 TARGETS = {"line of sight": "accuracy", "speed": "RMSE [km/h]"}
@@ -119,12 +119,9 @@ class ProbeBenchmark:
 
     def run(self, out: str | Path) -> Path:
         """Run everything; write ``results.json``, ``report.html``, ``leaderboard.md``; returns the report's path."""
-        out, before = Path(out), torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        out = Path(out)
+        with cpu_threads(self.threads):
             rows, recipes = self.rows()
-        finally:
-            torch.set_num_threads(before)
         results = Results(self.title, "probes", rows, environment(threads=self.threads), dict(self.config), recipes)
         results.extras = {"focus": self.label, "tables": self.tables(rows), "compared": [
             "The same linear head on three sets of features of the same noisy histories. Penalties are chosen on "
@@ -132,9 +129,7 @@ class ProbeBenchmark:
         ]}  # fmt: skip
         results.headline = self.headline(rows)
         results.notes = ["Labels come from the simulator; LOS and NLOS are 3GPP's states, one recipe each."]
-        results.save(out / "results.json")
-        write_tables(results, out / "leaderboard.md")
-        return write_report(results, out)
+        return publish(results, out, threads=self.threads)
 
     def sample(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Links of each split, all scenarios in turn (a prefix holds as many of each); the resolved recipes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from airlam.csi import measure, series_along
 from airlam.evaluation import statistics
 from airlam.evaluation.assembly import add_mean_nmse
 from airlam.evaluation.headline import details, headline
-from airlam.evaluation.leaderboard import write_tables
 from airlam.evaluation.methods import look, order
-from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Results, Row, environment, recipe_hash
+from airlam.evaluation.report import publish
+from airlam.evaluation.rows import Results, Row, recipe_hash
+from airlam.evaluation.runner import narrator
 from airlam.interfaces import RecipeError
-from airlam.metrics import nmse
+from airlam.metrics import cpu_threads, nmse
 from airlam.recipes import nearest
 
 INTERPOLATORS = (
@@ -152,25 +151,14 @@ class ReconstructionBenchmark:
         """
         from rich.console import Console
 
-        out, console, start = Path(out), Console(), time.perf_counter()
-
-        def say(text: str) -> None:
-            console.print(f"[dim]{time.perf_counter() - start:4.0f} s[/dim]  {text}", highlight=False)
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        out, say = Path(out), narrator(Console())
+        with cpu_threads(self.threads):
             records = []
             for label, task in self.tasks.items():
                 records += self.records(label, task, say)
-        finally:
-            torch.set_num_threads(before)
         say("done")
         results = self.results(records)
-        results.environment = environment(threads=self.threads)
-        results.save(out / "results.json")
-        write_tables(results, out / "leaderboard.md")
-        return write_report(results, out)
+        return publish(results, out, threads=self.threads)
 
     def links(self, task: dict[str, Any], scenario: str, purpose: str, num_links: int, rays: bool = False):
         """Links for "train", "tune" or "test": drops of their own each."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airlam.evaluation import plots
 from airlam.evaluation.headline import bar_label, verdict
+from airlam.evaluation.leaderboard import write_tables
 from airlam.evaluation.methods import BOUNDS, look, order, short
-from airlam.evaluation.rows import Figure, Results, Row, write_text
+from airlam.evaluation.rows import Figure, Results, Row, environment, write_text
 
 CAPTIONS = {
     "gain_forest": "NMSE against {bar}, cell by cell, on the same links and the same "
@@ -71,6 +73,24 @@ class Table:
     text: str = ""
     note: str = ""
     tags: list[str] = field(default_factory=list)
+
+
+def publish(
+    results: Results, out: str | Path, *, threads: int, leaderboard: Callable[[Results, Path], Path] = write_tables
+) -> Path:
+    """Write all that a benchmark leaves in ``out``: ``results.json``, ``leaderboard.md``, ``plots/``, ``report.html``.
+
+    Args:
+        threads: that the run used. leaderboard: writes the tables.
+
+    Returns:
+        The path of ``report.html``.
+    """
+    out = Path(out)
+    results.environment = environment(threads=threads)
+    results.save(out / "results.json")
+    leaderboard(results, out / "leaderboard.md")
+    return write_report(results, out)
 
 
 def write_report(results: Results, out: str | Path) -> Path:

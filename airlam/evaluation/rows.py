@@ -252,7 +252,7 @@ def recipe_hash(recipe: Any) -> str:
 
 def environment(*, threads: int, command: str | None = None) -> dict[str, Any]:
     """Versions, processor, threads, command and date of this run."""
-    packages = ("airlam", "torch", "numpy", "sionna-no-rt", "sionna", "transformers", "peft", "lightning")
+    packages = ("airlam", "torch", "numpy", "sionna-no-rt", "sionna", "transformers", "peft", "lightning", "flwr")
     versions = {"python": platform.python_version()}
     for package in packages:
         try:

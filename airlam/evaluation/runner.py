@@ -6,11 +6,16 @@ import importlib
 import inspect
 import math
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airlam.interfaces import RecipeError
 from airlam.recipes import find_recipe, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 KEYS = ("class_path", "init_args")
 
@@ -50,6 +55,18 @@ def check_folder(out: str | Path) -> Path:
         why = f"{taken} is a file" if taken else error.strerror or str(error)
         raise RecipeError(f"cannot write results to the folder {out}: {why}; name another one with --out") from None
     return out
+
+
+def narrator(console: Console) -> Callable[[str], None]:
+    """What prints a line with the seconds since now: for work whose length nobody knows beforehand."""
+    from rich.markup import escape
+
+    start = time.perf_counter()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{time.perf_counter() - start:5.0f} s[/dim]  {escape(text)}", highlight=False)
+
+    return say
 
 
 def read_benchmark(path: str | Path) -> tuple[str, dict[str, Any]]:

@@ -19,10 +19,12 @@ from airlam.evaluation.contenders import OFF, Contender, fingerprint, of_predict
 from airlam.evaluation.headline import details, headline, verdict
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts
-from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import Figure, Results, Row, environment, read_finished, recipe_hash, write_json
+from airlam.evaluation.report import publish
+from airlam.evaluation.rows import Figure, Results, Row, read_finished, recipe_hash, write_json
+from airlam.evaluation.runner import narrator
 from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
 from airlam.interfaces import RecipeError
+from airlam.metrics import cpu_threads
 
 CLASSICS = ("hold", "ar", "eigen-ar")
 BAR = "ar"
@@ -171,18 +173,11 @@ class SiteBenchmark:
             The path of ``report.html``.
         """
         from rich.console import Console
-        from rich.markup import escape
 
         from airlam.evaluation.contenders import trainable
 
-        out, console, start = Path(out), Console(), time.perf_counter()
-
-        def say(text: str) -> None:
-            console.print(f"[dim]{time.perf_counter() - start:5.0f} s[/dim]  {escape(text)}", highlight=False)
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        out, say = Path(out), narrator(Console())
+        with cpu_threads(self.threads):
             shipped = trainable(self.model)
             weights = fingerprint(shipped)
             records = []
@@ -197,15 +192,10 @@ class SiteBenchmark:
                     if not record["not_run"]:  # what is missing today may be installed tomorrow
                         write_json(path, record)
                 records.append(record)
-        finally:
-            torch.set_num_threads(before)
         results = self.results(records)
-        results.environment = environment(threads=self.threads)
         results.config["weights"] = {self.label: weights}
-        results.save(out / "results.json")
-        write_leaderboard(results, out / "leaderboard.md")
         say("done")
-        return write_report(results, out)
+        return publish(results, out, threads=self.threads, leaderboard=write_leaderboard)
 
     def recipe(self, label: str) -> dict[str, Any]:
         """The resolved channel recipe of a site."""

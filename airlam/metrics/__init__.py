@@ -1,7 +1,7 @@
 """Figures of merit, each with its convention stated: NMSE, spectral efficiency, latency, intervals."""
 
 from airlam.metrics.intervals import Interval, bootstrap_interval, paired_interval
-from airlam.metrics.latency import Latency, measure_latency
+from airlam.metrics.latency import Latency, cpu_threads, measure_latency
 from airlam.metrics.nmse import nmse, to_db
 from airlam.metrics.rates import (
     UTILITIES,
@@ -22,6 +22,7 @@ __all__ = [
     "Latency",
     "bootstrap_interval",
     "break_even_latency",
+    "cpu_threads",
     "five_percent_user_rate",
     "hold_after_horizon",
     "latency_charged_se",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,24 @@ class Latency(NamedTuple):
     repeats: int
 
 
+@contextlib.contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Run torch on ``count`` CPU threads (None: as many as before); afterwards on as many as before.
+
+    Example:
+        >>> with cpu_threads(1):
+        ...     print(torch.get_num_threads())
+        1
+    """
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def measure_latency(
     fn: Callable[[], object], *, warmup: int = 10, repeats: int = 100, threads: int | None = 1
 ) -> Latency:
@@ -42,21 +61,15 @@ def measure_latency(
     """
     if warmup < 0 or repeats < 1:
         raise ValueError(f"warmup must be >= 0 and repeats >= 1, got {warmup} and {repeats}")
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            for _ in range(warmup):
-                fn()
-            seconds = []
-            for _ in range(repeats):
-                start = time.perf_counter()
-                fn()
-                seconds.append(time.perf_counter() - start)
+    with cpu_threads(threads), torch.inference_mode():
+        for _ in range(warmup):
+            fn()
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            fn()
+            seconds.append(time.perf_counter() - start)
         used = torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
     values = torch.tensor(seconds, dtype=torch.float64)
     p50, p99 = torch.quantile(values, torch.tensor([0.5, 0.99], dtype=torch.float64)).tolist()
     return Latency(p50, p99, used, repeats)

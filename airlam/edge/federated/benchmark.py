@@ -25,10 +25,10 @@ from airlam.edge.federated.report import build_results
 from airlam.edge.federated.rounds import RoundRecord
 from airlam.edge.federated.sites import TEST, make_site
 from airlam.evaluation.contenders import tuned
-from airlam.evaluation.leaderboard import write_tables
-from airlam.evaluation.report import write_report
-from airlam.evaluation.rows import environment, read_finished, recipe_hash, write_json
+from airlam.evaluation.report import publish
+from airlam.evaluation.rows import read_finished, recipe_hash, write_json
 from airlam.interfaces import RecipeError
+from airlam.metrics import cpu_threads
 from airlam.models import AirlamModel, load_checkpoint, save_checkpoint
 
 KINDS = ("federated", "central", "alone", "zero-shot", "classic", "distilled")
@@ -147,31 +147,24 @@ class FederatedBenchmark:
         """Run what has not been run; write ``results.json``, ``report.html``, ``leaderboard.md`` and plots."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        out, before = Path(out), torch.get_num_threads()
-        torch.set_num_threads(self.threads)
+        out = Path(out)
         records = []
         columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        try:
-            with Progress(*columns) as progress:
-                task = progress.add_task("", total=len(self.jobs))
-                for job in self.jobs:
-                    progress.update(task, description=job.label)
-                    # by what was run: variants of several studies that are the same run share it
-                    path = out / "runs" / f"{job.kind}_{self.hash_of(job)}.json"
-                    record = read_finished(path)
-                    if record is None and job.group in self.only:
-                        record = self.record(job, out)
-                        write_json(path, record)
-                    if record is not None:
-                        records.append(record | {"group": job.group, "name": job.name, "options": job.options})
-                    progress.advance(task)
-        finally:
-            torch.set_num_threads(before)
+        with cpu_threads(self.threads), Progress(*columns) as progress:
+            task = progress.add_task("", total=len(self.jobs))
+            for job in self.jobs:
+                progress.update(task, description=job.label)
+                # by what was run: variants of several studies that are the same run share it
+                path = out / "runs" / f"{job.kind}_{self.hash_of(job)}.json"
+                record = read_finished(path)
+                if record is None and job.group in self.only:
+                    record = self.record(job, out)
+                    write_json(path, record)
+                if record is not None:
+                    records.append(record | {"group": job.group, "name": job.name, "options": job.options})
+                progress.advance(task)
         results = build_results(self.title, self.config, self.federation, records)
-        results.environment = environment(threads=self.threads)
-        results.save(out / "results.json")
-        write_tables(results, out / "leaderboard.md")
-        return write_report(results, out)
+        return publish(results, out, threads=self.threads)
 
     def hash_of(self, job: Job) -> str:
         """Of everything that a job's record depends on but the code."""

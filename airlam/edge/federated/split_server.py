@@ -48,8 +48,6 @@ class SplitSupervisor(Supervisor):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         split = {m.metadata.dst_node_id for m in messages if self._depth(m.metadata.dst_node_id) is not None}
         others = [message for message in messages if message.metadata.dst_node_id not in split]
-        for node in split:
-            self.record.down_bytes.pop(self.roster.sites[node])
         self.learner.load(everything, number)
         self.weights = {name: everything[name] for name in self.server}
         # adapters may come back re-factorised, in which case old moments would belong to other directions

@@ -134,7 +134,8 @@ class Supervisor(Strategy):
             self.sent[site] = self.roster.view(site, everything)
             own = RecordDict({"arrays": to_record(self.sent[site]), "config": message.content["config"]})
             messages.append(Message(own, message.metadata.dst_node_id, message.metadata.message_type))
-            self.record.down_bytes[site] = size_of(self.sent[site])
+            if f.sites[site].mode == "local":  # of split devices the steps are counted
+                self.record.down_bytes[site] = size_of(self.sent[site])
         return messages
 
     def complete(self, site: int, update: Arrays) -> Arrays:

@@ -26,6 +26,7 @@ from airlam.edge.federated.strategies import make_strategy
 from airlam.evaluation.rows import write_json
 from airlam.evaluation.runner import check_folder
 from airlam.interfaces import RecipeError, StoreError
+from airlam.metrics import cpu_threads
 from airlam.models import save_checkpoint
 from airlam.models.comparators import Comparator, save_comparator
 from airlam.models.split import check_split
@@ -71,7 +72,7 @@ def federate(
     console = Console()
     if resume and not (folder / STATE).exists():
         console.print(f"nothing to resume in {folder}: a new run", style="yellow", highlight=False)
-    with _threads(federation.threads), progress(federation, console) as watch:
+    with cpu_threads(federation.threads), progress(federation, console) as watch:
         if engine == "deployment":
             from airlam.edge.federated.deployment import run_deployed
 
@@ -179,16 +180,6 @@ def progress(federation: Federation, console: Console) -> Iterator[Watch]:
                 bar.console.print(f"round {record.number}: a site is missing ({why})", style="yellow", highlight=False)
 
         yield watch
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _print(
