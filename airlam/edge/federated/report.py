@@ -112,6 +112,10 @@ def make_row(
     f["nmse_cells_db"] = estimate([errors], lambda e: e, "dB")
     if zero is not None:
         f["gain_db"] = estimate([zero, errors], lambda z, e: z - e, "dB")
+        if len(runs) > 1:
+            gains = [float(np.mean(zero - np.concatenate(list(run["errors"].values())))) for run in runs]
+            seeds = [float(run["seed"]) for run in runs]
+            f["gain_by_seed_db"] = Figure(gains, "dB", "measured", axis=seeds, axis_name="training seed")
     if zero is not None and best is not None:
         f["recovered"] = estimate([zero, errors, best], lambda z, e, b: (z - e) / (z - b), "1")
     rounds = [[RoundRecord.from_dict(r) for r in run["rounds"]] for run in runs]
@@ -241,6 +245,11 @@ def sentences(results: Results) -> tuple[str, list[str]]:
         f"Recovered {100 * share.number:.0f} % ({100 * share.ends[0]:.0f} to {100 * share.ends[1]:.0f}); 80 % was "
         "asked."
     ]
+    for row in (focus, rows[CENTRAL]):
+        by_seed = row.figures.get("gain_by_seed_db")
+        if by_seed is not None:
+            gains = ", ".join(f"{value:.2f}" for value in by_seed.value)  # type: ignore[union-attr]
+            details.append(f"Gain of '{row.method}', training seed by training seed: {gains} dB.")
     if full is not None:
         target = float(focus.figures["curve_rounds"].value[-1])  # type: ignore[index]
         mine, theirs = megabytes_to_reach(focus, target), megabytes_to_reach(full, target)
