@@ -142,25 +142,30 @@ def _work_file(out: Path, recipe: DatasetRecipe, resume: bool, overwrite: bool) 
     if not keep:
         fresh = partial.with_name(partial.name + f".{os.getpid()}")  # appears under its name when it is sound
         try:
-            with _locked(partial) if partial.exists() else contextlib.nullcontext():
+            with locked(partial) if partial.exists() else contextlib.nullcontext():
                 create_store(fresh, content, recipe.channel_model)
                 _reserve(fresh)
                 os.replace(fresh, partial)
         finally:
             fresh.unlink(missing_ok=True)
-    with _locked(partial) as file:
+    with locked(partial) as file:
         yield partial, file
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    """A file opened for reading and writing, with an exclusive lock that dies with the process."""
+def locked(path: Path, by: str = "another process") -> Iterator[int]:
+    """A file opened for reading and writing, with an exclusive lock that dies with the process (and with those that
+    inherited the file).
+
+    Raises:
+        StoreError: somebody has it; ``by`` says who that may be.
+    """
     file = os.open(path, os.O_RDWR)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreError(f"another process is writing {path}; wait for it, or choose another path") from None
+            raise StoreError(f"{by} is writing {path}; wait for it, or choose another path") from None
         yield file
     finally:
         os.close(file)

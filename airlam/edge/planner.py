@@ -31,7 +31,7 @@ class Option:
     Attributes:
         mode: ``local`` or ``split``. layers: of the backbone on the device (split). rank: of the adapters.
         memory: bytes that training needs on the device. seconds, joules: modelled, of a round.
-        up_bytes, down_bytes: of a round.
+        up_bytes, down_bytes: of a round. server_seconds: of ``seconds``, what the edge server computes for it.
     """
 
     mode: str
@@ -42,6 +42,7 @@ class Option:
     joules: float
     up_bytes: float
     down_bytes: float
+    server_seconds: float = 0.0
 
     def __str__(self) -> str:
         return f"local, rank {self.rank}" if self.mode == "local" else f"split at {self.layers}, rank {self.rank}"
@@ -49,7 +50,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Need:
-    """What an option costs a device, before its radio is known; see :class:`Option`. ``flops`` of a round."""
+    """What an option costs a device, before its radio is known; see :class:`Option`. ``flops``, ``server_flops`` of a
+    round."""
 
     mode: str
     layers: int
@@ -58,14 +60,17 @@ class Need:
     flops: float
     up_bytes: float
     down_bytes: float
+    server_flops: float = 0.0
 
 
-def priced(need: Need, candidate: Candidate, bandwidth: float) -> Option:
-    """An option with its delay and energy, from the device and link of ``candidate`` in a share of the band [Hz]."""
+def priced(need: Need, candidate: Candidate, bandwidth: float, server: Device) -> Option:
+    """An option with its delay and energy, from the device and link of ``candidate`` in a share of the band [Hz], and
+    the edge server that computes the other part."""
     c = replace(candidate, flops=need.flops, up_bytes=need.up_bytes, down_bytes=need.down_bytes)
+    waits = server.compute_seconds(need.server_flops)
     return Option(
-        need.mode, need.layers, need.rank, need.memory, sum(c.seconds(bandwidth)), c.joules(bandwidth),
-        need.up_bytes, need.down_bytes,
+        need.mode, need.layers, need.rank, need.memory, sum(c.seconds(bandwidth)) + waits, c.joules(bandwidth),
+        need.up_bytes, need.down_bytes, waits,
     )  # fmt: skip
 
 
@@ -112,17 +117,20 @@ def uniform_choice(options: Mapping[str, Sequence[Option]], devices: dict[str, D
     held = [k for k in shared if all(table[label][k].memory <= devices[label].memory_bytes for label in table)]
     if not held:
         return None
-    rounds = {key: max(table[label][key].seconds for label in table) for key in held}
+    rounds = {key: together({label: table[label][key] for label in table})["seconds"] for key in held}
     shortest = min(rounds.values())
     best = max((key for key in held if rounds[key] <= 1.1 * shortest), key=lambda key: (key[2], -rounds[key]))
     return {label: table[label][best] for label in table}
 
 
 def together(chosen: dict[str, Option]) -> dict[str, float]:
-    """What a round costs: its delay [s], everyone's energy [J] and bytes, and the mean rank."""
+    """What a round costs: its delay [s], everyone's energy [J] and bytes, and the mean rank.
+
+    The edge server computes for one device after the other: each split device waits for all of them.
+    """
     options = list(chosen.values())
     return {
-        "seconds": max(o.seconds for o in options),
+        "seconds": max(o.seconds - o.server_seconds for o in options) + sum(o.server_seconds for o in options),
         "joules": sum(o.joules for o in options),
         "megabytes": sum(o.up_bytes + o.down_bytes for o in options) / 1e6,
         "mean_rank": sum(o.rank for o in options) / len(options),

@@ -171,6 +171,7 @@ class SiteDemo:
         from rich.console import Console
 
         from airlam.loading import load_predictor
+        from airlam.models import save_lora
 
         out, console = check_folder(out), Console()
         say, threads = narrator(console), self.threads or idle_cores()
@@ -180,7 +181,7 @@ class SiteDemo:
             adapt, held_out = self.site()
             say(f"LoRA of rank {self.lora_rank} adapts {self.label}: {self.num_adapt} users, {self.steps} steps")
             adapted = self.adapt(adapt, self.lora_rank)
-            adapted.save_pretrained(str(out / "adapter"))  # type: ignore[operator]
+            save_lora(adapted, out / "adapter")
             learned = {
                 self.label + OFF: (without_correction(shipped), 0),
                 self.label: (shipped, 0),

@@ -1,6 +1,6 @@
 """Tokens, transformer backbone, head; adapters; checkpoints."""
 
-from airlam.models.adapters import adapter_utility, add_lora, load_lora, lora_layers, write_adapter_utility
+from airlam.models.adapters import adapter_utility, add_lora, load_lora, lora_layers, save_lora
 from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
 from airlam.models.beams import AirlamBeams, AirlamBeamsConfig
 from airlam.models.checkpoint import load_beams, load_checkpoint, load_learned_precoder, load_pilots, save_checkpoint
@@ -44,5 +44,5 @@ __all__ = [
     "lora_layers",
     "pooled_hidden",
     "save_checkpoint",
-    "write_adapter_utility",
+    "save_lora",
 ]

@@ -23,9 +23,8 @@ def add_lora(
 ) -> PeftModel:
     """Freeze ``model`` and add trainable low-rank adapters to each of its linear layers.
 
-    The adapters start at zero: at first the adapted model predicts as the original. ``.save_pretrained(folder)``
-    writes the adapters alone, :func:`load_lora` brings them back, ``.merge_and_unload()`` gives a plain
-    model.
+    The adapters start at zero: at first the adapted model predicts as the original. :func:`save_lora` writes the
+    adapters alone, :func:`load_lora` brings them back, ``.merge_and_unload()`` gives a plain model.
 
     Args:
         rank: rank of every adapter, at least 1.
@@ -64,9 +63,25 @@ def lora_layers(model: PeftModel) -> dict[str, Any]:
     }
 
 
-def write_adapter_utility(folder: str | Path, utility: str) -> None:
-    """Write beside a precoder's adapters for which utility they were trained: peft's own file has no place for it."""
-    path = Path(folder) / UTILITY_FILE
+def save_lora(model: PeftModel, folder: str | Path) -> Path:
+    """Write the adapters of ``model`` into ``folder``, with the name of their base as the user gave it.
+
+    A shipped checkpoint stays a name, so that the adapters load on another machine as well. Beside a precoder's goes
+    the utility that they were trained for: peft's own file has no place for it.
+    """
+    folder, base = Path(folder), model.get_base_model()
+    if base.config._name_or_path:
+        model.peft_config["default"].base_model_name_or_path = str(base.config._name_or_path)
+    with warnings.catch_warnings():  # peft would look for the base's vocabulary on the network
+        warnings.filterwarnings("ignore", message=".*(Unable to fetch remote file|Could not find a config file).*")
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+    if (utility := getattr(base.config, "utility", None)) is not None:
+        _write_utility(folder, utility)
+    return folder
+
+
+def _write_utility(folder: Path, utility: str) -> None:
+    path = folder / UTILITY_FILE
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(json.dumps({"utility": utility}) + "\n")

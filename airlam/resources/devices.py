@@ -44,8 +44,8 @@ class Device:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise RecipeError(f"device {self.name}: {field.name} is {value!r}, but must be a number")
-            if field.name != "transmit_dbm" and not value > 0:
-                raise RecipeError(f"device {self.name}: {field.name} is {value:g}, but must be positive")
+            if field.name != "transmit_dbm" and not 0 < value < float("inf"):
+                raise RecipeError(f"device {self.name}: {field.name} is {value:g}, but must be positive and finite")
         if not -40 <= self.transmit_dbm <= 60:
             raise RecipeError(f"device {self.name}: transmit_dbm is {self.transmit_dbm:g}, but must be -40 to 60 dBm")
         if self.amplifier_efficiency > 1:
@@ -85,6 +85,14 @@ DEVICES = {
 }
 
 
+def as_number(value: Any) -> Any:
+    """A text that YAML 1.1 did not take for a number, like ``1.0e6`` or ``20e6``, as the number; all else as it is."""
+    try:
+        return float(value) if isinstance(value, str) and value[:1] in "+-.0123456789" else value
+    except ValueError:
+        return value
+
+
 def device(spec: str | Mapping[str, Any]) -> Device:
     """A device by the name of its profile, or from fields; ``profile`` names one to start from.
 
@@ -101,7 +109,7 @@ def device(spec: str | Mapping[str, Any]) -> Device:
         return DEVICES[spec]
     if not isinstance(spec, Mapping):
         raise RecipeError(f"a device is {spec!r}, but must be a profile's name or a mapping of fields")
-    given = dict(spec)
+    given = {key: value if key == "name" else as_number(value) for key, value in spec.items()}
     base = asdict(device(given.pop("profile"))) if "profile" in given else {"name": "device"}
     known = [field.name for field in fields(Device)]
     for key in given:

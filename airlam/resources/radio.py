@@ -90,6 +90,8 @@ class Cell:
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if field.type == "float" and not number:
                 raise RecipeError(f"cell: {field.name} is {value!r}, but must be a finite number")
+            if field.type == "bool" and not isinstance(value, bool):
+                raise RecipeError(f"cell: {field.name} is {value!r}, but must be true or false")
         for name in ("bandwidth", "diversity"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"cell: {name} is {getattr(self, name)!r}, but must be positive")

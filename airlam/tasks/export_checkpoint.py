@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
-from airlam.models import AirlamModel, OnBackbone, save_checkpoint, write_adapter_utility
+from airlam.models import AirlamModel, OnBackbone, save_checkpoint, save_lora
 from airlam.models.comparators import Comparator, save_comparator
 
 
@@ -58,9 +58,7 @@ class ExportCheckpoint(L.Callback):
             elif isinstance(module.model, Comparator):
                 save_comparator(module.model, self.folder)
             else:
-                module.model.save_pretrained(self.folder)
-                if (utility := getattr(module.model.get_base_model().config, "utility", None)) is not None:
-                    write_adapter_utility(self.folder, utility)
+                save_lora(module.model, self.folder)
         finally:
             for average in averages:
                 average.on_validation_epoch_end(trainer, module)

@@ -83,6 +83,47 @@ def test_a_plan_keeps_to_memory_and_runs(airlam, refuses, recipe, tmp_path):
     assert "sensor has 0.1 MB" in refuses("plan", "federated", "--config", recipe, "--sites", poor)
 
 
+def test_a_slow_server_keeps_the_model_on_the_devices_and_copies_are_planned_one_by_one(airlam, recipe, tmp_path):
+    out, sites = tmp_path / "plan.yaml", {"street": {"channel": "umi_nlos", "copies": 2}}
+    slow = json.dumps({"profile": "edge-server", "flops_per_second": 1e8})
+    arguments = ["plan", "federated", "--config", recipe, "--out", out, "--sites", json.dumps(sites)]
+    assert airlam(*arguments, "--server", slow).code == 0
+    planned = yaml.safe_load(out.read_text())["init_args"]["sites"]
+    assert list(planned) == ["street-1", "street-2"] and [site["seed"] for site in planned.values()] == [1000, 1001]
+    assert {site["mode"] for site in planned.values()} == {"local"}
+
+
+def test_old_results_do_not_stand_beside_a_new_run(airlam, refuses, recipe, tmp_path):
+    from airlam.data.generation import locked
+    from airlam.edge.federated.training import LOCK
+
+    out = tmp_path / "out"
+    assert airlam("federate", "--config", recipe, "--out", out, "--rounds", 1).code == 0
+    about = json.loads((out / "adapters" / "adapter_config.json").read_text())
+    assert about["base_model_name_or_path"] == "airlam-tiny"
+    with locked(out / LOCK):
+        said = refuses("federate", "--config", recipe, "--out", out, "--overwrite")
+    assert "a run, or the deployed processes" in said
+    idle = ["--selection", json.dumps({"policy": "fastest", "devices": 1, "max_joules": 1e-9})]
+    said = refuses("federate", "--config", recipe, "--out", out, "--overwrite", "--rounds", 1, *idle)
+    assert "no round could use any update" in said
+    assert not (out / "adapters").exists() and not (out / "federated.json").exists()
+
+
+def test_a_precoder_keeps_its_utility(recipe, tmp_path):
+    import airlam as package
+    from airlam.edge.federated.training import federate
+    from airlam.models import load_learned_precoder, save_checkpoint
+    from airlam.recipes import find_checkpoint
+
+    base = load_learned_precoder(find_checkpoint("airlam-precoder"))
+    base.config.utility = "proportional_fair"
+    save_checkpoint(base, tmp_path / "fair")
+    changes = {"num_train": 16, "num_val": 8, "num_test": 8, "batch_size": 8, "rounds": 1}
+    out = federate(recipe, tmp_path / "out", task="beamforming", model=str(tmp_path / "fair"), **changes)
+    assert package.load_precoder(out / "adapters").utility == "proportional_fair"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -92,7 +133,10 @@ def test_a_plan_keeps_to_memory_and_runs(airlam, refuses, recipe, tmp_path):
         (["federate", "--config", "{recipe}", "--round", "3"], "did you mean 'rounds'"),
         (["federate", "--config", "{recipe}", "--engine", "cloud"], "engine is 'cloud'"),
         (["federate"], "--config"),
+        (["federate", "--config", "{recipe}", "--learning_rate", "1e-3", "--rounds", "0"], "rounds is 0"),
         (["plan"], "plan what?"),
+        (["plan", "federated", "--config", "{recipe}", "--ranks", "4"], "ranks is 4"),
+        (["plan", "federated", "--config", "{recipe}", "--out", "."], "exists and is no plan"),
         (["plan", "parallel"], "airlam plan federated"),
         (["plan", "federated", "--config", "{recipe}", "--goal", "fame"], "goal is 'fame'"),
         (["plan", "federated", "--config", "{recipe}", "--min_rank", "32"], "between 1 and 16"),

@@ -25,6 +25,12 @@ DEVICES = {"weak": device("sensor"), "middle": device("phone"), "strong": device
 OPTIONS = {"weak": options(50.0, 2.0), "middle": options(2.0), "strong": options(0.1)}
 
 
+def test_split_devices_wait_for_each_other_at_the_server():
+    shared = Option("split", 0, 4, 1e6, 3.0, 1.0, 1e6, 1e6, server_seconds=1.0)
+    whole = Option("local", 0, 4, 1e6, 2.5, 1.0, 1e5, 1e5)
+    assert together({"a": shared, "b": shared, "c": whole})["seconds"] == 2.5 + 2.0
+
+
 @pytest.mark.parametrize("goal", ["accuracy", "delay", "energy"])
 def test_never_above_memory(goal):
     rng = np.random.default_rng(0)

@@ -93,7 +93,7 @@ def build_client_app(federation: str | None = None) -> ClientApp:
         if f.privacy is not None:
             known = f.privacy["noise_seed"]
             secret = None if known is None else noise_seed(int(known), NOISE, site.spec.seed, server_round)
-            metrics["loss"] = 0.0  # it says something about the device's data, and has no noise
+            del metrics["loss"]  # it says something about the device's data, and has no noise
             after = privatise(
                 after, before, clip=f.privacy["clip"], noise_multiplier=f.privacy["noise_multiplier"], seed=secret
             )

@@ -7,6 +7,7 @@ addresses are the loopback's. ``airlam federate --engine deployment`` runs it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import ipaddress
 import json
@@ -57,6 +58,7 @@ from airlam.edge.federated.server_app import build_server_app
 client_app = build_client_app()
 server_app = build_server_app()
 '''
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LINK = "airlam"  # name of the connection in Flower's own configuration
 
 
@@ -70,12 +72,13 @@ class Deployment:
 
     Attributes:
         folder: keys, logs, and the app. port: of the SuperLink.
-        link: the SuperLink. nodes: the SuperNodes, by the number of their site.
+        link: the SuperLink. nodes: the SuperNodes, by the number of their site. lock: a file that they all hold open.
     """
 
     folder: Path
     port: int
     link: subprocess.Popen
+    lock: int | None = None
     nodes: dict[int, subprocess.Popen] = field(default_factory=dict)
 
     def start_node(self, number: int, count: int, *, key: Path | None = None) -> subprocess.Popen:
@@ -87,7 +90,7 @@ class Deployment:
             "--auth-supernode-private-key", str(key or self.folder / f"node-{number}"),
             "--node-config", f"partition-id={number} num-partitions={count}",
         ]  # fmt: skip
-        self.nodes[number] = _start(self.folder, f"node-{number}", arguments)
+        self.nodes[number] = _start(self.folder, f"node-{number}", arguments, self.lock)
         return self.nodes[number]
 
     def status(self) -> str:
@@ -110,9 +113,13 @@ class Deployment:
 
 
 def run_deployed(
-    federation: Federation, folder: Path, *, resume: bool = False, watch: Watch | None = None, timeout: float = 86400
-) -> State:
+    federation: Federation, folder: Path, *, resume: bool = False, watch: Watch | None = None, timeout: float = 86400,
+    lock: int | None = None,
+) -> State:  # fmt: skip
     """All rounds of a run on deployed nodes of this machine; the state is in ``folder`` as from the other engines.
+
+    Args:
+        lock: a locked file, open: it stays locked for as long as one of the processes lives.
 
     Raises:
         DeploymentError: the run failed, or a process did not start.
@@ -120,7 +127,7 @@ def run_deployed(
     (folder / FAILURE).unlink(missing_ok=True)
     if federation.secure_aggregation:
         raise RecipeError("secure_aggregation runs in engine simulation alone so far")
-    with deployed(folder / "deployment", len(federation.sites)) as deployment:
+    with deployed(folder / "deployment", len(federation.sites), lock) as deployment:
         submit(deployment, federation, folder, resume=resume)
         seen, end = 0, time.monotonic() + timeout
         while True:
@@ -143,7 +150,7 @@ def run_deployed(
 
 
 @contextlib.contextmanager
-def deployed(folder: Path, num_nodes: int) -> Iterator[Deployment]:
+def deployed(folder: Path, num_nodes: int, lock: int | None = None) -> Iterator[Deployment]:
     """A SuperLink and registered SuperNodes for as long as the context lasts; keys are new each time."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,8 +165,8 @@ def deployed(folder: Path, num_nodes: int) -> Iterator[Deployment]:
         "flower-superlink", "--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth",
         "--ssl-ca-certfile", str(folder / "ca.pem"), "--ssl-certfile", str(folder / "server.pem"),
         "--ssl-keyfile", str(folder / "server.key"), "--disable-runtime-dependency-installation",
-    ])  # fmt: skip
-    deployment = Deployment(folder, port, link)
+    ], lock)  # fmt: skip
+    deployment = Deployment(folder, port, link, lock)
     before = None
     if threading.current_thread() is threading.main_thread():  # a terminated parent takes its processes along
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -282,12 +289,18 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _start(folder: Path, name: str, arguments: Sequence[str]) -> subprocess.Popen:
-    """A process in a group of its own, its output in ``folder/name.log``."""
+def _start(folder: Path, name: str, arguments: Sequence[str], lock: int | None) -> subprocess.Popen:
+    """A process in a group of its own, its output in ``folder/name.log``; it ends when this one is killed (Linux)."""
     with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            arguments, stdout=log, stderr=subprocess.STDOUT, env=_environment(folder), start_new_session=True
-        )
+            arguments, stdout=log, stderr=subprocess.STDOUT, env=_environment(folder), start_new_session=True,
+            pass_fds=() if lock is None else (lock,), preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )  # fmt: skip
+
+
+def _end_with_parent() -> None:
+    """The kernel terminates this process when its parent is gone, however that ended."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _run(folder: Path, arguments: Sequence[str]) -> str:

@@ -7,17 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airlam.channels.recipe import check_choice, check_keys
+from airlam.channels.recipe import check_choice, check_keys, check_number
 from airlam.csi import Feedback
 from airlam.edge.selection import POLICIES
 from airlam.interfaces import RecipeError
-from airlam.resources import Cell, Device, device, path_loss_db
+from airlam.resources import Cell, Device, as_number, device, path_loss_db
 
 TASKS = ("prediction", "beamforming")
 STRATEGIES = ("fedavg", "fedprox", "fedadam", "fedtrimmedavg", "fedmedian", "krum", "multikrum")
 AGGREGATIONS = ("naive", "ffa", "svd", "stacking", "residual")
 EXACT = ("svd", "stacking", "residual")  # these average products, so a strategy's own average has no place
 DENSE = ("stacking", "residual")  # these change the weights beneath the adapters as well
+ROBUST = ("fedtrimmedavg", "fedmedian", "krum", "multikrum")  # they compare the updates' entries
+# arguments of Flower's strategies: lowest and highest value, and whether it is a whole number
+ARGUMENTS: dict[str, dict[str, tuple[float, float, bool]]] = {
+    "fedavg": {}, "fedmedian": {},
+    "fedprox": {"proximal_mu": (1e-9, 1e3, False)},
+    "fedadam": {"eta": (1e-9, 10, False), "eta_l": (1e-9, 10, False), "beta_1": (0, 0.9999, False),
+                "beta_2": (0, 0.9999, False), "tau": (1e-12, 1, False)},
+    "fedtrimmedavg": {"beta": (1e-3, 0.499, False)},
+    "krum": {"num_malicious_nodes": (0, 1e3, True)},
+    "multikrum": {"num_malicious_nodes": (0, 1e3, True), "num_nodes_to_select": (1, 1e3, True)},
+}  # fmt: skip
 MODES = ("local", "split")
 ATTACKS = ("sign_flip", "noise", "nan", "shape", "huge")
 
@@ -141,20 +152,22 @@ class Federation:
         self.mode, self.split_layers = check_choice("mode", mode, MODES), split_layers
         self.server = device(server)
         self.rounds, self.local_steps, self.batch_size = rounds, local_steps, batch_size
-        self.learning_rate = learning_rate
+        self.learning_rate = check_number("learning_rate", learning_rate, 1e-9, 10)
         self.optimizer = check_choice("optimizer", optimizer, ("adamw", "sgd"))
         self.precision = check_choice("precision", precision, ("float32", "bfloat16"))
-        self.dropout, self.privacy = dropout, dict(privacy) if privacy else None
+        self.dropout = check_number("dropout", dropout, 0, 0.9999)
+        self.privacy = None if privacy is None else self._privacy(privacy)
         self.secure_aggregation, self.max_update_norm = secure_aggregation, max_update_norm
         self.num_train, self.num_val, self.num_test = num_train, num_val, num_test
-        self.history, self.horizon, self.csi_snr_db = history, horizon, csi_snr_db
+        self.history, self.horizon = history, horizon
+        self.csi_snr_db = check_number("csi_snr_db", csi_snr_db, -30, 100, unit="dB")
         self.channel_overrides = dict(channel_overrides or {})
         self.evaluate_every, self.seed, self.threads = evaluate_every, seed, threads
         self._check_numbers()
         self.cell = made_of(Cell, cell or {}, "cell")
         self.sites = self._sites(sites or {}, feedback)
         self.selection = self._selection(dict(selection or {}))
-        self.attack = self._attack(dict(attack)) if attack else None
+        self.attack = self._attack(attack) if attack is not None else None
         self._check_combinations()
 
     def to_json(self) -> str:
@@ -196,20 +209,24 @@ class Federation:
         rank = self.lora_rank
         if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= 512):
             raise RecipeError(f"lora_rank is {rank!r}, but must be 1 to 512, or null: all weights")
-        for name, low, high in (("learning_rate", 0, 10), ("dropout", 0, 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high:
-                raise RecipeError(f"{name} is {value!r}, but must be at least {low} and below {high}")
         if self.max_update_norm is not None:
-            check_positive("max_update_norm", self.max_update_norm)
-        if self.privacy is not None:
-            check_keys("privacy", self.privacy, ("clip", "noise_multiplier", "delta", "noise_seed"))
-            self.privacy.setdefault("noise_seed", None)
-            for name in ("clip", "noise_multiplier"):
-                check_positive(f"privacy.{name}", self.privacy.get(name))
-            check_positive("privacy.delta", self.privacy.setdefault("delta", 1e-5))
-            if not self.privacy["delta"] < 1:
-                raise RecipeError(f"privacy.delta is {self.privacy['delta']!r}, but must lie between 0 and 1")
+            self.max_update_norm = check_positive("max_update_norm", self.max_update_norm)
+
+    def _privacy(self, given: Any) -> dict[str, Any]:
+        if not isinstance(given, Mapping) or not given:
+            raise RecipeError(
+                f"privacy is {given!r}, but must be {{clip: ..., noise_multiplier: ...}}, or null: without privacy"
+            )
+        check_keys("privacy", given, ("clip", "noise_multiplier", "delta", "noise_seed"))
+        made = {"delta": 1e-5, "noise_seed": None, **given}
+        for name in ("clip", "noise_multiplier", "delta"):
+            made[name] = check_positive(f"privacy.{name}", made.get(name))
+        if not made["delta"] < 1:
+            raise RecipeError(f"privacy.delta is {made['delta']!r}, but must lie between 0 and 1")
+        seed = made["noise_seed"]
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+            raise RecipeError(f"privacy.noise_seed is {seed!r}, but must be a whole number of at least 0, or null")
+        return made
 
     def _sites(self, sites: Mapping[str, Mapping[str, Any]], feedback: dict[str, Any] | None) -> list[SiteSpec]:
         if not isinstance(sites, Mapping) or not sites:
@@ -222,7 +239,9 @@ class Federation:
             layers = given.get("split_layers", self.split_layers)
             counts = (("copies", copies, 1), ("links", links, 1), ("lora_rank", rank, 1), ("split_layers", layers, 0))
             for name, value, low in counts:
-                if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
+                if value is None and name in ("links", "lora_rank"):
+                    continue
+                if isinstance(value, bool) or not isinstance(value, int) or value < low:
                     raise RecipeError(
                         f"sites.{label}.{name} is {value!r}, but must be a whole number of at least {low}"
                     )
@@ -230,12 +249,14 @@ class Federation:
                 raise RecipeError(f"sites.{label}.links is {links}, but must be at most num_train ({self.num_train})")
             mode = check_choice(f"sites.{label}.mode", given.get("mode", self.mode), MODES)
             heard, distance = given.get("feedback", feedback), given.get("distance_m", 150.0)
-            check_positive(f"sites.{label}.distance_m", distance)
+            distance = check_positive(f"sites.{label}.distance_m", distance)
             try:
+                made_device = device(given.get("device", "phone"))
                 path_loss_db(self.cell.scenario, self.cell.state, distance, self.cell.carrier_frequency)
             except RecipeError as error:
                 raise RecipeError(f"sites.{label}: {error}") from None
-            if not isinstance(given.get("seed", 0), int) or given.get("seed", 0) < 0:
+            seed = given.get("seed", 0)
+            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
                 raise RecipeError(f"sites.{label}.seed is {given['seed']!r}, but must be a whole number of at least 0")
             for copy in range(copies):
                 made.append(
@@ -245,8 +266,8 @@ class Federation:
                         overrides={key: value for key, value in given.items() if key not in SITE_KEYS},
                         seed=given.get("seed", 1000 * (number + 1)) + copy,
                         links=links,
-                        device=device(given.get("device", "phone")),
-                        distance_m=float(distance),
+                        device=made_device,
+                        distance_m=distance,
                         lora_rank=rank,
                         mode=mode,
                         split_layers=layers if mode == "split" else 0,
@@ -256,6 +277,14 @@ class Federation:
         labels = [site.label for site in made]
         if len(set(labels)) < len(labels):
             raise RecipeError(f"two sites have the same label; copies are numbered: {', '.join(labels)}")
+        places: dict[int, str] = {}
+        for site in made:
+            if site.seed in places:
+                raise RecipeError(
+                    f"sites {places[site.seed]} and {site.label} have the same seed {site.seed}, and so the same place "
+                    "and radio; give one of them another (copies count up from theirs)"
+                )
+            places[site.seed] = site.label
         return made
 
     def _selection(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -266,22 +295,24 @@ class Federation:
                 raise RecipeError(f"selection.{key} means nothing to policy {policy}; leave it out")
         for key in ("max_age", "max_joules"):
             if key in given:
-                check_positive(f"selection.{key}", given[key])
+                given[key] = check_positive(f"selection.{key}", given[key])
         count = given.get("devices", len(self.sites))
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(self.sites):
             raise RecipeError(f"selection.devices is {count!r}, but must be 1 to {len(self.sites)}, the sites")
         return {**given, "policy": policy, "devices": count}
 
-    def _attack(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _attack(self, given: Any) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            raise RecipeError(f"attack is {given!r}, but must be a mapping like {{sites: [street], kind: nan}}")
         check_keys("attack", given, ("sites", "kind", "scale"))
-        check_choice("attack.kind", given.get("kind", "sign_flip"), ATTACKS)
-        labels = [site.label for site in self.sites]
-        if not isinstance(given.get("sites", []), list):
-            raise RecipeError(f"attack.sites is {given['sites']!r}, but must be a list of labels")
-        check_positive("attack.scale", given.get("scale", 1.0))
-        for label in given.get("sites", ()):
-            check_choice("attack.sites", label, labels)
-        return {"kind": "sign_flip", "scale": 5.0, "sites": [], **given}
+        made = {"kind": "sign_flip", "scale": 5.0, **given}
+        check_choice("attack.kind", made["kind"], ATTACKS)
+        if not isinstance(made.get("sites"), list) or not made["sites"]:
+            raise RecipeError(f"attack.sites is {made.get('sites')!r}, but must be a list of the attackers' labels")
+        made["scale"] = check_positive("attack.scale", made["scale"])
+        for label in made["sites"]:
+            check_choice("attack.sites", label, [site.label for site in self.sites])
+        return made
 
     def _check_combinations(self) -> None:
         lora = self.lora_rank is not None
@@ -299,35 +330,29 @@ class Federation:
             raise RecipeError("mode split takes aggregation naive, ffa or svd, and neither attack nor privacy")
         if split and self.strategy == "fedprox":
             raise RecipeError("mode split has no proximal term; take strategy fedavg")
-        if self.strategy in ("krum", "multikrum"):
-            bad, count = self.strategy_args.get("num_malicious_nodes", 0), self.selection["devices"]
-            if not isinstance(bad, int) or bad < 0 or count < 2 * bad + 3:
-                raise RecipeError(
-                    f"{self.strategy} against {bad!r} malicious devices needs 2 f + 3 devices a round, but there are "
-                    f"{count}"
-                )
+        self._check_strategy()
         if lora and isinstance(self.model, dict):
             raise RecipeError("a comparator starts from random weights, so all of them must be trained: lora_rank null")
         if self.task == "beamforming" and isinstance(self.model, dict):
             raise RecipeError("task beamforming needs a precoder's checkpoint, like airlam-precoder")
-        if self.strategy == "fedprox" and "proximal_mu" in self.strategy_args:
-            check_positive("strategy_args.proximal_mu", self.strategy_args["proximal_mu"])
-        elif self.strategy == "fedprox":
-            raise RecipeError("strategy fedprox is FedAvg without strategy_args: {proximal_mu: 0.01}")
-        if self.strategy == "fedtrimmedavg":
-            beta, count = self.strategy_args.get("beta", 0.2), self.selection["devices"]
-            check_positive("strategy_args.beta", beta)
-            if int(beta * count) < 1:
-                raise RecipeError(
-                    f"fedtrimmedavg with beta {beta} trims nobody out of {count} devices; beta must be at least "
-                    f"{1 / count:.3g}"
-                )
+        if self.precision == "bfloat16" and (self.task != "prediction" or isinstance(self.model, dict)):
+            raise RecipeError("precision bfloat16 is for the backbone of a predictor; take float32 here")
         ranks = {self.rank_of(site) for site in self.sites}
+        if len(ranks) > 1 and self.strategy in ROBUST:
+            raise RecipeError(
+                f"strategy {self.strategy} compares entries, and adapters of smaller ranks are padded with zeros: give "
+                "all sites the same lora_rank, or take fedavg"
+            )
         plain = lora and self.aggregation in ("naive", "ffa") and len(ranks) == 1
         if self.secure_aggregation and not (plain and self.strategy == "fedavg" and not self.split):
             raise RecipeError(
                 "secure_aggregation sums arrays of one shape with values within +-8: take adapters (lora_rank), "
                 "strategy fedavg, aggregation ffa (exact) or naive, the same lora_rank everywhere, and mode local"
+            )
+        if self.secure_aggregation and (len(self.sites) < 3 or self.strategy_args or self.evaluate_every != 1):
+            raise RecipeError(
+                "secure_aggregation needs three sites or more (from the sum of two, each knows the other's update), no "
+                "strategy_args, and evaluate_every 1"
             )
         if self.secure_aggregation and self.selection["policy"] != "all":
             raise RecipeError("secure_aggregation takes all devices in every round: leave selection out")
@@ -338,15 +363,52 @@ class Federation:
             )
 
 
-def check_positive(name: str, value: Any) -> None:
-    """A positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+    def _check_strategy(self) -> None:
+        """The arguments of Flower's strategies, which check none of them."""
+        known, given, count = ARGUMENTS[self.strategy], self.strategy_args, self.selection["devices"]
+        if not known and given:
+            raise RecipeError(
+                f"strategy {self.strategy} takes no strategy_args, but there are {', '.join(given)} (who takes part is "
+                "said by selection)"
+            )
+        check_keys("strategy_args", given, known)
+        for key, value in given.items():
+            low, high, whole = known[key]
+            high = count if key == "num_nodes_to_select" else high
+            given[key] = check_number(f"strategy_args.{key}", value, low, high, integer=whole)
+        if self.strategy == "fedprox" and "proximal_mu" not in given:
+            raise RecipeError("strategy fedprox is FedAvg without strategy_args: {proximal_mu: 0.01}")
+        if self.strategy in ("krum", "multikrum") and count < needed_by_krum(self):
+            raise RecipeError(
+                f"{self.strategy} against {given.get('num_malicious_nodes', 0)} malicious devices needs 2 f + 3 "
+                f"devices a round, but there are {count}"
+            )
+        if self.strategy == "fedtrimmedavg" and int(given.get("beta", 0.2) * count) < 1:
+            raise RecipeError(
+                f"fedtrimmedavg with beta {given.get('beta', 0.2)} trims nobody out of {count} devices; beta must be "
+                f"at least {1 / count:.3g}"
+            )
+
+
+def needed_by_krum(federation: Federation) -> int:
+    """Devices a round that Krum's guarantee asks for."""
+    return 2 * int(federation.strategy_args.get("num_malicious_nodes", 0)) + 3
+
+
+def check_positive(name: str, value: Any) -> float:
+    """A positive, finite number; accepts what YAML makes of 1e-3 (a text)."""
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < float("inf"):
         raise RecipeError(f"{name} is {value!r}, but must be a positive number")
+    return number
 
 
 def made_of(kind: Any, given: Any, name: str) -> Any:
     """A named tuple or dataclass from a recipe's mapping."""
     if not isinstance(given, Mapping):
-        raise RecipeError(f"{name} is {given!r}, but must be a mapping")
+        raise RecipeError(f"{name} is {given!r}, but must be a mapping with {', '.join(kind.__annotations__)}")
     check_keys(name, given, kind.__annotations__.keys())
-    return kind(**given)
+    return kind(**{key: as_number(value) for key, value in given.items()})

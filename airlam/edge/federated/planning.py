@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from airlam.channels.recipe import check_choice
 from airlam.edge.federated.adapters import fitted
 from airlam.edge.federated.federation import DENSE, Federation
 from airlam.edge.federated.learner import Learner
-from airlam.edge.federated.rounds import wire_bytes
+from airlam.edge.federated.rounds import empty_adapters, wire_bytes
 from airlam.edge.federated.sites import Site, make_site
 from airlam.edge.federated.split import SplitLearner, device_costs, gradients
-from airlam.edge.planner import Need, Option, choose_options, priced, together, uniform_choice
+from airlam.edge.planner import GOALS, Need, Option, choose_options, priced, together, uniform_choice
 from airlam.edge.selection import Candidate
 from airlam.evaluation.rows import write_text
 from airlam.evaluation.runner import find_class, instantiate, read_benchmark
@@ -67,18 +68,18 @@ def plan(
     federation, arguments = federated_recipe(config, changes)
     if federation.lora_rank is None:
         raise RecipeError("lora_rank is null: all weights travel, and there is neither rank nor split to choose")
-    if not ranks or any(isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= 512 for r in ranks):
+    check_choice("goal", goal, GOALS)
+    if not isinstance(ranks, Sequence) or not ranks or any(
+        isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= 512 for r in ranks
+    ):  # fmt: skip
         raise RecipeError(f"ranks is {ranks!r}, but must be a list of whole numbers between 1 and 512")
     if not 0 <= slack < 100 or not 1 <= min_rank <= max(ranks):
         raise RecipeError(
             f"slack is {slack}, min_rank {min_rank}: at least 0, and between 1 and {max(ranks)}, are wanted"
         )
-    if (
-        out is not None
-        and Path(out).exists()
-        and "Planned by: airlam plan" not in Path(out).read_text(errors="replace")
-    ):
-        raise StoreError(f"{out} exists and is no plan; name another file")
+    if out is not None and Path(out).exists():
+        if Path(out).is_dir() or "Planned by: airlam plan" not in Path(out).read_text(errors="replace"):
+            raise StoreError(f"{out} exists and is no plan; name another file")
     torch.set_num_threads(federation.threads)
     options = site_options(federation, ranks)
     devices = {site.label: site.device for site in federation.sites}
@@ -106,7 +107,7 @@ def site_options(federation: Federation, ranks: Sequence[int]) -> dict[str, list
         shape = (tuple(site.train.h.shape[2:]), min(f.batch_size, len(site.train)))
         if shape not in known:
             known[shape] = [need for rank in ranks for need in needs(learners[rank], site, rank)]
-        found[spec.label] = [priced(need, candidate, share) for need in known[shape]]
+        found[spec.label] = [priced(need, candidate, share, f.server) for need in known[shape]]
     return found
 
 
@@ -126,8 +127,9 @@ def needs(learner: Learner, site: Site, rank: int) -> list[Need]:
     start = fitted(learner.start(), rank)
     kept = count_activations(lambda: learner.objective.loss(site, users, 0))
     memory, size_bytes = training_bytes(learner.model, kept), wire_bytes(start)
+    up = wire_bytes(empty_adapters(learner.shapes, rank)) if f.aggregation in DENSE else size_bytes
     flops = f.local_steps * learner.step_flops(site, size)
-    found = [Need("local", 0, rank, memory, float(flops), size_bytes, size_bytes)]
+    found = [Need("local", 0, rank, memory, float(flops), up, size_bytes)]
     base = learner.model.get_base_model()
     splittable = f.task == "prediction" and base.context is None and not (f.attack or f.privacy)
     if f.aggregation in DENSE or f.strategy == "fedprox" or f.secure_aggregation:
@@ -151,18 +153,22 @@ def needs(learner: Learner, site: Site, rank: int) -> list[Need]:
         gradients(split.device | split.server)
         mine = wire_bytes({name: value for name, value in start.items() if on_device(name[2:], depth)})
         crossing = f.local_steps * costs["activations"] + mine
-        found.append(Need("split", depth, rank, memory, f.local_steps * costs["flops"], crossing, crossing))
+        work_there = f.local_steps * costs["server-flops"]
+        found.append(Need("split", depth, rank, memory, f.local_steps * costs["flops"], crossing, crossing, work_there))
     return found
 
 
 def write_plan(federation: Federation, arguments: dict[str, Any], chosen: dict[str, Option], path: Path) -> Path:
     """The run's recipe with mode, split and rank of every site."""
     made = copy.deepcopy(arguments)
-    for label, site in made["sites"].items():
-        option = chosen.get(label) or chosen[f"{label}-1"]  # copies are alike
-        site |= {"mode": option.mode, "lora_rank": option.rank}
+    given, made["sites"] = made["sites"], {}
+    for spec in federation.sites:  # copies one by one: their places, and so their options, differ
+        kind = given.get(spec.label) or given[spec.label.rpartition("-")[0]]
+        option, site = chosen[spec.label], {key: value for key, value in kind.items() if key != "copies"}
+        site |= {"seed": spec.seed, "mode": option.mode, "lora_rank": option.rank}
         if option.mode == "split":
             site["split_layers"] = option.layers
+        made["sites"][spec.label] = site
     made["lora_rank"] = max(option.rank for option in chosen.values())
     text = yaml.safe_dump({"class_path": "airlam.edge.federated.Federation", "init_args": made}, sort_keys=False)
     Federation(**made)  # refuses what would not run

@@ -17,6 +17,8 @@ from airlam.edge.federated.adapters import Arrays, norm_of_change
 def privatise(after: Arrays, before: Arrays, *, clip: float, noise_multiplier: float, seed: int | None) -> Arrays:
     """An update with norm at most ``clip`` and Gaussian noise of ``noise_multiplier * clip`` on each entry.
 
+    A change that is not finite has no norm to clip, and is left out: noise alone leaves the device.
+
     Args:
         after, before: the weights after and before training.
         seed: of the noise; None: nobody knows it. Who knows it can take the noise away again.
@@ -28,7 +30,10 @@ def privatise(after: Arrays, before: Arrays, *, clip: float, noise_multiplier: f
         2.0
     """
     rng = np.random.default_rng(seed)
-    scale = min(1.0, clip / max(norm_of_change(after, before), 1e-30))
+    norm = norm_of_change(after, before)
+    if not math.isfinite(norm):
+        after = before
+    scale = min(1.0, clip / max(norm, 1e-30))
     return {
         name: (before[name] + scale * (after[name] - before[name]) + noise_multiplier * clip * rng.standard_normal(
             after[name].shape

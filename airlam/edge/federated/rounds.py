@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from airlam.edge.federated.adapters import Arrays, fitted, fresh_a
-from airlam.edge.federated.client_app import to_record
+from airlam.edge.federated.client_app import from_record, to_record
 from airlam.edge.federated.federation import DENSE, Federation
 from airlam.edge.selection import Allocation, Candidate, choose
 from airlam.models.split import on_device
@@ -37,6 +37,8 @@ class RoundRecord:
         aggregation_error: of the new adapters' products against the average of the devices' products, relative;
             naive_error: what averaging A and B by themselves would have missed.
         strays: why nodes could not say who they are, or look at their users.
+        used: updates that were averaged. notes: what weakened the round.
+        look_bytes: measured, of the model as it went to the validation users: the experimenter's, in no other figure.
         epsilon: spent so far; None without noise, or with so little that there is no bound.
     """
 
@@ -60,11 +62,14 @@ class RoundRecord:
     naive_error: float | None = None
     epsilon: float | None = None
     strays: list[str] = field(default_factory=list)
+    used: int = 0
+    notes: list[str] = field(default_factory=list)
+    look_bytes: int = 0
 
-    def reply(self, site: int, metrics: Mapping[str, Any], size: int) -> None:
-        """Note what a device sent."""
+    def reply(self, site: int, seconds: float, size: int) -> None:
+        """Note what a device sent, and how long it computed."""
         self.up_bytes[site] = self.up_bytes.get(site, 0) + size
-        self.compute_seconds[site] = self.compute_seconds.get(site, 0.0) + float(metrics["seconds"])
+        self.compute_seconds[site] = self.compute_seconds.get(site, 0.0) + seconds
 
     @property
     def bytes(self) -> int:
@@ -138,15 +143,18 @@ class Roster:
             if reply.has_error():
                 self.troubles.append(reply.error.reason or "no reason given")
                 continue
-            metrics: Any = reply.content["metrics"]
-            site = int(metrics["site"])
+            try:
+                said = numbers_of(reply, "site", "num-examples", "flops", "activations", "server-flops")
+            except ValueError as error:
+                self.troubles.append(f"a node's description cannot be used: {error}")
+                continue
+            site = int(said["site"])
             if not 0 <= site < len(self.federation.sites) or site in self.sites.values():
                 self.troubles.append(f"a node says that it is site {site}, which is taken or unknown")
             else:
                 self.sites[reply.metadata.src_node_id] = site
-                self.samples[site], self.flops[site] = int(metrics["num-examples"]), float(metrics["flops"])
-                self.activations[site] = float(metrics["activations"])
-                self.server_flops[site] = float(metrics["server-flops"])
+                self.samples[site], self.flops[site] = int(said["num-examples"]), said["flops"]
+                self.activations[site], self.server_flops[site] = said["activations"], said["server-flops"]
 
     def view(self, site: int, everything: Arrays) -> Arrays:
         """The model as a device sees it: adapters cut to its rank, those that the server holds for it as they are."""
@@ -173,8 +181,7 @@ class Roster:
         rank = f.rank_of(f.sites[site])
         if rank is None or f.aggregation not in DENSE:
             return seen
-        made: Arrays = {f"A/{name}": np.empty((rank, shape[1])) for name, shape in self.shapes.items()}
-        return made | {f"B/{name}": np.empty((shape[0], rank)) for name, shape in self.shapes.items()}
+        return empty_adapters(self.shapes, rank)
 
     def on_device(self, site: int, arrays: Arrays) -> Arrays:
         """Those adapters that a split device holds; all of a device that is not split."""
@@ -243,6 +250,45 @@ class Roster:
         record.delay += record.server_seconds
         record.server_joules = f.server.compute_watts * record.server_seconds
         return record
+
+
+def empty_adapters(shapes: dict[str, tuple[int, int]], rank: int) -> Arrays:
+    """Arrays of the names and shapes of adapters, of no value."""
+    made: Arrays = {f"A/{name}": np.empty((rank, shape[1])) for name, shape in shapes.items()}
+    return made | {f"B/{name}": np.empty((shape[0], rank)) for name, shape in shapes.items()}
+
+
+def numbers_of(reply: Message, *names: str) -> dict[str, float]:
+    """Metrics of a reply, each a finite number of at least 0 (a loss may be below).
+
+    Raises:
+        ValueError: one of them is missing or something else.
+    """
+    found = {}
+    for name in names:
+        metrics: Any = reply.content.get("metrics")
+        value = metrics.get(name) if isinstance(metrics, MetricRecord) else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"its {name} is {value!r}, not a finite number")
+        if value < 0 and name not in ("loss", "figure"):
+            raise ValueError(f"its {name} is {value!r}, below 0")
+        found[name] = float(value)
+    return found
+
+
+def arrays_of(reply: Message) -> Arrays:
+    """The arrays of a reply.
+
+    Raises:
+        ValueError: there are none, or they cannot be read.
+    """
+    record: Any = reply.content.get("arrays")
+    if not isinstance(record, ArrayRecord):
+        raise ValueError("it has no arrays")
+    try:
+        return from_record(record)
+    except Exception as error:  # whatever a stranger's bytes make NumPy say
+        raise ValueError(f"its arrays cannot be read ({error})") from None
 
 
 def wire_bytes(arrays: Arrays) -> int:

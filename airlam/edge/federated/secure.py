@@ -86,8 +86,11 @@ def build_secure_server_app(federation: str, folder: str | None, watch: Watch | 
         path, count = None if folder is None else Path(folder), len(f.sites)
 
         def noted(number: int, parameters: list[np.ndarray], _: dict) -> None:
+            before = state.arrays
             state.arrays = {n: np.asarray(p, np.float32) for n, p in zip(names, parameters, strict=True)}
-            state.rounds.append(RoundRecord(number))
+            moved = any(not np.array_equal(value, before[name]) for name, value in state.arrays.items())
+            notes = [] if moved or not number else ["no sum could be formed: the model stays as it was"]
+            state.rounds.append(RoundRecord(number, used=count if moved else 0, notes=notes))
 
         def looked(found: list[tuple[int, dict]]) -> dict:
             record = state.rounds[-1]

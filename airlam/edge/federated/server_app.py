@@ -22,7 +22,7 @@ from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import Learner, learner_for
 from airlam.edge.federated.rounds import Roster, RoundRecord
 from airlam.edge.federated.split_server import SplitSupervisor
-from airlam.edge.federated.strategies import Supervisor, make_strategy
+from airlam.edge.federated.strategies import Supervisor, make_strategy, problem_of
 from airlam.evaluation.rows import write_text
 from airlam.interfaces import StoreError
 
@@ -61,14 +61,19 @@ class State:
         """The state of this very run.
 
         Raises:
-            StoreError: of another run (the first argument that differs is named), or damaged.
+            StoreError: of another run (the first argument that differs is named), of something else, or damaged.
         """
         path = folder / STATE
         try:
             with safe_open(path, "np") as file:
-                about = file.metadata()
+                about = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
-            theirs, rounds = json.loads(about["federation"]), json.loads(about["rounds"])
+            if not {"federation", "rounds"} <= set(about):
+                raise StoreError(f"{path} is no state of a federated run; use another folder with --out")
+            theirs, rounds = dict(json.loads(about["federation"])), list(json.loads(about["rounds"]))
+            records = [RoundRecord.from_dict(r) for r in rounds]
+        except StoreError:
+            raise
         except Exception as error:
             raise StoreError(
                 f"{path} is damaged ({str(error).splitlines()[0]}); start again with --overwrite"
@@ -86,7 +91,7 @@ class State:
         return cls(
             {k.removeprefix("weight:"): v for k, v in tensors.items() if k.startswith("weight:")},
             {k.removeprefix("memory:"): v for k, v in tensors.items() if k.startswith("memory:")},
-            [RoundRecord.from_dict(r) for r in rounds],
+            records,
         )
 
 
@@ -96,11 +101,18 @@ def serve(
     """All rounds of a run.
 
     Args:
-        folder: for the state; None: nothing is kept.
+        folder: for the state, made if missing; None: nothing is kept.
         resume: go on from the state in ``folder``, if there is one.
         watch: called with every round's record.
+
+    Raises:
+        StoreError: ``folder`` holds a run, and it is not to be resumed; or the state is not of this run and model.
     """
     f = federation
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume and (folder / STATE).exists():
+            raise StoreError(f"{folder} holds a run already; resume it, or take another folder")
     torch.set_num_threads(f.threads)
     logging.getLogger("flwr").setLevel(logging.ERROR)
     rank = None if f.lora_rank is None else f.largest_rank
@@ -108,6 +120,8 @@ def serve(
     learner = Learner(f, rank) if f.split else learner_for(f, rank)
     fresh = not (resume and folder is not None and (folder / STATE).is_file())
     state = State(learner.start()) if fresh or folder is None else State.load(folder, f)
+    if why := problem_of(state.arrays, learner.start()):
+        raise StoreError(f"{folder}/{STATE} does not fit the model ({why}); start again with --overwrite")
     if state.done >= f.rounds:
         return state
     inner = make_strategy(f)

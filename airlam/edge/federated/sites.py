@@ -12,7 +12,9 @@ from torch import Tensor
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import feed_back, measure
 from airlam.data.recipe import noise_seed
-from airlam.edge.federated.federation import Federation, SiteSpec
+from airlam.edge.federated.federation import SITE_KEYS, Federation, SiteSpec
+from airlam.interfaces import RecipeError
+from airlam.recipes import nearest
 
 TRAIN, VAL, TEST = 0, 1, 2
 
@@ -43,9 +45,13 @@ def make_site(federation: Federation, number: int) -> Site:
     """The site of client ``number``: the same bits in every process that asks, drawn once in each."""
     f, spec = federation, federation.sites[number]
     counts = (f.num_train, f.num_val, f.num_test)
-    recipe = {**load_channel(spec.channel).recipe, **f.channel_overrides, **spec.overrides}
-    used = (spec.links or f.num_train, f.num_val, f.num_test)
-    train, val, test = _draw(json.dumps(recipe, sort_keys=True), counts, used, f.history + f.horizon, spec.seed)
+    try:
+        recipe = {**load_channel(spec.channel).recipe, **f.channel_overrides, **spec.overrides}
+        used = (spec.links or f.num_train, f.num_val, f.num_test)
+        train, val, test = _draw(json.dumps(recipe, sort_keys=True), counts, used, f.history + f.horizon, spec.seed)
+    except RecipeError as error:
+        hints = (nearest(key, SITE_KEYS) for key in spec.overrides if key in str(error))
+        raise RecipeError(f"sites.{spec.label}: {error}{next(filter(None, hints), '')}") from None
     return Site(spec, train, val, test, f.history, f.csi_snr_db)
 
 

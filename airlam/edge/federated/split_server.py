@@ -14,7 +14,7 @@ from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.client_app import from_record, to_record
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import Learner
-from airlam.edge.federated.rounds import Roster, size_of
+from airlam.edge.federated.rounds import Roster, arrays_of, numbers_of, size_of
 from airlam.edge.federated.split import SplitLearner, gradients, step_adamw, write
 from airlam.edge.federated.strategies import Supervisor, learning_rate
 
@@ -71,21 +71,29 @@ class SplitSupervisor(Supervisor):
         write(self.server, self.weights)
         inputs = {node: torch.from_numpy(value).requires_grad_() for node, value in x.items()}
         hidden: dict[int, torch.Tensor] = {}
-        for layers, split in self.splits.items():  # devices of one depth in one batch
-            group = [node for node in x if self._depth(node) == layers]
-            if group:
-                sizes = [len(x[node]) for node in group]
-                out = split.back(torch.cat([inputs[node] for node in group])).split(sizes)
-                hidden |= dict(zip(group, out, strict=True))
+        groups: dict[tuple, list[int]] = {}  # devices of one depth and array in one batch
+        for node in x:
+            groups.setdefault((self._depth(node), *x[node].shape[1:]), []).append(node)
+        for (layers, *_), group in groups.items():
+            sizes = [len(x[node]) for node in group]
+            out = self.splits[layers].back(torch.cat([inputs[node] for node in group])).split(sizes)
+            hidden |= dict(zip(group, out, strict=True))
         sent = {node: {"hidden": value.detach().numpy()} for node, value in hidden.items()}
         answers = self._ask(grid, "loss", sent, number, step, rate)
+        for node in [n for n, answer in answers.items() if answer["gradient"].shape != hidden[n].shape]:
+            self._reject(node, f"its gradient has shape {answers.pop(node)['gradient'].shape}")
         if not answers:  # lost in between, all of them
             return {}
         torch.autograd.backward(
             [hidden[node] for node in answers],
             [torch.from_numpy(answer["gradient"]) for answer in answers.values()],
         )
-        grads = {name: grad / len(answers) for name, grad in gradients(self.server).items()}
+        # the mean over the devices whose layer is here: a device that is split later has it for itself
+        held = {name: 0 for name in self.server}
+        for node in answers:
+            for name in self.splits[self._depth(node)].server:
+                held[name] += 1
+        grads = {name: grad / max(1, held[name]) for name, grad in gradients(self.server).items()}
         step_adamw(self.weights, grads, self.moments, rate, self.federation.optimizer)
         return {node: {"gradient": inputs[node].grad.numpy()} for node in answers}  # type: ignore[union-attr]
 
@@ -108,11 +116,31 @@ class SplitSupervisor(Supervisor):
             if reply.has_error():
                 self.record.lost[self.federation.sites[site].label] = reply.error.reason or "no reason given"
                 continue
-            answers[node] = from_record(reply.content["arrays"])
-            self.record.reply(site, reply.content["metrics"], size_of(answers[node]))
+            try:
+                said, answer = numbers_of(reply, "seconds", "loss"), arrays_of(reply)
+                self._check(what, answer)
+            except ValueError as error:
+                self._reject(node, str(error))
+                continue
+            answers[node] = answer
+            self.record.reply(site, said["seconds"], size_of(answer))
             if what == "loss":
-                self.losses.append(float(reply.content["metrics"]["loss"]))
+                self.losses.append(said["loss"])
         return answers
+
+    def _check(self, what: str, answer: Arrays) -> None:
+        """What a device sends meets everybody's in one batch: no value of it may spoil that."""
+        wanted = {"forward": "x", "loss": "gradient"}.get(what)
+        if wanted is None:
+            return
+        if wanted not in answer or not np.isfinite(answer[wanted]).all() or answer[wanted].dtype != np.float32:
+            raise ValueError(f"its {wanted} is missing, or not finite numbers in single precision")
+        width = self.learner.model.get_base_model().backbone.config.hidden_size
+        if answer[wanted].ndim != 3 or answer[wanted].shape[-1] != width:
+            raise ValueError(f"its {wanted} has shape {answer[wanted].shape}")
+
+    def _reject(self, node: int, why: str) -> None:
+        self.record.rejected[self.federation.sites[self.roster.sites[node]].label] = why
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

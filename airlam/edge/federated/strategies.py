@@ -22,11 +22,11 @@ from flwr.serverapp.strategy import (
 
 from airlam.edge.federated.adapters import Arrays, average, combine, fitted, fresh_a, norm_of_change, product_error
 from airlam.edge.federated.client_app import from_record, to_record
-from airlam.edge.federated.federation import EXACT, Federation
+from airlam.edge.federated.federation import EXACT, Federation, needed_by_krum
 from airlam.edge.federated.grids import NodeSubset
 from airlam.edge.federated.privacy import epsilon
-from airlam.edge.federated.rounds import Roster, RoundRecord, size_of
-from airlam.interfaces import RecipeError
+from airlam.edge.federated.rounds import Roster, RoundRecord, arrays_of, numbers_of, size_of
+from airlam.interfaces import AirlamError
 
 KINDS = {
     "fedavg": FedAvg, "fedprox": FedProx, "fedadam": FedAdam, "fedtrimmedavg": FedTrimmedAvg, "fedmedian": FedMedian,
@@ -72,15 +72,9 @@ class ProductFedProx(ProductAveraging, FedProx):
 def make_strategy(federation: Federation) -> Strategy:
     """The strategy that a run names, for all the nodes it is shown."""
     f = federation
-    for key in f.strategy_args:
-        if key in EVERYONE:
-            raise RecipeError(f"strategy_args has {key}, but who takes part is said by selection")
     exact = f.lora_rank is not None and f.aggregation in EXACT
     kind = {"fedavg": ProductFedAvg, "fedprox": ProductFedProx}[f.strategy] if exact else KINDS[f.strategy]
-    try:
-        strategy = kind(**{**EVERYONE, **f.strategy_args})
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"strategy_args is {f.strategy_args}, but {f.strategy}: {error}") from None
+    strategy = kind(**{**EVERYONE, **f.strategy_args})
     if exact:
         strategy.aggregation, strategy.rank = f.aggregation, f.largest_rank
     return strategy
@@ -96,6 +90,18 @@ def problem_of(update: Arrays, expected: Arrays) -> str | None:
         if not np.isfinite(value).all():
             return f"{name} has {int((~np.isfinite(value)).sum())} values that are not finite"
     return None
+
+
+def weaknesses(federation: Federation, count: int) -> list[str]:
+    """What a round of ``count`` usable updates cannot promise any more."""
+    f = federation
+    if not count:
+        return ["nobody's update could be used: the model stays as it was"]
+    if f.strategy in ("krum", "multikrum") and count < needed_by_krum(f):
+        return [f"{f.strategy} had {count} updates and needs {needed_by_krum(f)}: no guarantee against attackers"]
+    if f.strategy == "fedtrimmedavg" and int(f.strategy_args.get("beta", 0.2) * count) < 1:
+        return [f"of {count} updates the trimmed mean trims none: a plain mean"]
+    return []
 
 
 class Supervisor(Strategy):
@@ -149,23 +155,30 @@ class Supervisor(Strategy):
         f, number, record = self.federation, self.done + server_round, self.record
         usable: dict[int, tuple[Message, Arrays]] = {}
         gone: list[str] = []
+        silent = set(self.sent)
+        # a private device says nothing of its loss, which knows its data and has no noise
+        wanted = ("num-examples", "seconds") if f.privacy else ("num-examples", "seconds", "loss")
         for site, reply in self.roster.by_site(replies, gone):
+            silent.discard(site)
             if reply.has_error():
                 record.lost[f.sites[site].label] = reply.error.reason or "no reason given"
                 continue
-            update, metrics = from_record(reply.content["arrays"]), reply.content["metrics"]
-            if missing := {"num-examples", "loss", "seconds"} - set(metrics):
-                record.rejected[f.sites[site].label] = f"metrics without {', '.join(sorted(missing))}"
+            try:
+                metrics, update = numbers_of(reply, *wanted), arrays_of(reply)
+            except ValueError as error:
+                record.rejected[f.sites[site].label] = str(error)
                 continue
-            record.reply(site, metrics, size_of(update))
+            record.reply(site, metrics["seconds"], size_of(update))
             update = self.complete(site, update)
             why = problem_of(update, self.roster.expected(site, self.sent[site]))
+            why = why or ("" if metrics["num-examples"] >= 1 else "it has no users")
             if why:
                 record.rejected[f.sites[site].label] = why
             else:
                 usable[site] = reply, update
-        for site in set(self.sent) - set(record.up_bytes):
-            record.lost.setdefault(f.sites[site].label, gone.pop() if gone else "no reply in time")
+        for site in silent:
+            if f.sites[site].label not in record.rejected:  # a split device may be out since an earlier step
+                record.lost.setdefault(f.sites[site].label, gone.pop() if gone else "no reply in time")
         starts = {site: self.roster.start_of(site, self.sent[site], number) for site in usable}
         norms = {site: norm_of_change(update, starts[site]) for site, (_, update) in usable.items()}
         ordered = sorted(norms.values()) or [0.0]
@@ -174,6 +187,8 @@ class Supervisor(Strategy):
             if norm > limit > 0:
                 record.rejected[f.sites[site].label] = f"norm {norm:.3g} is above {limit:.3g}"
                 del usable[site]
+        record.used = len(usable)
+        record.notes += weaknesses(f, len(usable))
         if not usable:
             return None, None
         pad = f.lora_rank is not None and f.aggregation not in EXACT
@@ -181,11 +196,17 @@ class Supervisor(Strategy):
         for reply, update in usable.values():
             reply.content["arrays"] = to_record(fitted(update, f.largest_rank) if pad else update)
             # strategies want the same metrics from everyone; what else a device said is in the record
-            reply.content["metrics"] = MetricRecord({k: reply.content["metrics"][k] for k in ("num-examples", "loss")})
+            kept = [name for name in wanted if name != "seconds"]
+            reply.content["metrics"] = MetricRecord({name: reply.content["metrics"][name] for name in kept})
             good.append(reply)
         arrays, metrics = self.inner.aggregate_train(number, good)
+        if arrays is not None and not all(np.isfinite(value).all() for value in from_record(arrays).values()):
+            raise AirlamError(
+                f"round {number}: strategy {f.strategy} with {f.strategy_args or 'no arguments'} made weights that are "
+                "not finite; the state of the round before stands"
+            )
         self._measure_aggregation([u for _, u in usable.values()], [r for r, _ in usable.values()], arrays)
-        record.train_loss = float(metrics["loss"]) if metrics is not None else math.nan  # type: ignore[arg-type]
+        record.train_loss = float(metrics["loss"]) if metrics and "loss" in metrics else None  # type: ignore[arg-type]
         return arrays, metrics
 
     def _measure_aggregation(self, updates: list[Arrays], replies: list[Message], arrays: ArrayRecord | None) -> None:
@@ -220,18 +241,21 @@ class Supervisor(Strategy):
             rank = f.rank_of(f.sites[site])
             seen = everything if rank is None else fitted(everything, rank)
             content = RecordDict({"arrays": to_record(seen), "config": config})
+            self.record.look_bytes += size_of(seen)
             messages.append(Message(content, node, "evaluate"))
         return messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Each site's figure goes into the record; their mean is the round's."""
-        for reply in replies:
+        for site, reply in self.roster.by_site(replies, self.record.strays):
+            label = self.federation.sites[site].label
             if reply.has_error():
-                self.record.strays.append(f"evaluation: {reply.error.reason}")
-            else:
-                metrics = reply.content["metrics"]
-                label = self.federation.sites[int(metrics["site"])].label  # type: ignore[arg-type]
-                self.record.figures[label] = float(metrics["figure"])  # type: ignore[arg-type]
+                self.record.strays.append(f"evaluation of {label}: {reply.error.reason}")
+                continue
+            try:
+                self.record.figures[label] = numbers_of(reply, "figure")["figure"]
+            except ValueError as error:
+                self.record.strays.append(f"evaluation of {label}: {error}")
         if not self.record.figures:
             return None
         return MetricRecord({"figure": float(np.mean(list(self.record.figures.values())))})

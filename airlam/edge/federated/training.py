@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from airlam.channels.recipe import check_choice
+from airlam.data.generation import locked
 from airlam.edge.federated.engines import ENGINES, run_rounds
 from airlam.edge.federated.federation import DENSE, Federation
 from airlam.edge.federated.learner import Learner, learner_for
@@ -25,13 +27,13 @@ from airlam.edge.federated.sites import TEST, make_site
 from airlam.edge.federated.strategies import make_strategy
 from airlam.evaluation.rows import write_json
 from airlam.evaluation.runner import check_folder
-from airlam.interfaces import RecipeError, StoreError
+from airlam.interfaces import AirlamError, RecipeError, StoreError
 from airlam.metrics import cpu_threads
-from airlam.models import save_checkpoint
+from airlam.models import save_checkpoint, save_lora
 from airlam.models.comparators import Comparator, save_comparator
 from airlam.models.split import check_split
 
-SUMMARY = "federated.json"
+SUMMARY, LOCK = "federated.json", ".lock"
 RESULTS = ("adapters", "checkpoint")
 
 
@@ -65,10 +67,25 @@ def federate(
     check_choice("engine", engine, engines)
     federation, _ = federated_recipe(config, changes)
     folder = check_folder(out if out is not None else "outputs/federated")
-    check_results(federation, folder, resume=resume, overwrite=overwrite)
-    check_startable(federation, engine)
-    if not resume:
-        (folder / STATE).unlink(missing_ok=True)
+    with only_run(folder) as lock:
+        check_results(federation, folder, resume=resume, overwrite=overwrite)
+        check_startable(federation, engine)
+        if not resume:
+            forget(folder)
+        _federate(federation, folder, engine, resume, lock)
+    return folder
+
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[int]:
+    """Nobody else runs in ``folder``; the lock dies with this process and those that it deployed."""
+    path = folder / LOCK
+    path.touch()
+    with locked(path, "a run, or the deployed processes of one that was killed") as lock:
+        yield lock
+
+
+def _federate(federation: Federation, folder: Path, engine: str, resume: bool, lock: int) -> None:
     console = Console()
     if resume and not (folder / STATE).exists():
         console.print(f"nothing to resume in {folder}: a new run", style="yellow", highlight=False)
@@ -76,11 +93,16 @@ def federate(
         if engine == "deployment":
             from airlam.edge.federated.deployment import run_deployed
 
-            state = run_deployed(federation, folder, resume=resume, watch=watch)
+            state = run_deployed(federation, folder, resume=resume, watch=watch, lock=lock)
         else:
             state = run_rounds(federation, folder, engine=engine, resume=resume, watch=watch)
         console.print("the held-out users of each site judge it", style="dim")
         learner, tests = judged(federation, state)
+    if not any(record.used for record in state.rounds):
+        raise AirlamError(
+            f"no round could use any update, so nothing was trained and nothing is written; {folder / STATE} has the "
+            "rounds, with sites in outage, lost, rejected: more bandwidth (cell), energy (max_joules) or devices help"
+        )
     written = write_model(federation, learner, folder)
     write_json(
         folder / SUMMARY,
@@ -95,7 +117,6 @@ def federate(
     )
     _print(console, federation, state, learner, tests)
     console.print(f"\n{written} written", highlight=False)
-    return folder
 
 
 def check_results(federation: Federation, folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -115,6 +136,14 @@ def check_results(federation: Federation, folder: Path, *, resume: bool, overwri
             raise StoreError(f"{folder} holds {done} rounds, more than rounds = {federation.rounds}; ask for more")
 
 
+def forget(folder: Path) -> None:
+    """Take away an earlier run and its results, see :func:`check_results`: no result stands beside another run."""
+    for name in (STATE, SUMMARY):
+        (folder / name).unlink(missing_ok=True)
+    for name in RESULTS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def check_startable(federation: Federation, engine: str) -> None:
     """What clients would only say one by one, said before an earlier run is forgotten: model, strategy, sites."""
     f = federation
@@ -128,6 +157,9 @@ def check_startable(federation: Federation, engine: str) -> None:
         site.measured(site.train, users, f.seed)
         if spec.mode == "split":
             check_split(learner.model.get_base_model(), spec.split_layers)
+    learner.load(learner.start(), 1)
+    if not math.isfinite(found := learner.validate(make_site(f, 0))):
+        raise RecipeError(f"sites.{f.sites[0].label}: the model gives {found} for its validation users before training")
 
 
 def judged(federation: Federation, state: State) -> tuple[Learner, dict[str, dict[str, float]]]:
@@ -140,21 +172,22 @@ def judged(federation: Federation, state: State) -> tuple[Learner, dict[str, dic
         learner.load(arrays, f.rounds + 1)
         for number, spec in enumerate(f.sites):
             site = make_site(f, number)
-            figure = learner.objective.judge(site, site.test, TEST, f.seed).mean()
-            found.setdefault(spec.label, {})[when] = float(figure)
+            figure = float(learner.objective.judge(site, site.test, TEST, f.seed).mean())
+            if not math.isfinite(figure):
+                raise AirlamError(f"sites.{spec.label}: the held-out users' {learner.objective.figure} is {figure}")
+            found.setdefault(spec.label, {})[when] = figure
     return learner, found
 
 
 def write_model(federation: Federation, learner: Learner, folder: Path) -> Path:
     """Adapters alone where nothing else changed, or else the whole checkpoint: both load by their folder's name."""
     f, model = federation, learner.model
-    for name in RESULTS:  # of an earlier run, see check_results
+    for name in RESULTS:  # of fewer rounds
         shutil.rmtree(folder / name, ignore_errors=True)
     if isinstance(model, Comparator):
         return save_comparator(model, folder / "checkpoint")
     if f.lora_rank is not None and f.aggregation not in DENSE:
-        model.save_pretrained(str(folder / "adapters"))
-        return folder / "adapters"
+        return save_lora(model, folder / "adapters")
     plain = model if f.lora_rank is None else model.merge_and_unload()
     return save_checkpoint(plain, folder / "checkpoint")
 
@@ -176,6 +209,11 @@ def progress(federation: Federation, console: Console) -> Iterator[Watch]:
             for label, why in {**record.lost, **record.rejected}.items():
                 kind = "rejected" if label in record.rejected else "lost"
                 bar.console.print(f"round {record.number}: {label} {kind} ({why})", style="yellow", highlight=False)
+            if record.outage:
+                labels = ", ".join(record.outage)
+                bar.console.print(f"round {record.number}: in outage: {labels}", style="yellow", highlight=False)
+            for why in record.notes:
+                bar.console.print(f"round {record.number}: {why}", style="yellow", highlight=False)
             for why in record.strays:
                 bar.console.print(f"round {record.number}: a site is missing ({why})", style="yellow", highlight=False)
 
@@ -197,18 +235,18 @@ def _print(
         took = [r.seconds.get(number, [0.0, 0.0, 0.0]) for r in records]
         sent = (sum(getattr(r, way).get(number, 0) for r in records) / 1e6 for way in ("down_bytes", "up_bytes"))
         gain = after - before if objective.larger else before - after
-        table.add_row(
-            spec.label, f"{before:.2f}", f"{after:.2f}", f"{gain:+.2f}", *(f"{mb:.2f}" for mb in sent),
-            f"{sum(s[0] + s[2] for s in took):.2f}", f"{sum(s[1] for s in took):.2f}",
-            f"{sum(r.joules.get(number, 0.0) for r in records):.2f}",
-        )  # fmt: skip
+        costs = [*sent, sum(s[0] + s[2] for s in took), sum(s[1] for s in took),
+                 sum(r.joules.get(number, 0.0) for r in records)]  # fmt: skip
+        shown = ("-" if federation.secure_aggregation else f"{cost:.2f}" for cost in costs)
+        table.add_row(spec.label, f"{before:.2f}", f"{after:.2f}", f"{gain:+.2f}", *shown)
     console.print(table)
     figure = {"nmse_db": "mean NMSE of the held-out users [dB]"}.get(objective.figure, objective.unit)
     console.print(
         "rounds under secure aggregation are not priced"
         if federation.secure_aggregation
         else f"before, after: {figure}, measured; bytes measured; airtime, computation and energy modelled. "
-        f"Rounds took {sum(r.delay for r in records):.1f} s in all (modelled).",
+        f"Rounds took {sum(r.delay for r in records):.1f} s in all (modelled). The looks at validation users between "
+        f"rounds sent {sum(r.look_bytes for r in state.rounds) / 1e6:.1f} MB, which are in none of these figures.",
         style="dim",
         markup=False,
     )

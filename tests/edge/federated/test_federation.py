@@ -7,6 +7,8 @@ import pytest
 from airlam.edge.federated import Federation
 from airlam.interfaces import RecipeError
 
+TWO = {"a": {"channel": "umi_nlos"}, "b": {"channel": "uma_nlos"}}
+RANKS = {**TWO, "c": {"channel": "inf_nlos", "lora_rank": 2}}
 BAD = [
     ({"sites": {}}, "sites is empty"),
     ({"sites": {"a": {}}}, "must name a channel recipe"),
@@ -18,13 +20,16 @@ BAD = [
     ({"aggregation": "exact"}, "must be one of naive, ffa"),
     ({"rounds": 0}, "rounds is 0, but must be a whole number of at least 1"),
     ({"rounds": 2.5}, "rounds is 2.5"),
-    ({"learning_rate": -1.0}, "learning_rate is -1.0"),
-    ({"dropout": 1.0}, "dropout is 1.0"),
+    ({"learning_rate": -1.0}, "learning_rate is -1, but must be between"),
+    ({"learning_rate": 0.0}, "learning_rate is 0"),
+    ({"csi_snr_db": -400}, "csi_snr_db is -400"),
+    ({"csi_snr_db": float("nan")}, "csi_snr_db is nan"),
+    ({"dropout": 1.0}, "dropout is 1, but must be between"),
     ({"lora_rank": 0}, "lora_rank is 0"),
     ({"strategy": "fedprox"}, "proximal_mu"),
     ({"strategy": "fedadam"}, "averages products by itself"),
     ({"strategy": "fedtrimmedavg", "aggregation": "ffa", "strategy_args": {"beta": 0.2}}, "trims nobody out of 3"),
-    ({"strategy": "fedavg", "strategy_args": {"alpha": 1}, "aggregation": "ffa"}, "strategy_args is"),
+    ({"strategy": "fedavg", "strategy_args": {"alpha": 1}, "aggregation": "ffa"}, "takes no strategy_args"),
     ({"model": {"kind": "gru"}}, "lora_rank null"),
     ({"model": {"kind": "gruu"}, "lora_rank": None}, "gruu"),
     ({"mode": "split", "aggregation": "stacking"}, "mode split takes aggregation naive, ffa or svd"),
@@ -41,10 +46,27 @@ BAD = [
     ({"sites": {"a": {"channel": "umi_nlos", "seed": -1}}}, "sites.a.seed is -1"),
     ({"lora_rank": True}, "lora_rank is True"),
     ({"max_update_norm": "big"}, "max_update_norm is 'big'"),
-    ({"attack": {"sites": "street"}}, "must be a list of labels"),
+    ({"attack": {"sites": "street"}}, "must be a list of the attackers' labels"),
+    ({"attack": {"kind": "nan"}}, "attack.sites is None"),
+    ({"attack": "nan"}, "attack is 'nan'"),
     ({"cell": {"bandwidth": "wide"}}, "bandwidth is 'wide'"),
     ({"strategy": "krum", "aggregation": "ffa", "strategy_args": {"num_malicious_nodes": 1}}, "2 f + 3 devices"),
     ({"strategy": "fedavg", "aggregation": "ffa", "strategy_args": {"fraction_train": 0.5}}, "said by selection"),
+    ({"strategy": "fedadam", "aggregation": "ffa", "strategy_args": {"etaa": 0.1}}, "did you mean 'eta'"),
+    ({"strategy": "fedadam", "aggregation": "ffa", "strategy_args": {"eta": float("nan")}}, "strategy_args.eta is nan"),
+    ({"strategy": "fedadam", "aggregation": "ffa", "strategy_args": {"tau": 0}}, "strategy_args.tau is 0"),
+    ({"strategy": "multikrum", "aggregation": "ffa", "strategy_args": {"num_nodes_to_select": 4}}, "between 1 and 3"),
+    ({"strategy": "fedmedian", "aggregation": "ffa", "sites": RANKS}, "the same lora_rank"),
+    ({"sites": {"a": {"channel": "umi_nlos", "seed": 7}, "b": {"channel": "uma_nlos", "seed": 7}}}, "the same seed 7"),
+    ({"sites": {"a": {"channel": "umi_nlos", "copies": None}}}, "sites.a.copies is None"),
+    ({"sites": {"a": {"channel": "umi_nlos", "split_layers": None}}}, "sites.a.split_layers is None"),
+    ({"sites": {"a": {"channel": "umi_nlos", "devise": "phone"}}}, "sites.a: a umi recipe has no key 'devise'"),
+    ({"sites": {"a": {"channel": "umi_nlos", "devise": "phone"}}}, "did you mean 'device'"),
+    ({"model": {"kind": "gru", "width": -4}, "lora_rank": None}, "model is {'kind': 'gru', 'width': -4}"),
+    ({"privacy": {}}, "privacy is {}"),
+    ({"cell": {"shadowing": "no"}}, "shadowing is 'no'"),
+    ({"precision": "bfloat16", "task": "beamforming", "model": "airlam-precoder"}, "take float32 here"),
+    ({"secure_aggregation": True, "aggregation": "ffa", "sites": TWO}, "three sites or more"),
     ({"mode": "split", "strategy": "fedprox", "strategy_args": {"proximal_mu": 1.0}}, "no proximal term"),
     ({"secure_aggregation": True, "lora_rank": None}, "within +-8"),
     ({"cell": {"bandwith": 1e6}}, "did you mean 'bandwidth'"),
@@ -60,9 +82,11 @@ def test_bad_arguments(federation, changes, words):
         made = federation(**changes)
         # a few are only known to the classes that they are for
         from airlam.edge.federated.objectives import make_objective
+        from airlam.edge.federated.sites import make_site
         from airlam.edge.federated.strategies import make_strategy
 
         make_strategy(made)
+        make_site(made, 0)
         make_objective(made, made.lora_rank)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 

@@ -26,6 +26,13 @@ def test_updates_are_clipped_and_noise_is_as_said():
     assert not np.array_equal(privatise(after, before, clip=2.0, noise_multiplier=3.0, seed=None)["b"], noisy["b"])
 
 
+def test_what_has_no_norm_does_not_leave_the_device():
+    before = {"a": np.zeros(4, np.float32)}
+    broken = {"a": np.array([np.nan, 50.0, 60.0, 70.0], np.float32)}
+    sent = privatise(broken, before, clip=0.5, noise_multiplier=1e-6, seed=0)
+    assert np.abs(sent["a"]).max() < 1e-4
+
+
 def gaussian_epsilon(noise: float, releases: int, delta: float) -> float:
     """Independent: Renyi divergence of the Gaussian mechanism in closed form, orders on a fine grid, the conversion of
     Balle et al. (arXiv 1905.09982, theorem 21)."""

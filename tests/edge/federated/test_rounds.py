@@ -7,11 +7,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from airlam.edge.federated import run_rounds
 from airlam.edge.federated.adapters import combine, product_error
 from airlam.edge.federated.learner import Learner
 from airlam.edge.federated.rounds import wire_bytes
+from airlam.edge.federated.server_app import State
 from airlam.edge.federated.sites import TRAIN, make_site
 from airlam.interfaces import StoreError
 
@@ -115,9 +117,21 @@ def test_a_lost_device_does_not_stop_the_round(federation):
     assert all(np.isfinite(v).all() for v in state.arrays.values())
 
 
+def test_what_a_round_cannot_promise_any_more_is_said(federation):
+    places = {f"p{n}": {"channel": "umi_nlos"} for n in range(5)}
+    some = dict(sites=places, rounds=3, aggregation="ffa", dropout=0.5, num_train=4, num_val=2)
+    krum = federation(strategy="krum", strategy_args={"num_malicious_nodes": 1}, **some)
+    trim = federation(strategy="fedtrimmedavg", strategy_args={"beta": 0.2}, **some)
+    for f, words in ((krum, "no guarantee"), (trim, "a plain mean")):
+        _, records = records_of(f)
+        short = [r for r in records[1:] if 0 < r.used < 5]
+        assert short and all(words in r.notes[0] for r in short)
+
+
 def test_a_round_in_which_all_are_lost_changes_nothing(federation):
     f = federation(dropout=0.999, rounds=1)
-    state, _ = records_of(f)
+    state, records = records_of(f)
+    assert "stays as it was" in records[1].notes[0] and not records[1].used
     start = Learner(f, f.lora_rank).start()
     assert all(np.array_equal(state.arrays[name], start[name]) for name in start)
 
@@ -226,6 +240,14 @@ def test_a_state_of_another_run_is_refused(federation, tmp_path):
         run_rounds(federation(rounds=1, batch_size=2), tmp_path, resume=True)
     longer, seen = records_of(federation(rounds=2), folder=tmp_path, resume=True)
     assert [r.number for r in seen] == [2]
+    with pytest.raises(StoreError, match="holds a run already"):
+        run_rounds(federation(rounds=2), tmp_path)
+    save_file({"x": np.zeros(2)}, tmp_path / "state.safetensors")
+    with pytest.raises(StoreError, match="no state of a federated run"):
+        run_rounds(federation(rounds=2), tmp_path, resume=True)
+    State({"A/x": np.zeros(2)}).save(tmp_path, federation(rounds=2))
+    with pytest.raises(StoreError, match="does not fit the model"):
+        run_rounds(federation(rounds=2), tmp_path, resume=True)
     (tmp_path / "state.safetensors").write_bytes(b"nothing")
     with pytest.raises(StoreError, match="damaged"):
         run_rounds(federation(rounds=2), tmp_path, resume=True)

@@ -136,6 +136,22 @@ def test_split_and_whole_devices_in_one_round(federation):
     assert all(np.isfinite(v).all() for v in state.arrays.values())
 
 
+def test_layers_that_only_some_devices_leave_to_the_server(federation):
+    """One SGD step: the server's layers move by the mean over the devices that leave them to it."""
+    places = {"a": {"channel": "umi_nlos"}, "b": {"channel": "uma_nlos", "split_layers": 2}}
+    run = dict(mode="split", aggregation="ffa", rounds=1, local_steps=1, optimizer="sgd", learning_rate=0.1)
+    both, alone = federation(sites=places, **run), federation(sites={"a": places["a"]}, **run)
+    start = Learner(both, both.largest_rank).start()
+    together, single = run_rounds(both).arrays, run_rounds(alone).arrays
+    first = [name for name in start if "layer.0." in name]
+    other = run_rounds(federation(sites={"b": {**places["b"], "seed": 2000}}, **run)).arrays
+    assert first
+    for name in first:  # held by the server for a, by the device for b: FedAvg takes the mean of the two
+        wanted = (single[name] + other[name]) / 2 - start[name]
+        # single precision, batches of another size
+        assert np.abs(together[name] - start[name] - wanted).max() < 1e-5 + 1e-3 * np.abs(wanted).max()
+
+
 def test_a_lost_device_leaves_the_others_training(federation):
     f = federation(mode="split", aggregation="ffa", rounds=3, dropout=0.4)
     records = []
