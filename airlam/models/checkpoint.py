@@ -116,6 +116,11 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder {str(folder)!r}; 'airlam list' shows the shipped ones")
     config = folder / name
+    if not config.is_file() and (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds adapters without their base; to go on from them, merge them into a checkpoint: "
+            f"save_checkpoint(load_predictor({str(folder)!r}).model.merge_and_unload(), 'merged')"
+        )
     if not config.is_file():
         raise CheckpointError(f"{folder} has no {name}: not a checkpoint of airlam")
     try:

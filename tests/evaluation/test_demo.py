@@ -66,11 +66,12 @@ def test_demo_adapts_compares_and_reports(model, tmp_path, capsys):
 @pytest.mark.slow
 def test_the_saved_adapter_predicts_what_the_report_judged(model, tmp_path):
     from airlam.loading import load_predictor
+    from airlam.models import save_lora
 
     one = demo.SiteDemo(model=model, random_start=False, **TINY)
     adapt, held_out = one.site()
     network = one.adapt(adapt, 2)
-    network.save_pretrained(str(tmp_path / "adapter"))
+    save_lora(network, tmp_path / "adapter")
     again = load_predictor(tmp_path / "adapter")
     h_past = held_out.h[:4, :16]
     want = demo._predictor(network)[0].predict(h_past, 4, port_shape=held_out.port_shape)

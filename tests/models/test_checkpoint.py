@@ -10,7 +10,7 @@ from airlam.csi import measure
 from airlam.interfaces import CheckpointError
 from airlam.loading import load_predictor
 from airlam.metrics import nmse
-from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint, load_lora, save_checkpoint
+from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint, load_lora, save_checkpoint, save_lora
 from airlam.recipes import find_checkpoint
 
 
@@ -139,8 +139,10 @@ def test_adapters_start_silent_and_survive_saving_and_merging(folder, h):
             torch.nn.init.normal_(parameter, std=0.05)
     moved = adapted(h, 3)
     assert not torch.allclose(moved, expected)
-    adapted.save_pretrained(folder.parent / "adapters")
+    save_lora(adapted, folder.parent / "adapters")
     assert torch.equal(load_lora(load_checkpoint(folder), folder.parent / "adapters")(h, 3), moved)
+    with pytest.raises(CheckpointError, match="merge them into a checkpoint"):
+        load_checkpoint(folder.parent / "adapters")
     # merging adds B A to W once instead of to each product: rounding only
     assert torch.allclose(adapted.merge_and_unload()(h, 3), moved, atol=1e-4)
 

@@ -10,7 +10,7 @@ from airlam.baselines.robust import certain_rates
 from airlam.interfaces import CheckpointError, Precoder
 from airlam.loading import load_precoder, load_predictor
 from airlam.metrics import user_rates, utility
-from airlam.models import AirlamConfig, AirlamModel, add_lora, load_learned_precoder, save_checkpoint
+from airlam.models import AirlamConfig, AirlamModel, add_lora, load_learned_precoder, save_checkpoint, save_lora
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.recipes import find_checkpoint
 
@@ -161,7 +161,7 @@ def test_checkpoints_and_adapters_come_back(tmp_path):
     adapted = add_lora(base, rank=2)
     torch.testing.assert_close(LearnedPrecoder(adapted).precode(h, 1.0, 0.05), loaded.precode(h, 1.0, 0.05))
     torch.nn.init.normal_(adapted.base_model.model.head.lora_B["default"].weight)
-    adapted.save_pretrained(str(tmp_path / "adapter"))
+    save_lora(adapted, tmp_path / "adapter")
     again = load_precoder(tmp_path / "adapter")
     torch.testing.assert_close(again.precode(h, 1.0, 0.05), LearnedPrecoder(adapted).precode(h, 1.0, 0.05))
 
