@@ -64,7 +64,8 @@ def epsilon(noise_multiplier: float, releases: int, delta: float, sample_rate: f
         )
     from opacus.accountants.analysis import rdp
 
-    orders = [1 + n / 10 for n in range(1, 100)] + list(range(11, 64)) + [2**n for n in range(6, 14)]
+    orders = [1 + n / 1000 for n in (1, 2, 5, 10, 20, 50)] + [1 + n / 10 for n in range(1, 100)]
+    orders += list(range(11, 64)) + [2**n for n in range(6, 14)]
     spent = rdp.compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=releases, orders=orders)
     found, _ = rdp.get_privacy_spent(orders=orders, rdp=spent, delta=delta)
     return float(found) if math.isfinite(found) else math.inf
