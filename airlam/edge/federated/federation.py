@@ -100,7 +100,7 @@ class Federation:
         history, horizon, csi_snr_db: of the CSI; feedback: of all sites that have none of their own.
         channel_overrides: keys that replace those of every channel recipe.
         evaluate_every: rounds between two looks at the validation users of all sites.
-        precision: ``float32`` or ``bfloat16``, of the backbone while training.
+        precision: ``float32`` or ``bfloat16`` (of matrix products), of predictors while training.
         seed: of everything. threads: CPU threads of each process.
 
     Raises:
@@ -335,8 +335,8 @@ class Federation:
             raise RecipeError("a comparator starts from random weights, so all of them must be trained: lora_rank null")
         if self.task == "beamforming" and isinstance(self.model, dict):
             raise RecipeError("task beamforming needs a precoder's checkpoint, like airlam-precoder")
-        if self.precision == "bfloat16" and (self.task != "prediction" or isinstance(self.model, dict)):
-            raise RecipeError("precision bfloat16 is for the backbone of a predictor; take float32 here")
+        if self.precision == "bfloat16" and self.task == "beamforming":
+            raise RecipeError("precision bfloat16 is for task prediction; beamforming trains in float32")
         ranks = {self.rank_of(site) for site in self.sites}
         if len(ranks) > 1 and self.strategy in ROBUST:
             raise RecipeError(

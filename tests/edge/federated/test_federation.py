@@ -65,7 +65,7 @@ BAD = [
     ({"model": {"kind": "gru", "width": -4}, "lora_rank": None}, "model is {'kind': 'gru', 'width': -4}"),
     ({"privacy": {}}, "privacy is {}"),
     ({"cell": {"shadowing": "no"}}, "shadowing is 'no'"),
-    ({"precision": "bfloat16", "task": "beamforming", "model": "airlam-precoder"}, "take float32 here"),
+    ({"precision": "bfloat16", "task": "beamforming", "model": "airlam-precoder"}, "beamforming trains in float32"),
     ({"secure_aggregation": True, "aggregation": "ffa", "sites": TWO}, "three sites or more"),
     ({"mode": "split", "strategy": "fedprox", "strategy_args": {"proximal_mu": 1.0}}, "no proximal term"),
     ({"secure_aggregation": True, "lora_rank": None}, "within +-8"),
