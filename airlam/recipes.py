@@ -99,6 +99,12 @@ def find_checkpoint(name: str | Path) -> Path:
             return candidate
     from airlam.interfaces import CheckpointError
 
+    if (path / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{path} holds adapters without their base; to go on from them, merge them into a checkpoint: "
+            f"save_checkpoint(load_predictor({str(path)!r}).model.merge_and_unload(), 'merged'), load_precoder for a "
+            "precoder's"
+        )
     if path.is_dir():
         raise CheckpointError(f"{path} has no config.json: not a checkpoint of airlam")
     known = [Path(entry).name for entry in list_recipes("checkpoints")]

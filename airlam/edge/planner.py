@@ -4,9 +4,11 @@ Every option of a device (the whole model, or 0, 1, ... layers beside the embedd
 of memory, a modelled delay and a modelled energy, measured on the site's own data: a small array makes fewer tokens,
 and so less to compute, to keep and to send. Options that exceed the device's memory are out. Then, by goal:
 
-- ``accuracy``: no device can be asked to be faster than its fastest option, so the slowest of those sets the round's
-  deadline (times ``1 + slack``); every device takes the largest rank that is done by then.
-- ``delay``: every device takes its fastest option of at least ``min_rank``; ``energy``: the one with least energy.
+- ``delay``: the shortest round. It ends with its slowest device, and the edge server computes for one split device
+  after the other, so each split one makes the round longer for all.
+- ``accuracy``: the shortest round's delay, times ``1 + slack``, is the deadline; device by device, the largest rank
+  that keeps it.
+- ``energy``: every device takes the option with least energy.
 
 Ties go to the whole model on the device, then to less energy.
 """
@@ -102,11 +104,39 @@ def choose_options(
             )
     if goal == "energy":
         return {label: min(every, key=lambda o: (o.joules, o.mode)) for label, every in able.items()}
+    chosen = shortest_round(able)
     if goal == "delay":
-        return {label: min(every, key=lambda o: (o.seconds, o.mode)) for label, every in able.items()}
-    deadline = (1 + slack) * max(min(o.seconds for o in every) for every in able.values())
-    in_time = {label: [o for o in every if o.seconds <= deadline] for label, every in able.items()}
-    return {label: min(every, key=lambda o: (-o.rank, o.mode, o.joules)) for label, every in in_time.items()}
+        return chosen
+    deadline = (1 + slack) * together(chosen)["seconds"]
+    for label, every in able.items():
+        for option in sorted(every, key=lambda o: (-o.rank, o.mode, o.joules)):
+            if together({**chosen, label: option})["seconds"] <= deadline:
+                chosen[label] = option
+                break
+    return chosen
+
+
+def shortest_round(able: Mapping[str, Sequence[Option]]) -> dict[str, Option]:
+    """The options with the shortest round: for every bound on the devices' own time, the least work for the server.
+
+    Of devices that cannot make the round shorter each takes what is fastest for itself.
+    """
+    own = {label: [o.seconds - o.server_seconds for o in every] for label, every in able.items()}
+    least = max(min(times) for times in own.values())
+    best: dict[str, Option] = {}
+    for bound in sorted({time for times in own.values() for time in times if time >= least}):
+        chosen = {
+            label: min(
+                (o for o, time in zip(every, own[label], strict=True) if time <= bound),
+                key=lambda o: (o.server_seconds, o.seconds, o.mode),
+            )
+            for label, every in able.items()
+        }
+        if not best or together(chosen)["seconds"] < together(best)["seconds"]:
+            best = chosen
+        if bound >= together(best)["seconds"]:
+            break
+    return best
 
 
 def uniform_choice(options: Mapping[str, Sequence[Option]], devices: dict[str, Device]) -> dict[str, Option] | None:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from airlam.interfaces import CheckpointError
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.precoder import AirlamPrecoder
+from airlam.recipes import find_checkpoint
 
 UTILITY_FILE = "precoder.json"
 
@@ -64,20 +65,29 @@ def lora_layers(model: PeftModel) -> dict[str, Any]:
 
 
 def save_lora(model: PeftModel, folder: str | Path) -> Path:
-    """Write the adapters of ``model`` into ``folder``, with the name of their base as the user gave it.
+    """Write the adapters of ``model`` into ``folder``, with the name of their base, or where it lies.
 
-    A shipped checkpoint stays a name, so that the adapters load on another machine as well. Beside a precoder's goes
-    the utility that they were trained for: peft's own file has no place for it.
+    A shipped checkpoint goes by its name, so that the adapters load on another machine as well. Beside a precoder's
+    goes the utility that they were trained for: peft's own file has no place for it.
     """
     folder, base = Path(folder), model.get_base_model()
-    if base.config._name_or_path:
-        model.peft_config["default"].base_model_name_or_path = str(base.config._name_or_path)
+    if name := str(base.config._name_or_path):
+        model.peft_config["default"].base_model_name_or_path = _shipped_name(name) or name
     with warnings.catch_warnings():  # peft would look for the base's vocabulary on the network
         warnings.filterwarnings("ignore", message=".*(Unable to fetch remote file|Could not find a config file).*")
         model.save_pretrained(str(folder), save_embedding_layers=False)
     if (utility := getattr(base.config, "utility", None)) is not None:
         _write_utility(folder, utility)
     return folder
+
+
+def _shipped_name(path: str) -> str | None:
+    """The name of the shipped checkpoint that lies at ``path``, if one does."""
+    try:
+        shipped = find_checkpoint(Path(path).name)
+    except CheckpointError:
+        return None
+    return Path(path).name if Path(path).expanduser().resolve() == shipped.resolve() else None
 
 
 def _write_utility(folder: Path, utility: str) -> None:

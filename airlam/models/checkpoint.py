@@ -80,7 +80,7 @@ def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPilots | Airlam
 
 
 def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
-    folder = find_checkpoint(folder) if not folder.is_dir() else folder  # a shipped one's name
+    folder = find_checkpoint(folder) if not (folder / "config.json").is_file() else folder  # a shipped one's name
     fields = read_config(folder)
     config, kind, want = folder / "config.json", fields.get("model_type"), model_class.config_class
     if kind != want.model_type:
@@ -116,11 +116,6 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder {str(folder)!r}; 'airlam list' shows the shipped ones")
     config = folder / name
-    if not config.is_file() and (folder / "adapter_config.json").is_file():
-        raise CheckpointError(
-            f"{folder} holds adapters without their base; to go on from them, merge them into a checkpoint: "
-            f"save_checkpoint(load_predictor({str(folder)!r}).model.merge_and_unload(), 'merged')"
-        )
     if not config.is_file():
         raise CheckpointError(f"{folder} has no {name}: not a checkpoint of airlam")
     try:

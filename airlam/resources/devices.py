@@ -87,10 +87,14 @@ DEVICES = {
 
 def as_number(value: Any) -> Any:
     """A text that YAML 1.1 did not take for a number, like ``1.0e6`` or ``20e6``, as the number; all else as it is."""
-    try:
-        return float(value) if isinstance(value, str) and value[:1] in "+-.0123456789" else value
-    except ValueError:
+    if not isinstance(value, str) or value[:1] not in "+-.0123456789":
         return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def device(spec: str | Mapping[str, Any]) -> Device:

@@ -91,6 +91,10 @@ def test_a_slow_server_keeps_the_model_on_the_devices_and_copies_are_planned_one
     planned = yaml.safe_load(out.read_text())["init_args"]["sites"]
     assert list(planned) == ["street-1", "street-2"] and [site["seed"] for site in planned.values()] == [1000, 1001]
     assert {site["mode"] for site in planned.values()} == {"local"}
+    alike = {"a": {"channel": "umi_nlos", "copies": 2}, "a-1": {"channel": "inf_nlos", "copies": 2}}
+    assert airlam(*arguments[:-1], json.dumps(alike), "--ranks", "[2]").code == 0
+    planned = yaml.safe_load(out.read_text())["init_args"]["sites"]
+    assert [site["channel"] for site in planned.values()] == ["umi_nlos"] * 2 + ["inf_nlos"] * 2
 
 
 def test_old_results_do_not_stand_beside_a_new_run(airlam, refuses, recipe, tmp_path):
@@ -108,6 +112,10 @@ def test_old_results_do_not_stand_beside_a_new_run(airlam, refuses, recipe, tmp_
     said = refuses("federate", "--config", recipe, "--out", out, "--overwrite", "--rounds", 1, *idle)
     assert "no round could use any update" in said
     assert not (out / "adapters").exists() and not (out / "federated.json").exists()
+    (out / "state.safetensors").unlink()
+    (out / "federated.json").write_text("{}")
+    for more in ([], ["--resume"]):
+        assert "without its state" in refuses("federate", "--config", recipe, "--out", out, *more)
 
 
 def test_a_precoder_keeps_its_utility(recipe, tmp_path):
@@ -136,6 +144,7 @@ def test_a_precoder_keeps_its_utility(recipe, tmp_path):
         (["federate", "--config", "{recipe}", "--learning_rate", "1e-3", "--rounds", "0"], "rounds is 0"),
         (["plan"], "plan what?"),
         (["plan", "federated", "--config", "{recipe}", "--ranks", "4"], "ranks is 4"),
+        (["plan", "federated", "--config", "{recipe}", "--aggregation", "ffa", "--strategy", "fedmedian"], "one rank"),
         (["plan", "federated", "--config", "{recipe}", "--out", "."], "exists and is no plan"),
         (["plan", "parallel"], "airlam plan federated"),
         (["plan", "federated", "--config", "{recipe}", "--goal", "fame"], "goal is 'fame'"),

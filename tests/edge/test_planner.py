@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,25 @@ def test_split_devices_wait_for_each_other_at_the_server():
     shared = Option("split", 0, 4, 1e6, 3.0, 1.0, 1e6, 1e6, server_seconds=1.0)
     whole = Option("local", 0, 4, 1e6, 2.5, 1.0, 1e5, 1e5)
     assert together({"a": shared, "b": shared, "c": whole})["seconds"] == 2.5 + 2.0
+
+
+def test_the_shortest_round_is_the_shortest_of_all():
+    """Against every combination, with a server that makes split devices wait for each other."""
+    rng = np.random.default_rng(0)
+    strong = {label: device("edge-server") for label in "abcd"}
+    for _ in range(20):
+        able = {
+            label: [
+                Option("local", 0, 1, 1.0, float(rng.uniform(1, 9)), 1.0, 1.0, 1.0),
+                *(Option("split", n, 1, 1.0, float(rng.uniform(1, 5)) + wait, 1.0, 1.0, 1.0, wait)
+                  for n, wait in enumerate(rng.uniform(0, 2, 2).tolist())),
+            ]
+            for label in strong
+        }  # fmt: skip
+        every = [dict(zip(able, picked, strict=True)) for picked in itertools.product(*able.values())]
+        best = min(together(one)["seconds"] for one in every)
+        assert together(choose_options(able, strong, goal="delay"))["seconds"] == pytest.approx(best)
+        assert together(choose_options(able, strong))["seconds"] <= 1.1 * best + 1e-9
 
 
 @pytest.mark.parametrize("goal", ["accuracy", "delay", "energy"])

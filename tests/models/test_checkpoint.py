@@ -141,8 +141,9 @@ def test_adapters_start_silent_and_survive_saving_and_merging(folder, h):
     assert not torch.allclose(moved, expected)
     save_lora(adapted, folder.parent / "adapters")
     assert torch.equal(load_lora(load_checkpoint(folder), folder.parent / "adapters")(h, 3), moved)
-    with pytest.raises(CheckpointError, match="merge them into a checkpoint"):
-        load_checkpoint(folder.parent / "adapters")
+    for load in (load_checkpoint, find_checkpoint):
+        with pytest.raises(CheckpointError, match="merge them into a checkpoint"):
+            load(folder.parent / "adapters")
     # merging adds B A to W once instead of to each product: rounding only
     assert torch.allclose(adapted.merge_and_unload()(h, 3), moved, atol=1e-4)
 

@@ -119,7 +119,7 @@ def run_deployed(
     """All rounds of a run on deployed nodes of this machine; the state is in ``folder`` as from the other engines.
 
     Args:
-        lock: a locked file, open: it stays locked for as long as one of the processes lives.
+        lock: a locked file, open: it stays locked for as long as the SuperLink or a SuperNode lives.
 
     Raises:
         DeploymentError: the run failed, or a process did not start.

@@ -18,7 +18,7 @@ from torch import nn
 
 from airlam.channels.recipe import check_choice
 from airlam.edge.federated.adapters import fitted
-from airlam.edge.federated.federation import DENSE, Federation
+from airlam.edge.federated.federation import DENSE, ROBUST, Federation
 from airlam.edge.federated.learner import Learner
 from airlam.edge.federated.rounds import empty_adapters, wire_bytes
 from airlam.edge.federated.sites import Site, make_site
@@ -73,6 +73,11 @@ def plan(
         isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= 512 for r in ranks
     ):  # fmt: skip
         raise RecipeError(f"ranks is {ranks!r}, but must be a list of whole numbers between 1 and 512")
+    if federation.strategy in ROBUST and len(set(ranks)) > 1:
+        raise RecipeError(
+            f"strategy {federation.strategy} needs one rank everywhere, and ranks is {list(ranks)}; choose one: "
+            f"--ranks '[{federation.lora_rank}]'"
+        )
     if not 0 <= slack < 100 or not 1 <= min_rank <= max(ranks):
         raise RecipeError(
             f"slack is {slack}, min_rank {min_rank}: at least 0, and between 1 and {max(ranks)}, are wanted"
@@ -163,7 +168,8 @@ def write_plan(federation: Federation, arguments: dict[str, Any], chosen: dict[s
     made = copy.deepcopy(arguments)
     given, made["sites"] = made["sites"], {}
     for spec in federation.sites:  # copies one by one: their places, and so their options, differ
-        kind = given.get(spec.label) or given[spec.label.rpartition("-")[0]]
+        alone = spec.label in given and given[spec.label].get("copies", 1) == 1
+        kind = given[spec.label if alone else spec.label.rpartition("-")[0]]
         option, site = chosen[spec.label], {key: value for key, value in kind.items() if key != "copies"}
         site |= {"seed": spec.seed, "mode": option.mode, "lora_rank": option.rank}
         if option.mode == "split":

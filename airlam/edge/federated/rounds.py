@@ -37,7 +37,7 @@ class RoundRecord:
         aggregation_error: of the new adapters' products against the average of the devices' products, relative;
             naive_error: what averaging A and B by themselves would have missed.
         strays: why nodes could not say who they are, or look at their users.
-        used: updates that were averaged. notes: what weakened the round.
+        used: updates that were averaged; None where only their sum is known. notes: what weakened the round.
         look_bytes: measured, of the model as it went to the validation users: the experimenter's, in no other figure.
         epsilon: spent so far; None without noise, or with so little that there is no bound.
     """
@@ -62,7 +62,7 @@ class RoundRecord:
     naive_error: float | None = None
     epsilon: float | None = None
     strays: list[str] = field(default_factory=list)
-    used: int = 0
+    used: int | None = None
     notes: list[str] = field(default_factory=list)
     look_bytes: int = 0
 
@@ -277,18 +277,22 @@ def numbers_of(reply: Message, *names: str) -> dict[str, float]:
 
 
 def arrays_of(reply: Message) -> Arrays:
-    """The arrays of a reply.
+    """The arrays of a reply, all in single precision.
 
     Raises:
-        ValueError: there are none, or they cannot be read.
+        ValueError: there are none, or they cannot be read, or they are something else.
     """
     record: Any = reply.content.get("arrays")
     if not isinstance(record, ArrayRecord):
         raise ValueError("it has no arrays")
     try:
-        return from_record(record)
+        arrays = from_record(record)
     except Exception as error:  # whatever a stranger's bytes make NumPy say
         raise ValueError(f"its arrays cannot be read ({error})") from None
+    for name, value in arrays.items():
+        if value.dtype != np.float32:
+            raise ValueError(f"its {name} is of type {value.dtype}, not float32")
+    return arrays
 
 
 def wire_bytes(arrays: Arrays) -> int:

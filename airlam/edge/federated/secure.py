@@ -30,7 +30,7 @@ from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import learner_for
 from airlam.edge.federated.rounds import RoundRecord
-from airlam.edge.federated.server_app import State, Watch
+from airlam.edge.federated.server_app import State, Watch, claim
 from airlam.edge.federated.sites import make_site
 from airlam.edge.federated.strategies import learning_rate
 
@@ -84,13 +84,14 @@ def build_secure_server_app(federation: str, folder: str | None, watch: Watch | 
         start = learner.start()
         state, names = State(start), list(start)
         path, count = None if folder is None else Path(folder), len(f.sites)
+        claim(path, resume=False)
 
         def noted(number: int, parameters: list[np.ndarray], _: dict) -> None:
             before = state.arrays
             state.arrays = {n: np.asarray(p, np.float32) for n, p in zip(names, parameters, strict=True)}
             moved = any(not np.array_equal(value, before[name]) for name, value in state.arrays.items())
             notes = [] if moved or not number else ["no sum could be formed: the model stays as it was"]
-            state.rounds.append(RoundRecord(number, used=count if moved else 0, notes=notes))
+            state.rounds.append(RoundRecord(number, used=None if moved else 0, notes=notes))
 
         def looked(found: list[tuple[int, dict]]) -> dict:
             record = state.rounds[-1]

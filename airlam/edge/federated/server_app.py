@@ -95,6 +95,15 @@ class State:
         )
 
 
+def claim(folder: Path | None, *, resume: bool) -> None:
+    """Make the folder of a run; one that holds another run is refused."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume and (folder / STATE).exists():
+        raise StoreError(f"{folder} holds a run already; resume it, or take another folder")
+
+
 def serve(
     federation: Federation, grid: Grid, folder: Path | None, *, resume: bool = False, watch: Watch | None = None
 ) -> State:
@@ -109,10 +118,7 @@ def serve(
         StoreError: ``folder`` holds a run, and it is not to be resumed; or the state is not of this run and model.
     """
     f = federation
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not resume and (folder / STATE).exists():
-            raise StoreError(f"{folder} holds a run already; resume it, or take another folder")
+    claim(folder, resume=resume)
     torch.set_num_threads(f.threads)
     logging.getLogger("flwr").setLevel(logging.ERROR)
     rank = None if f.lora_rank is None else f.largest_rank

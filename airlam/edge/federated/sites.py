@@ -50,7 +50,7 @@ def make_site(federation: Federation, number: int) -> Site:
         used = (spec.links or f.num_train, f.num_val, f.num_test)
         train, val, test = _draw(json.dumps(recipe, sort_keys=True), counts, used, f.history + f.horizon, spec.seed)
     except RecipeError as error:
-        hints = (nearest(key, SITE_KEYS) for key in spec.overrides if key in str(error))
+        hints = (nearest(key, SITE_KEYS) for key in spec.overrides if f"no key {key!r}" in str(error))
         raise RecipeError(f"sites.{spec.label}: {error}{next(filter(None, hints), '')}") from None
     return Site(spec, train, val, test, f.history, f.csi_snr_db)
 

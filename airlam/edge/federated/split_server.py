@@ -70,14 +70,13 @@ class SplitSupervisor(Supervisor):
             return {}
         write(self.server, self.weights)
         inputs = {node: torch.from_numpy(value).requires_grad_() for node, value in x.items()}
-        hidden: dict[int, torch.Tensor] = {}
-        groups: dict[tuple, list[int]] = {}  # devices of one depth and array in one batch
-        for node in x:
-            groups.setdefault((self._depth(node), *x[node].shape[1:]), []).append(node)
-        for (layers, *_), group in groups.items():
-            sizes = [len(x[node]) for node in group]
-            out = self.splits[layers].back(torch.cat([inputs[node] for node in group])).split(sizes)
-            hidden |= dict(zip(group, out, strict=True))
+        hidden = self._backbone(inputs)
+        wild = [node for node, value in hidden.items() if not value.isfinite().all()]
+        for node in wild:
+            self._reject(node, f"its x, of up to {np.abs(x[node]).max():.3g}, leaves the range of single precision")
+            del inputs[node]
+        if wild:  # they shared a batch with the others, whose gradients they would spoil
+            hidden = self._backbone(inputs)
         sent = {node: {"hidden": value.detach().numpy()} for node, value in hidden.items()}
         answers = self._ask(grid, "loss", sent, number, step, rate)
         for node in [n for n, answer in answers.items() if answer["gradient"].shape != hidden[n].shape]:
@@ -94,8 +93,27 @@ class SplitSupervisor(Supervisor):
             for name in self.splits[self._depth(node)].server:
                 held[name] += 1
         grads = {name: grad / max(1, held[name]) for name, grad in gradients(self.server).items()}
-        step_adamw(self.weights, grads, self.moments, rate, self.federation.optimizer)
+        if all(np.isfinite(grad).all() for grad in grads.values()):
+            step_adamw(self.weights, grads, self.moments, rate, self.federation.optimizer)
+        else:  # this step of the server is lost, and whoever sent the largest values, beside the others', is out
+            found = [largest({node: x[node] for node in answers})]
+            found.append(largest({node: answer["gradient"] for node, answer in answers.items()}))
+            _, worst, size = max(found)
+            self._reject(worst, f"its values of up to {size:.3g} leave the range of single precision")
+            del answers[worst]
         return {node: {"gradient": inputs[node].grad.numpy()} for node in answers}  # type: ignore[union-attr]
+
+    def _backbone(self, inputs: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+        """The server's part for every node; devices of one depth and array in one batch."""
+        groups: dict[tuple, list[int]] = {}
+        for node, x in inputs.items():
+            groups.setdefault((self._depth(node), *x.shape[1:]), []).append(node)
+        hidden: dict[int, torch.Tensor] = {}
+        for (layers, *_), group in groups.items():
+            sizes = [len(inputs[node]) for node in group]
+            out = self.splits[layers].back(torch.cat([inputs[node] for node in group])).split(sizes)
+            hidden |= dict(zip(group, out, strict=True))
+        return hidden
 
     def _messages(self, what: str, nodes: Nodes, number: int, step: int, rate: float) -> list[Message]:
         config = {"what": what, "server-round": number, "step": step, "learning-rate": rate}
@@ -133,8 +151,8 @@ class SplitSupervisor(Supervisor):
         wanted = {"forward": "x", "loss": "gradient"}.get(what)
         if wanted is None:
             return
-        if wanted not in answer or not np.isfinite(answer[wanted]).all() or answer[wanted].dtype != np.float32:
-            raise ValueError(f"its {wanted} is missing, or not finite numbers in single precision")
+        if wanted not in answer or not np.isfinite(answer[wanted]).all():
+            raise ValueError(f"its {wanted} is missing or not finite")
         width = self.learner.model.get_base_model().backbone.config.hidden_size
         if answer[wanted].ndim != 3 or answer[wanted].shape[-1] != width:
             raise ValueError(f"its {wanted} has shape {answer[wanted].shape}")
@@ -156,3 +174,10 @@ class SplitSupervisor(Supervisor):
         if self.federation.sites[site].mode == "local":
             return update
         return {**self.sent[site], **self.weights, **update}
+
+
+def largest(values: dict[int, np.ndarray]) -> tuple[float, int, float]:
+    """Of arrays by node: how far the largest value is beyond the median of all nodes', whose it is, and its size."""
+    sizes = {node: float(np.abs(value).max()) for node, value in values.items()}
+    worst = max(sizes, key=sizes.__getitem__)
+    return sizes[worst] / max(float(np.median(list(sizes.values()))), 1e-30), worst, sizes[worst]

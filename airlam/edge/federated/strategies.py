@@ -128,6 +128,7 @@ class Supervisor(Strategy):
         config["learning-rate"] = learning_rate(f, number)
         everything = from_record(arrays)
         self.record = self.roster.plan(grid, number, everything)
+        self.record.used = 0
         nodes = [node for node, site in self.roster.sites.items() if site in self.record.chosen]
         self.sent, messages = {}, []
         self.started = everything

@@ -78,7 +78,8 @@ def federate(
 
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[int]:
-    """Nobody else runs in ``folder``; the lock dies with this process and those that it deployed."""
+    """Nobody else runs in ``folder``; the lock dies with this process, and with SuperLink and SuperNodes that it
+    started."""
     path = folder / LOCK
     path.touch()
     with locked(path, "a run, or the deployed processes of one that was killed") as lock:
@@ -98,7 +99,7 @@ def _federate(federation: Federation, folder: Path, engine: str, resume: bool, l
             state = run_rounds(federation, folder, engine=engine, resume=resume, watch=watch)
         console.print("the held-out users of each site judge it", style="dim")
         learner, tests = judged(federation, state)
-    if not any(record.used for record in state.rounds):
+    if all(record.used == 0 for record in state.rounds if record.number):
         raise AirlamError(
             f"no round could use any update, so nothing was trained and nothing is written; {folder / STATE} has the "
             "rounds, with sites in outage, lost, rejected: more bandwidth (cell), energy (max_joules) or devices help"
@@ -124,6 +125,8 @@ def check_results(federation: Federation, folder: Path, *, resume: bool, overwri
     mine = (folder / STATE).exists() or (folder / SUMMARY).exists()
     if (folder / STATE).exists() and not resume and not overwrite:
         raise StoreError(f"{folder} holds a run already: go on with --resume, or forget it with --overwrite")
+    if mine and not (folder / STATE).exists() and not overwrite:
+        raise StoreError(f"{folder} holds the results of a run without its state: forget them with --overwrite")
     for name in RESULTS:
         if (folder / name).exists() and not mine:
             raise StoreError(f"{folder / name} is not of a federated run; name another folder with --out")

@@ -50,12 +50,21 @@ def garbled(content):
     content["arrays"][name] = Array(dtype="float32", shape=(2, 2), stype="numpy.ndarray", data=b"garbage")
 
 
+def retyped(kind):
+    def change(content):
+        arrays = {name: array.numpy().astype(kind) for name, array in content["arrays"].items()}
+        content["arrays"] = ArrayRecord({name: Array(value) for name, value in arrays.items()})
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (without("arrays"), "it has no arrays"), (without("metrics"), "num-examples is None"),
         (garbled, "cannot be read"), (say(num_examples=float("nan")), "num-examples is nan"),
         (say(num_examples=-8), "num-examples is -8"), (say(num_examples=0), "has no users"),
+        (retyped("<U8"), "of type <U8"), (retyped("complex64"), "complex64"), (retyped("float64"), "float64"),
         (say(loss=[1.0, 2.0]), "loss is [1.0, 2.0]"), (say(seconds=None), "seconds is None"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -94,7 +103,7 @@ def spoil(name, value):
     ("name", "value", "words"),
     [
         ("x", lambda x: np.full_like(x, np.nan), "not finite"), ("x", lambda x: x[..., :5].copy(), "has shape"),
-        ("gradient", lambda g: g[:1].copy(), "has shape"), ("gradient", lambda g: g.astype(np.float64), "single"),
+        ("gradient", lambda g: g[:1].copy(), "has shape"), ("gradient", lambda g: g.astype(np.float64), "float64"),
     ],
     ids=["NaN", "width", "batch", "double"],
 )  # fmt: skip
@@ -102,6 +111,14 @@ def test_split_devices_cannot_spoil_everybodys_batch(federation, name, value, wo
     f = federation(mode="split", rounds=1, num_train=4, num_val=2)
     records = run(f, "train.split", spoil(name, value))
     assert words in records[1].rejected["city"] and records[1].used == 2 and not records[1].lost
+
+
+@pytest.mark.parametrize("name", ["x", "gradient"])
+def test_a_split_device_with_huge_values_is_out_and_the_others_train(federation, name):
+    f = federation(mode="split", rounds=1, num_train=4, num_val=2)
+    records = run(f, "train.split", spoil(name, lambda x: np.full_like(x, 3e38)))
+    assert list(records[1].rejected) == ["city"] and "3e+38" in records[1].rejected["city"]
+    assert records[1].used == 2 and not records[1].lost
 
 
 def test_an_update_without_values(federation):
