@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 KINDS = ("channels", "datasets", "tasks", "checkpoints")
 
@@ -34,6 +35,16 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     close = [v for v in names if len(name) >= 3 and v.startswith(name)][:1]
     close = close or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def as_number(value: Any) -> Any:
+    """A text that YAML 1.1 did not take for a number, like ``1.0e6`` or ``20e6``, as the number; all else as it is."""
+    for kind in (int, float) if isinstance(value, str) else ():
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def list_recipes(kind: str) -> list[str]:

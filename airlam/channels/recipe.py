@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airlam.interfaces import RecipeError
-from airlam.recipes import nearest
+from airlam.recipes import as_number, nearest
 
 CLUSTERED = tuple(f"cdl_{letter}" for letter in "abcde")
 TAPPED = tuple(f"tdl_{letter}" for letter in "abcde")
@@ -80,11 +80,7 @@ def check_choice(name: str, value: object, choices) -> Any:
 
 def check_number(name: str, value: object, low: float, high: float, *, unit: str = "", integer: bool = False) -> Any:
     """``value`` as a float (or int) within [low, high]. Accepts what YAML makes of 2.4e9 (a string)."""
-    if isinstance(value, str):
-        try:
-            value = float(value)  # YAML 1.1 reads 2.4e9 (no sign in the exponent) as a string
-        except ValueError:
-            pass
+    value = as_number(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RecipeError(f"{name} is {value!r}, but must be a number{unit and ' in ' + unit}")
     if integer and float(value) != int(value) if math.isfinite(value) else False:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from airlam.channels.recipe import check_choice
 from airlam.edge.selection import Candidate
 from airlam.interfaces import RecipeError
 from airlam.resources import Device
@@ -45,6 +46,11 @@ class Option:
     up_bytes: float
     down_bytes: float
     server_seconds: float = 0.0
+
+    @property
+    def own_seconds(self) -> float:
+        """What the device and its link take."""
+        return self.seconds - self.server_seconds
 
     def __str__(self) -> str:
         return f"local, rank {self.rank}" if self.mode == "local" else f"split at {self.layers}, rank {self.rank}"
@@ -89,8 +95,7 @@ def choose_options(
     Raises:
         RecipeError: a device cannot hold any option.
     """
-    if goal not in GOALS:
-        raise RecipeError(f"goal is {goal!r}, but must be one of {', '.join(GOALS)}")
+    check_choice("goal", goal, GOALS)
     able: dict[str, list[Option]] = {}
     for label, every in options.items():
         limit = devices[label].memory_bytes
@@ -117,26 +122,22 @@ def choose_options(
 
 
 def shortest_round(able: Mapping[str, Sequence[Option]]) -> dict[str, Option]:
-    """The options with the shortest round: for every bound on the devices' own time, the least work for the server.
+    """The options with the shortest round.
 
-    Of devices that cannot make the round shorter each takes what is fastest for itself.
+    For every bound on the devices' own time: each takes, of its options within, the one with least work for the server,
+    of like ones the fastest. The shortest round is among these.
     """
-    own = {label: [o.seconds - o.server_seconds for o in every] for label, every in able.items()}
-    least = max(min(times) for times in own.values())
-    best: dict[str, Option] = {}
-    for bound in sorted({time for times in own.values() for time in times if time >= least}):
-        chosen = {
-            label: min(
-                (o for o, time in zip(every, own[label], strict=True) if time <= bound),
-                key=lambda o: (o.server_seconds, o.seconds, o.mode),
-            )
-            for label, every in able.items()
+
+    def within(bound: float) -> dict[str, Option]:
+        inside = {label: [o for o in every if o.own_seconds <= bound] for label, every in able.items()}
+        return {
+            label: min(every, key=lambda o: (o.server_seconds, o.seconds, o.mode)) for label, every in inside.items()
         }
-        if not best or together(chosen)["seconds"] < together(best)["seconds"]:
-            best = chosen
-        if bound >= together(best)["seconds"]:
-            break
-    return best
+
+    least = max(min(o.own_seconds for o in every) for every in able.values())
+    most = together(within(least))["seconds"]  # a device that takes longer by itself helps nobody
+    bounds = sorted({o.own_seconds for every in able.values() for o in every if least <= o.own_seconds <= most})
+    return min((within(bound) for bound in bounds), key=lambda chosen: together(chosen)["seconds"])
 
 
 def uniform_choice(options: Mapping[str, Sequence[Option]], devices: dict[str, Device]) -> dict[str, Option] | None:
@@ -160,7 +161,7 @@ def together(chosen: dict[str, Option]) -> dict[str, float]:
     """
     options = list(chosen.values())
     return {
-        "seconds": max(o.seconds - o.server_seconds for o in options) + sum(o.server_seconds for o in options),
+        "seconds": max(o.own_seconds for o in options) + sum(o.server_seconds for o in options),
         "joules": sum(o.joules for o in options),
         "megabytes": sum(o.up_bytes + o.down_bytes for o in options) / 1e6,
         "mean_rank": sum(o.rank for o in options) / len(options),

@@ -13,7 +13,7 @@ from torch import Tensor
 from airlam.csi import measure
 from airlam.evaluation import statistics
 from airlam.evaluation.report import publish
-from airlam.evaluation.rows import Figure, Results, Row, environment, recipe_hash
+from airlam.evaluation.rows import Figure, Results, Row, recipe_hash
 from airlam.interfaces import RecipeError
 from airlam.metrics import cpu_threads
 
@@ -122,7 +122,7 @@ class ProbeBenchmark:
         out = Path(out)
         with cpu_threads(self.threads):
             rows, recipes = self.rows()
-        results = Results(self.title, "probes", rows, environment(threads=self.threads), dict(self.config), recipes)
+        results = Results(self.title, "probes", rows, config=dict(self.config), recipes=recipes)
         results.extras = {"focus": self.label, "tables": self.tables(rows), "compared": [
             "The same linear head on three sets of features of the same noisy histories. Penalties are chosen on "
             "validation links; figures are of test links of other drops, intervals bootstrapped over drops.",

@@ -80,7 +80,7 @@ def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPilots | Airlam
 
 
 def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
-    folder = find_checkpoint(folder) if not (folder / "config.json").is_file() else folder  # a shipped one's name
+    folder = find_checkpoint(folder)
     fields = read_config(folder)
     config, kind, want = folder / "config.json", fields.get("model_type"), model_class.config_class
     if kind != want.model_type:

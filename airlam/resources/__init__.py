@@ -1,6 +1,6 @@
 """What computing and sending cost at the edge: devices, radio links, operations, memory. All of it modelled."""
 
-from airlam.resources.devices import DEVICES, Device, as_number, device
+from airlam.resources.devices import DEVICES, Device, device
 from airlam.resources.radio import Cell, RadioLink, draw_link, path_loss_db
 from airlam.resources.workload import count_activations, count_flops, training_bytes
 
@@ -9,7 +9,6 @@ __all__ = [
     "Cell",
     "Device",
     "RadioLink",
-    "as_number",
     "count_activations",
     "count_flops",
     "device",

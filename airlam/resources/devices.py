@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from airlam.interfaces import RecipeError
-from airlam.recipes import nearest
+from airlam.recipes import as_number, nearest
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,6 @@ DEVICES = {
         Device("edge-server", 5e12, 64e9, 300.0, transmit_dbm=44.0),  # one accelerator
     )
 }
-
-
-def as_number(value: Any) -> Any:
-    """A text that YAML 1.1 did not take for a number, like ``1.0e6`` or ``20e6``, as the number; all else as it is."""
-    if not isinstance(value, str) or value[:1] not in "+-.0123456789":
-        return value
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
 
 
 def device(spec: str | Mapping[str, Any]) -> Device:

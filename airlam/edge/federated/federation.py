@@ -11,7 +11,8 @@ from airlam.channels.recipe import check_choice, check_keys, check_number
 from airlam.csi import Feedback
 from airlam.edge.selection import POLICIES
 from airlam.interfaces import RecipeError
-from airlam.resources import Cell, Device, as_number, device, path_loss_db
+from airlam.recipes import as_number
+from airlam.resources import Cell, Device, device, path_loss_db
 
 TASKS = ("prediction", "beamforming")
 STRATEGIES = ("fedavg", "fedprox", "fedadam", "fedtrimmedavg", "fedmedian", "krum", "multikrum")
@@ -362,7 +363,6 @@ class Federation:
                 "lost; leave attack, dropout, privacy and max_update_norm out"
             )
 
-
     def _check_strategy(self) -> None:
         """The arguments of Flower's strategies, which check none of them."""
         known, given, count = ARGUMENTS[self.strategy], self.strategy_args, self.selection["devices"]
@@ -383,7 +383,7 @@ class Federation:
                 f"{self.strategy} against {given.get('num_malicious_nodes', 0)} malicious devices needs 2 f + 3 "
                 f"devices a round, but there are {count}"
             )
-        if self.strategy == "fedtrimmedavg" and int(given.get("beta", 0.2) * count) < 1:
+        if self.strategy == "fedtrimmedavg" and not trimmed_of(self, count):
             raise RecipeError(
                 f"fedtrimmedavg with beta {given.get('beta', 0.2)} trims nobody out of {count} devices; beta must be "
                 f"at least {1 / count:.3g}"
@@ -395,15 +395,17 @@ def needed_by_krum(federation: Federation) -> int:
     return 2 * int(federation.strategy_args.get("num_malicious_nodes", 0)) + 3
 
 
+def trimmed_of(federation: Federation, count: int) -> int:
+    """Of ``count`` updates, how many the trimmed mean leaves out at either end."""
+    return int(federation.strategy_args.get("beta", 0.2) * count)
+
+
 def check_positive(name: str, value: Any) -> float:
     """A positive, finite number; accepts what YAML makes of 1e-3 (a text)."""
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not 0 < number < float("inf"):
+    number = as_number(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < float("inf"):
         raise RecipeError(f"{name} is {value!r}, but must be a positive number")
-    return number
+    return float(number)
 
 
 def made_of(kind: Any, given: Any, name: str) -> Any:

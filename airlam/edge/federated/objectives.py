@@ -12,7 +12,8 @@ from airlam.data.recipe import noise_seed
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.sites import TRAIN, VAL, Site
 from airlam.interfaces import RecipeError
-from airlam.models import add_lora, load_checkpoint, load_learned_precoder
+from airlam.models import add_lora, load_checkpoint
+from airlam.models.checkpoint import read_config
 from airlam.models.comparators import Comparator, build_comparator
 from airlam.recipes import find_checkpoint
 from airlam.tasks import Beamforming
@@ -92,10 +93,8 @@ class Precoding:
 
     def __init__(self, federation: Federation, rank: int | None):
         assert isinstance(federation.model, str)
-        self.utility = load_learned_precoder(find_checkpoint(federation.model)).config.utility
-        self.task = Beamforming(
-            checkpoint=federation.model, lora_rank=rank, groups=32, users=(2, 8), utility=self.utility
-        )
+        utility = read_config(find_checkpoint(federation.model)).get("utility", "sum_rate")
+        self.task = Beamforming(checkpoint=federation.model, lora_rank=rank, groups=32, users=(2, 8), utility=utility)
         self.model, self.horizon, self.csi_snr_db = self.task.model, federation.horizon, federation.csi_snr_db
 
     def batch(self, site: Site, links: LinkBatch, users: Tensor, *key: int) -> dict[str, Any]:

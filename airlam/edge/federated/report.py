@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from airlam.edge.federated.federation import Federation
-from airlam.edge.federated.privacy import epsilon
 from airlam.edge.federated.rounds import RoundRecord
 from airlam.evaluation.rows import Figure, Results, Row, recipe_hash
 from airlam.evaluation.statistics import NUM_RESAMPLES
@@ -150,10 +149,8 @@ def _costs(row: Row, rounds: list[list[RoundRecord]]) -> None:
         if values:
             f[key] = Figure(values[0], "1", "measured")
             f[f"{key}_last"] = Figure(values[-1], "1", "measured")
-    privacy = row.settings.get("privacy")
-    if privacy:
-        spent = epsilon(privacy["noise_multiplier"] / 2, first[-1].number, privacy.get("delta", 1e-5))
-        f["epsilon"] = Figure(spent, "1", "modelled")
+    if first[-1].epsilon is not None:
+        f["epsilon"] = Figure(first[-1].epsilon, "1", "modelled")
 
 
 def _curve(values: np.ndarray, axis: Sequence[float], name: str) -> Figure:
@@ -264,13 +261,12 @@ def sentences(results: Results) -> tuple[str, list[str]]:
         ("robustness", "30 % lost", "nobody lost", 0.3),
         ("robustness", "2 of 10 poisoned, trimmed mean", "ten clients", 0.5),
         ("robustness", "2 of 10 poisoned, multi-Krum", "ten clients", 0.5),
-        ("robustness", "2 of 10 poisoned, mean", "ten clients", 0.5),
+        ("robustness", "2 of 10 poisoned, mean", "ten clients", None),
     ):
         here = {row.method: row for row in results.select(group=group)}
         if name in here and against in here:
             off = here[name].figures["nmse_cells_db"].number - here[against].figures["nmse_cells_db"].number
-            asked = "the failure without a defence" if name.endswith("mean") and "trimmed" not in name else ""
-            asked = asked or f"at most {limit} dB was asked"
+            asked = "the failure without a defence" if limit is None else f"at most {limit} dB was asked"
             details.append(f"{name}: {off:+.2f} dB against '{against}' ({asked}).")
     return headline, details
 

@@ -259,14 +259,14 @@ def empty_adapters(shapes: dict[str, tuple[int, int]], rank: int) -> Arrays:
 
 
 def numbers_of(reply: Message, *names: str) -> dict[str, float]:
-    """Metrics of a reply, each a finite number of at least 0 (a loss may be below).
+    """Metrics of a reply, each a finite number of at least 0 (a loss or a figure may be below).
 
     Raises:
         ValueError: one of them is missing or something else.
     """
     found = {}
+    metrics: Any = reply.content.get("metrics")
     for name in names:
-        metrics: Any = reply.content.get("metrics")
         value = metrics.get(name) if isinstance(metrics, MetricRecord) else None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"its {name} is {value!r}, not a finite number")

@@ -124,10 +124,11 @@ def serve(
     rank = None if f.lora_rank is None else f.largest_rank
     # with split devices one of its own: in one process, theirs changes between the server's forward and backward pass
     learner = Learner(f, rank) if f.split else learner_for(f, rank)
-    fresh = not (resume and folder is not None and (folder / STATE).is_file())
-    state = State(learner.start()) if fresh or folder is None else State.load(folder, f)
-    if why := problem_of(state.arrays, learner.start()):
-        raise StoreError(f"{folder}/{STATE} does not fit the model ({why}); start again with --overwrite")
+    state = State(learner.start())
+    if resume and folder is not None and (folder / STATE).is_file():
+        start, state = state.arrays, State.load(folder, f)
+        if why := problem_of(state.arrays, start):
+            raise StoreError(f"{folder}/{STATE} does not fit the model ({why}); start again with --overwrite")
     if state.done >= f.rounds:
         return state
     inner = make_strategy(f)

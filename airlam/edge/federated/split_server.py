@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -88,17 +89,13 @@ class SplitSupervisor(Supervisor):
             [torch.from_numpy(answer["gradient"]) for answer in answers.values()],
         )
         # the mean over the devices whose layer is here: a device that is split later has it for itself
-        held = {name: 0 for name in self.server}
-        for node in answers:
-            for name in self.splits[self._depth(node)].server:
-                held[name] += 1
+        held = Counter(name for node in answers for name in self.splits[self._depth(node)].server)
         grads = {name: grad / max(1, held[name]) for name, grad in gradients(self.server).items()}
         if all(np.isfinite(grad).all() for grad in grads.values()):
             step_adamw(self.weights, grads, self.moments, rate, self.federation.optimizer)
         else:  # this step of the server is lost, and whoever sent the largest values, beside the others', is out
-            found = [largest({node: x[node] for node in answers})]
-            found.append(largest({node: answer["gradient"] for node, answer in answers.items()}))
-            _, worst, size = max(found)
+            gradients_seen = {node: answer["gradient"] for node, answer in answers.items()}
+            _, worst, size = max(largest({node: x[node] for node in answers}), largest(gradients_seen))
             self._reject(worst, f"its values of up to {size:.3g} leave the range of single precision")
             del answers[worst]
         return {node: {"gradient": inputs[node].grad.numpy()} for node in answers}  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ from flwr.serverapp.strategy import (
 
 from airlam.edge.federated.adapters import Arrays, average, combine, fitted, fresh_a, norm_of_change, product_error
 from airlam.edge.federated.client_app import from_record, to_record
-from airlam.edge.federated.federation import EXACT, Federation, needed_by_krum
+from airlam.edge.federated.federation import EXACT, Federation, needed_by_krum, trimmed_of
 from airlam.edge.federated.grids import NodeSubset
 from airlam.edge.federated.privacy import epsilon
 from airlam.edge.federated.rounds import Roster, RoundRecord, arrays_of, numbers_of, size_of
@@ -99,7 +99,7 @@ def weaknesses(federation: Federation, count: int) -> list[str]:
         return ["nobody's update could be used: the model stays as it was"]
     if f.strategy in ("krum", "multikrum") and count < needed_by_krum(f):
         return [f"{f.strategy} had {count} updates and needs {needed_by_krum(f)}: no guarantee against attackers"]
-    if f.strategy == "fedtrimmedavg" and int(f.strategy_args.get("beta", 0.2) * count) < 1:
+    if f.strategy == "fedtrimmedavg" and not trimmed_of(f, count):
         return [f"of {count} updates the trimmed mean trims none: a plain mean"]
     return []
 
@@ -158,14 +158,14 @@ class Supervisor(Strategy):
         gone: list[str] = []
         silent = set(self.sent)
         # a private device says nothing of its loss, which knows its data and has no noise
-        wanted = ("num-examples", "seconds") if f.privacy else ("num-examples", "seconds", "loss")
+        wanted = ("num-examples",) if f.privacy else ("num-examples", "loss")
         for site, reply in self.roster.by_site(replies, gone):
             silent.discard(site)
             if reply.has_error():
                 record.lost[f.sites[site].label] = reply.error.reason or "no reason given"
                 continue
             try:
-                metrics, update = numbers_of(reply, *wanted), arrays_of(reply)
+                metrics, update = numbers_of(reply, *wanted, "seconds"), arrays_of(reply)
             except ValueError as error:
                 record.rejected[f.sites[site].label] = str(error)
                 continue
@@ -197,25 +197,25 @@ class Supervisor(Strategy):
         for reply, update in usable.values():
             reply.content["arrays"] = to_record(fitted(update, f.largest_rank) if pad else update)
             # strategies want the same metrics from everyone; what else a device said is in the record
-            kept = [name for name in wanted if name != "seconds"]
-            reply.content["metrics"] = MetricRecord({name: reply.content["metrics"][name] for name in kept})
+            reply.content["metrics"] = MetricRecord({name: reply.content["metrics"][name] for name in wanted})
             good.append(reply)
         arrays, metrics = self.inner.aggregate_train(number, good)
-        if arrays is not None and not all(np.isfinite(value).all() for value in from_record(arrays).values()):
+        result = {} if arrays is None else from_record(arrays)
+        if not all(np.isfinite(value).all() for value in result.values()):
             raise AirlamError(
                 f"round {number}: strategy {f.strategy} with {f.strategy_args or 'no arguments'} made weights that are "
                 "not finite; the state of the round before stands"
             )
-        self._measure_aggregation([u for _, u in usable.values()], [r for r, _ in usable.values()], arrays)
+        self._measure_aggregation([u for _, u in usable.values()], [r for r, _ in usable.values()], result)
         record.train_loss = float(metrics["loss"]) if metrics and "loss" in metrics else None  # type: ignore[arg-type]
         return arrays, metrics
 
-    def _measure_aggregation(self, updates: list[Arrays], replies: list[Message], arrays: ArrayRecord | None) -> None:
+    def _measure_aggregation(self, updates: list[Arrays], replies: list[Message], result: Arrays) -> None:
         """How far the new adapters are from the average of the products, and what naive averaging would have missed."""
         f, rank = self.federation, self.federation.largest_rank
-        if f.lora_rank is None or arrays is None or f.strategy not in ("fedavg", "fedprox"):
+        if f.lora_rank is None or not result or f.strategy not in ("fedavg", "fedprox"):
             return
-        result, before = from_record(arrays), self.started
+        before = self.started
         if f.aggregation == "ffa":
             shared = fresh_a(self.roster.shapes, rank, f.seed, 0)
             before = {**shared, **before}
