@@ -1,4 +1,4 @@
-"""The CSI convention, in one place: axes, transforms, measurement, feedback, beams, pilots.
+"""The CSI convention, in one place: axes, transforms, measurement, feedback, beams, pilots, lazy views.
 
 CSI is ``complex [..., slot, subcarrier, rx_ant, tx_ant]``, one link per batch entry; :mod:`airlam.csi.axes` defines
 the axes.
@@ -19,6 +19,7 @@ from airlam.csi.axes import (
 from airlam.csi.beam_delay import from_beam_delay, to_beam_delay
 from airlam.csi.beams import beam_power, dft_codebook, dft_line, measure_beams, sweep_schedule
 from airlam.csi.feedback import Feedback, feed_back
+from airlam.csi.lazy import resolve_inputs, resolved
 from airlam.csi.measurement import Impairment, impair, lose_slots, mean_power, measure, normalise
 from airlam.csi.pilots import observe_pilots, phase_combiner
 
@@ -45,6 +46,8 @@ __all__ = [
     "normalise",
     "observe_pilots",
     "phase_combiner",
+    "resolve_inputs",
+    "resolved",
     "series_along",
     "series_back",
     "sweep_schedule",

@@ -14,11 +14,14 @@ import math
 import torch
 from torch import Tensor
 
+from airlam.csi.lazy import resolve_inputs
+
 SLOT, SUBCARRIER, RX_ANT, TX_ANT = -4, -3, -2, -1
 PortShape = tuple[int, int, int]
 
 
 
+@resolve_inputs
 def from_sionna(h: Tensor) -> Tensor:
     """Sionna's OFDM channel -> airlam's CSI.
 
@@ -38,6 +41,7 @@ def from_sionna(h: Tensor) -> Tensor:
     return h.permute(0, 1, 3, 5, 6, 2, 4).flatten(0, 2)
 
 
+@resolve_inputs
 def to_sionna(h: Tensor) -> Tensor:
     """airlam's CSI ``[batch, slot, subcarrier, rx_ant, tx_ant]`` -> Sionna's order with one rx and one tx.
 
@@ -68,6 +72,7 @@ def check_port_shape(num_tx_ant: int, port_shape: PortShape | None) -> PortShape
 
 
 
+@resolve_inputs
 def series_along(h: Tensor, axis: str, port_shape: PortShape | None = None) -> tuple[Tensor, PortShape]:
     """CSI with another axis in the place of the slots: what predicts over time then predicts over tones or antennas.
 
@@ -97,6 +102,7 @@ def series_along(h: Tensor, axis: str, port_shape: PortShape | None = None) -> t
     raise ValueError(f"axis must be slot, subcarrier or column, got {axis!r}")
 
 
+@resolve_inputs
 def series_back(
     x: Tensor, axis: str, port_shape: PortShape | None, shape: torch.Size | tuple[int, int, int, int]
 ) -> Tensor:

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from airlam.csi.axes import SUBCARRIER, TX_ANT, PortShape, check_port_shape
+from airlam.csi.lazy import resolve_inputs
 
 
+@resolve_inputs
 def to_beam_delay(h: Tensor, port_shape: PortShape | None = None) -> Tensor:
     """Unitary transform of CSI to the beam-delay domain.
 
@@ -31,6 +33,7 @@ def to_beam_delay(h: Tensor, port_shape: PortShape | None = None) -> Tensor:
     return torch.fft.fft2(x, dim=(-2, -1), norm="ortho").flatten(-3)
 
 
+@resolve_inputs
 def from_beam_delay(x: Tensor, port_shape: PortShape | None = None) -> Tensor:
     """Inverse of :func:`to_beam_delay`."""
     shape = check_port_shape(x.shape[TX_ANT], port_shape)

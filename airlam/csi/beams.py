@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from airlam.csi.axes import PortShape
+from airlam.csi.lazy import resolve_inputs
 
 
-def dft_line(ports: int, beams: int) -> Tensor:
+def dft_line(ports: int, beams: int, device: torch.device | str | None = None) -> Tensor:
     """``exp(j 2 pi port beam / beams)``, ``complex64 [port, beam]``: an axis of a panel, seen from each direction."""
-    angle = 2 * torch.pi * torch.outer(torch.arange(ports), torch.arange(beams)) / beams
+    port, beam = torch.arange(ports, device=device), torch.arange(beams, device=device)
+    angle = 2 * torch.pi * torch.outer(port, beam) / beams
     return torch.polar(torch.ones_like(angle), angle)
 
 
@@ -41,15 +43,17 @@ def _through_beams(h: Tensor, codebook: Tensor) -> Tensor:
             f"h {tuple(h.shape)} must be [..., slot, subcarrier, rx_ant, tx_ant], and codebook {tuple(codebook.shape)} "
             "[tx_ant, beam]"
         )
-    return h @ codebook.to(h.dtype)
+    return h @ codebook.to(h)
 
 
+@resolve_inputs
 def beam_power(h: Tensor, codebook: Tensor) -> Tensor:
     """``|h w|^2``, mean over subcarriers, sum over receive antennas: ``[..., slot, beam]``, of CSI ``h [..., slot,
     subcarrier, rx_ant, tx_ant]`` (row not conjugated) and ``codebook [tx_ant, beam]``."""
     return _through_beams(h, codebook).abs().square().sum(-2).mean(-2)
 
 
+@resolve_inputs
 def measure_beams(h: Tensor, codebook: Tensor, noise: float, generator: torch.Generator | None = None) -> Tensor:
     """What a user reports of every beam: the mean over subcarriers of the received power of one pilot each, over the
     power of the noise in it. Where there is nothing but noise it is about 1.
@@ -57,6 +61,7 @@ def measure_beams(h: Tensor, codebook: Tensor, noise: float, generator: torch.Ge
     Args:
         h: ``complex [..., slot, subcarrier, rx_ant, tx_ant]``. codebook: ``complex [tx_ant, beam]``.
         noise: variance at each receive antenna and subcarrier.
+        generator: source of randomness, on the device of ``h``.
 
     Returns:
         ``[..., slot, beam]``.
@@ -64,7 +69,7 @@ def measure_beams(h: Tensor, codebook: Tensor, noise: float, generator: torch.Ge
     if not isinstance(noise, (int, float)) or not 0 < noise < float("inf"):
         raise ValueError(f"noise must be a positive, finite number (linear, not dB), got {noise!r}")
     heard = _through_beams(h, codebook)
-    white = torch.randn(*heard.shape, 2, generator=generator, dtype=heard.real.dtype)
+    white = torch.randn(*heard.shape, 2, generator=generator, dtype=heard.real.dtype, device=heard.device)
     heard = heard + (noise / 2) ** 0.5 * torch.view_as_complex(white)
     return heard.abs().square().mean((-3, -2)) / noise
 
@@ -73,7 +78,7 @@ def sweep_schedule(
     num_beams: int, beams_per_sweep: int, num_sweeps: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Which beams each sweep measures, ``bool [sweep, beam]``: the next ``beams_per_sweep`` of a random order, round
-    and round.
+    and round. On the generator's device.
 
     Example:
         >>> sweep_schedule(8, 2, 4).sum(0)
@@ -84,6 +89,8 @@ def sweep_schedule(
             raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
     if not beams_per_sweep <= num_beams:
         raise ValueError(f"beams_per_sweep is {beams_per_sweep}, but must lie between 1 and {num_beams}, the beams")
-    order = torch.randperm(num_beams, generator=generator)
-    taken = order[torch.arange(num_sweeps * beams_per_sweep) % num_beams].reshape(num_sweeps, beams_per_sweep)
-    return torch.zeros(num_sweeps, num_beams, dtype=torch.bool).scatter_(1, taken, True)
+    device = None if generator is None else generator.device
+    order = torch.randperm(num_beams, generator=generator, device=device)
+    turn = torch.arange(num_sweeps * beams_per_sweep, device=device) % num_beams
+    taken = order[turn].reshape(num_sweeps, beams_per_sweep)
+    return torch.zeros(num_sweeps, num_beams, dtype=torch.bool, device=device).scatter_(1, taken, True)

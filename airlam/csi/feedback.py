@@ -10,6 +10,7 @@ from torch import Tensor
 
 from airlam.csi.axes import SUBCARRIER, PortShape
 from airlam.csi.beam_delay import from_beam_delay, to_beam_delay
+from airlam.csi.lazy import resolve_inputs
 
 
 class Feedback(NamedTuple):
@@ -27,6 +28,7 @@ class Feedback(NamedTuple):
     amplitude_step_db: float = 3.0
 
 
+@resolve_inputs
 def feed_back(h: Tensor, feedback: Feedback, port_shape: PortShape | None = None) -> Tensor:
     """CSI as the base station knows it from quantised reports.
 

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from airlam.csi.axes import RX_ANT, SLOT, SUBCARRIER, TX_ANT
+from airlam.csi.lazy import resolve_inputs
 
 
+@resolve_inputs
 def mean_power(h: Tensor) -> Tensor:
     """Mean ``|h|^2`` of each link over slots, subcarriers and antennas: ``[...]`` without the last four axes."""
     return (h.real.square() + h.imag.square()).mean(dim=(SLOT, SUBCARRIER, RX_ANT, TX_ANT))
 
 
+@resolve_inputs
 def normalise(h: Tensor) -> tuple[Tensor, Tensor]:
     """Each link scaled to unit mean power, and its scale: ``h = scale * normalised``. A zero link keeps scale 1.
 
@@ -26,6 +29,7 @@ def normalise(h: Tensor) -> tuple[Tensor, Tensor]:
     return h / scale, scale
 
 
+@resolve_inputs
 def measure(h: Tensor, csi_snr_db: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Measured CSI: true CSI plus complex Gaussian noise, ``csi_snr_db`` below the link's own mean power.
 
@@ -33,7 +37,11 @@ def measure(h: Tensor, csi_snr_db: float | Tensor, generator: torch.Generator | 
         h: true CSI of the *history* ``complex [..., slot, subcarrier, rx_ant, tx_ant]``: the noise level is relative
             to the mean power over the slots given here.
         csi_snr_db: one value, or one per link ``[...]``; ``inf`` adds nothing.
-        generator: source of randomness; its seed makes the noise repeatable.
+        generator: source of randomness, on the device of ``h``; its seed makes the noise repeatable.
+
+    Raises:
+        TypeError, ValueError: ``h`` is not complex; ``csi_snr_db`` is text, NaN or ``-inf``; the noise has no finite
+            variance.
 
     Example:
         >>> h = torch.ones(1, 100, 48, 1, 4, dtype=torch.complex64)
@@ -45,10 +53,16 @@ def measure(h: Tensor, csi_snr_db: float | Tensor, generator: torch.Generator | 
         raise TypeError(f"h must be complex, got {h.dtype}; torch.complex(real, imag) joins two real tensors")
     if isinstance(csi_snr_db, str):
         raise TypeError(f"csi_snr_db must be a number or a tensor, got the text {csi_snr_db!r}")
-    snr_db = torch.as_tensor(csi_snr_db, dtype=h.real.dtype, device=h.device)
-    if bool(torch.isnan(snr_db).any()):
-        raise ValueError("csi_snr_db is NaN; give decibels, or inf for no noise")
-    variance = mean_power(h) * 10 ** (-snr_db / 10)
+    snr_db = torch.as_tensor(csi_snr_db, dtype=h.real.dtype)
+    if not snr_db.is_meta and not bool((snr_db > -math.inf).all()):
+        given = snr_db.flatten()[:3].tolist()
+        raise ValueError(f"csi_snr_db must be decibels above -inf, or inf for no noise, got {given}")
+    variance = mean_power(h) * 10 ** (-snr_db.to(h.device) / 10)
+    if not variance.is_meta and not bool(torch.isfinite(variance).all()):
+        raise ValueError(
+            f"the noise variance at csi_snr_db {snr_db.flatten()[:3].tolist()} of h with mean power up to "
+            f"{float(mean_power(h).max()):.3g} is not finite in {variance.dtype}; scale h, or raise csi_snr_db"
+        )
     noise = torch.randn(h.shape, dtype=h.dtype, device=h.device, generator=generator)
     return h + variance.sqrt()[..., None, None, None, None] * noise
 
@@ -70,6 +84,7 @@ class Impairment(NamedTuple):
     missing: float = 0.0
 
 
+@resolve_inputs
 def impair(
     h: Tensor, impairment: Impairment, *, slot_duration: float, subcarrier_spacing: float, generator=None
 ) -> Tensor:
@@ -87,6 +102,7 @@ def impair(
     return out
 
 
+@resolve_inputs
 def lose_slots(
     h: Tensor, probability: float, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from airlam.csi.lazy import resolve_inputs
+
 
 def phase_combiner(num_pilots: int, num_tx_ant: int, generator: torch.Generator | None = None) -> Tensor:
     """Combining vectors of an array behind phase shifters ``complex64 [pilot, tx_ant]``: random phases, rows of unit
-    norm. With as many pilots as antennas the rows of a DFT, which is unitary.
+    norm, on the generator's device. With as many pilots as antennas the rows of a DFT, which is unitary.
 
     Example:
         >>> phase_combiner(4, 16).abs().square().sum(-1)
@@ -16,13 +18,15 @@ def phase_combiner(num_pilots: int, num_tx_ant: int, generator: torch.Generator 
     """
     if not 1 <= num_pilots <= num_tx_ant:
         raise ValueError(f"num_pilots is {num_pilots}, but must lie between 1 and {num_tx_ant}, the antennas")
+    device = None if generator is None else generator.device
     if num_pilots == num_tx_ant:
-        return torch.fft.fft(torch.eye(num_tx_ant, dtype=torch.complex64), norm="ortho")
-    phase = 2 * torch.pi * torch.rand(num_pilots, num_tx_ant, generator=generator)
+        return torch.fft.fft(torch.eye(num_tx_ant, dtype=torch.complex64, device=device), norm="ortho")
+    phase = 2 * torch.pi * torch.rand(num_pilots, num_tx_ant, generator=generator, device=device)
     return torch.polar(torch.full_like(phase, num_tx_ant**-0.5), phase)
 
 
 
+@resolve_inputs
 def observe_pilots(
     h: Tensor, combiner: Tensor, noise: float | Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -31,6 +35,7 @@ def observe_pilots(
     Args:
         h: ``complex [..., subcarrier, tx_ant]``. combiner: ``complex [pilot, tx_ant]``.
         noise: variance of each pilot, broadcastable against ``[...]``.
+        generator: source of randomness, on the device of ``h``.
 
     Returns:
         ``complex [..., subcarrier, pilot]``.
@@ -40,7 +45,7 @@ def observe_pilots(
     if not bool((torch.as_tensor(noise) >= 0).all()):
         given = torch.as_tensor(noise).flatten()[:3].tolist()
         raise ValueError(f"noise must not be negative (linear, not dB), got {given}")
-    clean = h @ combiner.mT
-    white = torch.randn(*clean.shape, 2, generator=generator, dtype=clean.real.dtype)
-    level = (torch.as_tensor(noise, dtype=clean.real.dtype) / 2).sqrt()[..., None, None]
+    clean = h @ combiner.to(h).mT
+    white = torch.randn(*clean.shape, 2, generator=generator, dtype=clean.real.dtype, device=clean.device)
+    level = (torch.as_tensor(noise, dtype=clean.real.dtype, device=clean.device) / 2).sqrt()[..., None, None]
     return clean + level * torch.view_as_complex(white)
