@@ -63,7 +63,7 @@ EXCLUSIVE = {
 }
 HEAVY = (
     "torch", "lightning", "sionna", "mitsuba", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr",
-    "tensorflow", "onnx", "onnxruntime",
+    "pandas", "scipy", "tensorflow", "onnx", "onnxruntime",
 )  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
