@@ -64,7 +64,7 @@ class LastBest:
     @resolve_inputs
     def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
         """See the module's docstring."""
-        return self.average(power, check_sweeps(power, measured, horizon))[:, None].expand(-1, horizon, -1)
+        return self.average(power, check_sweeps(power, measured, horizon))[:, None].repeat(1, horizon, 1)
 
     def average(self, power: Tensor, measured: Tensor) -> Tensor:
         """Logarithm of the averaged power ``[batch, beam]``."""
