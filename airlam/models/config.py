@@ -129,4 +129,4 @@ class AirlamConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-FIELDS = tuple(inspect.signature(AirlamConfig).parameters)
+FIELDS = tuple(name for name in inspect.signature(AirlamConfig).parameters if name != "kwargs")
