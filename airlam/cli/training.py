@@ -201,7 +201,7 @@ def run_name(arguments: Sequence[str]) -> str:
 
 def check_checkpoint(path: str) -> None:
     """Raises if a checkpoint cannot be read, or not without running code."""
-    from airlam.tasks.channel_prediction import read_lightning
+    from airlam.tasks.lightning_files import read_lightning
 
     if "pytorch-lightning_version" not in read_lightning(path):
         raise CheckpointError(f"{path} was not written by Lightning; --ckpt_path takes a .ckpt file of 'airlam fit'")

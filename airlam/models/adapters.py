@@ -186,10 +186,14 @@ def load_lora(model: AirlamModel | AirlamPrecoder, folder: str | Path) -> PeftMo
         try:
             with safe_open(weights, framework="pt") as file:
                 found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            adapted = PeftModel.from_pretrained(model, folder, use_safetensors=True)
+            # PeftModel.from_pretrained in two steps, with the comparison of names and shapes between them
+            config = LoraConfig.from_pretrained(str(folder))
+            config.inference_mode = True
+            adapted = PeftModel(model, config)
             state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
             compare_shapes(weights, found, {name: tuple(value.shape) for name, value in state.items()})
-            check_finite(weights, state)
+            adapted.load_adapter(str(folder), "default", is_trainable=False, use_safetensors=True)
+            check_finite(weights, get_peft_model_state_dict(adapted, save_embedding_layers=False))
         except Exception as error:  # peft and safetensors raise errors of many types
             _remove_adapters(model, adapted)
             if isinstance(error, CheckpointError):
@@ -202,7 +206,8 @@ def _remove_adapters(model: Any, adapted: PeftModel | None) -> None:
     """Give ``model`` its plain layers back, also where peft stopped half-way."""
     if adapted is not None:
         adapted.unload()
-        return
+    if hasattr(model, "peft_config"):
+        del model.peft_config
     for name, layer in list(model.named_modules()):
         if hasattr(layer, "lora_A") and hasattr(layer, "base_layer"):
             parent, _, child = name.rpartition(".")

@@ -53,7 +53,8 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
         CheckpointError: not a folder, no or foreign ``config.json``, pickled, corrupt, or mismatched weights.
     """
     folder = Path(folder)
-    if not (folder / "model.safetensors").is_file() and (folder / "model.onnx").is_file():
+    # os.path: where a name is too long for the file system, there is no such file
+    if not os.path.isfile(folder / "model.safetensors") and os.path.isfile(folder / "model.onnx"):
         raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
     hint = "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
     return _load(folder, AirlamModel, hint)

@@ -102,7 +102,8 @@ def load_comparator(folder: str | Path) -> Comparator:
     folder = Path(folder)
     config = read_config(folder)
     if config.get("model_type") != MODEL_TYPE or not isinstance(config.get("comparator"), dict):
-        raise CheckpointError(f"{folder} holds no comparator: its model_type is {config.get('model_type')!r}")
+        kind = shown(config.get("model_type"))
+        raise CheckpointError(f"{folder} holds no comparator: its model_type is {kind}")
     weights = check_weights(folder, config)
     described = config["comparator"]
     if described.get("pretrained") is not None or "pretrained" not in described and _has_language_model(described):
