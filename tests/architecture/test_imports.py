@@ -15,11 +15,12 @@ PACKAGE = Path(__file__).resolve().parents[2] / "airlam"
 
 # A room is a module or subpackage right under airlam/. Every room above the ground floor may use COMMON; `cli` and
 # `__init__` may use everyone.
-COMMON = {"constants", "errors", "io", "seeds", "csi", "interfaces", "recipes"}
+COMMON = {"constants", "errors", "io", "progress", "seeds", "csi", "interfaces", "recipes"}
 ALLOWED = {
     "constants": set(),
     "errors": set(),
     "io": {"errors"},
+    "progress": set(),
     "seeds": {"io"},
     "recipes": {"errors", "io"},
     "csi": {"errors"},
