@@ -21,6 +21,7 @@ from airlam.baselines.interpolation import (
     tune_estimator,
 )
 from airlam.baselines.kalman import KalmanPredictor
+from airlam.baselines.mean import MeanPredictor
 from airlam.baselines.precoders import (
     MRTPrecoder,
     RZFPrecoder,
@@ -60,6 +61,7 @@ __all__ = [
     "LinearExtrapolation",
     "LinearInterpolator",
     "MRTPrecoder",
+    "MeanPredictor",
     "PADPredictor",
     "PowerDelayInterpolator",
     "PredictorExtrapolator",

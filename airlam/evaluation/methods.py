@@ -18,6 +18,7 @@ class Look:
 
 LOOKS = {
     "hold": Look("hold (outdated CSI)", "#8c8c8c", "-", "s", "hold"),
+    "mean": Look("mean of the history (tuned)", "#bbbbbb", "--", "s", "mean"),
     "wiener": Look("Wiener (tuned)", "#56b4e9", "-", "v", "Wiener"),
     "kalman": Look("Kalman (tuned)", "#56b4e9", "--", "<", "Kalman"),
     "pad": Look("PAD (tuned)", "#e69f00", "-", "^", "PAD"),
@@ -50,7 +51,7 @@ LOOKS = {
 }
 INTERPOLATION = ("linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample")
 BEAM_TRACKING = ("last-best", "extrapolation", "trained-linear")
-CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION, *BEAM_TRACKING)
+CLASSICAL = ("hold", "mean", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION, *BEAM_TRACKING)
 CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + dpc")
 # they know what no receiver knows, or measure everything
 BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect", "sweep", *CHAIN_BOUNDS)
