@@ -33,7 +33,7 @@ from airlam.evaluation.runner import check_folder, narrator
 from airlam.interfaces import Predictor, RecipeError
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("pad", "ar", "eigen-ar")
+CLASSICS = ("mean", "pad", "ar", "eigen-ar")
 
 
 class SiteWindows(IterableDataset):
