@@ -37,7 +37,7 @@ def headline(results: Results, method: str, bar: str = "ar") -> str:
 
 
 GAINS = {  # besides the one over the bar; what the sentence on each begins with
-    "best_classic": "Against the strongest classical method here, {}, it gains",
+    "best_classic": "Against the strongest of the classical methods of this table, {}, it gains",
     "start": "Over its own classical start the learned correction gains",
     "adaptation": "Over the shipped model as it is, adaptation gains",
     "pretraining": "Over a random start with the same target data and steps, pretraining gains",
@@ -45,7 +45,7 @@ GAINS = {  # besides the one over the bar; what the sentence on each begins with
 
 
 def details(results: Results, method: str, bar: str = "ar") -> list[str]:
-    """What the headline leaves out and a reader must know: the bar need not be the strongest classical method, and the
+    """What the headline leaves out and a reader must know: the bar need not be the strongest of the classical methods run, and the
     network's own share, that of adaptation and that of pretraining are each a figure."""
     sentences = []
     for row in results.select(group="mean", method=method):
