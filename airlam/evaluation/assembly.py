@@ -10,9 +10,10 @@ from torch import Tensor
 
 from airlam.evaluation import statistics
 from airlam.evaluation.contenders import GENIES, OFF
-from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import CLASSICAL, is_learned, parts
 from airlam.evaluation.rows import Figure, Row
+from airlam.evaluation.timing import timed_figure
+from airlam.evaluation.verdicts import NO_VERDICT, verdict
 from airlam.io import recipe_hash
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
 
@@ -59,7 +60,7 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
                 figures["se_5pct"] = Figure(float(five_percent_user_rate(rates)), SE, "measured")
         for name, unit in TIMED:
             if name in entry:
-                figures[name] = Figure(entry[name], unit, "measured")
+                figures[name] = timed_figure(entry, name, unit)
         rows.append(row)
     return rows
 
@@ -124,7 +125,7 @@ def mean_rows(records: list[dict[str, Any]], bar: str, timed: dict[str, dict[str
         entry = timed.get(method, {})
         for name, unit in TIMED:
             if name in entry:
-                row.figures[name] = Figure(entry[name], unit, "measured")
+                row.figures[name] = timed_figure(entry, name, unit)
         rows.append(row)
     return rows
 
@@ -155,6 +156,7 @@ def add_mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) 
     row.figures["cells"] = Figure(len(records), "1", "measured")
     row.figures["cells_better"] = Figure(words.count("better"), "1", "measured")
     row.figures["cells_worse"] = Figure(words.count("worse"), "1", "measured")
+    row.figures["cells_judged"] = Figure(len(words) - words.count(NO_VERDICT), "1", "measured")
 
 
 def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -213,7 +215,7 @@ def age_rows(record: dict[str, Any], bar: str, *, csi_period: int, max_latency_m
         row.figures["latency_charged_sum_se"] = Figure(curve, SE, "modelled", None, axis, "latency [ms]")
         for name in ("latency_p50_ms", "latency_p99_ms"):
             if name in entry:
-                row.figures[name] = Figure(entry[name], "ms", "measured")
+                row.figures[name] = timed_figure(entry, name, "ms")
                 if entry[name] <= max_latency_ms:
                     value = float(charged(torch.tensor(entry[name], dtype=torch.float64)))
                     row.figures[f"latency_charged_at_{name[8:11]}"] = Figure(value, SE, "modelled")

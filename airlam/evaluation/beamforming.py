@@ -24,10 +24,10 @@ from airlam.evaluation.chains import (
     predicted_sources,
 )
 from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
-from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.loading import PRECODERS
 from airlam.metrics import cpu_threads
@@ -408,9 +408,6 @@ class BeamformingBenchmark:
             f"{self.headline_snr_db:g} dB transmit SNR.",
         }
         results.notes = list(NOTES)
-        if self.quick:
-            results.notes.insert(0, "A quick run: a few drops for a look. Its intervals rest on them; no claim does.")
-            results.headline = "Quick run, for a look only. " + results.headline
         return results
 
     def headline(self, results: Results) -> str:

@@ -16,13 +16,14 @@ from airlam.evaluation.assembly import cell_rows, mean_rows
 from airlam.evaluation.cells import Cell, measure_cell
 from airlam.evaluation.channel_prediction import NOTES
 from airlam.evaluation.contenders import OFF, Contender, fingerprint, of_predictor, tuned, without_correction
-from airlam.evaluation.headline import details, headline, verdict
+from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.runner import narrator
 from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
