@@ -18,10 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from airlam.data.recipe import Block, DatasetRecipe, blocks_of, content_hash, load_dataset_recipe
-from airlam.data.store import (
+from airlam.data.layout import (
     TRUTH,
-    CSIStore,
     block_digest,
     block_matches,
     create_store,
@@ -30,6 +28,8 @@ from airlam.data.store import (
     versions,
     write_rows,
 )
+from airlam.data.recipe import Block, DatasetRecipe, blocks_of, content_hash, load_dataset_recipe
+from airlam.data.store import CSIStore
 from airlam.data.workers import make_here, make_in_processes, make_on_ray
 from airlam.interfaces import RecipeError, StoreError
 

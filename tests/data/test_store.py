@@ -45,7 +45,7 @@ def test_every_kind_of_index(store_path):
     for wrong in (34, -35, [0, 34]):
         with pytest.raises(IndexError, match="34 links"):
             store.h[wrong]
-    with pytest.raises(TypeError):
+    with pytest.raises(StoreError, match="'3' is a str"):
         store.h["3"]
     with pytest.raises(ValueError, match="20 slots"):
         store.read([0], num_slots=21)
