@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 
 AXES = ("link", "slot", "subcarrier", "rx_ant", "tx_ant")
 
@@ -103,16 +103,16 @@ def _shown(part: Any) -> str:
 
 
 def _numbered(parts: list[Any], shape: tuple[int, ...]) -> list[tuple[int | None, Any]]:
-    """Each part with its axis (None for a new axis and for ...), checked; masks as integer arrays, one for each axis."""
+    """Each part with its axis, checked; masks as integer arrays, one for each axis. New axes and ``...`` get None."""
     widths = [part.ndim if isinstance(part, np.ndarray) and part.dtype == bool else 1 for part in parts]
-    used = sum(width for width, part in zip(widths, parts) if part is not None and part is not Ellipsis)
+    used = sum(width for width, part in zip(widths, parts, strict=True) if part is not None and part is not Ellipsis)
     if used > len(shape):
         raise StoreError(f"the index names {used} axes, but h has {len(shape)}: {', '.join(AXES)}")
     if sum(part is Ellipsis for part in parts) > 1:
         raise StoreError("the index holds '...' more than once")
     numbered: list[tuple[int | None, Any]] = []
     axis = 0
-    for part, width in zip(parts, widths):
+    for part, width in zip(parts, widths, strict=True):
         if part is None or part is Ellipsis:
             numbered.append((None, part))
             axis += len(shape) - used if part is Ellipsis else 0
@@ -120,8 +120,8 @@ def _numbered(parts: list[Any], shape: tuple[int, ...]) -> list[tuple[int | None
         if isinstance(part, np.ndarray) and part.dtype == bool:
             if part.shape != shape[axis : axis + width]:
                 raise StoreError(
-                    f"a boolean mask has shape {list(part.shape)}, but must have that of {', '.join(AXES[axis:][:width])}: "
-                    f"{list(shape[axis : axis + width])}"
+                    f"a boolean mask has shape {list(part.shape)}, but must have that of "
+                    f"{', '.join(AXES[axis:][:width])}: {list(shape[axis : axis + width])}"
                 )
             numbered += [(axis + i, chosen) for i, chosen in enumerate(part.nonzero())]
         else:
@@ -171,7 +171,7 @@ def _slots(part: Any, size: int) -> tuple[tuple[int, int], Any]:
 def _link_axis(index: tuple[Any, ...], shape: tuple[int, ...]) -> int:
     """Where NumPy puts the axis of the links: the axis that grows with their number."""
     shapes = [np.broadcast_to(np.int8(0), (links, *shape[1:]))[index].shape for links in (2, 3)]
-    return next(axis for axis, (two, three) in enumerate(zip(*shapes)) if two != three)
+    return next(axis for axis, (two, three) in enumerate(zip(*shapes, strict=True)) if two != three)
 
 
 def links_at_once(shape: tuple[int, ...], most_bytes: int = 2**26) -> int:

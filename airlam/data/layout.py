@@ -31,7 +31,7 @@ import h5py
 import numpy as np
 
 from airlam.data.recipe import FORMAT_VERSION, SPLITS, Block, blocks_of, content_hash
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 
 FORMAT = "airlam-csi"
 DIGEST_BYTES = 32
@@ -178,7 +178,7 @@ def open_layout(path: Path) -> tuple[dict[str, Any], dict[str, Column]]:
     """Attributes and columns of a store, finished or not; the one place that decides what is a store.
 
     Raises:
-        StoreError: not there, foreign, truncated, damaged, open for writing elsewhere, or from a later airlam.
+        StoreError: not there, foreign, truncated, damaged, or from a later version of airlam.
     """
     if not path.exists():
         raise StoreError(f"no store at {path}; 'airlam generate --config datasets/X.yaml --out {path}' writes one")
@@ -207,8 +207,9 @@ def open_layout(path: Path) -> tuple[dict[str, Any], dict[str, Column]]:
 def _reading(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file opened for reading, whatever other handles this process has on it.
 
-    HDF5 refuses a second handle by path whose lock flags differ from the first one's, and takes locks, which network
-    file systems often refuse. Neither applies to a Python file object.
+    HDF5 refuses a second handle by path whose lock flags differ from the first one's, refuses files that are marked as
+    open for writing, and takes locks, which network file systems often refuse. None of this applies to a Python file
+    object; whether the bytes are sound is for their checksums to say.
 
     Raises:
         StoreError: what is wrong with the file, as far as it is certain.
@@ -227,11 +228,6 @@ def _reading(path: Path) -> Iterator[h5py.File]:
             raise
         except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ... in HDF5's words
             reason = " ".join(str(error).split())[:160]
-            if "already open for" in reason:
-                raise StoreError(
-                    f"{path} is marked as open for writing: close the program that has it open; if there is none "
-                    f"(it was killed), 'h5clear -s {path}' removes the mark"
-                ) from error
             if "truncated" in reason:
                 raise StoreError(f"{path} is truncated ({reason}); move it away and generate it again") from error
             raise StoreError(
@@ -296,6 +292,16 @@ def read_into(file: int, target: np.ndarray, position: int) -> None:
         if got == 0:
             raise StoreError(f"the store ends before byte {position + len(view)}: it was truncated while in use")
         view, position = view[got:], position + got
+
+
+def missing_blocks(path: Path, columns: dict[str, Column]) -> int:
+    """Number of blocks that are not written yet."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        checksums = read_rows(file, columns["checksum"], 0, columns["checksum"].num_rows)
+    finally:
+        os.close(file)
+    return int((~checksums.any(axis=1)).sum())
 
 
 def block_digest(arrays: dict[str, np.ndarray]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 
 from airlam.data.indexing import links_at_once, select
-from airlam.data.layout import TRUTH, block_matches, open_layout, read_into, read_rows
+from airlam.data.layout import TRUTH, block_matches, missing_blocks, open_layout, read_into, read_rows
 from airlam.data.recipe import blocks_of
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 
 
 class LinkArray:
@@ -49,13 +50,14 @@ class LinkArray:
         if all(isinstance(part, slice) and part == slice(None) for part in rest):
             return self._store.read_slots(links, first, stop)
         # What an index leaves of some links may be much smaller than the links: never hold all of them.
-        step = links_at_once((stop - first, *self.shape[2:])) if link_axis is not None else max(1, len(links))
+        step = max(1, len(links)) if link_axis is None else links_at_once((stop - first, *self.shape[2:]))
         parts = [
             self._store.read_slots(links[start : start + step], first, stop).numpy()[rest]
             for start in range(0, max(1, len(links)), step)
         ]
         # Copies, so that strides are positive and the result does not keep the rest of its links in memory.
-        return torch.from_numpy(np.array(parts[0], order="C") if len(parts) == 1 else np.concatenate(parts, axis=link_axis))
+        whole = np.array(parts[0], order="C") if len(parts) == 1 else np.concatenate(parts, axis=link_axis)
+        return torch.from_numpy(whole)
 
 
 class CSIStore:
@@ -88,16 +90,15 @@ class CSIStore:
         self.recipe: dict[str, Any] = self.attrs["recipe"]
         self.splits: dict[str, tuple[int, int]] = {name: tuple(ends) for name, ends in self.attrs["splits"].items()}
         self.port_shape = tuple(self.attrs["port_shape"])
-        self._file = os.open(self.path, os.O_RDONLY)
-        self._truth: dict[str, Tensor] = {}
-        self._checksums = read_rows(self._file, self.columns["checksum"], 0, self.columns["checksum"].num_rows)
-        missing = int((~self._checksums.any(axis=1)).sum())
+        num_blocks, missing = self.columns["checksum"].num_rows, missing_blocks(self.path, self.columns)
         if missing:
-            self.close()
             raise StoreError(
-                f"{self.path} is unfinished: {missing} of {len(self._checksums)} blocks are missing; run the same "
+                f"{self.path} is unfinished: {missing} of {num_blocks} blocks are missing; run the same "
                 "'airlam generate' again to finish it"
             )
+        self._file = os.open(self.path, os.O_RDONLY)
+        self._truth: dict[str, Tensor] = {}
+        self._checksums = read_rows(self._file, self.columns["checksum"], 0, num_blocks)
         self.h = LinkArray(self)
 
     def __len__(self) -> int:
@@ -157,7 +158,7 @@ class CSIStore:
         apart = np.diff(chosen) != 1 if stop - first == column.shape[0] else np.ones(max(len(chosen) - 1, 0), bool)
         starts = [0, *(np.flatnonzero(apart) + 1).tolist(), len(chosen)] if len(chosen) else []
         begin = column.offset + first * column.row_bytes // column.shape[0]
-        for start, end in zip(starts, starts[1:]):
+        for start, end in itertools.pairwise(starts):
             read_into(self._opened(), pairs[start:end], begin + int(chosen[start]) * column.row_bytes)
         h = torch.empty(pairs.shape[:-1], dtype=torch.complex64)
         torch.view_as_real(h).copy_(torch.from_numpy(pairs))

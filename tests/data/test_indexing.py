@@ -135,7 +135,9 @@ def test_other_indices_are_named_in_one_line(stored, index, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("index, words", [(34, "link 34 .* 34 links"), ((0, -21), "slot -21"), ((..., [4]), "tx_ant 4")])
+@pytest.mark.parametrize(
+    "index, words", [(34, "link 34 .* 34 links"), ((0, -21), "slot -21"), ((..., [4]), "tx_ant 4")]
+)
 def test_integers_out_of_range(stored, index, words):
     with pytest.raises(IndexError, match=words):
         stored.pair[0].h[index]
@@ -144,7 +146,12 @@ def test_integers_out_of_range(stored, index, words):
 def test_only_the_slots_asked_for_are_read(stored, monkeypatch):
     store, everything = stored
     read, sizes = store_module.read_into, []
-    monkeypatch.setattr(store_module, "read_into", lambda f, target, at: (sizes.append(target.nbytes), read(f, target, at)))
+
+    def counted(file, target, position):
+        sizes.append(target.nbytes)
+        read(file, target, position)
+
+    monkeypatch.setattr(store_module, "read_into", counted)
     np.testing.assert_array_equal(store.h[3:9, 4:6].numpy(), everything[3:9, 4:6])
     assert sum(sizes) == 6 * 2 * store.columns["h"].row_bytes // 20
     sizes.clear()
