@@ -52,7 +52,7 @@ LOOKS = {
 INTERPOLATION = ("linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample")
 BEAM_TRACKING = ("last-best", "extrapolation", "trained-linear", "softmax")
 CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION, *BEAM_TRACKING)
-CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + dpc")
+CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + tuned", "perfect + dpc")
 # they know what no receiver knows, or measure everything
 BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect", "sweep", *CHAIN_BOUNDS)
 # CSI and precoder of a chain ("ar + rzf", airlam.evaluation.chains)
