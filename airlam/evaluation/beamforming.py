@@ -447,7 +447,7 @@ class BeamformingBenchmark:
             columns = ["method", "mean", f"gain over {look(self.bar).label}"]
             columns += ["5 %-user SE"] if users == self.users[0] else []
             columns += [f"{d}, {v:g} km/h" for d, v in keys]
-            text = "In brackets: how much of what the bar leaves to perfect CSI with RZF is closed."
+            text = f"In brackets: share of the gap from {look(self.bar).label} to perfect CSI with RZF that is closed."
             title = f"Sum-SE of {users} users [bit/s/Hz]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
         out += self._users_table(results)
