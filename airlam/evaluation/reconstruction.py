@@ -1,4 +1,4 @@
-"""The benchmark of reconstruction: all subcarriers or antennas from pilots on some; classical methods, few-shot rows."""
+"""The benchmark of reconstruction: all subcarriers or antennas from pilots on some, against classical methods."""
 
 from __future__ import annotations
 
