@@ -266,11 +266,13 @@ class _Progress:
     """Progress on the terminal: links, rate, time left, size."""
 
     def __init__(self, blocks: list[Block], done: set[int], link_bytes: int, who: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        from airlam.progress import ProgressLines
 
         total = sum(block.count for block in blocks)
         self.kept = sum(blocks[n].count for n in done)
-        self.bar = Progress(
+        self.bar = ProgressLines(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} links, {task.fields[rate]}"),

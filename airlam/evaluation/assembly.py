@@ -173,7 +173,7 @@ def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, st
 
 
 def best_classic(records: list[dict[str, Any]]) -> str | None:
-    """The classical method with the lowest mean over cells of NMSE in dB."""
+    """Of the classical methods that were run in every cell, the one with the lowest mean over cells of NMSE in dB."""
     methods = [m for m in CLASSICAL if all(m in record["methods"] for record in records)]
 
     def mean_db(method: str) -> float:

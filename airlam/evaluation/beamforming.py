@@ -557,7 +557,8 @@ def cost(cell: Cell) -> float:
 
 
 def best_classical(records: list[dict[str, Any]]) -> str:
-    """The chain with classical CSI and classical precoder of the highest mean sum-SE of the smallest groups."""
+    """Of the chains that were run, the one with classical CSI and precoder of the highest mean sum-SE of the smallest
+    groups."""
     users = next(iter(records[0]["group_drop"]))
 
     def value(method: str) -> float:

@@ -125,19 +125,20 @@ def run_cells(
     """
     from rich.progress import (
         BarColumn,
-        Progress,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
+    from airlam.progress import ProgressLines
+
     columns = (
         TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     records = []
-    with Progress(*columns, transient=False) as progress:
+    with ProgressLines(*columns, transient=False) as progress:
         task = progress.add_task("", total=sum(cost(cell) for cell in cells))
         for cell in cells:
             progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")

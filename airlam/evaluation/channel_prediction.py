@@ -30,7 +30,7 @@ from airlam.interfaces import RecipeError
 from airlam.metrics import cpu_threads
 
 ALL_METHODS = (
-    "hold", "wiener", "pad", "ar", "kalman", "eigen-ar", "{model}", "{model}" + OFF,
+    "hold", "mean", "wiener", "pad", "ar", "kalman", "eigen-ar", "stack", "{model}", "{model}" + OFF,
     "genie_per_bin", "genie_lmmse", "perfect",
 )  # fmt: skip
 IMPAIRMENTS: dict[str, dict[str, float]] = {

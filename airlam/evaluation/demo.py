@@ -37,7 +37,7 @@ from airlam.interfaces import Predictor, RecipeError
 from airlam.io import check_folder
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("pad", "ar", "eigen-ar")
+CLASSICS = ("mean", "pad", "ar", "eigen-ar")
 
 
 class SiteWindows(IterableDataset):

@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from airlam.evaluation.methods import Look, is_learned, order, short
+from airlam.evaluation.methods import CLASSICAL, Look, is_learned, order, short
 from airlam.evaluation.palette import Looks
 from airlam.evaluation.rows import Results, Row
 from airlam.evaluation.timing import is_busy
@@ -262,11 +262,19 @@ def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
     return _over_transmit_snr(rows, Looks.of(results), name, "sum-SE [bit/s/Hz]", speeds)
 
 
+def _strongest_classic(results: Results) -> str | None:
+    """Of the classical methods with a paired gain over the bar, the one with the largest mean over cells."""
+    rows = [row for row in results.select(group="mean") if "gain_cells_db" in row.figures]
+    gains = {row.method: row.figures["gain_cells_db"].number for row in rows}
+    return max((m for m in gains if m in CLASSICAL), key=gains.__getitem__, default=None)
+
+
 def gain_forest(results: Results) -> Figure | None:
     """Paired NMSE difference to the baseline in every cell, with its 95 % interval; left of zero is worse."""
     looks = Looks.of(results)
     rows = [row for row in results.select(group="cell") if "gain_db" in row.figures]
-    rows = [row for row in rows if is_learned(row.method) or row.method == "eigen-ar"]  # the strongest classic
+    classic = _strongest_classic(results)
+    rows = [row for row in rows if is_learned(row.method) or row.method == classic]
     if not rows:
         return None
     cells = _unique((row.data, row.speed_kmh, row.csi_snr_db) for row in rows)

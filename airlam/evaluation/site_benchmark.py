@@ -28,7 +28,7 @@ from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("hold", "ar", "eigen-ar")
+CLASSICS = ("hold", "mean", "ar", "eigen-ar")
 BAR = "ar"
 
 
@@ -417,7 +417,7 @@ class SiteBenchmark:
 
     def _site_table(self, results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
         """A line per site: the tuned classics, the model as it is, and adapted to the headline's share."""
-        methods = [m for m in ("hold", "ar", "eigen-ar", self.label + OFF, self.label) if results.select(method=m)]
+        methods = [m for m in (*CLASSICS, self.label + OFF, self.label) if results.select(method=m)]
         shown = self._name("adapted", self.headline_fraction), self._name("adapted", self.fractions[-1])
         methods += [m for m in dict.fromkeys(shown) if results.select(method=m)]
         lines = []
