@@ -160,7 +160,7 @@ def add_mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) 
 
 
 def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """What a learned method is compared with besides the bar: ``(name of the gain, reference)``."""
+    """What a learned method is compared with besides the baseline: ``(name of the gain, reference)``."""
     if not is_learned(method):
         return []
     name, variant, share = parts(method)

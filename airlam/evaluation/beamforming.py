@@ -460,7 +460,7 @@ class BeamformingBenchmark:
             columns = ["method", "mean", f"gain over {look(self.bar).label}"]
             columns += ["5 %-user SE"] if users == self.users[0] else []
             columns += [f"{d}, {v:g} km/h" for d, v in keys]
-            text = f"In brackets: how much of what {look(self.bar).label} leaves to {FULL} is closed. "
+            text = f"In brackets: share of the gap from {look(self.bar).label} to {FULL} that is closed. "
             text += _rests_on(cells[0])
             title = f"Sum-SE of {users} users [bit/s/Hz]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
