@@ -204,7 +204,8 @@ def test_out_takes_everything_and_a_second_run_is_refused(airlam, refuses, tmp_p
     assert {path.name for path in (tmp_path / "there").iterdir()} >= {"adapter", "last.ckpt", "tensorboard"}
     lines = result.out.strip().splitlines()[-2:]
     assert lines[0] == "written to there/adapter"
-    assert lines[1].startswith("try next: airlam evaluate --config tasks/") and lines[1].endswith("--model there/adapter")
+    assert lines[1].startswith("try next: airlam evaluate --config tasks/")
+    assert lines[1].endswith("--model there/adapter")
 
     line = refuses("fit", *SHIPPED, "--trainer.max_epochs", 1, "--out", "there")
     assert "there holds an earlier run" in line and "--out FOLDER" in line and "--overwrite" in line
@@ -231,7 +232,8 @@ def test_options_win_over_a_checkpoint(airlam, task, tmp_path):
     assert saved["lr_schedulers"][0]["base_lrs"] == [1e-6, 1e-6]
     # what is not given stays the checkpoint's, over the recipe's
     other = task(lambda recipe: recipe["model"]["init_args"].update(learning_rate=0.5))
-    assert airlam("fit", "--config", other, "--data", "tiny", "--ckpt_path", "last", "--trainer.max_epochs", 4).code == 0
+    go_on = ("--data", "tiny", "--ckpt_path", "last", "--trainer.max_epochs", 4)
+    assert airlam("fit", "--config", other, *go_on).code == 0
     assert torch.load(last, weights_only=True)["hyper_parameters"]["learning_rate"] == 1e-6
 
 
