@@ -15,6 +15,7 @@ from airlam.recipes import find_checkpoint, list_recipes, nearest, recipe_root
 # name -> (module, class); modules come in when a name is asked for
 PREDICTORS = {
     "hold": ("airlam.baselines", "HoldPredictor"),
+    "mean": ("airlam.baselines", "MeanPredictor"),
     "wiener": ("airlam.baselines", "WienerPredictor"),
     "kalman": ("airlam.baselines", "KalmanPredictor"),
     "ar": ("airlam.baselines", "ARPredictor"),
@@ -43,8 +44,8 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
     """A predictor by name, or from a checkpoint.
 
     Args:
-        name_or_path: ``"hold"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a shipped
-            checkpoint (``"airlam-tiny"``), a checkpoint folder (of a comparator too), a folder of adapters, a folder
+        name_or_path: ``"hold"``, ``"mean"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a
+            shipped checkpoint (``"airlam-tiny"``), a checkpoint folder (or a comparator's), one of adapters, a folder
             that ``airlam export`` wrote, or a Lightning ``.ckpt``.
         options: arguments of the predictor's class, for example ``order=8`` for ``"ar"``, ``correction=False`` for a
             checkpoint.

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from airlam.csi import PortShape, check_port_shape, from_beam_delay, mean_power, normalise, to_beam_delay
+from airlam.csi import (
+    PortShape,
+    check_port_shape,
+    from_beam_delay,
+    mean_power,
+    normalise,
+    resolve_inputs,
+    to_beam_delay,
+)
 from airlam.models.fields import MAX_LAYERS, check_whole, shown
 
 # least and largest value of whole numbers among a comparator's arguments; of all others: LARGEST
@@ -79,6 +87,7 @@ class Comparator(nn.Module):
         """
         raise NotImplementedError
 
+    @resolve_inputs
     def forward(self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None) -> Tensor:
         """Predict.
 
