@@ -48,10 +48,10 @@ def test_evaluate_lists_the_arguments_of_a_benchmark(airlam):
 
 def test_evaluate_prints_the_resolved_recipe(airlam, refuses, tmp_path):
     benchmark = ("--config", "tasks/channel_prediction/benchmark.yaml")
-    result = airlam("evaluate", *benchmark, "--print_config", "--num_links", 7)
+    result = airlam("evaluate", *benchmark, "--print_config", "--num_links", 16)
     assert result.code == 0, result.err
     shown = yaml.safe_load(result.out)
-    assert shown["init_args"]["num_links"] == 7 and shown["init_args"]["model"] == "airlam-tiny"
+    assert shown["init_args"]["num_links"] == 16 and shown["init_args"]["model"] == "airlam-tiny"
     (tmp_path / "mine.yaml").write_text(result.out)
     assert airlam("evaluate", "--config", "mine.yaml", "--print_config").out == result.out
     assert "did you mean 'num_links'" in refuses("evaluate", *benchmark, "--print_config", "--num_link", 7)
