@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningCLI
@@ -27,7 +26,7 @@ from airlam.cli.outputs import make_room, moved, next_steps, recipe_root_dir, va
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
 from airlam.interfaces import CheckpointError, RecipeError
-from airlam.recipes import find_recipe, nearest
+from airlam.recipes import find_recipe, nearest, read_yaml
 from airlam.tasks import ExportCheckpoint, WritePredictions
 
 RUNS = "runs"
@@ -62,7 +61,7 @@ class AirlamCLI(LightningCLI):
 
     Besides what Lightning does: recipes are found by name; ``--data FILE`` takes a ``datasets/*.yaml``; runs go to
     ``runs/<recipe>/version_N``, or where ``--out`` says; ``--ckpt_path last`` goes on with the newest checkpoint of
-    that recipe; options of the command line win over a checkpoint's hyperparameters; checkpoints are read without running
+    that recipe; options of the command line win over those of a checkpoint; checkpoints are read without running
     code from them; Ctrl-C saves; mistakes are one line with the nearest valid name.
     """
 
@@ -225,8 +224,8 @@ class AirlamCLI(LightningCLI):
                 raise
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise CheckpointError(
-                f"{self.config[self._name].get('ckpt_path')} does not fit this model ({' '.join(lines[1:2])}); name the "
-                "recipe and the options that it was trained with"
+                f"{self.config[self._name].get('ckpt_path')} does not fit this model ({' '.join(lines[1:2])}); name "
+                "the recipe and the options that it was trained with"
             ) from error
         if self._name == "fit" and self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             for line in self._closing_lines():
@@ -277,13 +276,7 @@ def find_recipes(arguments: Sequence[str]) -> list[str]:
 
 def _readable(path: Path) -> Path:
     """The path, if there is YAML in it: the parsers would not say which file is broken."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        found = "empty" if data is None else f"a {type(data).__name__}"
-        raise RecipeError(f"{path} is {found}, but a recipe holds keys and values; airlam list shows the shipped ones")
+    read_yaml(path)
     return path
 
 
