@@ -44,8 +44,8 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
 
     Args:
         name_or_path: ``"hold"``, ``"mean"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a
-            shipped checkpoint (``"airlam-tiny"``), a checkpoint folder (of a comparator too), a folder of adapters, a folder
-            that ``airlam export`` wrote, or a Lightning ``.ckpt``.
+            shipped checkpoint (``"airlam-tiny"``), a checkpoint folder (of a comparator too), a folder of adapters, a
+            folder that ``airlam export`` wrote, or a Lightning ``.ckpt``.
         options: arguments of the predictor's class, for example ``order=8`` for ``"ar"``, ``correction=False`` for a
             checkpoint.
 

@@ -45,8 +45,8 @@ GAINS = {  # besides the one over the bar; what the sentence on each begins with
 
 
 def details(results: Results, method: str, bar: str = "ar") -> list[str]:
-    """What the headline leaves out and a reader must know: the bar need not be the strongest of the classical methods run, and the
-    network's own share, that of adaptation and that of pretraining are each a figure."""
+    """What the headline leaves out and a reader must know: the bar need not be the strongest of the classical
+    methods run, and the network's own share, that of adaptation and that of pretraining are each a figure."""
     sentences = []
     for row in results.select(group="mean", method=method):
         for gain, begin in GAINS.items():

@@ -252,7 +252,8 @@ def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
 
 def _strongest_classic(results: Results) -> str | None:
     """Of the classical methods with a paired gain over the bar, the one with the largest mean over cells."""
-    gains = {r.method: r.figures["gain_cells_db"].number for r in results.select(group="mean") if "gain_cells_db" in r.figures}
+    rows = [row for row in results.select(group="mean") if "gain_cells_db" in row.figures]
+    gains = {row.method: row.figures["gain_cells_db"].number for row in rows}
     return max((m for m in gains if m in CLASSICAL), key=gains.__getitem__, default=None)
 
 

@@ -58,7 +58,8 @@ def test_details_name_the_strongest_classic_and_what_was_learned(make_results):
         for mean in ("linear", "cells"):
             figures[f"{gain}_gain_{mean}_db"] = Figure(value, "dB", "measured", (value - 0.1, value + 0.1), note=note)
     strongest, learned, *_ = details(results, "airlam-tiny")
-    assert "strongest of the classical methods of this table, AR in the eigenbasis (tuned), it gains -0.40 dB" in strongest
+    assert "the strongest of the classical methods of this table, AR in the eigenbasis (tuned), it gains" in strongest
+    assert "gains -0.40 dB" in strongest
     assert "learned correction gains +0.20 dB (95 % interval +0.10 to +0.30)" in learned
 
 
