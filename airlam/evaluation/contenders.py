@@ -74,8 +74,7 @@ def trainable(model: str) -> Predictor:
 
 
 def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
-    """The names themselves if each is a classic, ``stack``, a genie, ``perfect``, a model, or a model with
-    ``:no-correction``.
+    """The names themselves if each is a classic, ``stack``, a genie, ``perfect``, a model or ``model:no-correction``.
 
     Raises:
         RecipeError: an unknown name, with the nearest valid one; or none at all.

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from airlam.baselines.eigen_ar import Eigenbasis, class_filters, place, roll_out, strongest
-from airlam.csi import PortShape, check_port_shape, normalise
+from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
 from airlam.models.config import AirlamConfig
 from airlam.models.context import ContextTokens, Readings, read_sensors
 from airlam.models.doppler import periodogram, wiener
+from airlam.models.fields import backbone_config, check_backbone_size, written_backbone
 from airlam.models.linear import use_onednn
 from airlam.models.phase_tracker import PhaseTracker
 from airlam.models.views import WEIGHTS, view_basis
@@ -286,6 +287,7 @@ class SpectralModel:
         start = tokens.start[..., :num_future] / tokens.scale
         return estimate._replace(series=start + estimate.gate * (estimate.series - start))
 
+    @resolve_inputs
     def forward(
         self,
         h_past: Tensor,
@@ -326,6 +328,7 @@ class SpectralModel:
         out = self._over_views(future, x, num_future, port_shape, observed, context, views)
         return scale * out[0]
 
+    @resolve_inputs
     def forward_with_variance(
         self,
         h_past: Tensor,
@@ -406,11 +409,23 @@ class SpectralModel:
 
 
 def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
-    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights)."""
+    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights).
+
+    What the tokens never use (word embeddings, pooler) is frozen: it cannot learn, and distributed training waits for
+    the gradient of every trainable parameter.
+
+    Raises:
+        ValueError: more than :data:`airlam.models.fields.MAX_PARAMETERS` parameters, or sizes that do not fit together.
+    """
     if isinstance(spec, str):
-        return AutoModel.from_pretrained(spec)
-    fields = dict(spec)
-    return AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+        model = AutoModel.from_pretrained(spec)
+    else:
+        check_backbone_size(spec)
+        model = AutoModel.from_config(backbone_config(spec))
+    for unused in (model.get_input_embeddings(), getattr(model, "pooler", None)):
+        if isinstance(unused, nn.Module):
+            unused.requires_grad_(False)
+    return model
 
 
 class AirlamModel(SpectralModel, PreTrainedModel):
@@ -433,7 +448,7 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         self.backbone = build_backbone(config.backbone)
         if isinstance(config.backbone, str):
             # from now on the weights travel with this model: a reload must not look for the folder or the hub again
-            config.backbone = self.backbone.config.to_dict()
+            config.backbone = written_backbone(self.backbone.config)
         width = self.backbone.config.hidden_size
         grid = config.doppler_grid
         self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
