@@ -82,7 +82,7 @@ def main() -> None:
                 console.print(f"{file.name}: {recording.receiver}, {shape}. {' '.join(recording.notes)}", markup=False)
             columns[file.stem] = scores(csi, arguments.history, arguments.horizon, arguments.model)
         packets = f"{arguments.history} -> {arguments.horizon} packets"
-        table = Table("method", *columns, title=f"NMSE [dB], {packets}, {said}")
+        table = Table("method", *columns, title=f"NMSE \\[dB], {packets}, {said}")
         for method in next(iter(columns.values()), {}):
             table.add_row(method, *(f"{column[method]:+.2f}" for column in columns.values()))
         console.print(table)
