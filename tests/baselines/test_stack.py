@@ -68,5 +68,5 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"must be \[step, 1\]"):
         StackPredictor([HoldPredictor()], torch.ones(4, 2))
     h = rays(6, 2)
-    with pytest.raises(ValueError, match="2 h_past, 2 h_future, 3 groups"):
+    with pytest.raises(ValueError, match="have 2, 2, 3 links"):
         fit_stack(members(), h[:, :16], h[:, 16:], torch.arange(3))
