@@ -18,11 +18,13 @@ class Look:
 
 LOOKS = {
     "hold": Look("hold (outdated CSI)", "#8c8c8c", "-", "s", "hold"),
+    "mean": Look("mean of the history (tuned)", "#bbbbbb", "--", "s", "mean"),
     "wiener": Look("Wiener (tuned)", "#56b4e9", "-", "v", "Wiener"),
     "kalman": Look("Kalman (tuned)", "#56b4e9", "--", "<", "Kalman"),
     "pad": Look("PAD (tuned)", "#e69f00", "-", "^", "PAD"),
     "ar": Look("AR with shrinkage (tuned)", "#0072b2", "-", "D", "AR"),
     "eigen-ar": Look("AR in the eigenbasis (tuned)", "#882255", "-.", "d", "eigen-AR"),
+    "stack": Look("least-squares stack of the classical methods", "#0072b2", ":", "p", "stack"),
     "linear": Look("LS + linear interpolation", "#8c8c8c", "-", "s", "linear"),
     "dft": Look("DFT interpolation (tuned)", "#e69f00", "-", "^", "DFT"),
     "lmmse": Look("LMMSE, training covariance (tuned)", "#0072b2", "-", "D", "LMMSE"),
@@ -32,7 +34,8 @@ LOOKS = {
     "lmmse-genie": Look("LMMSE, covariance of the link's rays (genie)", "#444444", ":", ""),
     "last-best": Look("last best beam (averaged, tuned)", "#0072b2", "-", "D", "last best"),
     "extrapolation": Look("linear extrapolation (tuned)", "#e69f00", "-", "^", "extrapolation"),
-    "trained-linear": Look("linear, trained on the cell (tuned)", "#882255", "-.", "d", "trained linear"),
+    "trained-linear": Look("linear regression, trained on other drops", "#882255", "-.", "d", "linear regression"),
+    "softmax": Look("softmax regression, trained on other drops", "#56b4e9", "--", "v", "softmax regression"),
     "sweep": Look("full sweep at the time", "#444444", ":", "", "full sweep"),
     "airlam-small": Look("airlam-small", "#009988", "-", "P"),
     "gru": Look("GRU", "#999933", "-", "1"),
@@ -49,9 +52,9 @@ LOOKS = {
     "perfect": Look("perfect CSI", "#000000", "-", ""),
 }
 INTERPOLATION = ("linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample")
-BEAM_TRACKING = ("last-best", "extrapolation", "trained-linear")
-CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION, *BEAM_TRACKING)
-CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + dpc")
+BEAM_TRACKING = ("last-best", "extrapolation", "trained-linear", "softmax")
+CLASSICAL = ("hold", "mean", "wiener", "kalman", "pad", "ar", "eigen-ar", "stack", *INTERPOLATION, *BEAM_TRACKING)
+CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + tuned", "perfect + dpc")
 # they know what no receiver knows, or measure everything
 BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect", "sweep", *CHAIN_BOUNDS)
 # CSI and precoder of a chain ("ar + rzf", airlam.evaluation.chains)

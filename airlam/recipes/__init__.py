@@ -14,6 +14,7 @@ from airlam.recipes.checks import (
     check_switch,
 )
 from airlam.recipes.locate import KINDS, find_checkpoint, find_recipe, list_recipes, nearest, recipe_root
+from airlam.recipes.reading import parse_yaml, read_yaml
 
 __all__ = [
     "KINDS",
@@ -31,5 +32,7 @@ __all__ = [
     "instantiate",
     "list_recipes",
     "nearest",
+    "parse_yaml",
+    "read_yaml",
     "recipe_root",
 ]

@@ -15,6 +15,8 @@ PORTS = (2, 2, 2)
 CONTEXT = {"speed": 10.0, "slot_duration": 0.5e-3, "carrier_frequency": 2.4e9}
 CLASSICAL = {
     "hold": baselines.HoldPredictor,
+    "mean": baselines.MeanPredictor,
+    "mean-forgetting": lambda: baselines.MeanPredictor(forgetting=0.8),
     "wiener": baselines.WienerPredictor,
     "jakes-wiener": baselines.JakesWienerPredictor,
     "kalman": baselines.KalmanPredictor,
@@ -22,7 +24,12 @@ CLASSICAL = {
     "ar-all-bins": lambda: baselines.ARPredictor(num_bins=None),
     "ar-pooled": lambda: baselines.ARPredictor(num_bins=64, shrinkage=float("inf"), tail="pooled"),
     "ar-alone": lambda: baselines.ARPredictor(num_bins=64, shrinkage=0.0, tail="hold"),
+    "ar-mean": lambda: baselines.ARPredictor(num_bins=64, mean_share=1.0),
     "eigen-ar": baselines.EigenARPredictor,
+    "eigen-ar-mean": lambda: baselines.EigenARPredictor(mean_share=0.5),
+    "stack": lambda: baselines.StackPredictor(
+        [baselines.HoldPredictor(), baselines.WienerPredictor()], torch.tensor([[0.25 + 0.1j, 0.75 - 0.1j]])
+    ),
     "pad": baselines.PADPredictor,
     "pad-95": lambda: baselines.PADPredictor(energy=0.95),
     "vector-prony": baselines.VectorPronyPredictor,
