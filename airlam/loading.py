@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from airlam.recipes import find_checkpoint, list_recipes, nearest, recipe_root
 # name -> (module, class); modules come in when a name is asked for
 PREDICTORS = {
     "hold": ("airlam.baselines", "HoldPredictor"),
+    "mean": ("airlam.baselines", "MeanPredictor"),
     "wiener": ("airlam.baselines", "WienerPredictor"),
     "kalman": ("airlam.baselines", "KalmanPredictor"),
     "ar": ("airlam.baselines", "ARPredictor"),
@@ -42,8 +44,8 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
     """A predictor by name, or from a checkpoint.
 
     Args:
-        name_or_path: ``"hold"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a shipped
-            checkpoint (``"airlam-tiny"``), a checkpoint folder (of a comparator too), a folder of adapters, a folder
+        name_or_path: ``"hold"``, ``"mean"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a
+            shipped checkpoint (``"airlam-tiny"``), a checkpoint folder (or a comparator's), one of adapters, a folder
             that ``airlam export`` wrote, or a Lightning ``.ckpt``.
         options: arguments of the predictor's class, for example ``order=8`` for ``"ar"``, ``correction=False`` for a
             checkpoint.
@@ -59,7 +61,7 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
     if name in PREDICTORS:
         return _build(PREDICTORS, name, **options)
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         if path.suffix != ".ckpt":
             raise CheckpointError(
                 f"{path} is a file, but only Lightning's .ckpt files and folders with config.json and "
@@ -75,18 +77,19 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
 
             return ComparatorPredictor(ComparatorTraining.model_from_lightning(str(path)), **options)
         return AirlamPredictor(ChannelPrediction.model_from_lightning(str(path)), **options)
-    if (path / "adapter_config.json").is_file():
+    if os.path.isfile(path / "adapter_config.json"):
         return _load_adapted(path, options)
     try:
         folder = find_checkpoint(path)
     except CheckpointError as error:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise
         if path.suffix == ".ckpt":
             raise CheckpointError(f"no checkpoint file {name}") from error
         known = [*PREDICTORS, *shipped("airlam")]
         raise CheckpointError(
-            f"no predictor or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
+            f"no predictor or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
+            f"{', '.join(known)}"
         ) from error
     from airlam.models import AirlamPredictor, OnnxPredictor, is_onnx_folder, load_checkpoint
     from airlam.models.checkpoint import read_config
@@ -146,22 +149,23 @@ def load_precoder(name_or_path: str | Path, **options: Any) -> Precoder:
     from airlam.models.checkpoint import read_config
 
     options.setdefault("name", path.stem if path.suffix == ".ckpt" else path.name)
-    if path.is_file():
+    if os.path.isfile(path):
         from airlam.tasks import Beamforming
 
         return LearnedPrecoder(Beamforming.model_from_lightning(str(path)), **options)
-    if (path / "adapter_config.json").is_file():
+    if os.path.isfile(path / "adapter_config.json"):
         base = load_learned_precoder(find_checkpoint(_base_of_adapters(path)))
         options.setdefault("utility", adapter_utility(path))
         return LearnedPrecoder(load_lora(base, path), **options)
     try:
         folder = find_checkpoint(path)
     except CheckpointError as error:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise
         known = [*PRECODERS, *shipped("airlam-precoder")]
         raise CheckpointError(
-            f"no precoder or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
+            f"no precoder or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
+            f"{', '.join(known)}"
         ) from error
     if read_config(folder).get("model_type") == "airlam":
         known = ", ".join([*PRECODERS, *shipped("airlam-precoder")])

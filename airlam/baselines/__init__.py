@@ -21,6 +21,7 @@ from airlam.baselines.interpolation import (
     tune_estimator,
 )
 from airlam.baselines.kalman import KalmanPredictor
+from airlam.baselines.mean import MeanPredictor
 from airlam.baselines.precoders import (
     MRTPrecoder,
     RZFPrecoder,
@@ -40,11 +41,13 @@ from airlam.baselines.precoders import (
     zf_water_filling,
 )
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
+from airlam.baselines.stack import STACK_MEMBERS, StackPredictor, fit_stack
 from airlam.baselines.tuning import DEFAULT_GRIDS, tune
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
 
 __all__ = [
     "DEFAULT_GRIDS",
+    "STACK_MEMBERS",
     "ARFilters",
     "ARPredictor",
     "BeamDelayThreshold",
@@ -60,12 +63,14 @@ __all__ = [
     "LinearExtrapolation",
     "LinearInterpolator",
     "MRTPrecoder",
+    "MeanPredictor",
     "PADPredictor",
     "PowerDelayInterpolator",
     "PredictorExtrapolator",
     "RZFPrecoder",
     "SLNRPrecoder",
     "SoftmaxRegression",
+    "StackPredictor",
     "TrainedLinear",
     "TrainingLMMSE",
     "Type1Precoder",
@@ -77,6 +82,7 @@ __all__ = [
     "axis_covariance",
     "dpc_sum_capacity",
     "effective_channel",
+    "fit_stack",
     "genie_lmmse",
     "link_features",
     "mrt",

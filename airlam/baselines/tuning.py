@@ -13,27 +13,31 @@ from airlam.baselines.ar import ARPredictor
 from airlam.baselines.eigen_ar import EigenARPredictor
 from airlam.baselines.hold import HoldPredictor
 from airlam.baselines.kalman import KalmanPredictor
+from airlam.baselines.mean import MeanPredictor
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
-from airlam.csi import PortShape
+from airlam.csi import PortShape, resolve_inputs
 from airlam.metrics import nmse
 
 Grid = Mapping[str, Sequence[Any]]
 
 DEFAULT_GRIDS: dict[type, Grid] = {
     HoldPredictor: {},
+    MeanPredictor: {"forgetting": (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)},
     ARPredictor: {
+        "mean_share": (0.0, 0.5, 1.0),
         "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
         "num_bins": (32, 64, 128, 256, 512, 768, 1024, None),
         "order": (2, 4, 6, 8, 10, 12),
         "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     },
     EigenARPredictor: {
+        "mean_share": (0.0, 0.5, 1.0),
         "num_bins": (32, 64, 128, 256, 384, 512, 768),
         "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
         "num_classes": (1, 2, 4, 8),
-        "order": (4, 6, 8, 10, 12),
-        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2),
+        "order": (2, 4, 6, 8, 10, 12),
+        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     },
     PADPredictor: {
         "order": (1, 2, 3, 4, 6, 12, 14),
@@ -56,6 +60,7 @@ DEFAULT_GRIDS: dict[type, Grid] = {
 }
 
 
+@resolve_inputs
 def tune(
     predictor_class: type,
     h_past: Tensor,

@@ -33,10 +33,11 @@ from airlam.evaluation.beam_figures import (
 )
 from airlam.evaluation.cells import Cell, run_cells
 from airlam.evaluation.contenders import fingerprint
-from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.timing import latency_fields, timed_figure
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.metrics import cpu_threads, measure_latency
 from airlam.recipes import find_checkpoint
@@ -260,7 +261,7 @@ class BeamManagementBenchmark:
                 scores = torch.cat([method(part) for part in seen.split(64)])
                 if cell.timed:
                     found = measure_latency(partial(method, seen[:1]), warmup=5, repeats=100, threads=1)
-                    entry |= {"latency_p50_ms": 1e3 * found.p50, "latency_p99_ms": 1e3 * found.p99}
+                    entry |= latency_fields(found)
             entry |= judge(scores, future, again)
             entry["seconds"] = round(time.perf_counter() - before, 3)
             record["methods"][name] = entry
@@ -319,7 +320,7 @@ class BeamManagementBenchmark:
                         row.figures[f"se_ratio_top{k}_gain"] = share((rate - other).mean(1), best.mean(1), drop)
                 for name in ("latency_p50_ms", "latency_p99_ms"):
                     if name in entry:
-                        row.figures[name] = Figure(entry[name], "ms", "measured")
+                        row.figures[name] = timed_figure(entry, name, "ms")
                 results.rows.append(row)
         results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
         results.extras = {"focus": self.label, "bar": against, "tables": self._tables(results, main, against),

@@ -24,10 +24,10 @@ from airlam.evaluation.chains import (
     predicted_sources,
 )
 from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
-from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import is_learned, look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.loading import PRECODERS
 from airlam.metrics import cpu_threads
@@ -413,9 +413,6 @@ class BeamformingBenchmark:
             f"{self.headline_snr_db:g} dB transmit SNR.",
         }
         results.notes = list(NOTES)
-        if self.quick:
-            results.notes.insert(0, "A quick run: a few drops for a look. Its intervals rest on them; no claim does.")
-            results.headline = "Quick run, for a look only. " + results.headline
         return results
 
     def headline(self, results: Results) -> str:
@@ -463,7 +460,7 @@ class BeamformingBenchmark:
             columns = ["method", "mean", f"gain over {look(self.bar).label}"]
             columns += ["5 %-user SE"] if users == self.users[0] else []
             columns += [f"{d}, {v:g} km/h" for d, v in keys]
-            text = f"In brackets: how much of what {look(self.bar).label} leaves to {FULL} is closed. "
+            text = f"In brackets: share of the gap from {look(self.bar).label} to {FULL} that is closed. "
             text += _rests_on(cells[0])
             title = f"Sum-SE of {users} users [bit/s/Hz]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
@@ -588,8 +585,8 @@ def add_best_classic_gains(row: Row, records: list[dict[str, Any]]) -> None:
 
 
 def best_classical(records: list[dict[str, Any]], users: str | None = None) -> str | None:
-    """The chain with classical CSI and classical precoder of the highest mean sum-SE, of the smallest groups unless
-    ``users`` says which; None where no such chain was run."""
+    """Of the chains that were run, the one with classical CSI and classical precoder of the highest mean sum-SE, of
+    the smallest groups unless ``users`` says which; None where no such chain was run."""
     users = users or next(iter(records[0]["group_drop"]))
 
     def value(method: str) -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.cells import Cell
 
 CLASSICS = tuple(PREDICTORS)
+STACK = "stack"
 GENIES = ("genie_per_bin", "genie_lmmse")
 OFF = ":no-correction"
 GRIDS: dict[str, dict[str, tuple]] = {  # of classics that airlam.baselines.tune has no grid for
@@ -73,12 +74,12 @@ def trainable(model: str) -> Predictor:
 
 
 def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
-    """The names themselves if each is a classic, a genie, ``perfect``, a model, or a model ``:no-correction``.
+    """The names themselves if each is a classic, ``stack``, a genie, ``perfect``, a model or ``model:no-correction``.
 
     Raises:
         RecipeError: an unknown name, with the nearest valid one; or none at all.
     """
-    valid = [*CLASSICS, *GENIES, "perfect", *(name for model in models for name in (model, model + OFF))]
+    valid = [*CLASSICS, STACK, *GENIES, "perfect", *(name for model in models for name in (model, model + OFF))]
     methods = list(methods)
     for name in methods:
         if name not in valid:
@@ -180,12 +181,31 @@ def contenders_of_cell(
         observed: see :func:`of_predictor`.
         tuning: true CSI of the cell's tuning links and their measured history, where a caller has drawn them already.
     """
+    from airlam.baselines import STACK_MEMBERS, fit_stack
+
     context = {
         "slot_duration": links.slot_duration,
         "subcarrier_spacing": links.subcarrier_spacing,
         "carrier_frequency": links.carrier_frequency,
     }
     port_shape, out = links.port_shape, []
+    classics: dict[str, tuple[Predictor, dict[str, Any]]] = {"hold": (load_predictor("hold"), {})}
+
+    def known() -> tuple[Tensor, Tensor]:
+        """History and future of the tuning links."""
+        nonlocal tuning
+        if tuning is None:
+            h = cell.links("tune", cell.num_tune).h
+            tuning = (h, cell.observe(h, "tune")[0])
+        # the horizon alone: slots that only hold the last prediction say nothing about a filter
+        return tuning[1], tuning[0][:, cell.history : cell.history + cell.horizon]
+
+    def classic(name: str) -> tuple[Predictor, dict[str, Any]]:
+        """A classical predictor, tuned once in this cell, and what was chosen."""
+        if name not in classics:
+            classics[name] = tuned(name, *known(), port_shape=port_shape, context=context)
+        return classics[name]
+
     for name in cell.methods:
         if name == "perfect":
             out.append(Contender("perfect", lambda *_: torch.empty(0), timed=False))
@@ -196,15 +216,15 @@ def contenders_of_cell(
             predictor = without_correction(model) if name.endswith(OFF) else model
             sensed = {**context, "velocity": links.velocity, "position": links.position}  # for models with sensors
             out.append(of_predictor(name, predictor, sensed, port_shape, observed=observed))
-        elif name == "hold":
-            out.append(of_predictor(name, load_predictor(name), context, port_shape))
+        elif name == STACK:
+            members = {member: classic(member)[0] for member in STACK_MEMBERS}
+            past, future = known()
+            drop = torch.arange(len(past)) // cell.recipe.get("links_per_drop", 1)
+            with torch.inference_mode():
+                predictor, settings = fit_stack(members, past, future, drop, port_shape=port_shape, context=context)
+            out.append(of_predictor(name, predictor, context, port_shape, settings))
         else:
-            if tuning is None:
-                h = cell.links("tune", cell.num_tune).h
-                tuning = (h, cell.observe(h, "tune")[0])
-            # the horizon alone: slots that only hold the last prediction say nothing about a filter
-            future = tuning[0][:, cell.history : cell.history + cell.horizon]
-            predictor, settings = tuned(name, tuning[1], future, port_shape=port_shape, context=context)
+            predictor, settings = classic(name)
             out.append(of_predictor(name, predictor, context, port_shape, settings))
     return out
 

@@ -27,11 +27,11 @@ from airlam.evaluation.chains import (
     tones_of,
 )
 from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
-from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.spectral_efficiency import Groups, group_users
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.loading import PRECODERS
 from airlam.metrics import cpu_threads

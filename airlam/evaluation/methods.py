@@ -18,11 +18,13 @@ class Look:
 
 LOOKS = {
     "hold": Look("hold (outdated CSI)", "#8c8c8c", "-", "s", "hold"),
+    "mean": Look("mean of the history (tuned)", "#bbbbbb", "--", "s", "mean"),
     "wiener": Look("Wiener (tuned)", "#56b4e9", "-", "v", "Wiener"),
     "kalman": Look("Kalman (tuned)", "#56b4e9", "--", "<", "Kalman"),
     "pad": Look("PAD (tuned)", "#e69f00", "-", "^", "PAD"),
     "ar": Look("AR with shrinkage (tuned)", "#0072b2", "-", "D", "AR"),
     "eigen-ar": Look("AR in the eigenbasis (tuned)", "#882255", "-.", "d", "eigen-AR"),
+    "stack": Look("least-squares stack of the classical methods", "#0072b2", ":", "p", "stack"),
     "linear": Look("LS + linear interpolation", "#8c8c8c", "-", "s", "linear"),
     "dft": Look("DFT interpolation (tuned)", "#e69f00", "-", "^", "DFT"),
     "lmmse": Look("LMMSE, training covariance (tuned)", "#0072b2", "-", "D", "LMMSE"),
@@ -51,7 +53,7 @@ LOOKS = {
 }
 INTERPOLATION = ("linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample")
 BEAM_TRACKING = ("last-best", "extrapolation", "trained-linear", "softmax")
-CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION, *BEAM_TRACKING)
+CLASSICAL = ("hold", "mean", "wiener", "kalman", "pad", "ar", "eigen-ar", "stack", *INTERPOLATION, *BEAM_TRACKING)
 CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + tuned", "perfect + dpc")
 # they know what no receiver knows, or measure everything
 BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect", "sweep", *CHAIN_BOUNDS)

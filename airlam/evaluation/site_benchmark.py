@@ -17,17 +17,19 @@ from airlam.evaluation.assembly import cell_rows, mean_rows
 from airlam.evaluation.cells import Cell, measure_cell
 from airlam.evaluation.channel_prediction import NOTES
 from airlam.evaluation.contenders import OFF, Contender, fingerprint, of_predictor, tuned, without_correction
-from airlam.evaluation.headline import details, headline, verdict
+from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts
 from airlam.evaluation.report import publish
-from airlam.evaluation.rows import Figure, Results, Row, read_finished, recipe_hash, write_json
+from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.runner import narrator
 from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
+from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("hold", "ar", "eigen-ar")
+CLASSICS = ("hold", "mean", "ar", "eigen-ar")
 BAR = "ar"
 # Side of the blocks whose users are resampled together [m]: the largest correlation distance of the large-scale
 # parameters of a scenario, TR 38.901 table 7.5-6; ray-traced scenes have none and take that of UMa.
@@ -362,9 +364,9 @@ class SiteBenchmark:
             f"Adapted figures are means over {len(self.seeds)} seeds (batches, which links are the share, random "
             "weights); with all links over one. Intervals do not hold the spread over seeds.",
             f"How to adapt and when to stop was chosen on {self.num_val} other users of the site, for both starts "
-            "alike, so 1 % of the links is not all that a few-shot row has seen of the site.",
-            "The control has the same few steps. What a random start reaches when it is trained until it no longer "
-            "improves is another question.",
+            "alike, so a few-shot row has seen more of the site than its 1 % of the links.",
+            "The network from random weights is trained for the same few steps. It was not trained until it no longer "
+            "improves, so these figures do not say what it could reach.",
             NOTES["sum_se"],
             NOTES["single"],
         ]
@@ -425,7 +427,7 @@ class SiteBenchmark:
 
     def _site_table(self, results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
         """A line per site: the tuned classics, the model as it is, and adapted to the headline's share."""
-        methods = [m for m in ("hold", "ar", "eigen-ar", self.label + OFF, self.label) if results.select(method=m)]
+        methods = [m for m in (*CLASSICS, self.label + OFF, self.label) if results.select(method=m)]
         shown = self._name("adapted", self.headline_fraction), self._name("adapted", self.fractions[-1])
         methods += [m for m in dict.fromkeys(shown) if results.select(method=m)]
         lines = []

@@ -15,6 +15,8 @@ PORTS = (2, 2, 2)
 CONTEXT = {"speed": 10.0, "slot_duration": 0.5e-3, "carrier_frequency": 2.4e9}
 CLASSICAL = {
     "hold": baselines.HoldPredictor,
+    "mean": baselines.MeanPredictor,
+    "mean-forgetting": lambda: baselines.MeanPredictor(forgetting=0.8),
     "wiener": baselines.WienerPredictor,
     "jakes-wiener": baselines.JakesWienerPredictor,
     "kalman": baselines.KalmanPredictor,
@@ -22,7 +24,12 @@ CLASSICAL = {
     "ar-all-bins": lambda: baselines.ARPredictor(num_bins=None),
     "ar-pooled": lambda: baselines.ARPredictor(num_bins=64, shrinkage=float("inf"), tail="pooled"),
     "ar-alone": lambda: baselines.ARPredictor(num_bins=64, shrinkage=0.0, tail="hold"),
+    "ar-mean": lambda: baselines.ARPredictor(num_bins=64, mean_share=1.0),
     "eigen-ar": baselines.EigenARPredictor,
+    "eigen-ar-mean": lambda: baselines.EigenARPredictor(mean_share=0.5),
+    "stack": lambda: baselines.StackPredictor(
+        [baselines.HoldPredictor(), baselines.WienerPredictor()], torch.tensor([[0.25 + 0.1j, 0.75 - 0.1j]])
+    ),
     "pad": baselines.PADPredictor,
     "pad-95": lambda: baselines.PADPredictor(energy=0.95),
     "vector-prony": baselines.VectorPronyPredictor,
@@ -255,3 +262,49 @@ def test_variance_has_the_size_of_the_error(name):
         error = float((h_hat - clean).abs().square().mean()) - 0.01  # less the noise of `clean`
         factor = 6 if name in ("kalman", *LEARNED) else 3
         assert error / factor <= float(variance.mean()) <= error * factor
+
+
+VIEWS = {
+    "strided": lambda x: torch.stack([x, torch.zeros_like(x)], -1)[..., 0],
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "conjugated": lambda x: x.conj().resolve_conj().conj(),
+    "negated": lambda x: torch._neg_view(-x),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_gives_what_its_copy_gives(predictor, view):
+    """To the bit where only flags differ; strides may change the order of sums."""
+    h_past = history(3)
+    context = {**CONTEXT, "speed": torch.tensor([10.0, 20.0, 30.0])}
+    expected = predict(predictor, h_past, context=context)
+    found = predict(predictor, VIEWS[view](h_past), context={**context, "speed": torch._neg_view(-context["speed"])})
+    assert not found.is_conj() and not found.is_neg()
+    if view in ("conjugated", "negated"):
+        assert torch.equal(found, expected)
+    else:
+        assert_close(found, expected)
+
+
+def test_the_adjoint_is_taken_as_it_is(predictor):
+    """``g.mH``, as users write it: its transposed and conjugated memory is no copy."""
+    g = history(2, rx=2)
+    assert_close(predict(predictor, g.mH.mH), predict(predictor, g))
+
+
+def test_complex32_is_refused_in_words(predictor):
+    with pytest.raises(TypeError, match=r"h_past is complex32.*give h_past.to\(torch.complex64\)"):
+        predict(predictor, history(2).to(torch.complex32))
+
+
+def test_the_prediction_is_an_ordinary_tensor(predictor):
+    """It can be written to, and autograd can keep it."""
+    out = predictor.predict(history(2), 4, port_shape=PORTS, context=CONTEXT)
+    assert not out.is_inference()
+    weight = torch.ones((), requires_grad=True)
+    (out * weight).abs().sum().backward()
+    assert bool(torch.isfinite(weight.grad))
+    out = out.detach()
+    doubled = 2 * out
+    out *= 2
+    assert torch.equal(out, doubled)

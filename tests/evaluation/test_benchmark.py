@@ -49,7 +49,7 @@ def model(tmp_path_factory):
 
     torch.manual_seed(0)
     backbone = DEFAULT_BACKBONE | {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
-    config = AirlamConfig(backbone=backbone, num_tokens=16, num_bins=32)
+    config = AirlamConfig(backbone=backbone, num_tokens=16)
     return str(save_checkpoint(AirlamModel(config), tmp_path_factory.mktemp("models") / "pygmy"))
 
 
@@ -232,7 +232,7 @@ def test_methods_keep_their_order_and_count_once():
         ("class_path: airlam.evaluation.Benchmark", "no class"),
         ("class_path: airlam.evaluation.Row", "no benchmark"),
         ("init_args: {}", "class_path"),
-        ("- a\n- b", "mapping"),
+        ("- a\n- b", "a list"),
         ("a: [", "not valid YAML"),
     ],
 )
