@@ -1,4 +1,4 @@
-"""What every predictor and precoder promises, the checks on what users hand in, and the error types."""
+"""What every predictor and precoder promises, and the checks on what users hand in."""
 
 from __future__ import annotations
 
@@ -10,22 +10,10 @@ import torch
 from torch import Tensor
 
 from airlam.csi import PortShape, check_port_shape, series_along
-
-
-class AirlamError(Exception):
-    """Base of the errors that a user can mend; the command line prints them as one line."""
-
-
-class RecipeError(AirlamError, ValueError):
-    """A recipe (YAML, config) names something that does not exist or is out of bounds."""
-
-
-class StoreError(AirlamError, OSError):
-    """A data store is foreign, truncated, corrupt, incomplete, or cannot be written."""
-
-
-class CheckpointError(AirlamError, ValueError):
-    """A checkpoint is missing, corrupt, of a foreign kind, or not safe to load."""
+from airlam.errors import AirlamError as AirlamError
+from airlam.errors import CheckpointError as CheckpointError
+from airlam.errors import RecipeError as RecipeError
+from airlam.errors import StoreError as StoreError
 
 
 @runtime_checkable
