@@ -40,11 +40,10 @@ from airlam.baselines.precoders import (
     zf_water_filling,
 )
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
-from airlam.baselines.tuning import DEFAULT_GRIDS, tune
+from airlam.baselines.tuning import tune
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
 
 __all__ = [
-    "DEFAULT_GRIDS",
     "ARFilters",
     "ARPredictor",
     "BeamDelayThreshold",

@@ -18,8 +18,9 @@ from airlam.baselines import LastBest, LinearExtrapolation, TrainedLinear
 from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
 from airlam.evaluation import statistics
 from airlam.evaluation.assembly import SE, new_row
-from airlam.evaluation.cells import Cell, run_cells
-from airlam.evaluation.contenders import fingerprint
+from airlam.evaluation.cell import Cell
+from airlam.evaluation.cells import run_cells
+from airlam.evaluation.fingerprint import fingerprint
 from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish

@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import measure, normalise
 from airlam.evaluation.assembly import cell_rows, mean_rows
-from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.cells import measure_cell, picture, predict_all
 from airlam.evaluation.channel_prediction import NOTES
-from airlam.evaluation.contenders import OFF, Contender, of_predictor, tuned, without_correction
+from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.methods import order, short
 from airlam.evaluation.report import write_report

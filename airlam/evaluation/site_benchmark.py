@@ -13,9 +13,11 @@ import torch
 from airlam.channels import LinkBatch, load_channel, rt_available
 from airlam.csi import normalise
 from airlam.evaluation.assembly import cell_rows, mean_rows
-from airlam.evaluation.cells import Cell, measure_cell
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.cells import measure_cell
 from airlam.evaluation.channel_prediction import NOTES
-from airlam.evaluation.contenders import OFF, Contender, fingerprint, of_predictor, tuned, without_correction
+from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
+from airlam.evaluation.fingerprint import fingerprint
 from airlam.evaluation.headline import details, headline, verdict
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts

@@ -1,4 +1,4 @@
-"""Bounds: they use what no receiver knows, or measure everything. Benchmarks compute them; they are not built by name."""
+"""Bounds: they use what no receiver knows, or measure everything. Benchmarks compute them; none is built by name."""
 
 from airlam.methods.method import Method
 

@@ -32,7 +32,8 @@ def register(method: Method, *, replace: bool = False) -> Method:
         'hold'
     """
     key = method.role, method.name
-    if key in _declared():
+    shipped = _declared().get(key)
+    if shipped is not None and (shipped.factory or shipped.kind == "bound"):  # the others only lend their look
         raise ValueError(f"there is a {method.role} {method.name!r} already; choose another name")
     if key in _OWN and _OWN[key] != method and not replace:
         raise ValueError(f"a {method.role} {method.name!r} is registered already; choose another name or replace=True")

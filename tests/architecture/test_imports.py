@@ -15,13 +15,14 @@ PACKAGE = Path(__file__).resolve().parents[2] / "airlam"
 
 # A room is a module or subpackage right under airlam/. Every room above the ground floor may use COMMON; `cli` and
 # `__init__` may use everyone.
-COMMON = {"constants", "errors", "io", "seeds", "csi", "interfaces", "recipes"}
+COMMON = {"constants", "errors", "io", "seeds", "csi", "interfaces", "recipes", "methods"}
 ALLOWED = {
     "constants": set(),
     "errors": set(),
     "io": {"errors"},
     "seeds": {"io"},
     "recipes": {"errors", "io"},
+    "methods": {"errors", "recipes"},
     "csi": {"errors"},
     "interfaces": {"csi", "errors"},
     "metrics": {"csi"},
