@@ -158,10 +158,11 @@ def check_argument(factory: Any, key: str, value: Any, source: str) -> None:
             return
     except Exception:  # annotations of a user's class that jsonargparse cannot read: nothing to check
         return
-    wanted = str(inspect.signature(factory).parameters[key].annotation)
+    annotation = inspect.signature(factory).parameters[key].annotation
+    wanted = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     wrong = isinstance(value, str) and wanted.startswith("Sequence")  # a text is a sequence, but never what is meant
     try:
-        parser.parse_object({key: value})
+        parser.parse_object({key: _copy(value)})  # it changes mappings with a class_path in place
     except Exception:
         wrong = True
     if wrong:
@@ -169,3 +170,10 @@ def check_argument(factory: Any, key: str, value: Any, source: str) -> None:
     for number in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(number, float) and not math.isfinite(number):
             raise RecipeError(f"{source}: {key} is {value!r}, but must be finite")
+
+
+def _copy(value: Any) -> Any:
+    """The same values in containers of their own."""
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
