@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
     if name in names("predictor", built=True):
         return find(name, "predictor").build(**options)
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         if path.suffix != ".ckpt":
             raise CheckpointError(
                 f"{path} is a file, but only Lightning's .ckpt files and folders with config.json and "
@@ -55,18 +56,19 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
 
             return ComparatorPredictor(ComparatorTraining.model_from_lightning(str(path)), **options)
         return AirlamPredictor(ChannelPrediction.model_from_lightning(str(path)), **options)
-    if (path / "adapter_config.json").is_file():
+    if os.path.isfile(path / "adapter_config.json"):
         return _load_adapted(path, options)
     try:
         folder = find_checkpoint(path)
     except CheckpointError as error:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise
         if path.suffix == ".ckpt":
             raise CheckpointError(f"no checkpoint file {name}") from error
         known = [*names("predictor", built=True), *shipped_checkpoints("airlam")]
         raise CheckpointError(
-            f"no predictor or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
+            f"no predictor or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
+            f"{', '.join(known)}"
         ) from error
     from airlam.models import AirlamPredictor, OnnxPredictor, is_onnx_folder, load_checkpoint
     from airlam.models.checkpoint import read_config
@@ -129,22 +131,23 @@ def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **opt
     from airlam.models.checkpoint import read_config
 
     options.setdefault("name", path.stem if path.suffix == ".ckpt" else path.name)
-    if path.is_file():
+    if os.path.isfile(path):
         from airlam.tasks import Beamforming
 
         return LearnedPrecoder(Beamforming.model_from_lightning(str(path)), **options)
-    if (path / "adapter_config.json").is_file():
+    if os.path.isfile(path / "adapter_config.json"):
         base = load_learned_precoder(find_checkpoint(_base_of_adapters(path)))
         options.setdefault("utility", adapter_utility(path))
         return LearnedPrecoder(load_lora(base, path), **options)
     try:
         folder = find_checkpoint(path)
     except CheckpointError as error:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise
         known = [*names("precoder", built=True), *shipped_checkpoints("airlam-precoder")]
         raise CheckpointError(
-            f"no precoder or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
+            f"no precoder or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
+            f"{', '.join(known)}"
         ) from error
     if read_config(folder).get("model_type") == "airlam":
         known = ", ".join([*names("precoder", built=True), *shipped_checkpoints("airlam-precoder")])

@@ -21,6 +21,7 @@ from airlam.baselines.interpolation import (
     tune_estimator,
 )
 from airlam.baselines.kalman import KalmanPredictor
+from airlam.baselines.mean import MeanPredictor
 from airlam.baselines.precoders import (
     MRTPrecoder,
     RZFPrecoder,
@@ -40,10 +41,12 @@ from airlam.baselines.precoders import (
     zf_water_filling,
 )
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
+from airlam.baselines.stack import STACK_MEMBERS, StackPredictor, fit_stack
 from airlam.baselines.tuning import tune
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
 
 __all__ = [
+    "STACK_MEMBERS",
     "ARFilters",
     "ARPredictor",
     "BeamDelayThreshold",
@@ -59,11 +62,13 @@ __all__ = [
     "LinearExtrapolation",
     "LinearInterpolator",
     "MRTPrecoder",
+    "MeanPredictor",
     "PADPredictor",
     "PowerDelayInterpolator",
     "PredictorExtrapolator",
     "RZFPrecoder",
     "SLNRPrecoder",
+    "StackPredictor",
     "TrainedLinear",
     "TrainingLMMSE",
     "Type1Precoder",
@@ -75,6 +80,7 @@ __all__ = [
     "axis_covariance",
     "dpc_sum_capacity",
     "effective_channel",
+    "fit_stack",
     "genie_lmmse",
     "link_features",
     "mrt",

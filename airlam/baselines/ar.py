@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.bins import TINY, bin_peak, bin_series, csi_of, put, strongest, take
-from airlam.csi import PortShape
+from airlam.baselines.mean import check_mean_share
+from airlam.csi import PortShape, resolve_inputs
 from airlam.interfaces import any_scale, check_prediction_request
 
 
@@ -43,6 +44,7 @@ def effective_order(order: int, num_slots: int) -> int:
     return min(order, max(1, (3 * num_slots) // 4))
 
 
+@resolve_inputs
 def ar_filters(series: Tensor, order: int = 12, ridge: float = 1e-4, shrinkage: float = 3.0) -> ARFilters:
     """Pooled and per-bin one-step AR filters of each link.
 
@@ -121,6 +123,7 @@ def alone(rows: Tensor, targets: Tensor, ridge: float) -> Tensor:
     return (whitened_ridge(rows / load, targets) / load).squeeze(-1)
 
 
+@resolve_inputs
 def rollout(series: Tensor, weights: Tensor, num_future: int, limit: float | None = None) -> Tensor:
     """Predict ``num_future`` slots by feeding each prediction back.
 
@@ -167,6 +170,9 @@ class ARPredictor:
         shrinkage: kappa; 0: each bin alone, ``inf``: one pooled filter.
         tail: the bins outside: ``"pooled"`` filter, ``"zero"`` or ``"hold"``.
         limit: amplitude bound, see above.
+        mean_share: share of the history's mean that is set aside: the filters are fitted to ``h - mean_share * mean``,
+            predict that, and the share is added again. At 1 the more ``ridge`` shrinks the filters to zero, the nearer
+            the prediction comes to the mean, in bins outside ``num_bins`` too; at 0 the mean plays no part.
 
     Example:
         >>> h_past = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
@@ -183,6 +189,7 @@ class ARPredictor:
         *,
         tail: str = "zero",
         limit: float = 1.5,
+        mean_share: float = 0.0,
     ):
         if order < 1:
             raise ValueError(f"order must be at least 1, got {order}")
@@ -193,9 +200,10 @@ class ARPredictor:
         if tail not in ("zero", "pooled", "hold"):
             raise ValueError(f"tail must be 'zero', 'pooled' or 'hold', got {tail!r}")
         self.order, self.ridge, self.num_bins, self.shrinkage = order, ridge, num_bins, shrinkage
-        self.tail, self.limit = tail, limit
+        self.tail, self.limit, self.mean_share = tail, limit, check_mean_share(mean_share)
         self.name = "ar"
 
+    @resolve_inputs
     def filters(self, h_past: Tensor, *, port_shape: PortShape | None = None) -> tuple[Tensor, Tensor, ARFilters]:
         """Bins, their series and their filters: where a learned predictor may start.
 
@@ -214,6 +222,12 @@ class ARPredictor:
     ) -> Tensor:
         """See :class:`airlam.interfaces.Predictor`."""
         shape = check_prediction_request(h_past, num_future, port_shape)
+        if self.mean_share == 0:
+            return self._predict(h_past, num_future, shape)
+        mean = self.mean_share * h_past.mean(-4, keepdim=True)
+        return mean + self._predict(h_past - mean, num_future, shape)
+
+    def _predict(self, h_past: Tensor, num_future: int, shape: PortShape) -> Tensor:
         series = bin_series(h_past, shape)
         if self.num_bins is None or self.num_bins >= series.shape[-2]:
             found = ar_filters(series, self.order, self.ridge, self.shrinkage)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from airlam.csi import PortShape
+from airlam.csi import PortShape, resolve_inputs
 from airlam.interfaces import Predictor
 from airlam.methods import grid_of
 from airlam.metrics import nmse
@@ -16,6 +16,7 @@ from airlam.metrics import nmse
 Grid = Mapping[str, Sequence[Any]]
 
 
+@resolve_inputs
 def tune(
     predictor_class: Callable[..., Predictor],
     h_past: Tensor,

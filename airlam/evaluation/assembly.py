@@ -10,9 +10,10 @@ from torch import Tensor
 
 from airlam.evaluation import statistics
 from airlam.evaluation.contenders import GENIES, OFF
-from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import is_learned, parts
 from airlam.evaluation.rows import Figure, Row
+from airlam.evaluation.timing import timed_figure
+from airlam.evaluation.verdicts import NO_VERDICT, verdict
 from airlam.io import recipe_hash
 from airlam.methods import names
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
@@ -60,7 +61,7 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
                 figures["se_5pct"] = Figure(float(five_percent_user_rate(rates)), SE, "measured")
         for name, unit in TIMED:
             if name in entry:
-                figures[name] = Figure(entry[name], unit, "measured")
+                figures[name] = timed_figure(entry, name, unit)
         rows.append(row)
     return rows
 
@@ -125,7 +126,7 @@ def mean_rows(records: list[dict[str, Any]], bar: str, timed: dict[str, dict[str
         entry = timed.get(method, {})
         for name, unit in TIMED:
             if name in entry:
-                row.figures[name] = Figure(entry[name], unit, "measured")
+                row.figures[name] = timed_figure(entry, name, unit)
         rows.append(row)
     return rows
 
@@ -156,6 +157,7 @@ def add_mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) 
     row.figures["cells"] = Figure(len(records), "1", "measured")
     row.figures["cells_better"] = Figure(words.count("better"), "1", "measured")
     row.figures["cells_worse"] = Figure(words.count("worse"), "1", "measured")
+    row.figures["cells_judged"] = Figure(len(words) - words.count(NO_VERDICT), "1", "measured")
 
 
 def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -172,7 +174,7 @@ def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, st
 
 
 def best_classic(records: list[dict[str, Any]]) -> str | None:
-    """The classical method with the lowest mean over cells of NMSE in dB."""
+    """Of the classical methods that were run in every cell, the one with the lowest mean over cells of NMSE in dB."""
     methods = [m for m in names(kind="classical") if all(m in record["methods"] for record in records)]
 
     def mean_db(method: str) -> float:
@@ -214,7 +216,7 @@ def age_rows(record: dict[str, Any], bar: str, *, csi_period: int, max_latency_m
         row.figures["latency_charged_sum_se"] = Figure(curve, SE, "modelled", None, axis, "latency [ms]")
         for name in ("latency_p50_ms", "latency_p99_ms"):
             if name in entry:
-                row.figures[name] = Figure(entry[name], "ms", "measured")
+                row.figures[name] = timed_figure(entry, name, "ms")
                 if entry[name] <= max_latency_ms:
                     value = float(charged(torch.tensor(entry[name], dtype=torch.float64)))
                     row.figures[f"latency_charged_at_{name[8:11]}"] = Figure(value, SE, "modelled")

@@ -21,10 +21,11 @@ from airlam.evaluation.assembly import SE, new_row
 from airlam.evaluation.cell import Cell
 from airlam.evaluation.cells import run_cells
 from airlam.evaluation.fingerprint import fingerprint
-from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results
+from airlam.evaluation.timing import latency_fields, timed_figure
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.metrics import cpu_threads, measure_latency
 from airlam.recipes import find_checkpoint
@@ -227,7 +228,7 @@ class BeamManagementBenchmark:
                 scores = torch.cat([method(part) for part in seen[0].split(64)])
                 if cell.timed:
                     found = measure_latency(partial(method, seen[0][:1]), warmup=5, repeats=100, threads=1)
-                    entry |= {"latency_p50_ms": 1e3 * found.p50, "latency_p99_ms": 1e3 * found.p99}
+                    entry |= latency_fields(found)
             entry |= judge(scores, future[0], again)
             entry["seconds"] = round(time.perf_counter() - before, 3)
             record["methods"][name] = entry
@@ -298,7 +299,7 @@ class BeamManagementBenchmark:
                         row.figures[f"se_ratio_top{k}_gain"] = share((rate - other).mean(1), best.mean(1), drop)
                 for name in ("latency_p50_ms", "latency_p99_ms"):
                     if name in entry:
-                        row.figures[name] = Figure(entry[name], "ms", "measured")
+                        row.figures[name] = timed_figure(entry, name, "ms")
                 results.rows.append(row)
         results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
         results.extras = {"focus": self.label, "bar": self.bar, "tables": self._tables(results),

@@ -27,10 +27,10 @@ from airlam.evaluation.chains import (
 )
 from airlam.evaluation.contenders import OFF, build_row, row_of
 from airlam.evaluation.fingerprint import combined, fingerprint, outside
-from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.methods import describe, is_own
 from airlam.methods import names as registered
@@ -438,9 +438,6 @@ class BeamformingBenchmark:
             f"{self.headline_snr_db:g} dB transmit SNR.",
         }
         results.notes = list(NOTES)
-        if self.quick:
-            results.notes.insert(0, "A quick run: a few drops for a look. Its intervals rest on them; no claim does.")
-            results.headline = "Quick run, for a look only. " + results.headline
         return results
 
     def headline(self, results: Results) -> str:
@@ -590,7 +587,8 @@ def cost(cell: Cell) -> float:
 
 
 def best_classical(records: list[dict[str, Any]]) -> str:
-    """The chain with classical CSI and classical precoder of the highest mean sum-SE of the smallest groups."""
+    """Of the chains that were run, the one with classical CSI and precoder of the highest mean sum-SE of the smallest
+    groups."""
     users = next(iter(records[0]["group_drop"]))
 
     def value(method: str) -> float:

@@ -21,6 +21,7 @@ from airlam.csi import to_beam_delay
 from airlam.evaluation.cell import Cell, Contender
 from airlam.evaluation.fingerprint import UNCACHED
 from airlam.evaluation.spectral_efficiency import group_rates, group_users, link_se
+from airlam.evaluation.timing import latency_fields
 from airlam.io import read_finished, write_json
 from airlam.metrics import hold_after_horizon, measure_latency, nmse
 
@@ -41,19 +42,20 @@ def run_cells(
     """
     from rich.progress import (
         BarColumn,
-        Progress,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
+    from airlam.progress import ProgressLines
+
     columns = (
         TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     records = []
-    with Progress(*columns, transient=False) as progress:
+    with ProgressLines(*columns, transient=False) as progress:
         task = progress.add_task("", total=sum(cost(cell) for cell in cells))
         for cell in cells:
             progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
@@ -131,7 +133,7 @@ def time_contender(contender: Contender, h_past: Tensor, horizon: int, repeats: 
 
     link = torch.zeros(1, dtype=torch.int64)
     found = measure_latency(lambda: contender.predict(h_past, horizon, link), warmup=5, repeats=repeats, threads=1)
-    out = {"latency_p50_ms": 1e3 * found.p50, "latency_p99_ms": 1e3 * found.p99}
+    out = latency_fields(found)
     if contender.parameters[0]:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             contender.predict(h_past, horizon, link)

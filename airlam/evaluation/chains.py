@@ -27,6 +27,7 @@ from airlam.evaluation.cells import predict_all
 from airlam.evaluation.contenders import OFF, contenders_of_cell, size
 from airlam.evaluation.fingerprint import outside
 from airlam.evaluation.spectral_efficiency import Groups, group_users
+from airlam.evaluation.timing import latency_fields
 from airlam.interfaces import Precoder, RecipeError
 from airlam.loading import load_precoder
 from airlam.methods import is_own, own_method
@@ -508,7 +509,6 @@ def _time_chain(once: Callable, precoder: Any, groups: Served, cell: Cell, *, to
         lambda: precoder.precode(h, 1.0, no, error_covariance=spread), warmup=3, repeats=50, threads=1
     )
     return {
-        "latency_p50_ms": 1e3 * (predict.p50 + precode.p50),
-        "latency_p99_ms": 1e3 * (predict.p99 + precode.p99),
+        **latency_fields(predict, precode),
         "precoding_p50_ms": 1e3 * precode.p50,
     }

@@ -20,6 +20,7 @@ from airlam.loading import load_precoder, load_predictor
 from airlam.methods import Method, find, is_own, names, own_method, register
 from airlam.recipes import nearest
 
+STACK = "stack"
 GENIES = ("genie_per_bin", "genie_lmmse")
 OFF = ":no-correction"
 MODEL = "{model}"  # stands for the name of the learned method in a list of methods
@@ -129,7 +130,7 @@ def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
     Raises:
         RecipeError: an unknown name, with the nearest valid one; or none at all.
     """
-    valid = [*names("predictor", built=True), *GENIES, "perfect"]
+    valid = [*names("predictor", built=True), STACK, *GENIES, "perfect"]
     valid += [name for model in models for name in (model, model + OFF)]
     methods = list(methods)
     for name in methods:
@@ -221,12 +222,33 @@ def contenders_of_cell(
         observed: see :func:`of_predictor`.
         tuning: true CSI of the cell's tuning links and their measured history, where a caller has drawn them already.
     """
+    from airlam.baselines import STACK_MEMBERS, fit_stack
+
     context = {
         "slot_duration": links.slot_duration,
         "subcarrier_spacing": links.subcarrier_spacing,
         "carrier_frequency": links.carrier_frequency,
     }
     port_shape, out = links.port_shape, []
+    classics: dict[str, tuple[Predictor, dict[str, Any]]] = {}
+
+    def known() -> tuple[Tensor, Tensor]:
+        """History and future of the tuning links."""
+        nonlocal tuning
+        if tuning is None:
+            h = cell.links("tune", cell.num_tune).h
+            tuning = (h, cell.observe(h, "tune")[0])
+        # the horizon alone: slots that only hold the last prediction say nothing about a filter
+        return tuning[1], tuning[0][:, cell.history : cell.history + cell.horizon]
+
+    def classic(name: str, method: Method) -> tuple[Predictor, dict[str, Any]]:
+        """A classical predictor, tuned once in this cell (where it has a grid), and what was chosen."""
+        if name not in classics and not method.grid:
+            classics[name] = method.build(), {}
+        elif name not in classics:
+            classics[name] = tuned(method, *known(), port_shape=port_shape, context=context)
+        return classics[name]
+
     for name in cell.methods:
         if name == "perfect":
             out.append(Contender("perfect", lambda *_: torch.empty(0), timed=False))
@@ -236,15 +258,15 @@ def contenders_of_cell(
             predictor = without_correction(model) if name.endswith(OFF) else model
             sensed = {**context, "velocity": links.velocity, "position": links.position}  # for models with sensors
             out.append(of_predictor(name, predictor, sensed, port_shape, observed=observed))
-        elif not (method := model or find(name, "predictor")).grid:
-            out.append(of_predictor(name, method.build(), context, port_shape))
+        elif name == STACK:
+            members = {member: classic(member, find(member, "predictor"))[0] for member in STACK_MEMBERS}
+            past, future = known()
+            drop = torch.arange(len(past)) // cell.recipe.get("links_per_drop", 1)
+            with torch.inference_mode():
+                predictor, settings = fit_stack(members, past, future, drop, port_shape=port_shape, context=context)
+            out.append(of_predictor(name, predictor, context, port_shape, settings))
         else:
-            if tuning is None:
-                h = cell.links("tune", cell.num_tune).h
-                tuning = (h, cell.observe(h, "tune")[0])
-            # the horizon alone: slots that only hold the last prediction say nothing about a filter
-            future = tuning[0][:, cell.history : cell.history + cell.horizon]
-            predictor, settings = tuned(method, tuning[1], future, port_shape=port_shape, context=context)
+            predictor, settings = classic(name, model or find(name, "predictor"))
             out.append(of_predictor(name, predictor, context, port_shape, settings))
     return out
 

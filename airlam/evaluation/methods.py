@@ -123,6 +123,11 @@ def is_learned(method: str) -> bool:
     return method not in BOUNDS and method not in names(kind="classical")
 
 
+def is_classical(method: str) -> bool:
+    """Registered as classical; of a chain, its CSI."""
+    return method.split(" + ")[0] in names(kind="classical")
+
+
 def _is_learned_source(source: str) -> bool:
     return source not in names(kind=("classical", "bound"))
 

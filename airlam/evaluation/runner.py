@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airlam.errors import RecipeError
 from airlam.io import check_folder
-from airlam.recipes import find_class, find_recipe, instantiate, read_class
+from airlam.recipes import find_class, find_recipe, instantiate, read_class, read_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,13 +52,8 @@ def narrator(console: Console) -> Callable[[str], None]:
 
 def read_benchmark(path: str | Path) -> tuple[str, dict[str, Any]]:
     """``class_path`` and ``init_args`` of a benchmark YAML."""
-    import yaml
-
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("class_path"), str):
+    data = read_yaml(path)
+    if not isinstance(data.get("class_path"), str):
         raise RecipeError(f"{path} must be a mapping with class_path (the runner's dotted name) and init_args")
     return read_class(data, str(path))
 

@@ -18,18 +18,19 @@ from airlam.evaluation.cells import measure_cell
 from airlam.evaluation.channel_prediction import NOTES
 from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
 from airlam.evaluation.fingerprint import fingerprint
-from airlam.evaluation.headline import details, headline, verdict
+from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.runner import narrator
 from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("hold", "ar", "eigen-ar")
+BASELINES = ("hold", "mean", "ar", "eigen-ar")
 BAR = "ar"
 
 
@@ -302,7 +303,7 @@ class SiteBenchmark:
             known = links.train.h[nearest]
             tuning = (cell.observe(known, "tune")[0], known[:, self.history :])
             contenders = [self._contender("hold", _hold(), part)]
-            for name in CLASSICS[1:]:
+            for name in BASELINES[1:]:
                 predictor, settings = tuned(name, *tuning, port_shape=part.port_shape, context=_context(part))
                 contenders.append(self._contender(name, predictor, part, settings=settings))
             out.append((cell, part, cell.observe(part.h, "test")[0], contenders))
@@ -418,7 +419,7 @@ class SiteBenchmark:
 
     def _site_table(self, results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
         """A line per site: the tuned classics, the model as it is, and adapted to the headline's share."""
-        methods = [m for m in ("hold", "ar", "eigen-ar", self.label + OFF, self.label) if results.select(method=m)]
+        methods = [m for m in (*BASELINES, self.label + OFF, self.label) if results.select(method=m)]
         shown = self._name("adapted", self.headline_fraction), self._name("adapted", self.fractions[-1])
         methods += [m for m in dict.fromkeys(shown) if results.select(method=m)]
         lines = []

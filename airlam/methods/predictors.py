@@ -15,6 +15,17 @@ METHODS = [
         marker="s",
     ),
     Method(
+        "mean",
+        factory="airlam.baselines.mean:MeanPredictor",
+        grid={"forgetting": (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)},
+        what="Every future slot equals the mean of the history, recent slots weighted more.",
+        label="mean of the history (tuned)",
+        short="mean",
+        color="#bbbbbb",
+        line="--",
+        marker="s",
+    ),
+    Method(
         "wiener",
         factory="airlam.baselines.wiener:WienerPredictor",
         grid={
@@ -84,6 +95,7 @@ METHODS = [
         "ar",
         factory="airlam.baselines.ar:ARPredictor",
         grid={
+            "mean_share": (0.0, 0.5, 1.0),
             "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
             "num_bins": (32, 64, 128, 256, 512, 768, 1024, None),
             "order": (2, 4, 6, 8, 10, 12),
@@ -99,11 +111,12 @@ METHODS = [
         "eigen-ar",
         factory="airlam.baselines.eigen_ar:EigenARPredictor",
         grid={
+            "mean_share": (0.0, 0.5, 1.0),
             "num_bins": (32, 64, 128, 256, 384, 512, 768),
             "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
             "num_classes": (1, 2, 4, 8),
-            "order": (4, 6, 8, 10, 12),
-            "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2),
+            "order": (2, 4, 6, 8, 10, 12),
+            "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
         },
         what="Autoregression in the link's own eigenbasis, pooled over classes of bins.",
         label="AR in the eigenbasis (tuned)",
@@ -111,5 +124,13 @@ METHODS = [
         color="#882255",
         line="-.",
         marker="d",
+    ),
+    Method(  # of tuned methods, so the benchmark fits it: airlam.baselines.fit_stack
+        "stack",
+        label="least-squares stack of the classical methods",
+        short="stack",
+        color="#0072b2",
+        line=":",
+        marker="p",
     ),
 ]

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.beam_tracking import LastBest, check_sweeps
-from airlam.csi import PortShape, check_port_shape
+from airlam.csi import PortShape, check_port_shape, resolve_inputs
 from airlam.models.airlam_model import build_backbone
 from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.fields import check_backbone, check_real, check_whole, refuse_unknown_fields
+from airlam.models.inference import in_inference_mode
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
 
@@ -49,14 +51,11 @@ class AirlamBeamsConfig(PretrainedConfig):
         memory: float = 0.6,
         **kwargs: Any,
     ):
-        self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
-        self.history, self.horizon, self.memory = history, horizon, memory
-        if not isinstance(self.backbone, dict) or "model_type" not in self.backbone:
-            raise ValueError("backbone must be a dict with a model_type")
-        if history < 1 or horizon < 1:
-            raise ValueError(f"history and horizon must be at least 1, got {history} and {horizon}")
-        if not 0 <= memory < 1:
-            raise ValueError(f"memory is {memory}, but must lie in [0, 1)")
+        refuse_unknown_fields(type(self), ("backbone", "history", "horizon", "memory"), kwargs)
+        self.backbone = check_backbone(dict(DEFAULT_BACKBONE) if backbone is None else backbone)
+        self.history = check_whole("history", history, 1, 512)
+        self.horizon = check_whole("horizon", horizon, 1, 512)
+        self.memory = check_real("memory", memory, 0, 1, below=True)
         super().__init__(**kwargs)
 
 
@@ -93,6 +92,8 @@ class AirlamBeams(OnBackbone):
         """The classical predictor it starts from."""
         return LastBest(self.config.memory)
 
+    @in_inference_mode
+    @resolve_inputs
     def scores(
         self, power: Tensor, measured: Tensor, horizon: int = 1, *, port_shape: PortShape
     ) -> Tensor:
@@ -114,9 +115,9 @@ class AirlamBeams(OnBackbone):
                 f"horizon is {horizon}, but this network was trained for at most {self.config.horizon}; ask for less, "
                 "or train one with model.horizon"
             )
-        with torch.inference_mode():
-            return self(power, measured, port_shape=port_shape)[:, :horizon].log_softmax(-1)
+        return self(power, measured, port_shape=port_shape)[:, :horizon].log_softmax(-1)
 
+    @resolve_inputs
     def forward(self, power: Tensor, measured: Tensor, *, port_shape: PortShape) -> Tensor:
         """Scores before the softmax, ``[batch, horizon, beam]`` of the whole horizon."""
         if power.dim() == 3 and measured.dim() > 1 and power.shape[1] > self.config.history:

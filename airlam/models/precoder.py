@@ -30,10 +30,12 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.precoders import check_error_covariance, prepared
 from airlam.baselines.robust import certain_rates, received_errors
+from airlam.csi import resolve_inputs
 from airlam.metrics import UTILITIES, utility
 from airlam.metrics.rates import noise_of_users
 from airlam.models.airlam_model import build_backbone
 from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.fields import check_backbone, check_choice, check_whole, refuse_unknown_fields
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
 
@@ -69,15 +71,11 @@ class AirlamPrecoderConfig(PretrainedConfig):
         utility: str = "sum_rate",
         **kwargs: Any,
     ):
-        self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
-        if not isinstance(self.backbone, dict) or self.backbone.get("model_type") not in BIDIRECTIONAL:
-            raise ValueError(f"backbone must be a dict with a model_type out of {', '.join(BIDIRECTIONAL)}")
-        for name, value in (("rounds", rounds), ("edge_width", edge_width)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        if utility not in UTILITIES:
-            raise ValueError(f"utility is {utility!r}, but must be one of {', '.join(UTILITIES)}")
-        self.rounds, self.edge_width, self.utility = rounds, edge_width, utility
+        refuse_unknown_fields(type(self), ("backbone", "rounds", "edge_width", "utility"), kwargs)
+        self.backbone = check_backbone(dict(DEFAULT_BACKBONE) if backbone is None else backbone, BIDIRECTIONAL)
+        self.rounds = check_whole("rounds", rounds, 1, 64)
+        self.edge_width = check_whole("edge_width", edge_width, 1, 16384)
+        self.utility = check_choice("utility", utility, UTILITIES)
         super().__init__(**kwargs)
 
 
@@ -145,6 +143,7 @@ class AirlamPrecoder(OnBackbone):
         nn.init.zeros_(self.head.weight)  # starts as robust regularised zero forcing
         nn.init.zeros_(self.head.bias)
 
+    @resolve_inputs
     def forward(
         self, h: Tensor, power: float | Tensor, no: float | Tensor, error_covariance: Tensor | None = None
     ) -> list[Tensor]:
@@ -266,6 +265,7 @@ class LearnedPrecoder:
         self.model, self.name, self.rx_axis, self.chunk = model.eval(), name, rx_axis, chunk
         self.certain, self.utility = certain, utility or _plain(model).config.utility
 
+    @resolve_inputs
     def precode(
         self, h: Tensor, power: float | Tensor, no: float | Tensor, *, error_covariance: Tensor | None = None
     ) -> Tensor:

@@ -23,6 +23,7 @@ from airlam.recipes.locate import (
     shipped_checkpoints,
 )
 from airlam.recipes.own_code import allow_imports_from
+from airlam.recipes.reading import parse_yaml, read_yaml
 
 __all__ = [
     "KINDS",
@@ -42,7 +43,9 @@ __all__ = [
     "is_class_path",
     "list_recipes",
     "nearest",
+    "parse_yaml",
     "read_class",
+    "read_yaml",
     "recipe_root",
     "shipped_checkpoints",
 ]

@@ -39,7 +39,7 @@ def model(tmp_path_factory):
 
     torch.manual_seed(0)
     backbone = DEFAULT_BACKBONE | {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
-    config = AirlamConfig(backbone=backbone, num_tokens=16, num_groups=0, num_bins=32)
+    config = AirlamConfig(backbone=backbone, num_tokens=16, num_groups=0)
     return str(save_checkpoint(AirlamModel(config), tmp_path_factory.mktemp("models") / "pygmy"))
 
 

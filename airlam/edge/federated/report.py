@@ -170,7 +170,8 @@ def estimate(columns: list[np.ndarray], of_means: Any, unit: str) -> Figure:
     found = interval_of(statistic, values.shape[1], 0.95, NUM_RESAMPLES, 0)
     if not np.isfinite(found.estimate):
         return Figure(0.0, unit, "measured", note="no gain to compare with")
-    return Figure(found.estimate, unit, "measured", (min(found.low, found.high), max(found.low, found.high)))
+    ends = (min(found.low, found.high), max(found.low, found.high))
+    return Figure(found.estimate, unit, "measured", ends, groups=values.shape[1])
 
 
 def megabytes_to_reach(row: Row, target: float) -> float | None:

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from airlam.data.generation import locked
 from airlam.edge.federated.engines import ENGINES, run_rounds
 from airlam.edge.federated.federation import DENSE, Federation
 from airlam.edge.federated.learner import Learner, learner_for
@@ -25,7 +24,7 @@ from airlam.edge.federated.server_app import STATE, State, Watch
 from airlam.edge.federated.sites import TEST, make_site
 from airlam.edge.federated.strategies import make_strategy
 from airlam.interfaces import AirlamError, RecipeError, StoreError
-from airlam.io import check_folder, write_json
+from airlam.io import check_folder, inheritable_lock, write_json
 from airlam.metrics import cpu_threads
 from airlam.models import save_checkpoint, save_lora
 from airlam.models.comparators import Comparator, save_comparator
@@ -81,7 +80,7 @@ def only_run(folder: Path) -> Iterator[int]:
     started."""
     path = folder / LOCK
     path.touch()
-    with locked(path, "a run, or the deployed processes of one that was killed") as lock:
+    with inheritable_lock(path, by="a run, or the deployed processes of one that was killed") as lock:
         yield lock
 
 
