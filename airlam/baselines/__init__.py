@@ -1,7 +1,7 @@
 """Classical predictors, precoders and bounds, tunable and strong: what a learned method is measured against."""
 
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
-from airlam.baselines.beam_tracking import LastBest, LinearExtrapolation, TrainedLinear
+from airlam.baselines.beam_tracking import LastBest, LinearExtrapolation, SoftmaxRegression, TrainedLinear
 from airlam.baselines.bounds import dpc_sum_capacity, water_filling_capacity
 from airlam.baselines.denoising import BeamDelayThreshold, TrainingLMMSE
 from airlam.baselines.eigen_ar import EigenARPredictor
@@ -68,6 +68,7 @@ __all__ = [
     "PredictorExtrapolator",
     "RZFPrecoder",
     "SLNRPrecoder",
+    "SoftmaxRegression",
     "StackPredictor",
     "TrainedLinear",
     "TrainingLMMSE",

@@ -88,7 +88,7 @@ def fit_stack(
         the stack, and what was chosen: ``ridge``, and the size of each member's weight, averaged over the steps.
     """
     if len(h_past) != len(h_future) or len(groups) != len(h_past) or not len(h_past):
-        raise ValueError(f"h_past, h_future, groups have {len(h_past)}, {len(h_future)}, {len(groups)} links; give the same")
+        raise ValueError(f"{len(h_past)} h_past, {len(h_future)} h_future, {len(groups)} groups: give one of each a link")
     gram, right, energy = _moments(list(members.values()), h_past, h_future, port_shape, context, batch_size)
 
     def solve(chosen: Tensor, ridge: float) -> Tensor:
@@ -117,7 +117,7 @@ def fit_stack(
 
 def _moments(members, h_past, h_future, port_shape, context, batch_size) -> tuple[Tensor, Tensor, Tensor]:
     """Per link and step, relative to the link's energy: the Gram matrix of the members' predictions ``[link, step,
-    member, member]``, their products with the truth ``[link, step, member]``, and the truth's energy ``[link, step]``."""
+    member, member]``, their products with the truth ``[link, step, member]``, its energy ``[link, step]``."""
     grams, rights, energies = [], [], []
     for start in range(0, len(h_past), batch_size):
         part = slice(start, start + batch_size)

@@ -61,7 +61,7 @@ class AirlamCLI(LightningCLI):
 
     Besides what Lightning does: recipes are found by name; ``--data FILE`` takes a ``datasets/*.yaml``; runs go to
     ``runs/<recipe>/version_N``, or where ``--out`` says; ``--ckpt_path last`` goes on with the newest checkpoint of
-    that recipe; options of the command line win over a checkpoint's hyperparameters; checkpoints are read without running
+    that recipe; options of the command line win over those of a checkpoint; checkpoints are read without running
     code from them; Ctrl-C saves; mistakes are one line with the nearest valid name.
     """
 
@@ -225,8 +225,8 @@ class AirlamCLI(LightningCLI):
                 raise
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise CheckpointError(
-                f"{self.config[self._name].get('ckpt_path')} does not fit this model ({' '.join(lines[1:2])}); name the "
-                "recipe and the options that it was trained with"
+                f"{self.config[self._name].get('ckpt_path')} does not fit this model ({' '.join(lines[1:2])}); name "
+                "the recipe and the options that it was trained with"
             ) from error
         if self._name == "fit" and self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             for line in self._closing_lines():

@@ -25,13 +25,13 @@ class Selection(NamedTuple):
     Attributes:
         links: links to read, in this order.
         slots: first slot to read, and the one after the last.
-        index: index into the array ``[links, slots, ...]`` that was read.
+        parts: index into the array ``[links, slots, ...]`` that was read.
         link_axis: axis of the links in the result; None where the index needs all links at once.
     """
 
     links: np.ndarray
     slots: tuple[int, int]
-    index: tuple[Any, ...]
+    parts: tuple[Any, ...]
     link_axis: int | None
 
 

@@ -161,7 +161,7 @@ def add_mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) 
 
 
 def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """What a learned method is compared with besides the bar: ``(name of the gain, reference)``."""
+    """What a learned method is compared with besides the baseline: ``(name of the gain, reference)``."""
     if not is_learned(method):
         return []
     name, variant, share = parts(method)
@@ -190,12 +190,18 @@ def _mean_sum_se(row: Row, records: list[dict], bar: str) -> None:
         own = [[_rates(record, row.method, users).sum(1)] for record in records]
         row.figures[f"sum_se_k{users}"] = statistics.over_cells(statistics.mean_of_cells, own, drops, SE)
         if row.method != bar and all(bar in record["methods"] for record in records):
-            pairs = [[c[0], _rates(record, bar, users).sum(1)] for record, c in zip(records, own, strict=True)]
-            statistic = statistics.difference(statistics.mean_of_cells)
-            row.figures[f"sum_se_k{users}_gain"] = statistics.over_cells(statistic, pairs, drops, SE)
+            row.figures[f"sum_se_k{users}_gain"] = mean_sum_se_gain(records, row.method, bar, users)
         if "se_5pct" not in row.figures:
             every = torch.cat([_rates(record, row.method, users).flatten() for record in records])
             row.figures["se_5pct"] = Figure(float(five_percent_user_rate(every)), SE, "measured")
+
+
+def mean_sum_se_gain(records: list[dict[str, Any]], method: str, other: str, users: str) -> Figure:
+    """Mean over cells of the paired difference in sum-SE; its note names the method compared with."""
+    drops = [torch.tensor(record["group_drop"][users]) for record in records]
+    pairs = [[_rates(record, name, users).sum(1) for name in (method, other)] for record in records]
+    found = statistics.over_cells(statistics.difference(statistics.mean_of_cells), pairs, drops, SE)
+    return replace(found, note=other)
 
 
 def age_rows(record: dict[str, Any], bar: str, *, csi_period: int, max_latency_ms: float = 10.0) -> list[Row]:

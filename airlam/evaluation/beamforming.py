@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows
+from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, mean_sum_se_gain
 from airlam.evaluation.cell import Cell
 from airlam.evaluation.cells import run_cells
 from airlam.evaluation.chains import (
@@ -27,9 +27,9 @@ from airlam.evaluation.chains import (
 )
 from airlam.evaluation.contenders import OFF, build_row, row_of
 from airlam.evaluation.fingerprint import combined, fingerprint, outside
-from airlam.evaluation.methods import look, order
+from airlam.evaluation.methods import is_learned, look, order
 from airlam.evaluation.report import publish
-from airlam.evaluation.rows import Figure, Results
+from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.methods import describe, is_own
@@ -39,7 +39,8 @@ from airlam.recipes import find_checkpoint
 
 METHODS = (
     "hold + rzf", "ar + rzf", "ar + wmmse", "ar + tuned", "eigen-ar + tuned", "{model} + rzf", "{model} + robust rzf",
-    "{model} + robust wmmse", "{model} + {precoder}", "perfect + rzf", "perfect + wmmse", "perfect + dpc",
+    "{model} + robust wmmse", "{model} + {precoder}", "perfect + rzf", "perfect + wmmse", "perfect + tuned",
+    "perfect + dpc",
 )  # fmt: skip
 PILOT_METHODS = (
     "ls + rzf", "lmmse + rzf", "lmmse + tuned", "{pilots}:no-correction + {precoder}", "{pilots} + rzf",
@@ -47,10 +48,12 @@ PILOT_METHODS = (
 )  # fmt: skip
 STATIC = (
     "raw + tuned", "threshold + tuned", "lmmse + tuned", "{model} + rzf", "{model} + wmmse", "{model} + robust wmmse",
-    "{model} + {precoder}", "{pilots} + {precoder}", "perfect + rzf", "perfect + wmmse",
+    "{model} + {precoder}", "{pilots} + {precoder}", "perfect + rzf", "perfect + wmmse", "perfect + tuned",
 )  # fmt: skip
 
 
+FULL = "perfect CSI with the best classical precoder (RZF or WMMSE, chosen in each cell as for the baseline)"
+YARDSTICK = "perfect + tuned"  # shares of the gap count from the bar to this
 CONTROL = ":random-start"  # after the name of what a control is of
 
 
@@ -214,8 +217,8 @@ class BeamformingBenchmark:
                 chains.append(replace(chain, source=self.pilots_label + CONTROL))
         predictors = registered("predictor", built=True)
         for chain in chains:
-            if chain.precoder == "tuned" and chain.source not in (*predictors, *DENOISED, "ls"):
-                raise RecipeError(f"'{chain.name}': only chains with classical CSI are tuned on validation drops")
+            if chain.precoder == "tuned" and chain.source not in (*predictors, *DENOISED, "ls", "perfect"):
+                raise RecipeError(f"'{chain.name}': only chains with classical or perfect CSI are tuned")
             if chain.robust and chain.source in ("perfect", self.label + OFF):
                 raise RecipeError(f"'{chain.name}': nobody knows the errors of that CSI, so no robust form applies")
         return list(dict.fromkeys(chains))
@@ -402,6 +405,8 @@ class BeamformingBenchmark:
         results = Results(self.title, "beamforming", config=dict(self.config))
         timed: dict[str, Any] = next((record["methods"] for record in main if record["cell"]["timed"]), {})
         results.rows += mean_rows(main, self.bar, timed)
+        for row in results.rows:
+            add_best_classic_gains(row, main)
         for record in of("cell"):
             results.rows += cell_rows(record, self.bar)
         for label in self.arrays:
@@ -416,7 +421,7 @@ class BeamformingBenchmark:
             results.rows += age_rows(record, self.bar, csi_period=self.horizon)
         for snr in self.static_csi_snr_db:
             mine = [record for record in of("static") if record["cell"]["csi_snr_db"] == snr]
-            best = best_classical(mine)
+            best = best_classical(mine) or self.static_chains[0].name
             for row in mean_rows(mine, best, {}):
                 results.rows.append(replace(row, group="static", settings={"bar": best}))
         for label in dict.fromkeys((r["cell"]["csi_snr_db"], r["cell"]["num_pilots"]) for r in of("pilots")):
@@ -453,7 +458,15 @@ class BeamformingBenchmark:
             text = f"{users} users: {rows[self.focus][name].number:.2f} against {rows[self.bar][name].number:.2f} "
             text += f"bit/s/Hz ({gain.number:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}: {verdict(gain)})"
             if (share := gap_closed(rows, name, self.focus, self.bar)) is not None:
-                text += f", {100 * share:.0f} % of what it leaves to perfect CSI"
+                text += f", {100 * share:.0f} % of what it leaves to {FULL}"
+            best = rows[self.focus].get(f"{name}_best_classic_gain")
+            if best is not None and best.note != self.bar:
+                low, high = best.ends
+                text += f"; over the strongest classical chain run here, {look(best.note).label}, {best.number:+.2f} "
+                text += f"({low:+.2f} to {high:+.2f}: {verdict(best)}"
+                if (share := gap_closed(rows, name, self.focus, best.note)) is not None:
+                    text += f", {100 * share:.0f} % of what that leaves"
+                text += ")"
             words.append(text)
         return f"{look(self.focus).label} against {look(self.bar).label}, sum-SE: " + "; ".join(words) + "."
 
@@ -477,7 +490,8 @@ class BeamformingBenchmark:
             columns = ["method", "mean", f"gain over {look(self.bar).label}"]
             columns += ["5 %-user SE"] if users == self.users[0] else []
             columns += [f"{d}, {v:g} km/h" for d, v in keys]
-            text = "In brackets: how much of what the bar leaves to perfect CSI with RZF is closed."
+            text = f"In brackets: share of the gap from {look(self.bar).label} to {FULL} that is closed. "
+            text += _rests_on(cells[0])
             title = f"Sum-SE of {users} users [bit/s/Hz]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
         out += self._users_table(results)
@@ -492,7 +506,8 @@ class BeamformingBenchmark:
                     lines.append([kind if place == 0 else "", look(method).label, *texts])
             if lines:
                 columns = ["array", "method", *(t for k in self.users for t in (f"{k} users", "gain"))]
-                out.append({"title": f"{what}: sum-SE [bit/s/Hz]", "columns": columns, "lines": lines})
+                text = f"{found[0].num_links} links from {found[0].num_drops} drops for each array."
+                out.append({"title": f"{what}: sum-SE [bit/s/Hz]", "columns": columns, "lines": lines, "text": text})
         found = results.select(group="static")
         for snr in dict.fromkeys(row.csi_snr_db for row in found):
             mine = {row.method: row for row in found if row.csi_snr_db == snr}
@@ -503,7 +518,9 @@ class BeamformingBenchmark:
                 for m in order(list(mine))
             ]
             columns = ["method", *(t for k in self.users for t in (f"{k} users", f"gain over {look(bar).label}"))]
-            text = "One noisy slot, users that do not move. In brackets: share of the gap to perfect CSI."
+            text = f"One noisy slot, users that do not move. In brackets: share of the gap to {FULL}. "
+            row = next(iter(mine.values()))
+            text += f"{row.num_links} links from {row.num_drops} drops in all."
             title = f"Static users, CSI SNR {snr:g} dB: sum-SE [bit/s/Hz]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
         return out + self._pilot_tables(results)
@@ -519,7 +536,7 @@ class BeamformingBenchmark:
             lines.append([look(method).label, *(f"{value}, {gain}" for value, gain in texts)])
         row = results.select(group="users")[0]
         columns = ["method", *(f"{users} users" for users in self.sweep_users)]
-        text = f"{row.data}, {row.speed_kmh:g} km/h. With the gain over {look(self.bar).label}."
+        text = f"{row.data}, {row.speed_kmh:g} km/h. With the gain over {look(self.bar).label}. {_rests_on(row)}"
         return [{"title": "Sum-SE over users [bit/s/Hz]", "columns": columns, "lines": lines, "text": text}]
 
     def _pilot_tables(self, results: Results) -> list[dict[str, Any]]:
@@ -547,7 +564,8 @@ class BeamformingBenchmark:
                     lines.append(line)
                 columns = ["method", *(f"{count} pilots" for count in counts)]
                 title = f"From pilots at {snr:g} dB: sum-SE of {users} static users [bit/s/Hz]"
-                text = "In brackets: over LMMSE with the training covariance + RZF, paired, with 95 % intervals."
+                text = "In brackets: over LMMSE with the training covariance + RZF, paired, with 95 % intervals. "
+                text += f"{here[0].num_links} links from {here[0].num_drops} drops for each number of pilots."
                 out.append({"title": title, "columns": columns, "lines": lines, "text": text})
         return out
 
@@ -576,8 +594,8 @@ class BeamformingBenchmark:
             f"{links} links from {drops} drops in each. Every chain sees the same links and the same noise. Classical "
             f"predictors and precoders are tuned in each cell, on {cell['num_tune']} links of other drops.",
             f"The learned chain is {self.focus}; the bar is {look(self.bar).label}: of regularised zero forcing and "
-            "WMMSE with any loading, and their robust forms with the covariance of the validation errors, the best on "
-            "the validation drops, chosen for each number of users and each SNR.",
+            "WMMSE with any loading, and their robust forms with the covariance of the CSI's errors (one for all users "
+            "or one for each), the best on the validation drops, chosen for each number of users and each SNR.",
         ]
 
 
@@ -586,25 +604,41 @@ def cost(cell: Cell) -> float:
     return cell.num_links * len(cell.transmit_snr_db) + 2 * cell.num_tune * (cell.group not in ("static", "pilots"))
 
 
-def best_classical(records: list[dict[str, Any]]) -> str:
-    """Of the chains that were run, the one with classical CSI and precoder of the highest mean sum-SE of the smallest
-    groups."""
-    users = next(iter(records[0]["group_drop"]))
+def add_best_classic_gains(row: Row, records: list[dict[str, Any]]) -> None:
+    """The paired gain over the strongest classical chain, for each size of groups; its note names the chain."""
+    if not is_learned(row.method):
+        return
+    for users in records[0]["group_drop"]:
+        best = best_classical(records, users)
+        if best is not None:
+            row.figures[f"sum_se_k{users}_best_classic_gain"] = mean_sum_se_gain(records, row.method, best, users)
+
+
+def best_classical(records: list[dict[str, Any]], users: str | None = None) -> str | None:
+    """Of the chains that were run, the one with classical CSI and classical precoder of the highest mean sum-SE, of
+    the smallest groups unless ``users`` says which; None where no such chain was run."""
+    users = users or next(iter(records[0]["group_drop"]))
 
     def value(method: str) -> float:
         rates = [torch.tensor(record["methods"][method]["groups"][users]["user_rates"]) for record in records]
         return sum(float(r.sum(1).mean()) for r in rates)
 
-    classical = (*registered("predictor", "classical"), *DENOISED)
-    return max((m for m in records[0]["methods"] if m.split(" + ")[0] in classical), key=value)
+    classical = (*registered("predictor", "classical", built=True), *DENOISED)
+    known = [m for m in records[0]["methods"] if m.split(" + ")[0] in classical and not is_learned(m)]
+    return max(known, key=value, default=None)
 
 
 def gap_closed(rows: Mapping[str, dict[str, Figure]], name: str, method: str, bar: str) -> float | None:
-    """The share of what ``bar`` leaves to perfect CSI with RZF that ``method`` closes."""
-    if "perfect + rzf" not in rows or bar not in rows or method.startswith("perfect"):
+    """The share of what ``bar`` leaves to perfect CSI that ``method`` closes; perfect CSI with the best classical
+    precoder, chosen in each cell as for the baseline (:data:`YARDSTICK`). None where it was not run."""
+    if YARDSTICK not in rows or bar not in rows or method.startswith("perfect"):
         return None
-    low, high = rows[bar][name].number, rows["perfect + rzf"][name].number
+    low, high = rows[bar][name].number, rows[YARDSTICK][name].number
     return (rows[method][name].number - low) / (high - low) if high > low else None
+
+
+def _rests_on(row: Row) -> str:
+    return f"{row.num_links} links from {row.num_drops} drops in each cell."
 
 
 NOTES = (
@@ -613,7 +647,9 @@ NOTES = (
     "Intervals: 95 %, bootstrap over drops; differences are paired, on the same links and noise.",
     "The perfect-CSI rows know the true channel of the slot they serve. Dirty paper coding is the sum capacity.",
     "Robust precoders and the learned one are told the covariance of the CSI's error: a learned source says it for "
-    "each user, slot and tone; for a classical one it is the mean over the validation drops.",
+    "each user, slot and tone; for a classical one it is the mean over the validation drops. A tuned precoder may also "
+    "take, for each user, a multiple of the covariance of its own history plus white noise, fitted on these drops.",
+    f"Shares of the gap count to {FULL}.",
     "WMMSE: rates after 100 iterations (converged to about 0.1 bit/s/Hz), latency of 10.",
     "Latency: predicting one user (with the covariance where it is used) and precoding one slot of a group on the "
     "tones of the table, on one thread.",

@@ -38,10 +38,11 @@ from airlam.recipes import nearest
 DENOISED = ("raw", "threshold", "lmmse")
 ROBUST = ("rzf", "slnr", "wmmse")
 LOADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # what a tuned precoder takes the noise for, times its true variance
-TRUST = (0.5, 1.0, 2.0)  # and the covariance of errors on validation drops
+TRUST = (0.25, 0.5, 1.0, 2.0, 4.0)  # and the covariance of errors on validation drops
 THRESHOLDS = (1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 GROUPS_AT_ONCE = 4
 WMMSE_ITERATIONS = 100  # of which rates are taken: converged
+TUNING_ITERATIONS = 20  # after which trusts of robust WMMSE are compared
 TIMED_ITERATIONS = 10  # of which latency is, as of load_precoder("wmmse")
 
 
@@ -123,10 +124,12 @@ def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> 
 @dataclass
 class Belief:
     """What the base station believes: CSI ``[link, slot, tone, rx_ant, tx_ant]`` of some tones, and the covariance of
-    its errors with one more ``tx_ant`` (None where nobody knows it), broadcastable over links, slots and tones."""
+    its errors with one more ``tx_ant`` (None where nobody knows it), broadcastable over links, slots and tones.
+    ``user_covariance``: another estimate of it, of each user by itself, where ``covariance`` is one for all users."""
 
     csi: Tensor
     covariance: Tensor | None = None
+    user_covariance: Tensor | None = None
 
 
 @dataclass
@@ -156,9 +159,9 @@ def predicted_sources(
 ) -> dict[str, Source]:
     """Beliefs about the future slots: every predictor of ``names``, and ``perfect``.
 
-    Classical predictors know the covariance of their errors from half of the validation drops: one for each slot, of
-    all users. What a tuned precoder believes is of the other half: on drops whose errors are known too well it would
-    trust them too much.
+    Classical predictors know the covariance of their errors from half of the validation drops, for each slot: one of
+    all users, and one of each user that follows the covariance of its own history (:class:`UserErrors`). What a tuned
+    precoder believes is of the other half: on drops whose errors are known too well it would trust them too much.
     """
     out, tones = {}, tones_of(cell, links.h.shape[2])
     known, seen = tuning
@@ -167,21 +170,82 @@ def predicted_sources(
     for contender in contenders_of_cell(here, links, models, tuning=(known.h, seen)):
         name = contender.name
         if name == "perfect":
-            out[name] = Source(Belief(links.h[:, cell.history :, tones]))
+            future = slice(cell.history, None)
+            out[name] = Source(Belief(links.h[:, future, tones]), Belief(known.h[choose][:, future, tones]))
             continue
         if hasattr(models.get(name), "predict_with_covariance"):
             found = Source(_with_covariance(models[name], h_past, cell, links.port_shape, tones))
         else:
             test, tune = (_held(predict_all(contender, x, cell.horizon)[:, :, tones], cell) for x in (h_past, seen))
             error = (known.h[:, cell.history :, tones] - tune)[fit]
-            spread = torch.einsum("ltfra,ltfrb->tab", error.conj(), error)
-            spread = spread[None, :, None, None] / (error.numel() / error.shape[1] / error.shape[-1])
-            found = Source(Belief(test, spread), Belief(tune[choose], spread))
+            own = UserErrors.fit(error, seen[fit])
+            spread = own.mean[None, :, None, None]
+            found = Source(Belief(test, spread, own(h_past)), Belief(tune[choose], spread, own(seen[choose])))
         found.settings, found.parameters = contender.settings, contender.parameters[0]
         told = models.get(name) if hasattr(models.get(name), "predict_with_covariance") else None
         found.once = _once(contender, told, h_past[:1], cell, links.port_shape, tones)
         out[name] = found
     return out
+
+
+@dataclass
+class UserErrors:
+    """Covariance of a classical predictor's errors, of each user by itself: ``share * R + floor * I`` of every slot,
+    where ``R`` is the covariance of the user's measured history.
+
+    Errors from ageing lie where the user's channel lies, those from noise anywhere; both shares are fitted to other
+    users' errors, by least squares between covariances.
+
+    Attributes:
+        share, floor: ``[slot]``, not negative. mean: covariance of the errors of all fitted users ``[slot, tx_ant,
+            tx_ant]``.
+    """
+
+    share: Tensor
+    floor: Tensor
+    mean: Tensor
+
+    @classmethod
+    def fit(cls, error: Tensor, history: Tensor) -> UserErrors:
+        """From errors ``[user, slot, tone, rx_ant, tx_ant]`` and measured histories of the same users."""
+        count = error.shape[2] * error.shape[3]
+        each = torch.einsum("ltfra,ltfrb->ltab", error.conj(), error) / count
+        white = torch.eye(error.shape[-1], dtype=error.dtype)
+        share, floor = [], []
+        for target in each.unbind(1):
+            a, b = _nonnegative_fit(target, _spatial_covariance(history), white.expand_as(target))
+            share.append(a)
+            floor.append(b)
+        return cls(torch.tensor(share), torch.tensor(floor), each.mean(0))
+
+    def __call__(self, history: Tensor) -> Tensor:
+        """Of users with these measured histories: ``[user, slot, 1, 1, tx_ant, tx_ant]``."""
+        own = _spatial_covariance(history)[:, None]
+        white = torch.eye(own.shape[-1], dtype=own.dtype)
+        return (self.share[:, None, None] * own + self.floor[:, None, None] * white)[:, :, None, None]
+
+
+def _spatial_covariance(history: Tensor) -> Tensor:
+    """Mean over slots, tones and receive antennas: ``[user, tx_ant, tx_ant]``."""
+    return torch.einsum("ltfra,ltfrb->lab", history.conj(), history) / (history[0].numel() / history.shape[-1])
+
+
+def _nonnegative_fit(target: Tensor, first: Tensor, second: Tensor) -> tuple[float, float]:
+    """``a, b >= 0`` that minimise ``|target - a first - b second|^2``."""
+
+    def dot(x: Tensor, y: Tensor) -> float:
+        return float((x.conj() * y).real.sum(dtype=torch.float64))
+
+    xx, xy, yy = dot(first, first), dot(first, second), dot(second, second)
+    xt, yt = dot(first, target), dot(second, target)
+    det = xx * yy - xy**2
+    if det > 1e-9 * xx * yy:
+        a, b = (xt * yy - yt * xy) / det, (yt * xx - xt * xy) / det
+        if a >= 0 and b >= 0:
+            return a, b
+    # an end of the range: one of the two alone; that with the smaller error explains more
+    alone = max(xt, 0.0) / max(xx, 1e-30), max(yt, 0.0) / max(yy, 1e-30)
+    return (alone[0], 0.0) if max(xt, 0.0) * alone[0] >= max(yt, 0.0) * alone[1] else (0.0, alone[1])
 
 
 def halves(links: LinkBatch) -> tuple[Tensor, Tensor]:
@@ -245,7 +309,8 @@ def denoised_sources(
     filters = TrainingLMMSE.of(known.h[fit])
     for name in names:
         if name == "perfect":
-            out[name] = Source(Belief(links.h[:, cell.history - 1 : cell.history, tones]))
+            now = slice(cell.history - 1, cell.history)
+            out[name] = Source(Belief(links.h[:, now, tones]), Belief(known.h[choose][:, now, tones]))
         elif name == "raw":
             white = noise * torch.eye(ports, dtype=h_past.dtype)
             out[name] = Source(Belief(noisy[:, :, tones], white), Belief(noisy_tune[:, :, tones], white))
@@ -305,7 +370,7 @@ def pilot_sources(
 
     for name in names:
         if name == "perfect":
-            out[name] = Source(belief(h))
+            out[name] = Source(belief(h), belief(known[choose]))
         elif name == "ls":
             least = torch.linalg.pinv(combiner).mT
             out[name] = Source(belief(y @ least), belief(y_tune @ least))
@@ -344,11 +409,23 @@ def _read(
 @dataclass
 class Served:
     """Groups as tensors: believed rows ``h [group, slot, tone, user, tx_ant]``, the covariance of their errors with one
-    more ``tx_ant`` or None, and the truth ``[group, slot, tone, user, rx_ant, tx_ant]``."""
+    more ``tx_ant`` or None, the truth ``[group, slot, tone, user, rx_ant, tx_ant]``, and another covariance, of each
+    user by itself, or None (see :class:`Belief`)."""
 
     h: Tensor
     covariance: Tensor | None
     truth: Tensor
+    user_covariance: Tensor | None = None
+
+    def part(self, groups: Tensor) -> Served:
+        """Some of the groups."""
+        spreads = (None if x is None else x[groups] for x in (self.covariance, self.user_covariance))
+        first, second = spreads
+        return Served(self.h[groups], first, self.truth[groups], second)
+
+    def told(self, precoder: Any) -> Tensor | None:
+        """The covariance that a precoder is told: of each user by itself where it was tuned for that."""
+        return self.user_covariance if getattr(precoder, "form", "") == "user" else self.covariance
 
 
 def served(belief: Belief, truth: Tensor, groups: Groups) -> Served:
@@ -358,33 +435,44 @@ def served(belief: Belief, truth: Tensor, groups: Groups) -> Served:
         return x[groups.users].movedim(1, 3)
 
     h, true = by_group(belief.csi), by_group(truth)
-    spread = belief.covariance
-    if spread is not None:
-        spread = spread.expand(*belief.csi.shape, belief.csi.shape[-1])
-        spread = by_group(spread)
+    spreads = [
+        None if x is None else by_group(x.expand(*belief.csi.shape, belief.csi.shape[-1]))
+        for x in (belief.covariance, belief.user_covariance)
+    ]
     if h.shape[-2] == 1:
-        return Served(h.squeeze(-2), None if spread is None else spread.squeeze(-3), true)
+        shared, own = (None if x is None else x.squeeze(-3) for x in spreads)
+        return Served(h.squeeze(-2), shared, true, own)
     from airlam.baselines import effective_channel
 
     row = effective_channel(h)
-    if spread is not None:  # u^H H is the row: u = H row^H / |row|^2, and errors of receive antennas are uncorrelated
-        combiner = torch.einsum("...ra,...a->...r", h, row.conj())
-        share = combiner.abs().square() / row.abs().square().sum(-1, keepdim=True).square().clamp_min(1e-30)
-        spread = (share[..., None, None] * spread).sum(-3)
-    return Served(row, spread, true)
+    # u^H H is the row: u = H row^H / |row|^2, and errors of receive antennas are uncorrelated
+    combiner = torch.einsum("...ra,...a->...r", h, row.conj())
+    share = combiner.abs().square() / row.abs().square().sum(-1, keepdim=True).square().clamp_min(1e-30)
+    shared, own = (None if x is None else (share[..., None, None] * x).sum(-3) for x in spreads)
+    return Served(row, shared, true, own)
 
 
 class Tuned:
-    """The best of regularised zero forcing and WMMSE, plain with any load and robust with any trust in ``covariance``,
-    by the sum-rate on validation groups."""
+    """The best of regularised zero forcing and WMMSE by the sum-rate on validation groups: plain with any load, or
+    robust with any trust in the covariance of the CSI's error, that of all users or of each user by itself.
 
-    def __init__(self, choice: tuple[str, bool, float], iterations: int = WMMSE_ITERATIONS):
+    Args:
+        choice: ``rzf`` or ``wmmse``; the form ``plain``, ``shared`` (covariance of all users) or ``user`` (of each);
+            and what multiplies the noise variance (plain) or the covariance (robust).
+        iterations: of WMMSE.
+    """
+
+    def __init__(self, choice: tuple[str, str, float], iterations: int = WMMSE_ITERATIONS):
         self.choice, self.iterations = choice, iterations
-        self.kind, self.robust, self.value = choice
+        self.kind, self.form, self.value = choice
+
+    @property
+    def robust(self) -> bool:
+        return self.form != "plain"
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"precoder": self.kind, ("trust" if self.robust else "load"): self.value}
+        return {"precoder": self.kind, "form": self.form, ("trust" if self.robust else "load"): self.value}
 
     def precode(self, h: Tensor, power: float, no: float, *, error_covariance: Tensor | None = None) -> Tensor:
         """As any precoder; what was not chosen is not used."""
@@ -396,26 +484,28 @@ class Tuned:
 
     @classmethod
     def on(cls, groups: Served, no: float) -> Tuned:
-        """Tuned on ``groups``. Robust WMMSE, by far the slowest, is tried with the trust that suits zero forcing."""
-        plain = {(kind, False, load): cls((kind, False, load)) for kind in ("rzf", "wmmse") for load in LOADS}
-        robust = {}
-        if groups.covariance is not None:
-            robust = {("rzf", True, trust): cls(("rzf", True, trust)) for trust in TRUST}
-        rates = {choice: float(rates_of(made, groups, no).sum(1).mean()) for choice, made in (plain | robust).items()}
+        """Tuned on ``groups``: every form of both precoders. Trusts of robust WMMSE, by far the slowest, are compared
+        after ``TUNING_ITERATIONS``; the best of them is judged as it will be used."""
+
+        def rate(choice: tuple[str, str, float], iterations: int = WMMSE_ITERATIONS) -> float:
+            return float(rates_of(cls(choice, iterations), groups, no).sum(1).mean())
+
+        forms = [f for f, c in (("shared", groups.covariance), ("user", groups.user_covariance)) if c is not None]
+        robust = [(form, trust) for form in forms for trust in TRUST]
+        choices = [(kind, "plain", load) for kind in ("rzf", "wmmse") for load in LOADS]
+        choices += [("rzf", *option) for option in robust]
         if robust:
-            trust = max(robust, key=lambda choice: rates[choice])[2]
-            choice = ("wmmse", True, trust)
-            rates[choice] = float(rates_of(cls(choice), groups, no).sum(1).mean())
-        return cls(max(rates, key=lambda choice: rates[choice]))
+            choices.append(max((("wmmse", *option) for option in robust), key=lambda c: rate(c, TUNING_ITERATIONS)))
+        return cls(max(choices, key=rate))
 
 
 def rates_of(precoder: Any, groups: Served, no: float, *, covariance: bool = True) -> Tensor:
     """Rates on the true channel ``[group, user, slot]``, averaged over tones."""
     out = []
     for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
-        spread = groups.covariance[part] if covariance and groups.covariance is not None else None
-        w = precoder.precode(groups.h[part], 1.0, no, error_covariance=spread)
-        truth = groups.truth[part]
+        here = groups.part(part)
+        w = precoder.precode(here.h, 1.0, no, error_covariance=here.told(precoder) if covariance else None)
+        truth = here.truth
         truth = truth.squeeze(-2) if truth.shape[-2] == 1 else truth
         out.append(user_rates(truth, w, no).mean(2).mT)
     return torch.cat(out)
@@ -503,7 +593,8 @@ def _dpc(groups: Served, no: float) -> Tensor:
 def _time_chain(once: Callable, precoder: Any, groups: Served, cell: Cell, *, told: bool) -> dict[str, float]:
     """Latency of predicting one user, and of precoding one slot of a group on the tones of the cell."""
     h, no = groups.h[:1, :1], 10 ** (-cell.headline_snr_db / 10)
-    spread = groups.covariance[:1, :1] if told and groups.covariance is not None else None
+    spread = groups.told(precoder) if told else None
+    spread = None if spread is None else spread[:1, :1]
     predict = measure_latency(lambda: once(told), warmup=3, repeats=50, threads=1)
     precode = measure_latency(
         lambda: precoder.precode(h, 1.0, no, error_covariance=spread), warmup=3, repeats=50, threads=1

@@ -124,8 +124,8 @@ def build_row(name: str, what: str | Method, role: str = "predictor") -> Any:
 
 
 def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
-    """The names themselves if each is a registered predictor, a genie, ``perfect``, a model, or a model
-    ``:no-correction``.
+    """The names themselves if each is a registered predictor, ``stack``, a genie, ``perfect``, a model or
+    ``model:no-correction``.
 
     Raises:
         RecipeError: an unknown name, with the nearest valid one; or none at all.

@@ -329,14 +329,13 @@ class SiteDemo:
             "details": details(results, focus),
             "compared": [
                 f"One site made by Sionna: {self.num_adapt + self.num_held_out} users of one {self.channel} base "
-                "station in one spatially consistent snapshot, "
-                f"{self.speed_kmh[0]:g} to {self.speed_kmh[-1]:g} km/h. {self.num_adapt} of them adapt the model, the "
-                f"other {self.num_held_out} judge it, in {self.num_speed_classes} classes of speed with means of "
-                f"{speeds} km/h.",
-                f"{self.history} measured CSI occasions at {self.csi_snr_db:g} dB are seen, {self.horizon} are "
-                f"predicted. Adaptation: LoRA of rank {self.lora_rank}, {self.steps} steps of {self.batch_size} links. "
-                "The random start has the model's shape, random weights, the same batches and steps, and trains every "
-                "weight. "
+                f"station in one spatially consistent snapshot, {self.speed_kmh[0]:g} to {self.speed_kmh[-1]:g} "
+                f"km/h. The model is adapted on {self.num_adapt} of them; all methods are evaluated on the other "
+                f"{self.num_held_out}, in {self.num_speed_classes} classes of speed with means of {speeds} km/h.",
+                f"{self.history} measured CSI occasions at {self.csi_snr_db:g} dB are given, the next {self.horizon} "
+                f"are predicted. Adaptation: LoRA of rank {self.lora_rank}, {self.steps} steps of {self.batch_size} "
+                "links. “Random start” is a network of the same shape with random weights, all of which are trained "
+                "on the same batches for the same steps: the difference to it is what pretraining is worth. "
                 f"Classical methods are tuned in each class on {self.num_tune} adaptation users of like speed.",
             ],
             "mean_text": f"Means over {len(records)} classes of speed. Spectral efficiency at "
@@ -346,8 +345,8 @@ class SiteDemo:
         results.notes = [
             NOTES["tags"],
             NOTES["nmse"],
-            "Intervals: 95 %, bootstrap over the users (or groups) of this one site: they say what other users of it "
-            "would see, and nothing about other sites. Differences are paired, on the same users and noise.",
+            "Intervals: 95 %, bootstrap over the users (or groups) of this one site: they hold for other users of this "
+            "site, and say nothing about other sites. Differences are paired, on the same users and noise.",
             NOTES["sum_se"],
             NOTES["single"],
             NOTES["latency"],

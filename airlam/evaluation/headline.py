@@ -71,7 +71,7 @@ def _every_cell(results: Results, method: str, bar: str) -> list[str]:
 
 
 def _lost(results: Results, method: str, bar: str) -> list[str]:
-    """CSI periods and impairments under which the bar's NMSE is the lower one."""
+    """CSI periods and impairments under which the baseline has the lower NMSE."""
     periods = {row.method: row.figures.get("nmse_db") for row in results.select(group="csi_period")}
     mine, theirs = periods.get(method), periods.get(bar)
     sentences = []

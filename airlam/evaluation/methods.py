@@ -26,7 +26,7 @@ PRECODER_FORMS = {
     "tuned": Look("best classical precoder (tuned)", "", "-", short="tuned"),
     "random-start": Look("learned from random weights", "#b8860b", "--"),
 }
-CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + dpc")
+CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + tuned", "perfect + dpc")
 # Methods that know what no receiver knows, or measure everything.
 BOUNDS = (*names(kind="bound"), *CHAIN_BOUNDS)
 # A learned method is named by its checkpoint; what was done to it follows a colon.

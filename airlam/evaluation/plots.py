@@ -270,7 +270,7 @@ def _strongest_classic(results: Results) -> str | None:
 
 
 def gain_forest(results: Results) -> Figure | None:
-    """Paired NMSE difference to the bar in every cell, with its 95 % interval; left of zero is worse."""
+    """Paired NMSE difference to the baseline in every cell, with its 95 % interval; left of zero is worse."""
     looks = Looks.of(results)
     rows = [row for row in results.select(group="cell") if "gain_db" in row.figures]
     classic = _strongest_classic(results)
@@ -282,7 +282,7 @@ def gain_forest(results: Results) -> Figure | None:
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.1 + max(0.3, 0.11 * len(methods)) * len(cells)), layout="constrained")
         axes = figure.add_subplot()
-        offsets = np.linspace(-0.32, 0.32, len(methods)) if len(methods) > 1 else [0.0]
+        offsets = np.linspace(-0.27, 0.27, len(methods)) if len(methods) > 1 else [0.0]
         for offset, method in zip(offsets, methods, strict=True):
             style = looks[method]
             for row in (row for row in rows if row.method == method):
@@ -375,9 +375,9 @@ def csi_period(results: Results) -> Figure | None:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("CSI period [ms]")
-        axes.set_title({"sum_se_k": "before pilot overhead, measured"}.get(name[:8], "net of pilots, modelled"))
+        axes.set_title("before pilot overhead, measured" if _is_sum_se(name) else "net of pilots, modelled")
 
-    names = _unique(name for row in rows for name in row.figures)
+    names = _unique(name for row in rows for name in row.figures if _is_sum_se(name.removeprefix("net_")))
     return _panels(panel, names, "sum-SE [bit/s/Hz]", share_y=True)
 
 

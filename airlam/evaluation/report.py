@@ -390,7 +390,7 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
         what = f"NMSE gain over {look(strongest.note).label}, the strongest classical method of the table"
         facts.append((f"{strongest.value:+.2f} dB", what))
     sums = _sum_names([rows[focus]])
-    limit = rows.get("perfect") or rows.get("perfect + rzf")
+    limit = rows.get("perfect") or rows.get("perfect + tuned") or rows.get("perfect + rzf")
     if sums and limit is not None and sums[0] in limit.figures:
         value, perfect = figures[sums[0]].number, limit.figures[sums[0]].number
         users = sums[0].removeprefix("sum_se_k")

@@ -356,9 +356,9 @@ class SiteBenchmark:
             f"Adapted figures are means over {len(self.seeds)} seeds (batches, which links are the share, random "
             "weights); with all links over one. Intervals do not hold the spread over seeds.",
             f"How to adapt and when to stop was chosen on {self.num_val} other users of the site, for both starts "
-            "alike, so 1 % of the links is not all that a few-shot row has seen of the site.",
-            "The control has the same few steps. What a random start reaches when it is trained until it no longer "
-            "improves is another question.",
+            "alike, so a few-shot row has seen more of the site than its 1 % of the links.",
+            "The network from random weights is trained for the same few steps. It was not trained until it no longer "
+            "improves, so these figures do not say what it could reach.",
             NOTES["sum_se"],
             NOTES["single"],
         ]

@@ -62,10 +62,13 @@ def support(rows: Iterable[Row], resampled: str = "drops") -> str:
     rows = [row for row in rows if row.num_links and row.num_drops]
     if not rows:
         return ""
-    links, drops = _range([row.num_links for row in rows]), _range([row.num_drops for row in rows])
-    return f"{links} {resampled}" if resampled != "drops" else f"{links} links from {drops} {resampled}"
+    links = [row.num_links for row in rows]
+    if resampled != "drops":
+        return _range(links, resampled)
+    return f"{_range(links, 'links')} from {_range([row.num_drops for row in rows], resampled)}"
 
 
-def _range(values: list[int]) -> str:
+def _range(values: list[int], what: str) -> str:
     low, high = min(values), max(values)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    what = what.removesuffix("s") if high == 1 else what
+    return f"{low:,} {what}" if low == high else f"{low:,} to {high:,} {what}"

@@ -239,8 +239,10 @@ def _check_adapter_config(folder: Path) -> None:
             if not isinstance(pattern, dict) or len(pattern) > 1024:
                 raise ValueError(f"{key} is {shown(pattern)}, but must hold the {name} of at most 1024 layers")
             for layer, value in pattern.items():
-                check = check_whole if name == "rank" else check_real
-                check(f"{key} of {shown(layer)}", value, low, MAX_RANK if name == "rank" else 1e6)  # type: ignore[operator]
+                if name == "rank":
+                    check_whole(f"{key} of {shown(layer)}", value, low, MAX_RANK)
+                else:
+                    check_real(f"{key} of {shown(layer)}", value, low, 1e6)
         # further kinds of adapters of peft's (replicated layers, other decompositions): off, as save_lora leaves them
         usual = LoraConfig().to_dict()
         for key, value in fields.items():

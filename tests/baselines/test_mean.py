@@ -25,7 +25,8 @@ def test_weights_fade_by_the_forgetting():
 def test_it_ends_at_hold_and_at_the_plain_mean():
     h_past = static(0, 0.5)[0]
     assert torch.equal(MeanPredictor(forgetting=0.0).predict(h_past, 4), HoldPredictor().predict(h_past, 4))
-    torch.testing.assert_close(MeanPredictor().predict(h_past, 4), h_past.mean(1, keepdim=True).expand(-1, 4, -1, -1, -1))
+    mean = h_past.mean(1, keepdim=True).expand(-1, 4, -1, -1, -1)
+    torch.testing.assert_close(MeanPredictor().predict(h_past, 4), mean)
 
 
 def test_error_on_a_static_channel_is_that_of_theory():

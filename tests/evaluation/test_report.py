@@ -247,6 +247,13 @@ def test_learned_methods_differ_in_colour_or_marker():
     assert [Looks(reversed(names))[name] for name in names] == [looks[name] for name in names]
 
 
+def test_csi_periods_show_spectral_efficiency_alone(results):
+    for row in results.select(group="csi_period"):
+        row.figures["nmse_db"] = replace(row.figures["sum_se_k4"], unit="dB")
+    panels = [axes for axes in plots.csi_period(results).axes if axes.get_visible()]
+    assert [axes.get_title("left") for axes in panels] == ["before pilot overhead, measured", "net of pilots, modelled"]
+
+
 def test_scenarios_have_readable_titles():
     assert plots.title("channels/umi35.yaml") == "UMi35" and plots.title("/a/b/uma_nlos.yml") == "UMa NLOS"
     assert plots.title("uma_tracks_28ghz") == "UMa tracks 28 GHz" and plots.title("cdl_a") == "CDL-A"
@@ -272,3 +279,5 @@ def test_a_timing_of_a_busy_machine_is_marked(make_results, tmp_path, monkeypatc
 def test_a_row_of_unknown_size_says_nothing_of_drops():
     results = Results("t", "channel_prediction", rows=[Row("ar", "uma_nlos", group="mean")])
     assert mean_table(results, "ar").support == ""
+    results.rows[0].num_links = results.rows[0].num_drops = 1
+    assert mean_table(results, "ar").support == "Each row rests on 1 link from 1 drop, all cells together."

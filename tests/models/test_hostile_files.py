@@ -1,4 +1,4 @@
-"""Checkpoints, adapters and exported folders from strangers: any field of any file changed, one line within a second."""
+"""Checkpoints, adapters and exported folders from strangers: any field changed, one line within a second."""
 
 from __future__ import annotations
 
@@ -165,14 +165,14 @@ SAMPLES = [
     ("airlam", {"num_tokens": True}, "num_tokens must be an integer of at least 1, got True"),
     ("airlam", {"num_token": 8}, "AirlamConfig has no field 'num_token'; did you mean 'num_tokens'"),
     ("airlam", {"backbone": {"hidden_size": 16}}, "backbone has no model_type; name one"),
-    ("airlam", {"backbone": BACKBONE | {"hidden_size": 10**6}}, r"would have [\d,]+ parameters \([\d,]+ GB\), but at most"),
+    ("airlam", {"backbone": BACKBONE | {"hidden_size": 10**6}}, r"would have [\d,]+ parameters \([\d,]+ GB\), but"),
     ("airlam", {"backbone": BACKBONE | {"hidden_size": 0}}, "hidden_size must be an integer of at least 1, got 0"),
     ("airlam", {"backbone": BACKBONE | {"hiden_size": 16}}, "did you mean 'hidden_size'"),
     ("airlam", {"backbone": BACKBONE | {"model_type": "x" * 5000}}, "a model type that transformers knows"),
     ("airlam", {"backbone": BACKBONE | {"hidden_size": 32}}, "has the shape"),
     ("airlam", {"backbone": "somebody/model"}, "the backbone of a checkpoint is a dict"),
     ("airlam", {"context": ["speedometer"]}, "must be one of velocity, position, cell"),
-    ("airlam", {"start_ridge": math.nan}, "start_ridge must be a number of at least 0|start_ridge must be a number from 0"),
+    ("airlam", {"start_ridge": math.nan}, "start_ridge must be a number (of at least|from) 0"),
     ("beams", {"history": 10**9}, "history must be at most 512"),
     ("precoder", {"utility": "sum_rat"}, "did you mean 'sum_rate'"),
     ("precoder", {"rounds": 10**9}, "rounds must be at most 64"),
@@ -216,7 +216,8 @@ def test_configurations_that_are_no_json(text, tmp_path):
 @pytest.mark.parametrize("kind", [*MADE, "comparator"])
 def test_weights_of_nan(kind, tmp_path):
     if kind == "comparator":
-        folder, load = save_comparator(build_comparator("cnn", **COMPARATORS["cnn"]), tmp_path / "made"), load_comparator
+        made = build_comparator("cnn", **COMPARATORS["cnn"])
+        folder, load = save_comparator(made, tmp_path / "made"), load_comparator
     else:
         folder, load = save_checkpoint(MADE[kind][0](), tmp_path / "made"), MADE[kind][1]
     spoil(folder / "model.safetensors", lambda state: next(iter(state.values())).view(-1)[:1].fill_(math.nan))
@@ -324,7 +325,7 @@ def lightning(path: Path, **hyper) -> Path:
     ("hyper", "words"),
     [
         ({"model": {"backbone": BACKBONE | {"hidden_size": 10**6, "num_attention_heads": 4}}}, "parameters"),
-        ({"model": {"backbone": BACKBONE | {"hidden_size": 2048, "intermediate_size": 8192}}}, "do not belong together"),
+        ({"model": {"backbone": BACKBONE | {"hidden_size": 2048, "intermediate_size": 8192}}}, "not belong together"),
         ({"model": {"max_history": 10**9}}, "max_history must be at most"),
         ({"model": {"num_token": 8}}, "did you mean 'num_tokens'"),
         ({"model": 3}, "mapping|argument"),

@@ -160,7 +160,7 @@ def _recording(path, csi, times, tones, receiver, notes=()) -> Recording:
 def align(recording: Recording, num_reference: int = 16, *, timing: bool = True) -> Recording:
     """Remove each packet's common phase, timing offset and gain.
 
-    Packet ``h_p[f, r]`` becomes ``g h_p[f, r] exp(-j (a + b k_f))`` with the subcarrier numbers ``k_f``. ``b`` and ``a``
+    Packet ``h_p[f, r]`` becomes ``g h_p[f, r] exp(-j (a + b k_f))`` with subcarrier numbers ``k_f``. ``b`` and ``a``
     maximise the real part of its inner product with a reference; one pair serves all antennas, because they share an
     oscillator. The gain ``g`` makes the packet's mean power 1, so a fade that all tones and antennas share is removed
     along with the automatic gain. The reference is the mean of the first ``num_reference`` packets, aligned to the

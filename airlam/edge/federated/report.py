@@ -30,10 +30,11 @@ TITLES = {
     "many": "Many clients",
 }
 TEXTS = {
-    "methods": "Mean over the sites' held-out users of NMSE in dB. Recovered: share of what centralised training of "
-    "the same adapters gains over the model as it was. MB: up and down, all devices, all rounds, measured.",
+    "methods": "Mean over the sites' held-out users of NMSE in dB. Recovered: share of the gain that centralised "
+    "training of the same adapters has over the model before training. MB: up and down, all devices, all rounds, "
+    "measured.",
     "aggregation": "Missed: distance of the new adapters' products from the average of the devices' products, relative "
-    "to the change of the round (Frobenius, all layers), in the first and the last round.",
+    "to the change of the round (Frobenius norm, all layers), in the first and the last round.",
     "ranks": "Devices train adapters of ranks 2, 4, 8 and 16 (two sites each).",
     "clients": "Each client trains on 77 users, 5 % of the run's 1,536; all are judged by the held-out users of all "
     "eight sites. Beyond eight, clients are further places of the same kinds.",
@@ -71,7 +72,8 @@ def build_results(title: str, config: dict[str, Any], federation: Federation, re
         "NMSE, bytes and memory are measured; seconds, airtime and energy are modelled from counted operations, device "
         "profiles and a radio model (docs/federated.md).",
         "Intervals: 95 %, bootstrap over held-out users, paired; errors of several training seeds are averaged first.",
-        "The looks at validation users between rounds are the experimenter's: their bytes are not counted.",
+        "The NMSE of validation users after each round is computed by the simulation itself: it costs no bytes of "
+        "the radio links.",
     ]
     return results
 
@@ -200,7 +202,7 @@ def table_of(results: Results, group: str) -> dict[str, Any]:
     extra = {
         "missed first [%]": ("aggregation_error", ".2g", 100, ("aggregation", "ranks")),
         "missed last [%]": ("aggregation_error_last", ".2g", 100, ("aggregation", "ranks")),
-        "naive would miss [%]": ("naive_error", ".2g", 100, ("aggregation", "ranks")),
+        "averaging the factors would miss [%]": ("naive_error", ".2g", 100, ("aggregation", "ranks")),
         "lost": ("lost", ".0f", 1, ("robustness",)),
         "rejected": ("rejected", ".0f", 1, ("robustness",)),
         "epsilon": ("epsilon", ".3g", 1, ("privacy",)),
@@ -236,13 +238,13 @@ def sentences(results: Results) -> tuple[str, list[str]]:
     focus, full = rows[FOCUS], rows.get(FULL)
     share, gain = focus.figures["recovered"], focus.figures["gain_db"]
     headline = (
-        f"Federated adapters gain {gain.number:.2f} dB over the model as it was, {100 * share.number:.0f} % of what "
-        f"centralised training gains ({rows[CENTRAL].figures['gain_db'].number:.2f} dB), "
-        f"with {focus.figures['megabytes'].number:.1f} MB over all links."
+        f"Federated adapters gain {gain.number:.2f} dB over the model before training, {100 * share.number:.0f} % of "
+        f"what centralised training gains ({rows[CENTRAL].figures['gain_db'].number:.2f} dB), with "
+        f"{focus.figures['megabytes'].number:.1f} MB over all links."
     )
     details = [
-        f"Recovered {100 * share.number:.0f} % ({100 * share.ends[0]:.0f} to {100 * share.ends[1]:.0f}); 80 % was "
-        "asked."
+        f"Share of the centralised gain: {100 * share.number:.0f} % ({100 * share.ends[0]:.0f} to "
+        f"{100 * share.ends[1]:.0f} %); the aim was 80 %."
     ]
     for row in (focus, rows[CENTRAL]):
         by_seed = row.figures.get("gain_by_seed_db")
@@ -255,7 +257,8 @@ def sentences(results: Results) -> tuple[str, list[str]]:
         spent = full.figures["megabytes"].number
         if theirs is not None:
             text = f"FedAvg of the whole model reaches the same validation NMSE ({target:.2f} dB) with {theirs:.0f} MB"
-            details.append(f"{text}: adapters need {100 * (mine or 0) / theirs:.1f} % of that; at most 10 % was asked.")
+            needed = 100 * (mine or 0) / theirs
+            details.append(f"{text}: adapters need {needed:.1f} % of that; the aim was at most 10 %.")
         else:
             text = f"FedAvg of the whole model does not reach the same validation NMSE ({target:.2f} dB) in its rounds"
             details.append(f"{text} ({spent:.0f} MB): adapters need less than {100 * (mine or 0) / spent:.1f} %.")
@@ -268,7 +271,7 @@ def sentences(results: Results) -> tuple[str, list[str]]:
         here = {row.method: row for row in results.select(group=group)}
         if name in here and against in here:
             off = here[name].figures["nmse_cells_db"].number - here[against].figures["nmse_cells_db"].number
-            asked = "the failure without a defence" if limit is None else f"at most {limit} dB was asked"
+            asked = "the failure without a defence" if limit is None else f"the aim was at most {limit} dB"
             details.append(f"{name}: {off:+.2f} dB against '{against}' ({asked}).")
     return headline, details
 
