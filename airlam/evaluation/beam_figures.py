@@ -14,10 +14,8 @@ from torch import Tensor
 
 from airlam.evaluation import statistics
 from airlam.evaluation.rows import Figure
-from airlam.methods import names
 
 TOP = (1, 3, 5)
-CLASSICS = names("beam-tracker", "classical")
 # name of a figure -> column of a cell's record, and whether it is divided by the rate with the best beam
 METRICS = {f"top{k}": (f"hit_top{k}", False) for k in TOP} | {f"se_ratio_top{k}": (f"rate_top{k}", True) for k in TOP}
 

@@ -100,6 +100,17 @@ def test_a_precoder_enters_the_chains(folder):
 
 
 @pytest.mark.slow
+def test_both_pass_the_contracts(folder):
+    """The page's test file, in a pytest of its own in that folder."""
+    code = next(text for kind, text in BLOCKS if kind == "python" and "PredictorContract" in text)
+    (folder / "test_mine.py").write_text(code, encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout
+
+
+@pytest.mark.slow
 def test_a_lightning_module_is_trained(folder):
     command = next(line.strip() for line in PAGE.splitlines() if line.startswith("    airlam fit"))
     (folder / "datasets").rmdir()  # the shipped data set

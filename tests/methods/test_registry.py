@@ -18,7 +18,8 @@ BUILT = [method for method in known() if method.factory]
 
 @pytest.mark.parametrize("method", BUILT, ids=lambda method: f"{method.role}-{method.name}")
 def test_a_factory_takes_its_options_and_grid(method):
-    parameters = inspect.signature(method.load()).parameters
+    factory = method.load()
+    parameters = inspect.signature(getattr(factory, "fit", factory)).parameters
     assert set(method.options) | set(method.grid) <= set(parameters)
     assert all(len(values) > 1 for values in method.grid.values())
 
