@@ -14,9 +14,11 @@ from torch import Tensor
 from airlam.channels import LinkBatch, load_channel, rt_available
 from airlam.csi import normalise
 from airlam.evaluation.assembly import cell_rows, mean_rows
-from airlam.evaluation.cells import Cell, measure_cell
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.cells import measure_cell
 from airlam.evaluation.channel_prediction import NOTES
-from airlam.evaluation.contenders import OFF, Contender, fingerprint, of_predictor, tuned, without_correction
+from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
+from airlam.evaluation.fingerprint import fingerprint
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts
@@ -29,7 +31,7 @@ from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("hold", "mean", "ar", "eigen-ar")
+BASELINES = ("hold", "mean", "ar", "eigen-ar")
 BAR = "ar"
 # Side of the blocks whose users are resampled together [m]: the largest correlation distance of the large-scale
 # parameters of a scenario, TR 38.901 table 7.5-6; ray-traced scenes have none and take that of UMa.
@@ -307,7 +309,7 @@ class SiteBenchmark:
             known = links.train.h[nearest]
             tuning = (cell.observe(known, "tune")[0], known[:, self.history :])
             contenders = [self._contender("hold", _hold(), part)]
-            for name in CLASSICS[1:]:
+            for name in BASELINES[1:]:
                 predictor, settings = tuned(name, *tuning, port_shape=part.port_shape, context=_context(part))
                 contenders.append(self._contender(name, predictor, part, settings=settings))
             out.append((cell, part, cell.observe(part.h, "test")[0], contenders))
@@ -427,7 +429,7 @@ class SiteBenchmark:
 
     def _site_table(self, results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
         """A line per site: the tuned classics, the model as it is, and adapted to the headline's share."""
-        methods = [m for m in (*CLASSICS, self.label + OFF, self.label) if results.select(method=m)]
+        methods = [m for m in (*BASELINES, self.label + OFF, self.label) if results.select(method=m)]
         shown = self._name("adapted", self.headline_fraction), self._name("adapted", self.fractions[-1])
         methods += [m for m in dict.fromkeys(shown) if results.select(method=m)]
         lines = []
