@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
+import airlam
 from airlam.data.recipe import load_dataset_recipe
 from airlam.errors import RecipeError
 from airlam.recipes import check_number, check_positive, check_range, parse_yaml, read_yaml
@@ -111,3 +114,9 @@ def test_ranges():
     for wrong, words in (([1], "number or"), ([1, 0], r"write \[0, 1\]"), ([0, 2], r"x\[1\] is 2")):
         with pytest.raises(RecipeError, match=words):
             check_range("x", wrong, 0, 1)
+
+
+def test_yaml_is_read_in_one_place():
+    package = Path(airlam.__file__).parent
+    readers = [p for p in package.rglob("*.py") if re.search(r"yaml\.(safe_)?load", p.read_text(encoding="utf-8"))]
+    assert [p.relative_to(package).as_posix() for p in readers] == ["recipes/reading.py"]
