@@ -42,11 +42,10 @@ from airlam.baselines.precoders import (
 )
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
 from airlam.baselines.stack import STACK_MEMBERS, StackPredictor, fit_stack
-from airlam.baselines.tuning import DEFAULT_GRIDS, tune
+from airlam.baselines.tuning import tune
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
 
 __all__ = [
-    "DEFAULT_GRIDS",
     "STACK_MEMBERS",
     "ARFilters",
     "ARPredictor",

@@ -26,7 +26,7 @@ from airlam.cli.outputs import make_room, moved, next_steps, recipe_root_dir, va
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
 from airlam.interfaces import CheckpointError, RecipeError
-from airlam.recipes import find_recipe, nearest, read_yaml
+from airlam.recipes import allow_imports_from, find_recipe, nearest, read_yaml
 from airlam.tasks import ExportCheckpoint, WritePredictions
 
 RUNS = "runs"
@@ -66,6 +66,7 @@ class AirlamCLI(LightningCLI):
     """
 
     def __init__(self, subcommand: str, arguments: Sequence[str]) -> None:
+        allow_imports_from()  # class paths of files in the current folder: --model my_task.MyTask
         self._name = subcommand
         self._version: str | None = None
         arguments = find_recipes(arguments)

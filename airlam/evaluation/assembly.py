@@ -10,11 +10,12 @@ from torch import Tensor
 
 from airlam.evaluation import statistics
 from airlam.evaluation.contenders import GENIES, OFF
-from airlam.evaluation.methods import CLASSICAL, is_learned, parts
+from airlam.evaluation.methods import is_learned, parts
 from airlam.evaluation.rows import Figure, Row
 from airlam.evaluation.timing import timed_figure
 from airlam.evaluation.verdicts import NO_VERDICT, verdict
 from airlam.io import recipe_hash
+from airlam.methods import names
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
 
 SE = "bit/s/Hz"
@@ -174,7 +175,7 @@ def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, st
 
 def best_classic(records: list[dict[str, Any]]) -> str | None:
     """Of the classical methods that were run in every cell, the one with the lowest mean over cells of NMSE in dB."""
-    methods = [m for m in CLASSICAL if all(m in record["methods"] for record in records)]
+    methods = [m for m in names(kind="classical") if all(m in record["methods"] for record in records)]
 
     def mean_db(method: str) -> float:
         means = torch.stack([_column(record, method, "nmse").mean() for record in records])

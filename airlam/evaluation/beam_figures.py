@@ -16,7 +16,6 @@ from airlam.evaluation import statistics
 from airlam.evaluation.rows import Figure
 
 TOP = (1, 3, 5)
-CLASSICS = ("last-best", "extrapolation", "trained-linear", "softmax")
 # name of a figure -> column of a cell's record, and whether it is divided by the rate with the best beam
 METRICS = {f"top{k}": (f"hit_top{k}", False) for k in TOP} | {f"se_ratio_top{k}": (f"rate_top{k}", True) for k in TOP}
 

@@ -7,20 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from airlam.baselines import LastBest, LinearExtrapolation, SoftmaxRegression, TrainedLinear
+from airlam.baselines import TrainedLinear
 from airlam.channels import LinkBatch
 from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
 from airlam.evaluation import statistics
 from airlam.evaluation.assembly import SE, new_row
 from airlam.evaluation.beam_figures import (
-    CLASSICS,
     METRICS,
     TOP,
     judge,
@@ -31,25 +30,21 @@ from airlam.evaluation.beam_figures import (
     share,
     strongest,
 )
-from airlam.evaluation.cells import Cell, run_cells
-from airlam.evaluation.contenders import fingerprint
+from airlam.evaluation.cell import Cell
+from airlam.evaluation.cells import run_cells
+from airlam.evaluation.fingerprint import combined, outside
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.timing import latency_fields, timed_figure
 from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
+from airlam.methods import describe, find, is_own, names, own_method
 from airlam.metrics import cpu_threads, measure_latency
 from airlam.recipes import find_checkpoint
 
-METHODS = (*CLASSICS, "{model}:start", "{model}", "sweep")
+METHODS = ("last-best", "extrapolation", "trained-linear", "softmax", "{model}:start", "{model}", "sweep")
 STRONGEST = "strongest"  # as the bar: the classical method that is best over the headline cells
-MEMORIES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
-LINES = tuple((window, ridge) for window in (2, 3, 4, 8) for ridge in (0.0, 1.0, 10.0, 100.0, 1000.0))
-TRAINED: dict[str, tuple[type[TrainedLinear], tuple[float, ...]]] = {  # and the ridges that are tried
-    "trained-linear": (TrainedLinear, (1.0, 10.0, 100.0, 1000.0)),
-    "softmax": (SoftmaxRegression, (10.0, 30.0, 100.0, 300.0, 1000.0)),
-}
 TRACKS_AT_ONCE = 512
 
 
@@ -118,7 +113,7 @@ class BeamManagementBenchmark:
         quick: bool = False,
         title: str = "Beam management at 28 GHz",
     ):
-        self.config = {name: value for name, value in locals().items() if name != "self"}
+        self.config = {name: describe(value) for name, value in locals().items() if name != "self"}
         if quick:
             scenarios, speeds_kmh, num_links, num_tune, side_links = scenarios[:1], speeds_kmh[:1], 16, 64, 16
             sweep_beams, sweep_snr_db, sweep_periods_ms, arrays = sweep_beams[:1], sweep_snr_db[:1], (), {}
@@ -132,8 +127,12 @@ class BeamManagementBenchmark:
         self.sweep_periods_ms, self.sweep_speed_kmh = [float(t) for t in sweep_periods_ms], float(sweep_speed_kmh)
         self.arrays, self.channel_overrides = dict(arrays or {}), dict(channel_overrides or {})
         self.seed, self.threads, self.title = seed, threads, title
-        known = [*CLASSICS, f"{self.label}:start", self.label, "sweep"]
-        named = [str(m).replace("{model}", self.label) for m in methods]
+        named = [
+            own_method(m, "beam-tracker", "methods").name if is_own(m) else str(m).replace("{model}", self.label)
+            for m in methods
+        ]
+        classical = names("beam-tracker", "classical", built=True)
+        known = [*classical, f"{self.label}:start", self.label, "sweep"]
         for name in named:
             if name not in known:
                 raise RecipeError(f"no method {name!r}; valid: {', '.join(known)}")
@@ -141,9 +140,9 @@ class BeamManagementBenchmark:
             place = named.index(self.label)
             named[place:place] = list(self.controls)
         self.methods, self.bar = list(dict.fromkeys(named)), str(bar).replace("{model}", self.label)
-        self.classics = [name for name in self.methods if name in CLASSICS]
+        self.classics = [name for name in self.methods if name in classical]
         if self.bar == STRONGEST and not self.classics:
-            raise RecipeError(f"bar is {STRONGEST}, but no classical method is run: add one of {', '.join(CLASSICS)}")
+            raise RecipeError(f"bar is {STRONGEST}, but no classical method is run: add one of {', '.join(classical)}")
         if self.bar != STRONGEST and self.bar not in self.methods:
             raise RecipeError(f"bar is {self.bar!r}, which is not among the methods {', '.join(self.methods)}; add it")
         self._check()
@@ -215,7 +214,7 @@ class BeamManagementBenchmark:
                     raise RecipeError(
                         f"horizon is {self.horizon}, but {name} was trained for at most {made.config.horizon}"
                     )
-            weights = "-".join(fingerprint(SimpleNamespace(model=m)) for m in models.values())  # type: ignore[arg-type]
+            weights = combined([*models.values(), *outside(self.methods, "beam-tracker")])
             records = run_cells(
                 self.cells(),
                 partial(self._run_cell, models=models, tracks=Tracks()),
@@ -279,12 +278,12 @@ class BeamManagementBenchmark:
                 return (lambda p: model.start.scores(p, measured, horizon)), {}, 0
             size = sum(p.numel() for p in model.parameters())
             return (lambda p: model.scores(p, measured, horizon, port_shape=port_shape)), {}, size
-        if name in TRAINED:
+        method = find(name, "beam-tracker")
+        if hasattr(method.load(), "fit"):
             made, settings = training.fit(name)
             return (lambda p: made.scores(p, measured, horizon)), settings, made.num_weights
-        options: list[tuple[Any, dict[str, Any]]] = [(LastBest(memory), {"memory": memory}) for memory in MEMORIES]
-        if name == "extrapolation":
-            options = [(LinearExtrapolation(w, r), {"window": w, "ridge": r}) for w, r in LINES]
+        tried = [dict(zip(method.grid, values, strict=True)) for values in product(*method.grid.values())]
+        options = [(method.build(**arguments), arguments) for arguments in tried]
         chosen, settings = min(options, key=lambda option: training.lost(option[0]))
         return (lambda p: chosen.scores(p, measured, horizon)), settings, 0
 
@@ -466,7 +465,9 @@ class Training:
 
     def fit(self, name: str) -> tuple[TrainedLinear, dict[str, Any]]:
         """A trained method: its ridge is the best on a quarter of the drops, its weights are of all tracks."""
-        kind, ridges = TRAINED[name]
+        method = find(name, "beam-tracker")
+        kind: Any = method.load()
+        ridges = method.grid["ridge"]
         drops = self.drop.unique()
         held_out = torch.isin(self.drop, drops[-max(1, len(drops) // 4) :])
         fitted = ~held_out if len(drops) > 1 else held_out

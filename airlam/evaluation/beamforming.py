@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, mean_sum_se_gain
-from airlam.evaluation.cells import Cell, run_cells
+from airlam.evaluation.cell import Cell
+from airlam.evaluation.cells import run_cells
 from airlam.evaluation.chains import (
     DENOISED,
     Chain,
+    chain_text,
     denoised_sources,
     fill_in,
     measure_chains,
@@ -23,13 +25,15 @@ from airlam.evaluation.chains import (
     pilot_sources,
     predicted_sources,
 )
-from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
+from airlam.evaluation.contenders import OFF, build_row, row_of
+from airlam.evaluation.fingerprint import combined, fingerprint, outside
 from airlam.evaluation.methods import is_learned, look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
-from airlam.loading import PRECODERS
+from airlam.methods import describe, is_own
+from airlam.methods import names as registered
 from airlam.metrics import cpu_threads
 from airlam.recipes import find_checkpoint
 
@@ -61,12 +65,14 @@ class BeamformingBenchmark:
     SNR, speed, users, CSI period; other arrays; the latency-charged curve; and static users with noisy CSI.
 
     Args:
-        model: the learned predictor: a shipped checkpoint's name, a checkpoint folder, or a Lightning ``.ckpt``.
-        precoder: the learned precoder, likewise.
+        model: the learned predictor: a shipped checkpoint's name, a checkpoint folder, a Lightning ``.ckpt``; or one of
+            your own: ``{class_path: my_gru.MyGRU, init_args: {...}}``, ``my_gru:MyGRU``, in Python also an object.
+        precoder: the learned precoder, likewise; one of your own is handed the covariance of the CSI's errors.
         controls: further learned precoders: names of their rows -> checkpoints. Each follows ``{precoder}`` as a row.
         scenarios: names of channel recipes. speeds_kmh: of all users.
         csi_snr_db: of the measured history in the headline cells.
-        methods: chains; ``{model}`` and ``{precoder}`` stand for the learned ones.
+        methods: chains, see :func:`airlam.evaluation.chains.chain_text`; ``{model}`` and ``{precoder}`` stand for the
+            learned ones.
         bar: the chain that gains are relative to.
         history, horizon: slots seen, slots predicted.
         num_links: links of a headline cell. num_tune: links that classics are tuned on, of other drops; for static
@@ -99,14 +105,14 @@ class BeamformingBenchmark:
 
     def __init__(
         self,
-        model: str = "airlam-tiny",
-        precoder: str = "airlam-precoder",
-        controls: Mapping[str, str] | None = None,
+        model: Any = "airlam-tiny",
+        precoder: Any = "airlam-precoder",
+        controls: Mapping[str, Any] | None = None,
         scenarios: Sequence[str] = ("uma_nlos", "umi_nlos"),
         speeds_kmh: Sequence[float] = (30.0, 60.0, 100.0),
         csi_snr_db: float = 20.0,
-        methods: Sequence[str] = METHODS,
-        bar: str = "ar + tuned",
+        methods: Sequence[Any] = METHODS,
+        bar: Any = "ar + tuned",
         history: int = 16,
         horizon: int = 4,
         num_links: int = 128,
@@ -126,7 +132,7 @@ class BeamformingBenchmark:
         age_speed_kmh: float | None = 60.0,
         arrays: Mapping[str, dict[str, Any]] | None = None,
         static_csi_snr_db: Sequence[float] = (0.0, 10.0),
-        static_methods: Sequence[str] = STATIC,
+        static_methods: Sequence[Any] = STATIC,
         pilots: str | None = None,
         pilots_control: str | None = None,
         num_pilots: Sequence[int] = (4, 8, 16, 32),
@@ -138,16 +144,25 @@ class BeamformingBenchmark:
         quick: bool = False,
         title: str = "Beamforming from noisy, ageing CSI",
     ):
-        self.config = {name: value for name, value in locals().items() if name != "self"}
+        self.config = {name: describe(value) for name, value in locals().items() if name != "self"}
         if quick:
             scenarios, speeds_kmh, num_links, num_tune, side_links = scenarios[:1], speeds_kmh[:2], 16, 32, 16
             num_train = 128
             sweep_csi_snr_db, sweep_speeds_kmh, csi_periods_ms = sweep_csi_snr_db[:1], sweep_speeds_kmh[:1], ()
             sweep_users, arrays, static_csi_snr_db = sweep_users[:2], dict([*(arrays or {}).items()][:1]), [10.0]
             age_speed_kmh, num_pilots, pilot_snr_db = None, num_pilots[-1:], pilot_snr_db[:1]
-        self.model, self.label = str(model), Path(str(model)).stem if str(model).endswith(".ckpt") else Path(model).name
-        self.precoder, self.precoder_label = str(precoder), Path(precoder).stem
-        self.controls = {str(name): str(path) for name, path in (controls or {}).items()}
+        self.label, self.model = row_of(model, "model")
+        self.label = self.label.removesuffix(".ckpt")
+        # a shipped precoder by name stands in chains as itself; {precoder} is a learned one, or one of the user's own
+        self.by_name = not is_own(precoder) and str(precoder) in registered("precoder", built=True)
+        self.precoder_label, self.precoder = row_of(precoder, "precoder", role="precoder")
+        self.precoder_label = Path(self.precoder_label).stem
+        self.controls = {}
+        for name, value in (controls or {}).items():
+            name, what = row_of(value, f"controls.{name}", str(name), "precoder")
+            self.controls[name] = what
+        methods, static_methods = ([chain_text(value) for value in given] for given in (methods, static_methods))
+        bar = chain_text(bar, "bar")
         self.scenarios, self.speeds_kmh = list(scenarios), [float(v) for v in speeds_kmh]
         self.csi_snr_db, self.history, self.horizon = float(csi_snr_db), history, horizon
         self.num_links, self.num_tune, self.side_links = num_links, num_tune, side_links
@@ -167,8 +182,8 @@ class BeamformingBenchmark:
         self.channel_overrides = dict(channel_overrides or {})
         self.seed, self.threads, self.quick, self.title = seed, threads, quick, title
         self._check()
-        learned = [self.precoder_label, *self.controls] if self.precoder not in PRECODERS else [*self.controls]
-        sources = [*CLASSICS, "perfect", self.label, self.label + OFF]
+        learned = [*self.controls] if self.by_name else [self.precoder_label, *self.controls]
+        sources = [*registered("predictor", built=True), "perfect", self.label, self.label + OFF]
         self.chains = self._chains(methods, sources, learned)
         static = [text for text in static_methods if pilots or "{pilots}" not in text]
         control = [self.pilots_label + CONTROL] if self.pilots_control else []
@@ -180,7 +195,7 @@ class BeamformingBenchmark:
         self.focus = f"{self.label} + {self.precoder_label}"
         names = [chain.name for chain in self.chains]
         for name, what in ((self.bar, "bar"), (self.focus, "learned chain '{model} + {precoder}'")):
-            if name not in names and not (what != "bar" and self.precoder in PRECODERS):
+            if name not in names and not (what != "bar" and self.by_name):
                 raise RecipeError(f"the {what} is {name!r}, which is not among the methods {', '.join(names)}; add it")
         if self.focus not in names:
             self.focus = next((name for name in names if name.startswith(f"{self.label} + ")), self.bar)
@@ -192,7 +207,7 @@ class BeamformingBenchmark:
     def _chains(self, methods: Sequence[str], sources: Sequence[str], learned: Sequence[str]) -> list[Chain]:
         chains = []
         for text in methods:
-            if "{precoder}" in text and self.precoder in PRECODERS:
+            if "{precoder}" in text and self.by_name:
                 continue
             chains.append(parse_chain(self._named(text), sources, learned))
             if "{precoder}" in text:
@@ -200,8 +215,9 @@ class BeamformingBenchmark:
             if self.pilots_control and "{pilots} + {precoder}" == text:
                 chain = parse_chain(self._named(text), sources, learned)
                 chains.append(replace(chain, source=self.pilots_label + CONTROL))
+        predictors = registered("predictor", built=True)
         for chain in chains:
-            if chain.precoder == "tuned" and chain.source not in (*CLASSICS, *DENOISED, "ls", "perfect"):
+            if chain.precoder == "tuned" and chain.source not in (*predictors, *DENOISED, "ls", "perfect"):
                 raise RecipeError(f"'{chain.name}': only chains with classical or perfect CSI are tuned")
             if chain.robust and chain.source in ("perfect", self.label + OFF):
                 raise RecipeError(f"'{chain.name}': nobody knows the errors of that CSI, so no robust form applies")
@@ -313,22 +329,33 @@ class BeamformingBenchmark:
         Returns:
             The path of ``report.html``.
         """
-        from airlam.loading import load_precoder, load_predictor
+        from airlam.models import AirlamModel
 
         out = Path(out)
         with cpu_threads(self.threads):
-            model = load_predictor(self.model)
-            if not hasattr(model, "predict_with_covariance"):
-                raise RecipeError(f"model is {self.model!r}, but must be one of airlam's own, like airlam-tiny")
-            paths = {} if self.precoder in PRECODERS else {self.precoder_label: self.precoder}
-            learned = {name: load_precoder(path, name=name) for name, path in (paths | self.controls).items()}
+            model = build_row(self.label, self.model)
+            if not hasattr(model, "predict_with_covariance") and any(self._needs_covariance(c) for c in self.chains):
+                raise RecipeError(
+                    f"{self.label} has no predict_with_covariance, so it can stand only before precoders that are not "
+                    "told the errors of CSI, like '{model} + rzf'"
+                )
+            if self.static_csi_snr_db and any(c.source == self.label for c in self.static_chains):
+                if not isinstance(getattr(model, "model", None), AirlamModel):
+                    raise RecipeError(
+                        f"{self.label} cannot estimate the CSI of static users; set static_csi_snr_db to [] or leave "
+                        "'{model}' out of static_methods"
+                    )
+            rows = {} if self.by_name else {self.precoder_label: self.precoder}
+            learned = {name: build_row(name, what, "precoder") for name, what in (rows | self.controls).items()}
             networks: dict[str, Any] = {}
             if self.pilots:
                 from airlam.models import load_pilots
 
                 named = {self.pilots_label: self.pilots, self.pilots_label + CONTROL: self.pilots_control}
                 networks = {name: load_pilots(find_checkpoint(path)) for name, path in named.items() if path}
-            precoders = "-".join(fingerprint(made) for made in learned.values())  # type: ignore[arg-type]
+            every = (*self.chains, *self.static_chains, *self.pilot_chains)
+            own = [*outside(c.source for c in every), *outside((c.precoder for c in every), "precoder")]
+            precoders = combined([*learned.values(), *own])
             other, first = fingerprint(model), {}
             if networks:
                 prints = [fingerprint(SimpleNamespace(model=made)) for made in networks.values()]  # type: ignore[arg-type]
@@ -343,6 +370,9 @@ class BeamformingBenchmark:
             )
         results = self.results(records)
         return publish(results, out, threads=self.threads)
+
+    def _needs_covariance(self, chain: Chain) -> bool:
+        return chain.source == self.label and chain.robust and not outside([chain.precoder], "precoder")
 
     def _run_cell(
         self, cell: Cell, model: Any, learned: dict[str, Any], networks: dict[str, Any]
@@ -593,7 +623,7 @@ def best_classical(records: list[dict[str, Any]], users: str | None = None) -> s
         rates = [torch.tensor(record["methods"][method]["groups"][users]["user_rates"]) for record in records]
         return sum(float(r.sum(1).mean()) for r in rates)
 
-    classical = (*CLASSICS, *DENOISED)
+    classical = (*registered("predictor", "classical", built=True), *DENOISED)
     known = [m for m in records[0]["methods"] if m.split(" + ")[0] in classical and not is_learned(m)]
     return max(known, key=value, default=None)
 

@@ -22,23 +22,27 @@ from airlam.baselines import TrainingLMMSE, dpc_sum_capacity, rzf, wmmse
 from airlam.baselines.denoising import BeamDelayThreshold
 from airlam.channels import LinkBatch
 from airlam.csi import observe_pilots, phase_combiner
-from airlam.evaluation.cells import Cell, predict_all
-from airlam.evaluation.contenders import OFF, Contender, contenders_of_cell
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.cells import predict_all
+from airlam.evaluation.contenders import OFF, contenders_of_cell, size
+from airlam.evaluation.fingerprint import outside
 from airlam.evaluation.spectral_efficiency import Groups, group_users
 from airlam.evaluation.timing import latency_fields
 from airlam.interfaces import Precoder, RecipeError
-from airlam.loading import PRECODERS, load_precoder
+from airlam.loading import load_precoder
+from airlam.methods import is_own, own_method
+from airlam.methods import names as registered
 from airlam.metrics import hold_after_horizon, measure_latency, user_rates
 from airlam.recipes import nearest
 
 DENOISED = ("raw", "threshold", "lmmse")
 ROBUST = ("rzf", "slnr", "wmmse")
 LOADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # what a tuned precoder takes the noise for, times its true variance
-TRUST = (0.25, 0.5, 1.0, 2.0, 4.0)  # and the covariance of errors on validation drops
+TRUST = (0.125, 0.25, 0.5, 1.0, 2.0)  # and the covariance of errors on validation drops
 THRESHOLDS = (1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 GROUPS_AT_ONCE = 4
 WMMSE_ITERATIONS = 100  # of which rates are taken: converged
-TUNING_ITERATIONS = 20  # after which trusts of robust WMMSE are compared
+TUNING_ITERATIONS = 10  # after which trusts of robust WMMSE are compared
 TIMED_ITERATIONS = 10  # of which latency is, as of load_precoder("wmmse")
 
 
@@ -52,8 +56,31 @@ class Chain:
 
     @property
     def name(self) -> str:
-        learned = self.precoder not in (*PRECODERS, "tuned", "dpc")
-        return f"{self.source} + {'robust ' if self.robust and not learned else ''}{self.precoder}"
+        return f"{self.source} + {'robust ' if self.robust and self.precoder in ROBUST else ''}{self.precoder}"
+
+
+def chain_text(value: Any, source: str = "methods") -> str:
+    """A chain as a text. Predictors and precoders of one's own in it are registered, and stand there by their names.
+
+    Args:
+        value: ``"ar + rzf"``, ``"my_file:MyPredictor + my_file:MyPrecoder"``; or a mapping, where a class needs
+            arguments: ``{csi: {class_path: ..., init_args: {...}}, precoder: rzf}``.
+
+    Raises:
+        RecipeError: no chain, or a class that cannot be used.
+    """
+    if isinstance(value, Mapping):
+        if set(value) != {"csi", "precoder"}:
+            raise RecipeError(f"{source} has {dict(value)!r}, but a chain has the keys csi and precoder")
+        left, right = value["csi"], value["precoder"]
+    else:
+        left, plus, right = (part.strip() for part in str(value).partition("+"))
+        if not plus or not left or not right:
+            raise RecipeError(f"a method is {value!r}, but must name CSI and precoder, like 'ar + rzf'")
+    words = []
+    for part, role in ((left, "predictor"), (right, "precoder")):
+        words.append(own_method(part, role, source).name if is_own(part) else str(part))
+    return " + ".join(words)
 
 
 def fill_in(text: str, names: Mapping[str, str]) -> str:
@@ -82,7 +109,7 @@ def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> 
     if not plus or not left or not right:
         raise RecipeError(f"a method is {text!r}, but must name CSI and precoder, like 'ar + rzf'")
     robust, name = right.startswith("robust "), right.removeprefix("robust ").strip()
-    valid = [*PRECODERS, "tuned", *precoders] + (["dpc"] if left == "perfect" else [])
+    valid = [*registered("precoder", built=True), "tuned", *precoders] + (["dpc"] if left == "perfect" else [])
     if left not in sources:
         raise RecipeError(
             f"{text!r}: no source of CSI {left!r}{nearest(left, sources) or ';'} valid: {', '.join(sources)}"
@@ -91,7 +118,7 @@ def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> 
         raise RecipeError(f"{text!r}: no precoder {name!r}{nearest(name, valid) or ';'} valid: {', '.join(valid)}")
     if robust and name not in ROBUST:
         raise RecipeError(f"{text!r}: {name} has no robust form; {', '.join(ROBUST)} have, learned ones always use it")
-    return Chain(left, name, robust or name in precoders)
+    return Chain(left, name, robust or name in precoders or bool(outside([name], "precoder")))
 
 
 @dataclass
@@ -146,7 +173,7 @@ def predicted_sources(
             future = slice(cell.history, None)
             out[name] = Source(Belief(links.h[:, future, tones]), Belief(known.h[choose][:, future, tones]))
             continue
-        if name in models:
+        if hasattr(models.get(name), "predict_with_covariance"):
             found = Source(_with_covariance(models[name], h_past, cell, links.port_shape, tones))
         else:
             test, tune = (_held(predict_all(contender, x, cell.horizon)[:, :, tones], cell) for x in (h_past, seen))
@@ -155,7 +182,8 @@ def predicted_sources(
             spread = own.mean[None, :, None, None]
             found = Source(Belief(test, spread, own(h_past)), Belief(tune[choose], spread, own(seen[choose])))
         found.settings, found.parameters = contender.settings, contender.parameters[0]
-        found.once = _once(contender, models.get(name), h_past[:1], cell, links.port_shape, tones)
+        told = models.get(name) if hasattr(models.get(name), "predict_with_covariance") else None
+        found.once = _once(contender, told, h_past[:1], cell, links.port_shape, tones)
         out[name] = found
     return out
 
@@ -391,9 +419,13 @@ class Served:
 
     def part(self, groups: Tensor) -> Served:
         """Some of the groups."""
-        spreads = (None if x is None else x[groups] for x in (self.covariance, self.user_covariance))
-        first, second = spreads
-        return Served(self.h[groups], first, self.truth[groups], second)
+        shared, own = (None if x is None else x[groups] for x in (self.covariance, self.user_covariance))
+        return Served(self.h[groups], shared, self.truth[groups], own)
+
+    def every_tone(self, step: int) -> Served:
+        """With every ``step``-th tone alone."""
+        shared, own = (None if x is None else x[:, :, ::step] for x in (self.covariance, self.user_covariance))
+        return Served(self.h[:, :, ::step], shared, self.truth[:, :, ::step], own)
 
     def told(self, precoder: Any) -> Tensor | None:
         """The covariance that a precoder is told: of each user by itself where it was tuned for that."""
@@ -518,12 +550,12 @@ def measure_chains(
         precoder = None
         if chain.precoder in learned:
             precoder = learned[chain.precoder]
-            entry["parameters"][0] += sum(p.numel() for p in precoder.model.parameters())  # type: ignore[attr-defined]
         elif chain.precoder not in ("tuned", "dpc"):
             options: dict[str, dict[str, Any]] = {
                 "type1": {"port_shape": links.port_shape}, "wmmse": {"num_iterations": WMMSE_ITERATIONS},
             }  # fmt: skip
             precoder = load_precoder(chain.precoder, **options.get(chain.precoder, {}))
+        entry["parameters"][0] += size(precoder)
         for users, found in groups.items():
             here = served(source.test, truth, found)
             rates = {}

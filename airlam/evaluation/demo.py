@@ -23,9 +23,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import measure, normalise
 from airlam.evaluation.assembly import cell_rows, mean_rows
-from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.cells import measure_cell, picture, predict_all
 from airlam.evaluation.channel_prediction import NOTES
-from airlam.evaluation.contenders import OFF, Contender, of_predictor, tuned, without_correction
+from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.methods import order, short
 from airlam.evaluation.report import write_report
@@ -37,7 +38,7 @@ from airlam.interfaces import Predictor, RecipeError
 from airlam.io import check_folder
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("mean", "pad", "ar", "eigen-ar")
+BASELINES = ("mean", "pad", "ar", "eigen-ar")
 
 
 class SiteWindows(IterableDataset):
@@ -262,7 +263,7 @@ class SiteDemo:
             known = adapt.h[nearest, :window]
             tuning = (cell.observe(known, "tune")[0], known[:, self.history :])
             contenders = [of_predictor("hold", load_hold(), context, part.port_shape)]
-            for name in CLASSICS:
+            for name in BASELINES:
                 predictor, settings = tuned(name, *tuning, port_shape=part.port_shape, context=context)
                 contenders.append(of_predictor(name, predictor, context, part.port_shape, settings))
             for name, (predictor, trained) in learned.items():
@@ -292,7 +293,7 @@ class SiteDemo:
             history=self.history,
             horizon=self.horizon,
             num_future=self.horizon,
-            methods=("hold", *CLASSICS, *learned, "perfect"),
+            methods=("hold", *BASELINES, *learned, "perfect"),
             users=(self.group_size,),
             transmit_snr_db=tuple(sorted({0.0, 10.0, 20.0, 30.0, self.transmit_snr_db})),
             headline_snr_db=self.transmit_snr_db,
@@ -399,14 +400,14 @@ def _print_table(console: Any, results: Results) -> None:
             f"{gain.number:+.2f}" if gain else "",
             f"{gain.ends[0]:+.2f} to {gain.ends[1]:+.2f}" if gain and gain.interval else "",
             f"{figures[sum_se].number:.2f}",
-            f"{p50.number:.2f}{' (busy machine)' if is_busy(p50) else ''}" if p50 else "",
+            f"{p50.number:.2f}{'*' if is_busy(p50) else ''}" if p50 else "",
         ]
         table.add_row(escape(short(method)), *cells, style="bold" if method == results.extras["focus"] else "")
     console.print(table)
     units = "NMSE and its gain over the tuned AR [dB], sum-SE [bit/s/Hz], median latency (p50) [ms]"
     console.print(units, style="dim", markup=False, highlight=False)
     if any(is_busy(row.figures.get("latency_p50_ms")) for row in rows.values()):
-        text = f"{BUSY}: other programs used the processor during the timing; an idle machine is faster"
+        text = f"*{BUSY}: other programs used the processor during the timing; an idle machine is faster"
         console.print(text, style="dim", markup=False, highlight=False)
 
 

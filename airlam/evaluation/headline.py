@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airlam.evaluation.methods import CLASSICAL, look
+from airlam.evaluation.methods import is_classical, look
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.timing import is_busy
 from airlam.evaluation.verdicts import MIN_GROUPS, NO_VERDICT, verdict
@@ -174,7 +174,7 @@ def _spectral_efficiency(rows: dict[str, Row], method: str, bar: str) -> str:
         gain = mine[f"{name}_gain"]
         interval = f", 95 % interval {gain.ends[0]:+.2f} to {gain.ends[1]:+.2f}" if gain.interval else ""
         text += f" ({gain.number:+.2f}{interval}: {verdict(gain)})"
-    classical = {m: row.figures[name].number for m, row in rows.items() if m in CLASSICAL and name in row.figures}
+    classical = {m: row.figures[name].number for m, row in rows.items() if is_classical(m) and name in row.figures}
     strongest = max(classical, key=lambda m: classical[m], default=bar)
     if strongest != bar and classical[strongest] > theirs[name].number:
         text += f"; {look(strongest).label}, the strongest classical method, reaches {classical[strongest]:.2f}"

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from airlam.evaluation import statistics
 from airlam.evaluation.assembly import new_row
-from airlam.evaluation.cells import Cell, run_cells
+from airlam.evaluation.cell import Cell
+from airlam.evaluation.cells import run_cells
 from airlam.evaluation.chains import (
     GROUPS_AT_ONCE,
     Served,
     Tuned,
+    chain_text,
     fill_in,
     halves,
     parse_chain,
@@ -26,15 +28,19 @@ from airlam.evaluation.chains import (
     served,
     tones_of,
 )
-from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
+from airlam.evaluation.contenders import OFF, build_row, row_of
+from airlam.evaluation.fingerprint import combined, outside
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.spectral_efficiency import Groups, group_users
 from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
-from airlam.loading import PRECODERS
+from airlam.methods import describe, find, is_own
+from airlam.methods import names as registered
 from airlam.metrics import cpu_threads
+
+TUNING_TONES = 4  # precoders are tuned on every 4th of the tones that carry data
 
 
 class LinkLevelBenchmark:
@@ -45,7 +51,7 @@ class LinkLevelBenchmark:
     ``num_choose`` links of other drops, which count for nothing else.
 
     Args:
-        model, precoder: the learned predictor and precoder: shipped names or folders.
+        model, precoder: the learned predictor and precoder: shipped names, folders, or your own, as there.
         methods: chains, as in :class:`airlam.evaluation.BeamformingBenchmark`. bar: what gains are relative to.
         scenario: a channel recipe's name. speeds_kmh: at least one. users: of a group, one drop each.
         csi_snr_db, history, horizon, num_tune: as there. num_links: links that are judged, at each speed.
@@ -64,10 +70,10 @@ class LinkLevelBenchmark:
 
     def __init__(
         self,
-        model: str = "airlam-tiny",
-        precoder: str = "airlam-precoder",
-        methods: Sequence[str] = ("ar + rzf", "{model} + rzf", "{model} + {precoder}", "perfect + rzf"),
-        bar: str = "ar + rzf",
+        model: Any = "airlam-tiny",
+        precoder: Any = "airlam-precoder",
+        methods: Sequence[Any] = ("ar + rzf", "ar + tuned", "{model} + rzf", "{model} + {precoder}", "perfect + rzf"),
+        bar: Any = "ar + tuned",
         scenario: str = "uma_nlos",
         speeds_kmh: Sequence[float] = (30.0, 100.0),
         users: int = 4,
@@ -89,7 +95,7 @@ class LinkLevelBenchmark:
         quick: bool = False,
         title: str = "Precoding over a coded link",
     ):
-        self.config = {name: value for name, value in locals().items() if name != "self"}
+        self.config = {name: describe(value) for name, value in locals().items() if name != "self"}
         if quick:
             speeds_kmh, transmit_snr_db, mcs = speeds_kmh[:1], transmit_snr_db[:2], mcs[:2]
             num_links, num_choose, num_tune = 8, 8, 16
@@ -102,7 +108,9 @@ class LinkLevelBenchmark:
                                   f"({links_per_drop}): no drop is ever split")  # fmt: skip
         if not speeds_kmh or not transmit_snr_db or not mcs:
             raise RecipeError("speeds_kmh, transmit_snr_db and mcs must not be empty")
-        self.model, self.precoder, self.label = str(model), str(precoder), Path(str(model)).name
+        self.label, self.model = row_of(model, "model")
+        self.by_name = not is_own(precoder) and str(precoder) in registered("precoder", built=True)
+        self.precoder_label, self.precoder = row_of(precoder, "precoder", role="precoder")
         self.scenario, self.speeds_kmh, self.users = scenario, [float(v) for v in speeds_kmh], users
         self.csi_snr_db, self.history, self.horizon = float(csi_snr_db), history, horizon
         self.num_links, self.num_choose, self.num_tune = num_links, num_choose, num_tune
@@ -112,16 +120,17 @@ class LinkLevelBenchmark:
         self.tone_step, self.num_symbols = tone_step, num_symbols
         self.channel_overrides = dict(channel_overrides or {})
         self.seed, self.threads, self.title = seed, threads, title
-        learned = [] if self.precoder in PRECODERS else [Path(self.precoder).name]
-        names = {"{model}": self.label, "{precoder}": Path(self.precoder).name}
-        sources = [*CLASSICS, "perfect", self.label, self.label + OFF]
-        chains = [parse_chain(fill_in(text, names), sources, learned) for text in methods]
+        learned = [] if self.by_name else [self.precoder_label]
+        names = {"{model}": self.label, "{precoder}": self.precoder_label}
+        texts = [fill_in(chain_text(value), names) for value in methods]
+        predictors = registered("predictor", built=True)
+        chains = [parse_chain(text, [*predictors, "perfect", self.label, self.label + OFF], learned) for text in texts]
         self.chains = list(dict.fromkeys(chains))
-        self.bar = fill_in(bar, names)
+        self.bar = fill_in(chain_text(bar, "bar"), names)
         if self.bar not in [chain.name for chain in self.chains]:
             raise RecipeError(f"bar is {self.bar!r}, which is not among the methods; add it")
         for chain in self.chains:
-            if chain.precoder == "dpc" or (chain.precoder == "tuned" and chain.source not in CLASSICS):
+            if chain.precoder == "dpc" or (chain.precoder == "tuned" and chain.source not in predictors):
                 raise RecipeError(f"'{chain.name}' cannot be sent over a link here: take a precoder by name")
         self.links_of(self.mcs[0])  # refuses sizes that no code block holds, before anything runs
 
@@ -152,12 +161,12 @@ class LinkLevelBenchmark:
 
     def run(self, out: str | Path) -> Path:
         """Run what is not finished yet; write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``."""
-        from airlam.loading import load_precoder, load_predictor
-
         out = Path(out)
         with cpu_threads(self.threads):
-            model, precoder = load_predictor(self.model), load_precoder(self.precoder)
-            weights = f"{fingerprint(model)}-{fingerprint(precoder)}"  # type: ignore[arg-type]
+            model = build_row(self.label, self.model)
+            precoder = build_row(self.precoder_label, self.precoder, "precoder")
+            own = [*outside(c.source for c in self.chains), *outside((c.precoder for c in self.chains), "precoder")]
+            weights = combined([model, precoder, *own])
             records = run_cells(
                 self.cells(), lambda cell: self._run_cell(cell, model, precoder), lambda _: weights, out, lambda _: 1.0
             )
@@ -190,7 +199,8 @@ class LinkLevelBenchmark:
                 no = 10 ** (-snr_db / 10)
                 if chain.precoder == "tuned":
                     assert source.tune is not None
-                    tuning = served(source.tune, other.h[:, cell.history :, tones], group_users(other.drop, self.users))
+                    true = other.h[:, cell.history :, tones]
+                    tuning = served(source.tune, true, group_users(other.drop, self.users)).every_tone(TUNING_TONES)
                     precoder: Any = Tuned.on(tuning, no)
                 else:
                     precoder = load_named(chain.precoder, learned)
@@ -233,7 +243,7 @@ class LinkLevelBenchmark:
                     row.figures[f"bler_mcs{index}"] = statistics.curve(errors[:, place].mT, choosing, axis, name, "1")
                 results.rows.append(row)
         results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
-        results.extras = {"focus": f"{self.label} + {Path(self.precoder).name}", "bar": self.bar,
+        results.extras = {"focus": f"{self.label} + {self.precoder_label}", "bar": self.bar,
                           "tables": self._tables(results.rows), "compared": self._compared()}  # fmt: skip
         results.headline = self._headline(results)
         results.notes = [
@@ -309,10 +319,9 @@ def split_groups(groups: Groups, num_links: int) -> tuple[Groups, Groups]:
 
 
 def load_named(name: str, learned: Any) -> Any:
-    """A classical precoder by name; any other name is that of the learned one."""
-    from airlam.loading import load_precoder
-
-    return load_precoder(name) if name in PRECODERS else learned
+    """A registered precoder by name; any other name is that of the learned one."""
+    method = find(name, "precoder")
+    return method.build() if method is not None and method.factory else learned
 
 
 def send(groups: Served, link: Any, *, precoder: Any, no: float, told: bool, seed: int) -> Tensor:

@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from airlam.evaluation.methods import CLASSICAL, Look, is_learned, order, short
+from airlam.evaluation.methods import Look, is_classical, is_learned, order, short
 from airlam.evaluation.palette import Looks
 from airlam.evaluation.rows import Results, Row
 from airlam.evaluation.timing import is_busy
@@ -266,7 +266,7 @@ def _strongest_classic(results: Results) -> str | None:
     """Of the classical methods with a paired gain over the bar, the one with the largest mean over cells."""
     rows = [row for row in results.select(group="mean") if "gain_cells_db" in row.figures]
     gains = {row.method: row.figures["gain_cells_db"].number for row in rows}
-    return max((m for m in gains if m in CLASSICAL), key=gains.__getitem__, default=None)
+    return max((m for m in gains if is_classical(m)), key=gains.__getitem__, default=None)
 
 
 def gain_forest(results: Results) -> Figure | None:

@@ -20,6 +20,7 @@ from airlam.evaluation.rows import Results, Row
 from airlam.evaluation.runner import narrator
 from airlam.interfaces import RecipeError
 from airlam.io import recipe_hash
+from airlam.methods import names
 from airlam.metrics import cpu_threads, nmse
 from airlam.recipes import nearest
 from airlam.seeds import stream_seed
@@ -101,7 +102,7 @@ class ReconstructionBenchmark:
         self._check()
 
     def _check(self) -> None:
-        from airlam.evaluation.estimators import CLASSICS, GENIE
+        from airlam.evaluation.estimators import GENIE
         from airlam.tasks import sampling_pattern
         from airlam.tasks.reconstruction import AXES
 
@@ -120,7 +121,7 @@ class ReconstructionBenchmark:
             raise RecipeError(f"shots are shares of num_train in (0, 1], got {self.shots}")
         if self.shots and self.adapted_csi_snr_db not in self.csi_snr_db:
             raise RecipeError(f"adapted_csi_snr_db {self.adapted_csi_snr_db:g} is not among csi_snr_db")
-        valid = [*CLASSICS, GENIE, self.label]
+        valid = [*names("estimator", "classical", built=True), GENIE, self.label]
         for label, task in self.tasks.items():
             for key in task:
                 if key not in ("axis", "patterns", "methods", "channel"):

@@ -10,6 +10,7 @@ Only the standard library: the command line and every room may use this.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -111,3 +112,18 @@ def find_checkpoint(name: str | Path) -> Path:
         f"no checkpoint {str(name)[:200]!r} here or among the shipped ones{nearest(path.name[:200], known) or ';'} "
         f"'airlam list' shows them all"
     )
+
+
+def shipped_checkpoints(model_type: str) -> list[str]:
+    """Names of the shipped checkpoints of one type.
+
+    Example:
+        >>> "airlam-tiny" in shipped_checkpoints("airlam")
+        True
+    """
+    found = []
+    for entry in list_recipes("checkpoints"):
+        config = json.loads((recipe_root() / entry / "config.json").read_text(encoding="utf-8"))
+        if config.get("model_type") == model_type:
+            found.append(Path(entry).name)
+    return found

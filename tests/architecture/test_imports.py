@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "airlam"
 
 # A room is a module or subpackage right under airlam/. Every room above the ground floor may use COMMON; `cli` and
 # `__init__` may use everyone.
-COMMON = {"constants", "errors", "io", "progress", "seeds", "csi", "interfaces", "recipes"}
+COMMON = {"constants", "errors", "io", "progress", "seeds", "csi", "interfaces", "recipes", "methods"}
 ALLOWED = {
     "constants": set(),
     "errors": set(),
@@ -23,6 +23,7 @@ ALLOWED = {
     "progress": set(),
     "seeds": {"io"},
     "recipes": {"errors", "io"},
+    "methods": {"errors", "recipes"},
     "csi": {"errors"},
     "interfaces": {"csi", "errors"},
     "metrics": {"csi"},

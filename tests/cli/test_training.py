@@ -120,7 +120,7 @@ def test_a_task_may_name_its_data(airlam, task, tmp_path):
         (["--trainr.max_epochs", "3"], "did you mean '--trainer.max_epochs'"),
         (["--data.num_tran", "3"], "did you mean '--data.num_train'"),
         (["--data.num_train", "some"], "data.num_train is 'some', but must be int or null"),
-        (["--data.num_train", "-4"], "num_train is -4, but must be "),
+        (["--data.num_train", "-4"], "num_train is -4, but must be at least 0"),
         (["--model.learning_rat", "3"], "has no argument 'learning_rat'; did you mean 'learning_rate'"),
         (["--model", "Pretrainig"], "no class 'Pretrainig'; did you mean 'Pretraining'"),
         (["--model", "airlam.tasks.ChannelPredicton"], "did you mean 'ChannelPrediction'"),

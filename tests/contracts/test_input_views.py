@@ -17,7 +17,8 @@ from torch import Tensor
 
 from airlam import baselines, csi, metrics
 from airlam.baselines import robust
-from airlam.loading import PRECODERS, load_precoder, load_predictor
+from airlam.loading import load_precoder, load_predictor
+from airlam.methods import names
 
 PORTS = (2, 2, 2)
 SEEN, FIRST = torch.arange(12) % 2 == 0, torch.arange(8) < 6
@@ -116,6 +117,10 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         RAYS,
     ),
     "baselines.axis_covariance": (lambda x: baselines.axis_covariance(x, "subcarrier"), (LINKS,)),
+    "baselines.fit_stack": (
+        lambda x, y: baselines.fit_stack({"mean": baselines.MeanPredictor()}, x, y, torch.arange(len(x)))[0].weights,
+        (LINKS[:, :6].contiguous(), LINKS[:, 6:].contiguous()),
+    ),
     "baselines.tune": (
         lambda x, y: torch.tensor(baselines.tune(baselines.ARPredictor, x, y, grid={"order": (2, 4)})["order"]),
         (LINKS[:, :6].contiguous(), LINKS[:, 6:].contiguous()),
@@ -197,7 +202,7 @@ CASES["baselines.PredictorExtrapolator"] = (
     lambda x: baselines.PredictorExtrapolator(baselines.ARPredictor()).estimate(x, FIRST, port_shape=PORTS),
     (LINKS,),
 )
-PRECODER_NAMES = (*PRECODERS, "airlam-precoder")
+PRECODER_NAMES = (*names("precoder", "classical", built=True), "airlam-precoder")
 for precoder_name in PRECODER_NAMES:
     CASES[f"precoder {precoder_name}"] = (
         lambda x, p, n, name=precoder_name: load_precoder(name).precode(x, p, n),

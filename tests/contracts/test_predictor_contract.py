@@ -7,33 +7,29 @@ from functools import cache
 import pytest
 import torch
 
-from airlam import baselines
+from airlam.baselines import HoldPredictor, StackPredictor, WienerPredictor
 from airlam.interfaces import CheckpointError, Predictor
+from airlam.methods import find, names
 from airlam.metrics import nmse
 
 PORTS = (2, 2, 2)
 CONTEXT = {"speed": 10.0, "slot_duration": 0.5e-3, "carrier_frequency": 2.4e9}
-CLASSICAL = {
-    "hold": baselines.HoldPredictor,
-    "mean": baselines.MeanPredictor,
-    "mean-forgetting": lambda: baselines.MeanPredictor(forgetting=0.8),
-    "wiener": baselines.WienerPredictor,
-    "jakes-wiener": baselines.JakesWienerPredictor,
-    "kalman": baselines.KalmanPredictor,
-    "ar": lambda: baselines.ARPredictor(num_bins=64),
-    "ar-all-bins": lambda: baselines.ARPredictor(num_bins=None),
-    "ar-pooled": lambda: baselines.ARPredictor(num_bins=64, shrinkage=float("inf"), tail="pooled"),
-    "ar-alone": lambda: baselines.ARPredictor(num_bins=64, shrinkage=0.0, tail="hold"),
-    "ar-mean": lambda: baselines.ARPredictor(num_bins=64, mean_share=1.0),
-    "eigen-ar": baselines.EigenARPredictor,
-    "eigen-ar-mean": lambda: baselines.EigenARPredictor(mean_share=0.5),
-    "stack": lambda: baselines.StackPredictor(
-        [baselines.HoldPredictor(), baselines.WienerPredictor()], torch.tensor([[0.25 + 0.1j, 0.75 - 0.1j]])
-    ),
-    "pad": baselines.PADPredictor,
-    "pad-95": lambda: baselines.PADPredictor(energy=0.95),
-    "vector-prony": baselines.VectorPronyPredictor,
+# Every registered predictor at its defaults, or with the settings that are named here, and in further settings.
+SETTINGS = {"ar": {"num_bins": 64}}
+VARIANTS = {
+    "mean-forgetting": ("mean", {"forgetting": 0.8}),
+    "ar-all-bins": ("ar", {"num_bins": None}),
+    "ar-pooled": ("ar", {"num_bins": 64, "shrinkage": float("inf"), "tail": "pooled"}),
+    "ar-alone": ("ar", {"num_bins": 64, "shrinkage": 0.0, "tail": "hold"}),
+    "ar-mean": ("ar", {"num_bins": 64, "mean_share": 1.0}),
+    "eigen-ar-mean": ("eigen-ar", {"mean_share": 0.5}),
+    "pad-95": ("pad", {"energy": 0.95}),
 }
+REGISTERED = names("predictor", built=True)
+MADE = {  # of other predictors, so not built by name
+    "stack": lambda: StackPredictor([HoldPredictor(), WienerPredictor()], torch.tensor([[0.25 + 0.1j, 0.75 - 0.1j]]))
+}
+CLASSICAL = [*REGISTERED, *VARIANTS, *MADE]
 LEARNED = ["airlam-tiny"]
 # Learned comparators with small random weights everywhere. Some are made for one band: single_antenna_single_tone.
 COMPARATORS = {
@@ -47,13 +43,16 @@ COMPARATORS = {
     "comparator-minilm": {"num_subcarriers": 12, "pretrained": None, "width": 32, "num_layers": 1, "num_heads": 2},
     "comparator-refined": {"network": "cnn", "width": 8, "num_blocks": 1},
 }
-VARIANCE = ["wiener", "jakes-wiener", "kalman", *LEARNED]
+VARIANCE = [n for n in REGISTERED if hasattr(find(n, "predictor").load(), "predict_with_variance")] + LEARNED
 
 
 @cache
 def predictor_of(name: str) -> Predictor:
+    if name in MADE:
+        return MADE[name]()
     if name in CLASSICAL:
-        return CLASSICAL[name]()
+        method, options = VARIANTS.get(name, (name, SETTINGS.get(name, {})))
+        return find(method, "predictor").build(**options)
     if name in COMPARATORS:
         from airlam.models.comparators import ComparatorPredictor, build_comparator
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from airlam.evaluation import BeamManagementBenchmark, Results
-from airlam.evaluation.beam_figures import CLASSICS, judge, mean_gain, mean_value, strongest
-from airlam.evaluation.beam_management import TRAINED, Training
+from airlam.evaluation.beam_figures import judge, mean_gain, mean_value, strongest
+from airlam.evaluation.beam_management import Training
 from airlam.evaluation.methods import look
 from airlam.evaluation.plots import PLOTS
 from airlam.interfaces import RecipeError
+from airlam.methods import find, names
 from airlam.models import AirlamBeams, AirlamBeamsConfig, save_checkpoint
 
 BACKBONE = {
@@ -37,7 +38,7 @@ def test_a_full_sweep_is_best_and_rates_follow_measurements(tmp_path, model):
     path = benchmark.run(tmp_path / "out")
     results = Results.load(tmp_path / "out" / "results.json")
     main = {row.method: row for row in results.select(group="cell")}
-    assert {*CLASSICS, "beams:start", "beams", "sweep"} < set(main)
+    assert {*names("beam-tracker", "classical"), "beams:start", "beams", "sweep"} < set(main)
     for name, row in main.items():
         figures = row.figures
         assert 0 <= figures["top1"].value <= figures["top3"].value <= figures["top5"].value <= 1, name
@@ -50,7 +51,7 @@ def test_a_full_sweep_is_best_and_rates_follow_measurements(tmp_path, model):
     assert snr["sweep", 20.0] > snr["sweep", 0.0]
     assert {row.settings["codebook"] for row in results.select(group="array")} == {8}
     # the bar, and the classical method in the headline, are the strongest
-    top1 = {name: main[name].figures["top1"].number for name in CLASSICS}
+    top1 = {name: main[name].figures["top1"].number for name in names("beam-tracker", "classical")}
     assert results.extras["bar"] == max(top1, key=top1.get)
     assert f"against {100 * max(top1.values()):.1f} %" in results.headline
     # one gain has one interval: headline, mean column and the table of gains print the same
@@ -115,7 +116,8 @@ def test_a_ridge_is_chosen_on_drops_that_were_not_fitted():
     future += 0.1 * power[:, -1:]
     measured = torch.ones(4, 8, dtype=torch.bool)
     training = Training(measured, power, future, torch.arange(160) // 4)
-    for name, (kind, ridges) in TRAINED.items():
+    for name in ("trained-linear", "softmax"):
+        kind, ridges = find(name, "beam-tracker").load(), find(name, "beam-tracker").grid["ridge"]
         lost, own = [], []
         for ridge in ridges:
             made = kind.fit(power[:120], measured, future[:120], ridge)  # a quarter of the drops is held out
