@@ -61,7 +61,11 @@ def add_lora(
     )
     with warnings.catch_warnings():  # peft asks transformers for an attribute under its old name
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+    for name, parameter in adapted.named_parameters():
+        if ".pooler." in name:  # no gradient reaches it, and distributed training waits for one
+            parameter.requires_grad_(False)
+    return adapted
 
 
 def lora_layers(model: PeftModel) -> dict[str, Any]:
