@@ -61,11 +61,7 @@ def add_lora(
     )
     with warnings.catch_warnings():  # peft asks transformers for an attribute under its old name
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        adapted = get_peft_model(model, config)
-    for name, parameter in adapted.named_parameters():
-        if ".pooler." in name:  # no gradient reaches it, and distributed training waits for one
-            parameter.requires_grad_(False)
-    return adapted
+        return get_peft_model(model, config)
 
 
 def lora_layers(model: PeftModel) -> dict[str, Any]:
