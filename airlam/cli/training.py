@@ -21,7 +21,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import airlam.tasks
 from airlam.cli import UsageError
-from airlam.cli.fit_callbacks import OPTIMISER_FIELDS, OptionsWin, ProgressInLines, SaveOnInterrupt
+from airlam.cli.fit_callbacks import (
+    OPTIMISER_FIELDS,
+    FreezePoolerAdapters,
+    OptionsWin,
+    ProgressInLines,
+    SaveOnInterrupt,
+)
 from airlam.cli.outputs import make_room, moved, next_steps, recipe_root_dir, values_of
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
@@ -207,7 +213,7 @@ class AirlamCLI(LightningCLI):
             trainer.callbacks = [c for c in trainer.callbacks if c is not trainer.progress_bar_callback]
             trainer.callbacks.append(ProgressInLines())
         if self._name == "fit":
-            trainer.callbacks.insert(0, self._keeper)
+            trainer.callbacks[:0] = [self._keeper, FreezePoolerAdapters()]
             given = [name for name in OPTIMISER_FIELDS if name in self._options]
             if given and self.config[self._name].get("ckpt_path"):
                 trainer.callbacks.insert(0, OptionsWin(given))
