@@ -7,9 +7,9 @@ import torch
 
 from airlam.evaluation import Results, SiteBenchmark, statistics
 from airlam.evaluation.methods import look, order
+from airlam.evaluation.rows import Row
 from airlam.evaluation.site_adaptation import Choice, adapt
 from airlam.evaluation.site_benchmark import average, user_blocks
-from airlam.evaluation.rows import Row
 from airlam.evaluation.verdicts import support
 from airlam.interfaces import RecipeError
 
