@@ -295,7 +295,7 @@ class LinkLevelBenchmark:
                 text = f"{snr:g} dB {own[place]:.2f} against {bar[place]:.2f} bit/s/Hz"
                 if gain is not None and isinstance(gain.interval, list):
                     low, high = gain.interval[place]
-                    word = verdict(Figure(_values(gain)[place], gain.unit, gain.kind, (low, high)))
+                    word = verdict(Figure(_values(gain)[place], gain.unit, gain.kind, (low, high), groups=gain.groups))
                     text += f" ({_values(gain)[place]:+.2f}, {low:+.2f} to {high:+.2f}: {word})"
                 points.append(text)
             words.append(f"{speed:g} km/h: " + ", ".join(points))

@@ -81,7 +81,7 @@ def test_the_headline_holds_every_snr(tmp_path):
     text = Results.load(tmp_path / "results.json").headline
     for snr in ("0 dB", "20 dB"):
         assert f"{snr} " in text
-    assert text.count("against") == 3 and any(word in text for word in ("better", "level", "worse"))
+    assert text.count("against") == 3 and text.count("no verdict") == 2  # two drops allow none
 
 
 @pytest.mark.parametrize(
