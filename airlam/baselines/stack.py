@@ -88,7 +88,8 @@ def fit_stack(
         the stack, and what was chosen: ``ridge``, and the size of each member's weight, averaged over the steps.
     """
     if len(h_past) != len(h_future) or len(groups) != len(h_past) or not len(h_past):
-        raise ValueError(f"{len(h_past)} h_past, {len(h_future)} h_future, {len(groups)} groups: give one of each a link")
+        lengths = f"{len(h_past)}, {len(h_future)}, {len(groups)}"
+        raise ValueError(f"h_past, h_future, groups have {lengths} links, but must have the same, at least 1")
     gram, right, energy = _moments(list(members.values()), h_past, h_future, port_shape, context, batch_size)
 
     def solve(chosen: Tensor, ridge: float) -> Tensor:

@@ -51,6 +51,9 @@ class MixtureChannel(ChannelModel):
         self._weights = np.array([c["weight"] for c in recipe["components"]], dtype=float)
         self._shared = self._shared_grid()
 
+    def __reduce__(self):
+        return type(self), (self.recipe, self._build)
+
     def __repr__(self) -> str:
         return f"MixtureChannel({len(self._weights)} components)"
 

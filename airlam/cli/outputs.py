@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from airlam.errors import RecipeError
+from airlam.recipes import read_yaml
 
 # what can be done with a task's result, where that is not `airlam validate`
 BENCHMARKS = {
@@ -24,7 +23,7 @@ def recipe_root_dir(arguments: Sequence[str]) -> str | None:
     found = None
     for option, value in zip(arguments, arguments[1:], strict=False):
         if option in ("--config", "-c"):
-            data = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+            data = read_yaml(Path(value))
             trainer = data.get("trainer") if isinstance(data, dict) else None
             found = (trainer.get("default_root_dir") if isinstance(trainer, dict) else None) or found
     return found

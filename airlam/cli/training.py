@@ -235,10 +235,12 @@ class AirlamCLI(LightningCLI):
     def _interrupted(self, error: BaseException) -> str:
         if self._keeper.saved is None:
             return str(error.__context__ or "") or "interrupted"
+        saved = self._keeper.saved
+        saved = saved.relative_to(Path.cwd()) if saved.is_relative_to(Path.cwd()) else saved
         again = " ".join(shlex.quote(x) for x in without_checkpoint(self._arguments))
         return (
-            f"interrupted after step {self.trainer.global_step}; saved {self._keeper.saved}; go on with: airlam fit "
-            f"{again} --ckpt_path {self._keeper.saved}"
+            f"interrupted after step {self.trainer.global_step}; saved {saved}; go on with: airlam fit {again} "
+            f"--ckpt_path {saved}"
         )
 
     def _closing_lines(self) -> list[str]:

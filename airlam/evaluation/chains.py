@@ -38,11 +38,11 @@ from airlam.recipes import nearest
 DENOISED = ("raw", "threshold", "lmmse")
 ROBUST = ("rzf", "slnr", "wmmse")
 LOADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # what a tuned precoder takes the noise for, times its true variance
-TRUST = (0.25, 0.5, 1.0, 2.0, 4.0)  # and the covariance of errors on validation drops
+TRUST = (0.125, 0.25, 0.5, 1.0, 2.0)  # and the covariance of errors on validation drops
 THRESHOLDS = (1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 GROUPS_AT_ONCE = 4
 WMMSE_ITERATIONS = 100  # of which rates are taken: converged
-TUNING_ITERATIONS = 20  # after which trusts of robust WMMSE are compared
+TUNING_ITERATIONS = 10  # after which trusts of robust WMMSE are compared
 TIMED_ITERATIONS = 10  # of which latency is, as of load_precoder("wmmse")
 
 
@@ -419,9 +419,13 @@ class Served:
 
     def part(self, groups: Tensor) -> Served:
         """Some of the groups."""
-        spreads = (None if x is None else x[groups] for x in (self.covariance, self.user_covariance))
-        first, second = spreads
-        return Served(self.h[groups], first, self.truth[groups], second)
+        shared, own = (None if x is None else x[groups] for x in (self.covariance, self.user_covariance))
+        return Served(self.h[groups], shared, self.truth[groups], own)
+
+    def every_tone(self, step: int) -> Served:
+        """With every ``step``-th tone alone."""
+        shared, own = (None if x is None else x[:, :, ::step] for x in (self.covariance, self.user_covariance))
+        return Served(self.h[:, :, ::step], shared, self.truth[:, :, ::step], own)
 
     def told(self, precoder: Any) -> Tensor | None:
         """The covariance that a precoder is told: of each user by itself where it was tuned for that."""

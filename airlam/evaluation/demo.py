@@ -400,14 +400,14 @@ def _print_table(console: Any, results: Results) -> None:
             f"{gain.number:+.2f}" if gain else "",
             f"{gain.ends[0]:+.2f} to {gain.ends[1]:+.2f}" if gain and gain.interval else "",
             f"{figures[sum_se].number:.2f}",
-            f"{p50.number:.2f}{' (busy machine)' if is_busy(p50) else ''}" if p50 else "",
+            f"{p50.number:.2f}{'*' if is_busy(p50) else ''}" if p50 else "",
         ]
         table.add_row(escape(short(method)), *cells, style="bold" if method == results.extras["focus"] else "")
     console.print(table)
     units = "NMSE and its gain over the tuned AR [dB], sum-SE [bit/s/Hz], median latency (p50) [ms]"
     console.print(units, style="dim", markup=False, highlight=False)
     if any(is_busy(row.figures.get("latency_p50_ms")) for row in rows.values()):
-        text = f"{BUSY}: other programs used the processor during the timing; an idle machine is faster"
+        text = f"*{BUSY}: other programs used the processor during the timing; an idle machine is faster"
         console.print(text, style="dim", markup=False, highlight=False)
 
 

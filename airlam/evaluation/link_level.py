@@ -40,6 +40,8 @@ from airlam.methods import describe, find, is_own
 from airlam.methods import names as registered
 from airlam.metrics import cpu_threads
 
+TUNING_TONES = 4  # precoders are tuned on every 4th of the tones that carry data
+
 
 class LinkLevelBenchmark:
     """Block error rate and throughput of chains of CSI and precoder over a 5G NR coded OFDM link.
@@ -70,8 +72,8 @@ class LinkLevelBenchmark:
         self,
         model: Any = "airlam-tiny",
         precoder: Any = "airlam-precoder",
-        methods: Sequence[Any] = ("ar + rzf", "{model} + rzf", "{model} + {precoder}", "perfect + rzf"),
-        bar: Any = "ar + rzf",
+        methods: Sequence[Any] = ("ar + rzf", "ar + tuned", "{model} + rzf", "{model} + {precoder}", "perfect + rzf"),
+        bar: Any = "ar + tuned",
         scenario: str = "uma_nlos",
         speeds_kmh: Sequence[float] = (30.0, 100.0),
         users: int = 4,
@@ -197,7 +199,8 @@ class LinkLevelBenchmark:
                 no = 10 ** (-snr_db / 10)
                 if chain.precoder == "tuned":
                     assert source.tune is not None
-                    tuning = served(source.tune, other.h[:, cell.history :, tones], group_users(other.drop, self.users))
+                    true = other.h[:, cell.history :, tones]
+                    tuning = served(source.tune, true, group_users(other.drop, self.users)).every_tone(TUNING_TONES)
                     precoder: Any = Tuned.on(tuning, no)
                 else:
                     precoder = load_named(chain.precoder, learned)

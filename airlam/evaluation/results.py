@@ -145,8 +145,8 @@ def tidy(records: Iterable[CellRecord]) -> pd.DataFrame:
     Example:
         >>> record = CellRecord({"group": "cell", "data": "uma_nlos", "speed_kmh": 3.0, "csi_snr_db": 20.0}, [0, 0, 1])
         >>> record.series.append(Series("ar", "nmse", "1", (0.1, 0.2, 0.3)))
-        >>> tidy([record])[["method", "metric", "drop", "value"]].iloc[-1].tolist()
-        ['ar', 'nmse', 1, 0.3]
+        >>> print(*tidy([record])[["method", "metric", "drop", "value"]].iloc[-1])
+        ar nmse 1 0.3
     """
     import pandas as pd
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel, rt_available
 from airlam.csi import normalise
@@ -32,6 +33,9 @@ from airlam.metrics import cpu_threads
 
 BASELINES = ("hold", "mean", "ar", "eigen-ar")
 BAR = "ar"
+# Side of the blocks whose users are resampled together [m]: the largest correlation distance of the large-scale
+# parameters of a scenario, TR 38.901 table 7.5-6; ray-traced scenes have none and take that of UMa.
+BLOCK_M = {"uma": 50.0, "umi": 15.0, "rma": 120.0, "inh": 10.0, "inf": 10.0, "ray_traced": 50.0}
 
 
 @dataclass
@@ -187,7 +191,7 @@ class SiteBenchmark:
             records = []
             for label in self.sites:
                 key = recipe_hash([{k: v for k, v in self.config.items() if k not in ("sites", "title", "threads")},
-                                   self.recipe(label), weights])  # fmt: skip
+                                   self.recipe(label), weights, BLOCK_M])  # fmt: skip
                 safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in label)
                 path = out / "sites" / f"{safe}_{key}.json"
                 record = read_finished(path)
@@ -246,8 +250,10 @@ class SiteBenchmark:
                 Contender("perfect", lambda *_: torch.empty(0), timed=False),
             ]
             found = measure_cell(cell, part, h_past, contenders)
-            # one site is one drop: intervals are over its users, and over its groups
-            found["drop"] = list(range(len(part)))
+            # One site is one drop, and neighbours in it are alike: intervals are over blocks of neighbouring users.
+            # Groups hold users of the whole site, so they are resampled one by one.
+            side = BLOCK_M.get(recipe["scenario"], 50.0)
+            found["drop"] = user_blocks(part.position, side).tolist()
             found["group_drop"] = {k: list(range(len(drops))) for k, drops in found["group_drop"].items()}
             record["cells"].append(found)
         for kind, candidates in (("adapted", self.adaptations), ("random-start", self.controls)):
@@ -347,12 +353,16 @@ class SiteBenchmark:
             if record["not_run"]:
                 results.rows.append(Row(self.label, record["site"], recipe_hash(record["recipe"]), group="not_run",
                                         note=f"not run: {record['not_run']}"))  # fmt: skip
-        results.extras = {"focus": self._name("adapted", self.headline_fraction), "resampled": "users"}
+        results.extras = {"focus": self._name("adapted", self.headline_fraction),
+                          "resampled": "blocks of neighbouring users"}  # fmt: skip
         results.notes = [
             NOTES["tags"],
             NOTES["nmse"],
-            "Intervals: 95 %, bootstrap over the users (or groups) of each site: they say what other users of these "
-            "sites would see, and nothing about other sites. Differences are paired, on the same users and noise.",
+            "Intervals: 95 %, bootstrap over blocks of neighbouring users of each site (squares as wide as the largest "
+            "correlation distance of the scenario's large-scale parameters): they say what other users of these sites "
+            "would see, and nothing about other sites. Differences are paired, on the same users and noise.",
+            "Intervals of sum-SE resample groups. A group holds users of the whole site, so groups are not quite "
+            "independent of each other, and these intervals are somewhat too narrow.",
             f"Adapted figures are means over {len(self.seeds)} seeds (batches, which links are the share, random "
             "weights); with all links over one. Intervals do not hold the spread over seeds.",
             f"How to adapt and when to stop was chosen on {self.num_val} other users of the site, for both starts "
@@ -464,6 +474,19 @@ class SiteBenchmark:
             "text": "Both starts see the same links for the same number of steps; each stops where the validation "
             "users are served best (step 0: adaptation did not help).",
         }  # fmt: skip
+
+
+def user_blocks(position: Tensor, side: float) -> Tensor:
+    """The square of ``side`` metres that each user stands in, numbered from 0, ``int64 [user]``.
+
+    Args:
+        position: ``[user, 3]`` m, as in :class:`airlam.channels.LinkBatch`; height does not count.
+
+    Example:
+        >>> user_blocks(torch.tensor([[1.0, 1.0, 1.5], [61.0, 2.0, 1.5], [9.0, 9.0, 4.5]]), 10.0).tolist()
+        [0, 1, 0]
+    """
+    return (position[:, :2] / side).floor().unique(dim=0, return_inverse=True)[1]
 
 
 def average(entries: list[Any]) -> Any:

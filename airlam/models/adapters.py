@@ -118,7 +118,8 @@ def _is_ours(card: Path) -> bool:
 def _card(described: dict[str, Any], model: PeftModel) -> str:
     """The model card of adapters: what they are, how they are loaded. No path of this machine stands in it."""
     base = described.get("base_model_name_or_path")
-    name = f"`{base}`" if base and _shipped_name(base) else "a checkpoint that is named in `adapter_config.json`"
+    is_name = base and "/" not in base and "\\" not in base  # else a path of this machine
+    name = f"`{base}`" if is_name else "a checkpoint that is named in `adapter_config.json`"
     trainable, total = model.get_nb_trainable_parameters()
     is_precoder = isinstance(model.get_base_model(), AirlamPrecoder)
     load, what = ("load_precoder", "precoder") if is_precoder else ("load_predictor", "model")

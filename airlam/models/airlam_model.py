@@ -411,9 +411,6 @@ class SpectralModel:
 def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
     """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights).
 
-    What the tokens never use (word embeddings, pooler) is frozen: it cannot learn, and distributed training waits for
-    the gradient of every trainable parameter.
-
     Raises:
         ValueError: more than :data:`airlam.models.fields.MAX_PARAMETERS` parameters, or sizes that do not fit together.
     """
@@ -422,10 +419,20 @@ def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
     else:
         check_backbone_size(spec)
         model = AutoModel.from_config(backbone_config(spec))
-    for unused in (model.get_input_embeddings(), getattr(model, "pooler", None)):
-        if isinstance(unused, nn.Module):
-            unused.requires_grad_(False)
     return model
+
+
+def freeze_unused(model: PreTrainedModel) -> None:
+    """Freeze what gets no gradient in a model on a backbone: word embeddings, pooler, the tracker of phases.
+
+    Tokens are not words, nothing reads the pooler, and :class:`airlam.tasks.PhaseTracking` alone trains the tracker. A
+    trainable parameter without a gradient makes distributed training fail.
+    """
+    backbone: Any = model.backbone
+    unused = (backbone.get_input_embeddings(), getattr(backbone, "pooler", None), getattr(model, "tracker", None))
+    for module in unused:
+        if isinstance(module, nn.Module):
+            module.requires_grad_(False)
 
 
 class AirlamModel(SpectralModel, PreTrainedModel):
@@ -461,6 +468,7 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         self.post_init()
         if self.tracker is not None:
             self.tracker.reset_gates()
+        freeze_unused(self)
         # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

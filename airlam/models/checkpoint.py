@@ -20,7 +20,7 @@ from transformers import PretrainedConfig
 
 from airlam.errors import CheckpointError
 from airlam.io import file_hash, flush_to_disk, use_umask
-from airlam.models.airlam_model import AirlamModel
+from airlam.models.airlam_model import AirlamModel, freeze_unused
 from airlam.models.beams import AirlamBeams
 from airlam.models.fields import check_size, refuse_unknown_fields, shown
 from airlam.models.pilots import AirlamPilots
@@ -107,6 +107,7 @@ def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
             f"{folder}: config.json and model.safetensors do not belong together ({reason_of(error)})"
         ) from error
     check_finite(weights, model.state_dict())
+    freeze_unused(model)  # from_pretrained makes every parameter trainable
     return model.eval()
 
 

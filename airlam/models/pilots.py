@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.csi import PortShape, check_port_shape, dft_codebook, resolve_inputs
 from airlam.interfaces import Precoder, all_finite
-from airlam.models.airlam_model import build_backbone
+from airlam.models.airlam_model import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.fields import check_backbone, refuse_unknown_fields
 from airlam.models.inference import in_inference_mode
@@ -144,6 +144,7 @@ class AirlamPilots(OnBackbone):
         self.head = nn.Linear(width, DIRECTIONS + 1)
         use_onednn(self)
         self.post_init()
+        freeze_unused(self)
         nn.init.zeros_(self.head.weight)  # starts as the separable model
         nn.init.zeros_(self.head.bias)
 

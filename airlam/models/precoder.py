@@ -33,7 +33,7 @@ from airlam.baselines.robust import certain_rates, received_errors
 from airlam.csi import resolve_inputs
 from airlam.metrics import UTILITIES, utility
 from airlam.metrics.rates import noise_of_users
-from airlam.models.airlam_model import build_backbone
+from airlam.models.airlam_model import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.fields import check_backbone, check_choice, check_whole, refuse_unknown_fields
 from airlam.models.linear import use_onednn
@@ -140,6 +140,7 @@ class AirlamPrecoder(OnBackbone):
         self.head = nn.Linear(width, 4)
         use_onednn(self)
         self.post_init()
+        freeze_unused(self)
         nn.init.zeros_(self.head.weight)  # starts as robust regularised zero forcing
         nn.init.zeros_(self.head.bias)
 

@@ -64,8 +64,8 @@ def test_the_mean_is_set_aside_and_added_again(build):
 
 @pytest.mark.parametrize("build", [ARPredictor, EigenARPredictor])
 def test_tuned_on_a_noisy_static_channel_it_reaches_the_mean(build):
-    """Without the mean set aside, `ar` and `eigen-ar` miss it by 0.5 dB and more here."""
+    """With ``mean_share`` fixed at 0, both stay 0.35 dB above it here (order 12, the largest ridge of the grid)."""
     h_past, h_future = static(5, 0.7)
     chosen = build(**tune(build, *static(4, 0.7), batch_size=24, max_sweeps=2))
     best = float(nmse(MeanPredictor().predict(h_past, 4), h_future))
-    assert float(nmse(chosen.predict(h_past, 4), h_future)) < 1.05 * best
+    assert float(nmse(chosen.predict(h_past, 4), h_future)) < 1.02 * best

@@ -117,6 +117,10 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         RAYS,
     ),
     "baselines.axis_covariance": (lambda x: baselines.axis_covariance(x, "subcarrier"), (LINKS,)),
+    "baselines.fit_stack": (
+        lambda x, y: baselines.fit_stack({"mean": baselines.MeanPredictor()}, x, y, torch.arange(len(x)))[0].weights,
+        (LINKS[:, :6].contiguous(), LINKS[:, 6:].contiguous()),
+    ),
     "baselines.tune": (
         lambda x, y: torch.tensor(baselines.tune(baselines.ARPredictor, x, y, grid={"order": (2, 4)})["order"]),
         (LINKS[:, :6].contiguous(), LINKS[:, 6:].contiguous()),

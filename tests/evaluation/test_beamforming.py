@@ -183,13 +183,13 @@ def test_robust_wmmse_has_a_trust_of_its_own(monkeypatch):
     from airlam.evaluation import chains
 
     def rates(made, groups, no):
-        value = {("rzf", "shared", 0.5): 2.0, ("wmmse", "shared", 4.0): 3.0}.get(made.choice, 1.0)
+        value = {("rzf", "shared", 0.5): 2.0, ("wmmse", "shared", 2.0): 3.0}.get(made.choice, 1.0)
         return torch.full((2, 2, 1), value)
 
     monkeypatch.setattr(chains, "rates_of", rates)
     h = torch.zeros(2, 1, 1, 2, 4, dtype=torch.complex64)
     groups = Served(h, h[..., None].expand(*h.shape, 4), h[..., None, :])
-    assert Tuned.on(groups, 0.1).choice == ("wmmse", "shared", 4.0)
+    assert Tuned.on(groups, 0.1).choice == ("wmmse", "shared", 2.0)
 
 
 def test_shares_count_to_perfect_csi_with_its_best_precoder():

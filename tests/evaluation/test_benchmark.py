@@ -233,7 +233,7 @@ def test_methods_keep_their_order_and_count_once():
         ("class_path: airlam.evaluation.Benchmark", "no class"),
         ("class_path: airlam.evaluation.Row", "no benchmark"),
         ("init_args: {}", "class_path"),
-        ("- a\n- b", "mapping"),
+        ("- a\n- b", "a list"),
         ("a: [", "not valid YAML"),
     ],
 )

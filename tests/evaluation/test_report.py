@@ -201,7 +201,7 @@ def test_a_quick_run_says_so_on_top(make_results, tmp_path, monkeypatch):
     assert 'class="banner"' not in write_report(results, tmp_path).read_text()
     results.config["quick"] = True
     html = write_report(results, tmp_path).read_text()
-    assert 0 < html.index("Quick run on few drops") < html.index('class="headline')
+    assert 0 < html.index("Quick run on few drops") < html.index('class="headline level"')
     for write in (write_leaderboard, write_tables):
         lines = write(results, tmp_path / "leaderboard.md").read_text().splitlines()
         assert "Quick run on few drops" in lines[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import shutil
 import time
@@ -337,8 +338,6 @@ def lightning(path: Path, **hyper) -> Path:
 def test_lightning_checkpoints_out_of_bounds(hyper, words, tmp_path):
     path = lightning(tmp_path / "run.ckpt", **hyper)
     text = loads_or_is_refused(lambda: load_predictor(path), seconds=5)
-    import re
-
     assert text and re.search(words, text), text
 
 
