@@ -28,8 +28,8 @@ def test_others_by_name_become_methods():
     named = ChannelPredictionBenchmark(methods=["hold", "gru", "ar", "{model}"], others={"gru": "x"})
     assert named.methods == ["hold", "gru", "ar", "airlam-tiny"]
     listed = ChannelPredictionBenchmark(methods=["ar", "{model}", "small"], others=["checkpoints/small"])
-    assert listed.others == {"small": "checkpoints/small"} and listed.methods == ["ar", "airlam-tiny", "small"]
-    with pytest.raises(RecipeError, match="a list of checkpoints or a mapping"):
+    assert listed.entries.learned["small"] == "checkpoints/small" and listed.methods == ["ar", "airlam-tiny", "small"]
+    with pytest.raises(RecipeError, match="a list, or a mapping"):
         ChannelPredictionBenchmark(others="gru")
 
 
