@@ -73,6 +73,10 @@ def save_lora(model: PeftModel, folder: str | Path) -> Path:
     folder, base = Path(folder), model.get_base_model()
     if name := str(base.config._name_or_path):
         model.peft_config["default"].base_model_name_or_path = _shipped_name(name) or name
+    for config in model.peft_config.values():  # peft writes a set in the order of its hashes, which each process draws
+        for name, value in vars(config).items():
+            if isinstance(value, set):
+                setattr(config, name, sorted(value))
     with warnings.catch_warnings():  # peft would look for the base's vocabulary on the network
         warnings.filterwarnings("ignore", message=".*(Unable to fetch remote file|Could not find a config file).*")
         model.save_pretrained(str(folder), save_embedding_layers=False)

@@ -58,19 +58,31 @@ def fitted(arrays: Arrays, rank: int) -> Arrays:
     return made
 
 
+def shares(weights: list[float]) -> np.ndarray:
+    """Weights over their sum.
+
+    Raises:
+        ValueError: the sum is not a positive, finite number, so that the shares would be 0 or not numbers.
+    """
+    total = sum(weights)
+    if not 0 < total < math.inf:
+        raise ValueError(f"the weights of {len(weights)} updates sum to {total}, not to a positive, finite number")
+    return np.array(weights) / total
+
+
 def average(updates: list[Arrays], weights: list[float]) -> Arrays:
     """Weighted mean, array by array."""
-    shares = np.array(weights) / sum(weights)
+    parts = shares(weights)
     return {
-        name: np.tensordot(shares, np.stack([update[name] for update in updates]), 1).astype(np.float32)
+        name: np.tensordot(parts, np.stack([update[name] for update in updates]), 1).astype(np.float32)
         for name in updates[0]
     }
 
 
 def stacked(updates: list[Arrays], weights: list[float], layer: str) -> tuple[np.ndarray, np.ndarray]:
     """``(B, A)`` whose product is the average of the products of a layer, ranks one behind the other; double."""
-    total = sum(weights)
-    wide = [w / total * update[f"B/{layer}"].astype(np.float64) for w, update in zip(weights, updates, strict=True)]
+    parts = shares(weights).tolist()
+    wide = [part * update[f"B/{layer}"].astype(np.float64) for part, update in zip(parts, updates, strict=True)]
     tall = [update[f"A/{layer}"].astype(np.float64) for update in updates]
     return np.concatenate(wide, 1), np.concatenate(tall, 0)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from airlam.data.recipe import noise_seed
@@ -14,6 +14,7 @@ from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.attacks import poisoned
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import learner_for
+from airlam.edge.federated.messages import from_record, to_record
 from airlam.edge.federated.privacy import privatise
 from airlam.edge.federated.sites import Site, make_site
 from airlam.edge.federated.split import DeviceSide, SplitLearner, device_costs
@@ -23,16 +24,6 @@ DROPOUT, NOISE, ATTACK = 101, 102, 103  # keys of seeds
 
 class DeviceLost(Exception):
     """The reply of a device does not arrive."""
-
-
-def to_record(arrays: Arrays) -> ArrayRecord:
-    """Arrays for a message."""
-    return ArrayRecord({name: Array(value) for name, value in arrays.items()})
-
-
-def from_record(record: ArrayRecord) -> Arrays:
-    """Arrays out of a message."""
-    return {name: array.numpy() for name, array in record.items()}
 
 
 def build_client_app(federation: str | None = None) -> ClientApp:

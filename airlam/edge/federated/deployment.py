@@ -49,6 +49,7 @@ clientapp = "airlam_federated:client_app"
 federation = ""
 folder = ""
 resume = false
+site-keys = ""
 """
 MODULE = '''"""The apps of airlam's federated fine-tuning; the run comes with the run's configuration."""
 
@@ -184,20 +185,31 @@ def deployed(folder: Path, num_nodes: int, lock: int | None = None) -> Iterator[
 
 def submit(deployment: Deployment, federation: Federation, folder: Path, *, resume: bool = False) -> None:
     """Hand the job to the SuperLink; the run's configuration carries all of it."""
-    app, run = write_app(deployment.folder, federation, folder.resolve(), resume=resume)
+    keys = [deployment.folder / f"node-{number}.pub" for number in range(len(federation.sites))]
+    app, run = write_app(deployment.folder, federation, folder.resolve(), resume=resume, keys=keys)
     _run(deployment.folder, ["flwr", "run", str(app), LINK, "--run-config", str(run)])
 
 
-def write_app(where: Path, federation: Federation, folder: Path, *, resume: bool = False) -> tuple[Path, Path]:
-    """The Flower app ``where/app`` and its configuration ``where/run.toml``, for ``flwr run``.
+def write_app(
+    where: Path, federation: Federation, folder: Path, *, resume: bool = False, keys: Sequence[Path] = ()
+) -> tuple[Path, Path]:
+    """Write the Flower app ``where/app`` and its configuration ``where/run.toml``, for ``flwr run``.
 
     Args:
         folder: on the server's host, for the state.
+        keys: the public key file of each site's node, in the sites' order: a node then cannot take another's site.
+            Without them the first node that claims a site has it.
+
+    Raises:
+        RecipeError: there are keys, but not one for each site.
     """
+    if keys and len(keys) != len(federation.sites):
+        raise RecipeError(f"keys has {len(keys)} files, but there are {len(federation.sites)} sites; give one for each")
     app, run = where / "app", where / "run.toml"
     write_text(app / "pyproject.toml", APP)
     write_text(app / "airlam_federated.py", MODULE)
-    values = {"federation": federation.to_json(), "folder": str(folder)}
+    site_keys = json.dumps([public_pem(key) for key in keys])
+    values = {"federation": federation.to_json(), "folder": str(folder), "site-keys": site_keys}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     write_text(run, "\n".join([*lines, f"resume = {json.dumps(resume)}", ""]))
     return app, run
@@ -264,6 +276,15 @@ def make_node_key(path: Path) -> Path:
     _write(path, private, private=True)
     _write(path.with_name(f"{path.name}.pub"), public)
     return path
+
+
+def public_pem(path: Path) -> str:
+    """A public key file (OpenSSH) as PEM, which is how Flower's SuperLink knows a node's key."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_ssh_public_key(path.read_bytes())
+    kind = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(serialization.Encoding.PEM, kind).decode()
 
 
 def _write(path: Path, content: bytes, *, private: bool = False) -> None:

@@ -184,6 +184,10 @@ class Federation:
         """The rank of a site's adapters; None where all weights are trained."""
         return None if self.lora_rank is None else site.lora_rank or self.lora_rank
 
+    def users_of(self, number: int) -> int:
+        """How many users site ``number`` trains on."""
+        return self.sites[number].links or self.num_train
+
     @property
     def largest_rank(self) -> int:
         """Of all sites' adapters; 0 where all weights are trained."""

@@ -82,10 +82,6 @@ class InProcessGrid(Grid):
         """All clients."""
         return list(self.contexts)
 
-    def get_nodes(self) -> Iterable[Any]:
-        """Nodes have no more than their ids here."""
-        raise NotImplementedError("the in-process grid has no information about nodes; use get_node_ids()")
-
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver messages: each is answered before the next one."""
         ids = []

@@ -13,6 +13,7 @@ import torch
 import yaml
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
@@ -20,7 +21,8 @@ from airlam.channels.recipe import check_choice
 from airlam.edge.federated.adapters import fitted
 from airlam.edge.federated.federation import DENSE, ROBUST, Federation
 from airlam.edge.federated.learner import Learner
-from airlam.edge.federated.rounds import empty_adapters, wire_bytes
+from airlam.edge.federated.messages import wire_bytes
+from airlam.edge.federated.rounds import empty_adapters
 from airlam.edge.federated.sites import Site, make_site
 from airlam.edge.federated.split import SplitLearner, device_costs, gradients
 from airlam.edge.planner import GOALS, Need, Option, choose_options, priced, together, uniform_choice
@@ -93,7 +95,7 @@ def plan(
     _print(federation, chosen, uniform, goal)
     if out is not None:
         write_plan(federation, arguments, chosen, Path(out))
-        Console().print(f"{out} written; run it with: airlam federate --config {out}", highlight=False)
+        Console().print(f"{out} written; run it with: airlam federate --config {out}", highlight=False, markup=False)
     return chosen
 
 
@@ -191,7 +193,8 @@ def _print(federation: Federation, chosen: dict[str, Option], uniform: dict[str,
     for site in federation.sites:
         o = chosen[site.label]
         table.add_row(
-            site.label, site.device.name, str(o), f"{o.memory / 1e6:.1f}", f"{site.device.memory_bytes / 1e6:.0f}",
+            escape(site.label), escape(site.device.name), str(o), f"{o.memory / 1e6:.1f}",
+            f"{site.device.memory_bytes / 1e6:.0f}",
             f"{(o.up_bytes + o.down_bytes) / 1e6:.2f}", f"{o.seconds:.2f}", f"{o.joules:.2f}",
         )  # fmt: skip
     console.print(table)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from airlam.edge.federated.adapters import Arrays, fitted, fresh_a
-from airlam.edge.federated.client_app import from_record, to_record
 from airlam.edge.federated.federation import DENSE, Federation
+from airlam.edge.federated.messages import check_examples, numbers_of, same_key, shown, wire_bytes
 from airlam.edge.selection import Allocation, Candidate, choose
 from airlam.models.split import on_device
 from airlam.resources import draw_link
@@ -66,6 +66,14 @@ class RoundRecord:
     notes: list[str] = field(default_factory=list)
     look_bytes: int = 0
 
+    def lose(self, label: str, why: object) -> None:
+        """Note that a site's reply did not arrive."""
+        self.lost[label] = shown(why)
+
+    def reject(self, label: str, why: object) -> None:
+        """Note that a site's reply cannot be used."""
+        self.rejected[label] = shown(why)
+
     def reply(self, site: int, seconds: float, size: int) -> None:
         """Note what a device sent, and how long it computed."""
         self.up_bytes[site] = self.up_bytes.get(site, 0) + size
@@ -100,13 +108,16 @@ class Roster:
 
     Args:
         shapes: adapted layer -> (out, in); empty where all weights travel.
+        keys: public key of each site's node, in the sites' order (PEM, as Flower's SuperLink knows nodes). A node is
+            then believed to be a site only if the key is that site's. Empty: nodes are not authenticated, and the
+            first node that claims a site has it.
 
     Attributes:
         sites: node id -> number of its site.
     """
 
-    def __init__(self, federation: Federation, shapes: dict[str, tuple[int, int]]):
-        self.federation, self.shapes = federation, shapes
+    def __init__(self, federation: Federation, shapes: dict[str, tuple[int, int]], keys: Sequence[bytes] = ()):
+        self.federation, self.shapes, self.keys = federation, shapes, list(keys)
         self.sites: dict[int, int] = {}
         self.samples: dict[int, int] = {}
         self.flops: dict[int, float] = {}
@@ -136,25 +147,40 @@ class Roster:
     def meet(self, grid: Grid, timeout: float = 600.0) -> None:
         """Ask nodes that are new which site they are; forget those that left."""
         present = set(grid.get_node_ids())
+        known = {node.node_id: node.public_key for node in grid.get_nodes()} if self.keys else {}
         self.sites = {node: site for node, site in self.sites.items() if node in present}
         new = sorted(present - set(self.sites))
         asked = [Message(RecordDict({"config": ConfigRecord({})}), node, "query.describe") for node in new]
         for reply in grid.send_and_receive(asked, timeout=timeout) if asked else []:
             if reply.has_error():
-                self.troubles.append(reply.error.reason or "no reason given")
+                self.troubles.append(shown(reply.error.reason or "no reason given"))
                 continue
             try:
                 said = numbers_of(reply, "site", "num-examples", "flops", "activations", "server-flops")
+                site = self._site_of(said["site"], known.get(reply.metadata.src_node_id))
+                check_examples(said["num-examples"], self.federation.users_of(site))
             except ValueError as error:
-                self.troubles.append(f"a node's description cannot be used: {error}")
+                self.troubles.append(shown(f"a node's description cannot be used: {error}"))
                 continue
-            site = int(said["site"])
-            if not 0 <= site < len(self.federation.sites) or site in self.sites.values():
-                self.troubles.append(f"a node says that it is site {site}, which is taken or unknown")
-            else:
-                self.sites[reply.metadata.src_node_id] = site
-                self.samples[site], self.flops[site] = int(said["num-examples"]), said["flops"]
-                self.activations[site], self.server_flops[site] = said["activations"], said["server-flops"]
+            self.sites[reply.metadata.src_node_id] = site
+            self.samples[site], self.flops[site] = int(said["num-examples"]), said["flops"]
+            self.activations[site], self.server_flops[site] = said["activations"], said["server-flops"]
+
+    def _site_of(self, claimed: float, key: bytes | None) -> int:
+        """The site that a new node claims to be.
+
+        Raises:
+            ValueError: there is no such site, another node has it, or the node's key is not that site's.
+        """
+        count = len(self.federation.sites)
+        if claimed != int(claimed) or claimed >= count:
+            raise ValueError(f"it says that it is site {claimed:g}, but the sites are 0 to {count - 1}")
+        site = int(claimed)
+        if self.keys and not same_key(key, self.keys[site]):
+            raise ValueError(f"it says that it is site {site}, but its key is not that site's")
+        if site in self.sites.values():
+            raise ValueError(f"it says that it is site {site}, which another node is already")
+        return site
 
     def view(self, site: int, everything: Arrays) -> Arrays:
         """The model as a device sees it: adapters cut to its rank, those that the server holds for it as they are."""
@@ -172,7 +198,7 @@ class Roster:
             if reply.metadata.src_node_id in self.sites:
                 known.append((self.sites[reply.metadata.src_node_id], reply))
             elif reply.has_error():
-                strays.append(reply.error.reason or "the node is gone")
+                strays.append(shown(reply.error.reason or "the node is gone"))
         return sorted(known, key=lambda pair: pair[0])
 
     def expected(self, site: int, seen: Arrays) -> Arrays:
@@ -253,53 +279,6 @@ class Roster:
 
 
 def empty_adapters(shapes: dict[str, tuple[int, int]], rank: int) -> Arrays:
-    """Arrays of the names and shapes of adapters, of no value."""
-    made: Arrays = {f"A/{name}": np.empty((rank, shape[1])) for name, shape in shapes.items()}
-    return made | {f"B/{name}": np.empty((shape[0], rank)) for name, shape in shapes.items()}
-
-
-def numbers_of(reply: Message, *names: str) -> dict[str, float]:
-    """Metrics of a reply, each a finite number of at least 0 (a loss or a figure may be below).
-
-    Raises:
-        ValueError: one of them is missing or something else.
-    """
-    found = {}
-    metrics: Any = reply.content.get("metrics")
-    for name in names:
-        value = metrics.get(name) if isinstance(metrics, MetricRecord) else None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"its {name} is {value!r}, not a finite number")
-        if value < 0 and name not in ("loss", "figure"):
-            raise ValueError(f"its {name} is {value!r}, below 0")
-        found[name] = float(value)
-    return found
-
-
-def arrays_of(reply: Message) -> Arrays:
-    """The arrays of a reply, all in single precision.
-
-    Raises:
-        ValueError: there are none, or they cannot be read, or they are something else.
-    """
-    record: Any = reply.content.get("arrays")
-    if not isinstance(record, ArrayRecord):
-        raise ValueError("it has no arrays")
-    try:
-        arrays = from_record(record)
-    except Exception as error:  # whatever a stranger's bytes make NumPy say
-        raise ValueError(f"its arrays cannot be read ({error})") from None
-    for name, value in arrays.items():
-        if value.dtype != np.float32:
-            raise ValueError(f"its {name} is of type {value.dtype}, not float32")
-    return arrays
-
-
-def wire_bytes(arrays: Arrays) -> int:
-    """Bytes that arrays take when they are sent: four a value and NumPy's header of 128 bytes each."""
-    return sum(4 * value.size + 128 for value in arrays.values())
-
-
-def size_of(arrays: Arrays) -> int:
-    """Bytes of arrays as Flower sends them, counted."""
-    return sum(len(array.data) for array in to_record(arrays).values())
+    """Zero arrays with the names and shapes of the adapters of ``rank``."""
+    made: Arrays = {f"A/{name}": np.zeros((rank, shape[1]), np.float32) for name, shape in shapes.items()}
+    return made | {f"B/{name}": np.zeros((shape[0], rank), np.float32) for name, shape in shapes.items()}

@@ -29,6 +29,7 @@ from flwr.serverapp import Grid, ServerApp
 from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import learner_for
+from airlam.edge.federated.messages import checked_number, shown
 from airlam.edge.federated.rounds import RoundRecord
 from airlam.edge.federated.server_app import State, Watch, claim
 from airlam.edge.federated.sites import make_site
@@ -95,7 +96,13 @@ def build_secure_server_app(federation: str, folder: str | None, watch: Watch | 
 
         def looked(found: list[tuple[int, dict]]) -> dict:
             record = state.rounds[-1]
-            record.figures = {f.sites[int(m["site"])].label: float(m["figure"]) for _, m in found}
+            record.figures = {}
+            for _, said in found:
+                try:
+                    number, figure = (checked_number(name, said.get(name)) for name in ("site", "figure"))
+                    record.figures[f.sites[int(number)].label] = figure
+                except (ValueError, IndexError) as error:
+                    record.strays.append(shown(f"evaluation: {error}"))
             if path is not None:
                 state.save(path, f)
             if watch:
@@ -111,7 +118,7 @@ def build_secure_server_app(federation: str, folder: str | None, watch: Watch | 
         )  # fmt: skip
         legacy = LegacyContext(context=context, config=ServerConfig(num_rounds=f.rounds), strategy=strategy)
         # updates are quantised after they are weighted: a bound far above the weights would cost resolution
-        heaviest = float(max(site.links or f.num_train for site in f.sites))
+        heaviest = float(max(f.users_of(number) for number in range(count)))
         secure = SecAggPlusWorkflow(SHARES, SHARES, max_weight=heaviest)
         DefaultWorkflow(fit_workflow=secure)(grid, legacy)
         keep.append(state)

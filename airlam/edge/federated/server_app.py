@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from airlam.edge.federated.adapters import Arrays
-from airlam.edge.federated.client_app import from_record, to_record
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import Learner, learner_for
+from airlam.edge.federated.messages import from_record, to_record
 from airlam.edge.federated.rounds import Roster, RoundRecord
 from airlam.edge.federated.split_server import SplitSupervisor
 from airlam.edge.federated.strategies import Supervisor, make_strategy, problem_of
@@ -105,14 +105,16 @@ def claim(folder: Path | None, *, resume: bool) -> None:
 
 
 def serve(
-    federation: Federation, grid: Grid, folder: Path | None, *, resume: bool = False, watch: Watch | None = None
-) -> State:
+    federation: Federation, grid: Grid, folder: Path | None, *, resume: bool = False, watch: Watch | None = None,
+    keys: Sequence[bytes] = (),
+) -> State:  # fmt: skip
     """All rounds of a run.
 
     Args:
         folder: for the state, made if missing; None: nothing is kept.
         resume: go on from the state in ``folder``, if there is one.
         watch: called with every round's record.
+        keys: public key of each site's node (PEM), see :class:`airlam.edge.federated.rounds.Roster`.
 
     Raises:
         StoreError: ``folder`` holds a run, and it is not to be resumed; or the state is not of this run and model.
@@ -132,7 +134,7 @@ def serve(
     if state.done >= f.rounds:
         return state
     inner = make_strategy(f)
-    roster = Roster(f, learner.shapes)
+    roster = Roster(f, learner.shapes, keys)
     roster.gather(grid)
     for record in state.rounds:
         roster.seen.update(dict.fromkeys(record.chosen, record.number))
@@ -171,8 +173,8 @@ def build_server_app(
     """The server app of a run.
 
     Args:
-        federation: :meth:`Federation.to_json`; None: it, ``folder`` and ``resume`` come with the run's configuration
-            (deployment).
+        federation: :meth:`Federation.to_json`; None: it, ``folder``, ``resume`` and ``site-keys`` come with the run's
+            configuration (deployment).
         keep: the final state is put in there, where server and caller share a process.
     """
     app = ServerApp()
@@ -184,7 +186,9 @@ def build_server_app(
         where = folder if federation else str(told["folder"])
         path = None if where is None else Path(where)
         try:
-            state = serve(f, grid, path, resume=resume or bool(told.get("resume", False)), watch=watch)
+            again = resume or bool(told.get("resume", False))
+            keys = [str(key).encode() for key in json.loads(str(told.get("site-keys") or "[]"))]
+            state = serve(f, grid, path, resume=again, watch=watch, keys=keys)
         except Exception:
             if federation is None and path is not None:  # nobody sees what a deployed server app prints
                 write_text(path / FAILURE, traceback.format_exc())

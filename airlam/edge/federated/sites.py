@@ -47,7 +47,7 @@ def make_site(federation: Federation, number: int) -> Site:
     counts = (f.num_train, f.num_val, f.num_test)
     try:
         recipe = {**load_channel(spec.channel).recipe, **f.channel_overrides, **spec.overrides}
-        used = (spec.links or f.num_train, f.num_val, f.num_test)
+        used = (f.users_of(number), f.num_val, f.num_test)
         train, val, test = _draw(json.dumps(recipe, sort_keys=True), counts, used, f.history + f.horizon, spec.seed)
     except RecipeError as error:
         hints = (nearest(key, SITE_KEYS) for key in spec.overrides if f"no key {key!r}" in str(error))

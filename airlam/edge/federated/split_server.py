@@ -12,10 +12,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from airlam.edge.federated.adapters import Arrays
-from airlam.edge.federated.client_app import from_record, to_record
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import Learner
-from airlam.edge.federated.rounds import Roster, arrays_of, numbers_of, size_of
+from airlam.edge.federated.messages import arrays_of, from_record, numbers_of, size_of, to_record
+from airlam.edge.federated.rounds import Roster
 from airlam.edge.federated.split import SplitLearner, gradients, step_adamw, write
 from airlam.edge.federated.strategies import Supervisor, learning_rate
 
@@ -129,7 +129,7 @@ class SplitSupervisor(Supervisor):
         for site, reply in self.roster.by_site(replies, self.record.strays):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                self.record.lost[self.federation.sites[site].label] = reply.error.reason or "no reason given"
+                self.record.lose(self.federation.sites[site].label, reply.error.reason or "no reason given")
                 continue
             try:
                 said, answer = numbers_of(reply, "seconds", "loss"), arrays_of(reply)
@@ -155,7 +155,7 @@ class SplitSupervisor(Supervisor):
             raise ValueError(f"its {wanted} has shape {answer[wanted].shape}")
 
     def _reject(self, node: int, why: str) -> None:
-        self.record.rejected[self.federation.sites[self.roster.sites[node]].label] = why
+        self.record.reject(self.federation.sites[self.roster.sites[node]].label, why)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -21,11 +21,19 @@ from flwr.serverapp.strategy import (
 )
 
 from airlam.edge.federated.adapters import Arrays, average, combine, fitted, fresh_a, norm_of_change, product_error
-from airlam.edge.federated.client_app import from_record, to_record
 from airlam.edge.federated.federation import EXACT, Federation, needed_by_krum, trimmed_of
 from airlam.edge.federated.grids import NodeSubset
+from airlam.edge.federated.messages import (
+    arrays_of,
+    check_examples,
+    from_record,
+    numbers_of,
+    shown,
+    size_of,
+    to_record,
+)
 from airlam.edge.federated.privacy import epsilon
-from airlam.edge.federated.rounds import Roster, RoundRecord, arrays_of, numbers_of, size_of
+from airlam.edge.federated.rounds import Roster, RoundRecord
 from airlam.interfaces import AirlamError
 
 KINDS = {
@@ -162,19 +170,19 @@ class Supervisor(Strategy):
         for site, reply in self.roster.by_site(replies, gone):
             silent.discard(site)
             if reply.has_error():
-                record.lost[f.sites[site].label] = reply.error.reason or "no reason given"
+                record.lose(f.sites[site].label, reply.error.reason or "no reason given")
                 continue
             try:
                 metrics, update = numbers_of(reply, *wanted, "seconds"), arrays_of(reply)
+                check_examples(metrics["num-examples"], f.users_of(site))
             except ValueError as error:
-                record.rejected[f.sites[site].label] = str(error)
+                record.reject(f.sites[site].label, error)
                 continue
             record.reply(site, metrics["seconds"], size_of(update))
             update = self.complete(site, update)
             why = problem_of(update, self.roster.expected(site, self.sent[site]))
-            why = why or ("" if metrics["num-examples"] >= 1 else "it has no users")
             if why:
-                record.rejected[f.sites[site].label] = why
+                record.reject(f.sites[site].label, why)
             else:
                 usable[site] = reply, update
         for site in silent:
@@ -186,7 +194,7 @@ class Supervisor(Strategy):
         limit = f.max_update_norm or ABSURD * ordered[(len(ordered) - 1) // 2]  # of two the smaller
         for site, norm in norms.items():
             if norm > limit > 0:
-                record.rejected[f.sites[site].label] = f"norm {norm:.3g} is above {limit:.3g}"
+                record.reject(f.sites[site].label, f"norm {norm:.3g} is above {limit:.3g}")
                 del usable[site]
         record.used = len(usable)
         record.notes += weaknesses(f, len(usable))
@@ -199,7 +207,10 @@ class Supervisor(Strategy):
             # strategies want the same metrics from everyone; what else a device said is in the record
             reply.content["metrics"] = MetricRecord({name: reply.content["metrics"][name] for name in wanted})
             good.append(reply)
-        arrays, metrics = self.inner.aggregate_train(number, good)
+        try:
+            arrays, metrics = self.inner.aggregate_train(number, good)
+        except ValueError as error:
+            raise AirlamError(f"round {number}: {shown(error)}; the state of the round before stands") from None
         result = {} if arrays is None else from_record(arrays)
         if not all(np.isfinite(value).all() for value in result.values()):
             raise AirlamError(
@@ -251,12 +262,12 @@ class Supervisor(Strategy):
         for site, reply in self.roster.by_site(replies, self.record.strays):
             label = self.federation.sites[site].label
             if reply.has_error():
-                self.record.strays.append(f"evaluation of {label}: {reply.error.reason}")
+                self.record.strays.append(shown(f"evaluation of {label}: {reply.error.reason}"))
                 continue
             try:
                 self.record.figures[label] = numbers_of(reply, "figure")["figure"]
             except ValueError as error:
-                self.record.strays.append(f"evaluation of {label}: {error}")
+                self.record.strays.append(shown(f"evaluation of {label}: {error}"))
         if not self.record.figures:
             return None
         return MetricRecord({"figure": float(np.mean(list(self.record.figures.values())))})

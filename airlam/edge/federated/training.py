@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from airlam.channels.recipe import check_choice
 from airlam.data.generation import locked
@@ -89,7 +91,7 @@ def only_run(folder: Path) -> Iterator[int]:
 def _federate(federation: Federation, folder: Path, engine: str, resume: bool, lock: int) -> None:
     console = Console()
     if resume and not (folder / STATE).exists():
-        console.print(f"nothing to resume in {folder}: a new run", style="yellow", highlight=False)
+        console.print(f"nothing to resume in {folder}: a new run", style="yellow", highlight=False, markup=False)
     with cpu_threads(federation.threads), progress(federation, console) as watch:
         if engine == "deployment":
             from airlam.edge.federated.deployment import run_deployed
@@ -117,7 +119,7 @@ def _federate(federation: Federation, folder: Path, engine: str, resume: bool, l
         },
     )
     _print(console, federation, state, learner, tests)
-    console.print(f"\n{written} written", highlight=False)
+    console.print(f"\n{written} written", highlight=False, markup=False)
 
 
 def check_results(federation: Federation, folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -209,18 +211,20 @@ def progress(federation: Federation, console: Console) -> Iterator[Watch]:
             figure = record.mean_figure
             text = "" if figure is None else f"validation {figure:.2f}"
             bar.update(task, completed=record.number, description=text or bar.tasks[0].description)
-            for label, why in {**record.lost, **record.rejected}.items():
-                kind = "rejected" if label in record.rejected else "lost"
-                bar.console.print(f"round {record.number}: {label} {kind} ({why})", style="yellow", highlight=False)
-            if record.outage:
-                labels = ", ".join(record.outage)
-                bar.console.print(f"round {record.number}: in outage: {labels}", style="yellow", highlight=False)
-            for why in record.notes:
-                bar.console.print(f"round {record.number}: {why}", style="yellow", highlight=False)
-            for why in record.strays:
-                bar.console.print(f"round {record.number}: a site is missing ({why})", style="yellow", highlight=False)
+            for line in troubles_of(record):  # a Text: what nodes said is no markup
+                bar.console.print(Text(f"round {record.number}: {line}", style="yellow"))
 
         yield watch
+
+
+def troubles_of(record: RoundRecord) -> list[str]:
+    """What went wrong in a round, one line each."""
+    lines = []
+    for label, why in {**record.lost, **record.rejected}.items():
+        lines.append(f"{label} {'rejected' if label in record.rejected else 'lost'} ({why})")
+    if record.outage:
+        lines.append(f"in outage: {', '.join(record.outage)}")
+    return lines + record.notes + [f"a site is missing ({why})" for why in record.strays]
 
 
 def _print(
@@ -228,7 +232,7 @@ def _print(
 ) -> None:
     """Site by site, and what it cost."""
     objective, records = learner.objective, [r for r in state.rounds if r.number]
-    table = Table(title=f"{federation.label}, {len(records)} rounds", title_justify="left", box=box.SIMPLE_HEAD,
+    table = Table(title=escape(f"{federation.label}, {len(records)} rounds"), title_justify="left", box=box.SIMPLE_HEAD,
                   padding=(0, 1, 0, 0))  # fmt: skip
     table.add_column("site", no_wrap=True)
     for name in ("before", "after", "gain", "MB down", "MB up", "air s", "compute s", "J"):
@@ -241,7 +245,7 @@ def _print(
         costs = [*sent, sum(s[0] + s[2] for s in took), sum(s[1] for s in took),
                  sum(r.joules.get(number, 0.0) for r in records)]  # fmt: skip
         shown = ("-" if federation.secure_aggregation else f"{cost:.2f}" for cost in costs)
-        table.add_row(spec.label, f"{before:.2f}", f"{after:.2f}", f"{gain:+.2f}", *shown)
+        table.add_row(escape(spec.label), f"{before:.2f}", f"{after:.2f}", f"{gain:+.2f}", *shown)
     console.print(table)
     figure = {"nmse_db": "mean NMSE of the held-out users [dB]"}.get(objective.figure, objective.unit)
     console.print(
