@@ -1,4 +1,4 @@
-"""What every predictor and precoder promises, the checks on what users hand in, and the error types."""
+"""What every predictor and precoder promises, and the checks on what users hand in."""
 
 from __future__ import annotations
 
@@ -9,23 +9,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape, check_port_shape, series_along
-
-
-class AirlamError(Exception):
-    """Base of the errors that a user can mend; the command line prints them as one line."""
-
-
-class RecipeError(AirlamError, ValueError):
-    """A recipe (YAML, config) names something that does not exist or is out of bounds."""
-
-
-class StoreError(AirlamError, OSError):
-    """A data store is foreign, truncated, corrupt, incomplete, or cannot be written."""
-
-
-class CheckpointError(AirlamError, ValueError):
-    """A checkpoint is missing, corrupt, of a foreign kind, or not safe to load."""
+from airlam.csi import PortShape, check_port_shape, resolve_inputs, resolved, series_along
+from airlam.errors import AirlamError as AirlamError
+from airlam.errors import CheckpointError as CheckpointError
+from airlam.errors import RecipeError as RecipeError
+from airlam.errors import StoreError as StoreError
 
 
 @runtime_checkable
@@ -99,7 +87,8 @@ class Estimator(Protocol):
 
 
 def check_csi(h: Tensor, *, min_slots: int = 1, name: str = "h_past") -> Tensor:
-    """``h`` itself if it is finite complex CSI with at least ``min_slots`` slots; otherwise an error that says why."""
+    """``h``, lazy conjugation and negation carried out (:func:`airlam.csi.resolved`), if it is finite complex CSI with
+    at least ``min_slots`` slots; otherwise an error that says why."""
     if not isinstance(h, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(h).__name__}; torch.as_tensor(...) converts arrays")
     if not h.is_complex():
@@ -112,11 +101,19 @@ def check_csi(h: Tensor, *, min_slots: int = 1, name: str = "h_past") -> Tensor:
         raise ValueError(f"{name} has an empty axis: {tuple(h.shape)}")
     if h.shape[-4] < min_slots:
         raise ValueError(f"{name} has {h.shape[-4]} slots, but this method needs at least {min_slots}")
-    values = torch.view_as_real(h)
-    # a finite sum proves finite entries, at a tenth of the cost; huge ones may overflow it, so look again
-    if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+    h = resolved(h, name)
+    if not all_finite(h):
         raise ValueError(f"{name} contains NaN or infinity; remove or fill those measurements first")
     return h
+
+
+def all_finite(h: Tensor) -> bool:
+    """Whether a complex tensor is free of NaN and infinity; True on the meta device, whose tensors hold no values."""
+    values = torch.view_as_real(resolved(h))
+    if values.is_meta:
+        return True
+    # a finite sum proves finite entries, at a tenth of the cost; huge ones may overflow it, so look again
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def check_prediction_request(
@@ -138,6 +135,7 @@ def check_estimation_request(
     sample]``, and the port shape of the series."""
     if not isinstance(h_measured, Tensor) or not h_measured.is_complex() or h_measured.dim() < 4:
         check_csi(h_measured, name="h_measured")  # says what is wrong
+    h_measured = resolved(h_measured, "h_measured")
     x, fold = series_along(h_measured, axis, port_shape)
     lead, length = x.shape[:-4], x.shape[-4]
     if observed is None:
@@ -160,7 +158,7 @@ def check_estimation_request(
 def extreme_scale(h: Tensor) -> Tensor | None:
     """Peak magnitude ``[..., 1, 1, 1, 1]`` of links whose mean power single precision cannot be trusted with (outside
     [1e-12, 1e12]), 1 for all others; ``None`` if there is no such link."""
-    power = torch.view_as_real(h).square().mean((-5, -4, -3, -2, -1))
+    power = torch.view_as_real(resolved(h)).square().mean((-5, -4, -3, -2, -1))
     extreme = ~((power > 1e-12) & (power < 1e12))
     if not extreme.any():
         return None
@@ -175,6 +173,7 @@ def any_scale(method: Callable) -> Callable:
     others pass untouched.
     """
 
+    @resolve_inputs
     @functools.wraps(method)
     def predict(self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context=None):
         check_prediction_request(h_past, num_future, port_shape)
@@ -199,7 +198,7 @@ def check_precoding_request(h: Tensor, power: float | Tensor = 1.0, no: float | 
         raise ValueError(f"h has {h.dim()} axes {tuple(h.shape)}, but must be [..., user, tx_ant]")
     if 0 in h.shape[-2:]:
         raise ValueError(f"h {tuple(h.shape)} has no users or no antennas; give at least one of each")
-    if not torch.isfinite(torch.view_as_real(h)).all():
+    if not all_finite(h):
         raise ValueError("h contains NaN or infinity; remove those channels first")
     for value, label in ((power, "power"), (no, "no")):
         try:

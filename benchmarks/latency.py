@@ -5,12 +5,14 @@
 32 ports x 48 tones, 16 -> 4 slots (the headline set-up), UMa NLOS at 20 dB CSI SNR. Three tables: latency of every
 method by batch and threads; NMSE of the same methods; NMSE and latency of airlam-tiny by number of tokens. Methods
 are timed in turn, several rounds, so that a busy moment of the machine meets all of them; the median over rounds of
-p50 and p99 is printed. Classics have their default settings here. Without the extra ``onnx`` its rows are left out.
+p50 and p99 is printed. Classical methods have their default settings here. The last column is the ratio to
+``ar-reference``, the frozen AR of reference/ar.py, in the same run. Without the extra ``onnx`` its rows are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 import statistics
@@ -50,6 +52,14 @@ METHODS = {
 TOKENS = ((128, 32, 8), (96, 32, 8), (64, 16, 16), (48, 16, 16), (32, 8, 16), (16, 8, 16), (32, 0, 16))
 
 
+def frozen_ar() -> Callable[[Tensor, int, tuple[int, int, int]], Tensor]:
+    """``predict`` of benchmarks/reference/ar.py: ``python -P`` keeps this folder off the path."""
+    spec = importlib.util.spec_from_file_location("frozen_ar", Path(__file__).parent / "reference" / "ar.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.predict
+
+
 def predictors(names: dict[str, str], threads: int | None = None) -> dict[str, Predictor]:
     """All methods whose checkpoint is there; graphs get ``threads``."""
     found = {}
@@ -84,7 +94,7 @@ def streaming_calls(predictor: Predictor, h: Tensor) -> dict[str, Callable[[], o
 
 
 def latency(names: dict[str, str], batches: list[int], threads: list[int], rounds: int) -> list[dict]:
-    past = links(60, max(batches), seed=1)[0]
+    past, reference = links(60, max(batches), seed=1)[0], frozen_ar()
     rows = []
     for count in threads:
         torch.set_num_threads(count)
@@ -95,11 +105,13 @@ def latency(names: dict[str, str], batches: list[int], threads: list[int], round
                 label: lambda predictor=predictor: predictor.predict(h, HORIZON, port_shape=SHAPE)  # noqa: B023
                 for label, predictor in every.items()
             }
+            calls["ar-reference"] = lambda: reference(h, HORIZON, SHAPE)  # noqa: B023
             model = names["model"]
             calls |= {f"{model}:stream-{kind}": call for kind, call in streaming_calls(every[model], h).items()}
             found = in_turn(calls, rounds, 60 if batch == 1 else 5, count)
             rows += [
-                {"method": label, "batch": batch, "threads": count, **times, "ms_per_link": times["p50_ms"] / batch}
+                {"method": label, "batch": batch, "threads": count, **times, "ms_per_link": times["p50_ms"] / batch,
+                 "ratio": times["p50_ms"] / found["ar-reference"]["p50_ms"]}  # fmt: skip
                 for label, times in found.items()
             ]
     torch.set_num_threads(1)
@@ -178,10 +190,11 @@ def main() -> None:
         knob = by_tokens(names, data, chosen.rounds)
         rows = latency(names, chosen.batches, chosen.threads, chosen.rounds)
 
-    table = Table("method", "batch", "threads", "p50 [ms]", "p99 [ms]", "ms a link", title="prediction, measured")
+    columns = ["method", "batch", "threads", "p50 [ms]", "p99 [ms]", "ms a link", "p50 / ar-reference"]
+    table = Table(*columns, title="prediction, measured")
     for row in rows:
         times = (f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms", "ms_per_link"))
-        table.add_row(row["method"], str(row["batch"]), str(row["threads"]), *times)
+        table.add_row(row["method"], str(row["batch"]), str(row["threads"]), *times, f"{row['ratio']:.2f}")
     console.print(table)
     columns = [*map(str, SPEEDS_KMH), "mean"]
     table = Table("method", *columns, title=f"NMSE in dB by speed in km/h, {chosen.links} links each")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.bins import TINY, bin_peak, bin_series, csi_of, put, strongest, take
-from airlam.csi import PortShape
+from airlam.csi import PortShape, resolve_inputs
 from airlam.interfaces import any_scale, check_prediction_request
 
 
@@ -43,6 +43,7 @@ def effective_order(order: int, num_slots: int) -> int:
     return min(order, max(1, (3 * num_slots) // 4))
 
 
+@resolve_inputs
 def ar_filters(series: Tensor, order: int = 12, ridge: float = 1e-4, shrinkage: float = 3.0) -> ARFilters:
     """Pooled and per-bin one-step AR filters of each link.
 
@@ -121,6 +122,7 @@ def alone(rows: Tensor, targets: Tensor, ridge: float) -> Tensor:
     return (whitened_ridge(rows / load, targets) / load).squeeze(-1)
 
 
+@resolve_inputs
 def rollout(series: Tensor, weights: Tensor, num_future: int, limit: float | None = None) -> Tensor:
     """Predict ``num_future`` slots by feeding each prediction back.
 
@@ -196,6 +198,7 @@ class ARPredictor:
         self.tail, self.limit = tail, limit
         self.name = "ar"
 
+    @resolve_inputs
     def filters(self, h_past: Tensor, *, port_shape: PortShape | None = None) -> tuple[Tensor, Tensor, ARFilters]:
         """Bins, their series and their filters: where a learned predictor may start.
 

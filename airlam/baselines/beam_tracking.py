@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from airlam.csi import resolve_inputs
+
 NEVER = -1e9  # score of a beam that was never measured
 
 
@@ -59,6 +61,7 @@ class LastBest:
             raise ValueError(f"memory is {memory}, but must lie in [0, 1)")
         self.memory = memory
 
+    @resolve_inputs
     def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
         """See the module's docstring."""
         return self.average(power, check_sweeps(power, measured, horizon))[:, None].expand(-1, horizon, -1)
@@ -96,17 +99,19 @@ class LinearExtrapolation:
             raise ValueError(f"ridge must not be negative, got {ridge}")
         self.window, self.ridge = window, ridge
 
+    @resolve_inputs
     def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
         """See the module's docstring."""
         measured = check_sweeps(power, measured, horizon)
         later = measured.flip(1).cumsum(1).flip(1) - 1
         weight = (measured & (later < self.window)).to(power.dtype)
-        time = torch.arange(power.shape[1], dtype=power.dtype)[:, None]
+        time = torch.arange(power.shape[1], dtype=power.dtype, device=power.device)[:, None]
         value, count = _log(power.nan_to_num()), weight.sum(1).clamp_min(1e-12)
         middle, mean = (weight * time).sum(1) / count, (weight * value).sum(1) / count
         away = weight * (time - middle[:, None])
         slope = (away * value).sum(1) / (away.square().sum(1) + self.ridge).clamp_min(1e-12)
-        ahead = power.shape[1] - 1 + torch.arange(1, horizon + 1, dtype=power.dtype)[:, None]
+        steps = torch.arange(1, horizon + 1, dtype=power.dtype, device=power.device)[:, None]
+        ahead = power.shape[1] - 1 + steps
         line = mean[:, None] + slope[:, None] * (ahead - middle[:, None])
         return torch.where(measured.any(1)[:, None], line, torch.full_like(line, NEVER))
 
@@ -128,6 +133,7 @@ class TrainedLinear:
         self.weight, self.horizon, self.measured = weight, horizon, measured
 
     @classmethod
+    @resolve_inputs
     def fit(cls, power: Tensor, measured: Tensor, future: Tensor, ridge: float = 10.0) -> TrainedLinear:
         """Ridge regression.
 
@@ -142,7 +148,7 @@ class TrainedLinear:
         if measured.dim() != 2:
             raise ValueError(f"measured {tuple(measured.shape)} must be [sweep, beam]: one schedule for all tracks")
         x, y = cls._inputs(power, check_sweeps(power, measured, future.shape[1])), _log(future).flatten(1).double()
-        penalty = ridge * torch.eye(x.shape[1], dtype=x.dtype)
+        penalty = ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         penalty[0, 0] = 1e-9
         weight = torch.linalg.solve(x.mT @ x + penalty, x.mT @ y)
         return cls(weight.float(), future.shape[1], measured)
@@ -150,8 +156,9 @@ class TrainedLinear:
     @staticmethod
     def _inputs(power: Tensor, measured: Tensor) -> Tensor:
         known = torch.where(measured, _log(power.nan_to_num()), torch.zeros_like(power)).flatten(1).double()
-        return torch.cat([torch.ones(len(known), 1, dtype=known.dtype), known], 1)
+        return torch.cat([torch.ones_like(known[:, :1]), known], 1)
 
+    @resolve_inputs
     def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
         """See the module's docstring; ``horizon`` up to the one it was trained for."""
         seen = check_sweeps(power, measured, horizon)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from airlam.csi import PortShape, from_beam_delay, to_beam_delay
+from airlam.metrics import quantile as quantile_of
 
 TINY = 1e-20  # below any power after normalisation; keeps systems of all-zero series regular
 
@@ -70,7 +71,7 @@ def noise_variance(series: Tensor, *, quantile: float = 0.1) -> Tensor:
     power = bin_energy(series) / slots
     z = -1.2816 if quantile == 0.1 else float(torch.special.ndtri(torch.tensor(quantile)))
     weakest = (1 - 1 / (9 * slots) + z * (1 / (9 * slots)) ** 0.5) ** 3
-    guess = torch.quantile(power, quantile, dim=-1) / max(weakest, 1e-3)
+    guess = quantile_of(power, quantile) / max(weakest, 1e-3)
     if slots < 3:
         return torch.minimum(guess, power.mean(-1) / 2)
     order = max(1, slots // 3)

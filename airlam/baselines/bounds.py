@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.precoders import water_filling
+from airlam.csi import resolve_inputs
 from airlam.interfaces import check_precoding_request
 from airlam.metrics.rates import noise_of_users
 
 
+@resolve_inputs
 def water_filling_capacity(h: Tensor, power: float | Tensor, no: float | Tensor, *, rx_axis: bool = False) -> Tensor:
     r"""Capacity of the point-to-point MIMO channel in which all rows of ``h`` belong to one receiver.
 
@@ -35,6 +37,7 @@ def water_filling_capacity(h: Tensor, power: float | Tensor, no: float | Tensor,
     return torch.log2(1 + gains * water_filling(gains, power)).sum(-1)
 
 
+@resolve_inputs
 def dpc_sum_capacity(
     h: Tensor,
     power: float | Tensor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape, from_beam_delay, to_beam_delay
+from airlam.csi import PortShape, from_beam_delay, resolve_inputs, to_beam_delay
 from airlam.interfaces import check_csi
 
 
@@ -27,6 +27,7 @@ class BeamDelayThreshold:
             raise ValueError(f"factor must not be negative, got {factor}")
         self.factor = factor
 
+    @resolve_inputs
     def denoise(self, h: Tensor, noise: float | Tensor, port_shape: PortShape | None = None) -> Tensor:
         """``h complex [..., slot, subcarrier, rx_ant, tx_ant]`` without the bins that ``noise`` explains (its variance,
         one value or ``[...]``)."""
@@ -50,11 +51,13 @@ class TrainingLMMSE:
 
     name = "lmmse"
 
+    @resolve_inputs
     def __init__(self, frequency: Tensor, antenna: Tensor):
         self.delay_power, self.delay = torch.linalg.eigh(frequency.to(torch.complex128))
         self.beam_power, self.beam = torch.linalg.eigh(antenna.to(torch.complex128))
 
     @classmethod
+    @resolve_inputs
     def of(cls, h: Tensor) -> TrainingLMMSE:
         """From true CSI of a training set ``[link, slot, subcarrier, rx_ant, tx_ant]``, links of equal weight."""
         x = check_csi(h, name="h").to(torch.complex128)
@@ -73,12 +76,14 @@ class TrainingLMMSE:
         """``complex128 [subcarrier, subcarrier]``, the covariance of the subcarriers, likewise."""
         return (self.delay * self.delay_power.clamp_min(0)) @ self.delay.mH
 
+    @resolve_inputs
     def denoise(self, h: Tensor, noise: float | Tensor, port_shape: PortShape | None = None) -> Tensor:
         """See :meth:`BeamDelayThreshold.denoise`; links of unit mean power."""
         gain, _ = self._gain(noise)
         x = torch.einsum("fd,...tfra->...tdra", self.delay.conj(), h.to(torch.complex128)) @ self.beam.conj()
         return (torch.einsum("fd,...tdra->...tfra", self.delay, gain * x) @ self.beam.mT).to(h.dtype)
 
+    @resolve_inputs
     def from_pilots(self, y: Tensor, combiner: Tensor, noise: float) -> tuple[Tensor, Tensor]:
         """The estimate from ``y = h combiner^T + n``, fewer pilots than antennas included.
 
@@ -92,7 +97,7 @@ class TrainingLMMSE:
         wide = combiner.to(torch.complex128)
         power = self.delay_power.clamp_min(0)[:, None, None]
         cross = power * (antenna @ wide.mH)  # of each delay mode: E[h y^H]
-        eye = torch.eye(len(wide), dtype=wide.dtype)
+        eye = torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
         weights = torch.linalg.solve(wide @ cross + noise * eye, cross.mH).mH  # [mode, tx_ant, pilot]
         modes = self.delay.conj().mT @ y.to(torch.complex128)
         h = self.delay @ torch.einsum("dap,...dp->...da", weights, modes)

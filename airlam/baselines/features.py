@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape, to_beam_delay
+from airlam.csi import PortShape, resolve_inputs, to_beam_delay
 from airlam.interfaces import check_csi
 
 
+@resolve_inputs
 def link_features(h: Tensor, port_shape: PortShape | None = None) -> Tensor:
     """Statistics of a measured history that change neither with a global phase nor a global scale.
 

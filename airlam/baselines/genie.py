@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.bins import bin_series, csi_of
-from airlam.csi import PortShape, check_port_shape
+from airlam.csi import PortShape, check_port_shape, resolve_inputs
 from airlam.interfaces import check_csi
 
 
@@ -34,6 +34,7 @@ class RaysLike(Protocol):
     array: Tensor
 
 
+@resolve_inputs
 def genie_lmmse(
     rays: RaysLike,
     h_past: Tensor,
@@ -77,6 +78,7 @@ def genie_lmmse(
     return out.unflatten(-1, (rx, tx)).to(h_past.dtype)
 
 
+@resolve_inputs
 def per_bin_genie(
     rays: RaysLike,
     h_past: Tensor,
@@ -107,11 +109,14 @@ def per_bin_genie(
     noise = noise_floor(noise_variance, rays.power.double().clamp(min=0).sqrt())
     series = bin_series(h_past.to(torch.complex128), shape)
     both = torch.cat([lags[..., 1:].conj().flip(-1), lags], -1)
-    index = torch.arange(slots)
+    index = torch.arange(slots, device=lags.device)
     zero = lags.shape[-1] - 1
     covariance = both[..., index[:, None] - index[None, :] + zero]
-    covariance = covariance + noise[:, None, None, None] * torch.eye(slots, dtype=covariance.dtype)
-    ahead = both[..., torch.arange(slots, slots + num_future)[:, None] - index[None, :] + zero]
+    covariance = covariance + noise[:, None, None, None] * torch.eye(
+        slots, dtype=covariance.dtype, device=covariance.device
+    )
+    later = torch.arange(slots, slots + num_future, device=lags.device)
+    ahead = both[..., later[:, None] - index[None, :] + zero]
     future = (ahead @ torch.linalg.solve(covariance, series.unsqueeze(-1))).squeeze(-1)
     return csi_of(future, (tones, rx, tx), shape).to(h_past.dtype)
 
@@ -123,11 +128,12 @@ def responses(
 
     The origin of time and frequency is free: it only turns the unknown phases.
     """
-    t = torch.arange(slots, dtype=torch.float64) * slot_duration
-    f = torch.arange(tones, dtype=torch.float64) * subcarrier_spacing
+    device = rays.power.device
+    t = torch.arange(slots, dtype=torch.float64, device=device) * slot_duration
+    f = torch.arange(tones, dtype=torch.float64, device=device) * subcarrier_spacing
     turn = 2 * math.pi * rays.doppler.double().unsqueeze(-1) * t
     lag = -2 * math.pi * rays.delay.double().unsqueeze(-1) * f
-    ones = torch.ones((), dtype=torch.float64)
+    ones = torch.ones((), dtype=torch.float64, device=device)
     return (
         torch.polar(ones.expand(turn.shape), turn),
         torch.polar(ones.expand(lag.shape), lag),
@@ -137,7 +143,7 @@ def responses(
 
 def noise_floor(noise_variance: float | Tensor, amplitude: Tensor) -> Tensor:
     """Noise variance ``[link]``, at least 1e-10 of the rays' power so that coherent rays stay solvable."""
-    noise = torch.as_tensor(noise_variance, dtype=torch.float64)
+    noise = torch.as_tensor(noise_variance, dtype=torch.float64, device=amplitude.device)
     if bool((noise < 0).any()) or not bool(torch.isfinite(noise).all()):
         raise ValueError(f"noise_variance must be finite and not negative, got {noise.flatten()[:3].tolist()}")
     return torch.maximum(noise.expand(amplitude.shape[0]), 1e-10 * amplitude.square().sum(-1) + 1e-30)

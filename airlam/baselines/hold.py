@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from airlam.csi import PortShape
+from airlam.csi import PortShape, resolve_inputs
 from airlam.interfaces import check_prediction_request
 
 
@@ -20,6 +20,7 @@ class HoldPredictor:
 
     name = "hold"
 
+    @resolve_inputs
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:

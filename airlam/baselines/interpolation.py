@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.eigen_ar import Eigenbasis
-from airlam.csi import PortShape, series_along, series_back
+from airlam.csi import PortShape, resolve_inputs, series_along, series_back
 from airlam.interfaces import Estimator, Predictor, check_estimation_request, extreme_scale
-from airlam.metrics import nmse
+from airlam.metrics import nmse, quantile
 
 
 def along_axis(method: Callable) -> Callable:
@@ -26,6 +26,7 @@ def along_axis(method: Callable) -> Callable:
     pattern ``bool [sample]`` becomes an ``estimate``. Links of extreme scale are scaled to unit peak before, and back
     after."""
 
+    @resolve_inputs
     @functools.wraps(method)
     def estimate(
         self,
@@ -201,7 +202,7 @@ class PowerDelayInterpolator(LMMSEInterpolator):
         phase = torch.polar(torch.ones_like(nu), 2 * math.pi * nu)
         response = phase[:, None] ** o  # [delay, pilot]
         profile = (response.conj() @ x[:, o].flatten(2).to(torch.complex128)).abs().square().mean(-1)
-        profile = (profile - torch.quantile(profile, self.floor, dim=-1, keepdim=True)).clamp_min(0)
+        profile = (profile - quantile(profile, self.floor, keepdim=True)).clamp_min(0)
         profile = profile + 1e-6 * profile.mean(-1, keepdim=True) + 1e-30
         tones = phase[:, None] ** torch.arange(x.shape[1], device=x.device)
         return unit_power(torch.einsum("lg,ga,gb->lab", profile.to(tones.dtype), tones, tones.conj()))
@@ -236,6 +237,7 @@ class PredictorExtrapolator:
         return torch.cat([x[:, :count], future], 1)
 
 
+@resolve_inputs
 def axis_covariance(h: Tensor, axis: str, port_shape: PortShape | None = None) -> Tensor:
     """Sample covariance along an axis ``complex128 [sample, sample]``, mean over links (of unit power each) and over
     everything else; mean of the diagonal 1.
@@ -271,12 +273,13 @@ def ray_covariance(
         a = array.unflatten(-1, (-1, *port_shape)).movedim(-2, 2).flatten(3)  # link, atom, column, others
         return torch.einsum("lr,lrca,lrda->lcd", power.to(a.dtype), a, a.conj())
     turn = rays.doppler.double() * slot_duration if axis == "slot" else -rays.delay.double() * subcarrier_spacing
-    angle = 2 * math.pi * turn[..., None] * torch.arange(length, dtype=torch.float64)
+    angle = 2 * math.pi * turn[..., None] * torch.arange(length, dtype=torch.float64, device=turn.device)
     response = torch.polar(torch.ones_like(angle), angle)
     weight = (power * array.abs().square().sum(-1)).to(response.dtype)
     return torch.einsum("lr,lra,lrb->lab", weight, response, response.conj())
 
 
+@resolve_inputs
 def tune_estimator(
     build: Callable[..., Estimator],
     grid: Mapping[str, Sequence[Any]],

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.robust import robust_wmmse
-from airlam.csi import PortShape, check_port_shape, dft_line
+from airlam.csi import PortShape, check_port_shape, dft_line, resolve_inputs
 from airlam.interfaces import check_precoding_request
 from airlam.metrics.rates import dominant_row, noise_of_users
 
 
+@resolve_inputs
 def effective_channel(h: Tensor) -> Tensor:
     """``[..., user, rx_ant, tx_ant] -> [..., user, tx_ant]``: what a receiver sees along its strongest direction.
 
@@ -31,6 +32,7 @@ def effective_channel(h: Tensor) -> Tensor:
     return dominant_row(h)
 
 
+@resolve_inputs
 def mrt(h: Tensor, power: float | Tensor, *, rx_axis: bool = False) -> Tensor:
     r"""Maximum-ratio transmission, equal powers: :math:`w_k = \sqrt{power/K}\, h_k^H/\|h_k\|`.
 
@@ -43,6 +45,7 @@ def mrt(h: Tensor, power: float | Tensor, *, rx_axis: bool = False) -> Tensor:
     return equal_powers(h.mH, power)
 
 
+@resolve_inputs
 def zf(h: Tensor, power: float | Tensor, *, rx_axis: bool = False) -> Tensor:
     """Zero forcing, equal powers: the columns of the pseudo-inverse, normalised.
 
@@ -56,6 +59,7 @@ def zf(h: Tensor, power: float | Tensor, *, rx_axis: bool = False) -> Tensor:
     return equal_powers(pseudo_inverse(h), power)
 
 
+@resolve_inputs
 def zf_water_filling(h: Tensor, power: float | Tensor, no: float | Tensor, *, rx_axis: bool = False) -> Tensor:
     """Zero forcing with the powers that maximise the sum-rate: water-filling over the users' effective gains."""
     h, power, noise = prepared(h, power, no, rx_axis)
@@ -66,6 +70,7 @@ def zf_water_filling(h: Tensor, power: float | Tensor, no: float | Tensor, *, rx
     return unit * water_filling(gains, power).sqrt().unsqueeze(-2)
 
 
+@resolve_inputs
 def rzf(
     h: Tensor,
     power: float | Tensor,
@@ -101,6 +106,7 @@ def rzf(
     return equal_powers(torch.linalg.solve(matrix + alpha[..., None, None] * eye, h.mH), power)
 
 
+@resolve_inputs
 def slnr(
     h: Tensor,
     power: float | Tensor,
@@ -132,6 +138,7 @@ def slnr(
     return equal_powers(h.mH @ columns.squeeze(-1).mT.to(h.dtype), power)
 
 
+@resolve_inputs
 def wmmse(
     h: Tensor,
     power: float | Tensor,
@@ -202,6 +209,7 @@ def wmmse(
     return torch.where(usable[..., None, None], w, start)
 
 
+@resolve_inputs
 def svd_water_filling(h: Tensor, power: float | Tensor, no: float | Tensor) -> Tensor:
     """One user alone, all streams: right singular vectors with water-filled powers; reaches
     :func:`airlam.baselines.water_filling_capacity`.
@@ -228,7 +236,9 @@ def svd_water_filling(h: Tensor, power: float | Tensor, no: float | Tensor) -> T
     return right.mH * powers.sqrt().to(h.real.dtype).unsqueeze(-2)
 
 
-def type1_codebook(port_shape: PortShape, *, oversampling: int = 4) -> Tensor:
+def type1_codebook(
+    port_shape: PortShape, *, oversampling: int = 4, device: torch.device | str | None = None
+) -> Tensor:
     r"""Rank-1 codewords of the Type I single-panel codebook, ``complex64 [tx_ant, codeword]`` of unit norm.
 
     3GPP TS 38.214, clause 5.2.2.2.1: :math:`\frac{1}{\sqrt{P}}[v_{l,m};\ \varphi_n v_{l,m}]` with DFT beams over
@@ -237,6 +247,7 @@ def type1_codebook(port_shape: PortShape, *, oversampling: int = 4) -> Tensor:
     Args:
         port_shape: (polarisations, columns, rows), the order of ``tx_ant``.
         oversampling: of axes with more than one port (the standard's O1, O2).
+        device: of the codewords; None: torch's default device.
 
     Example:
         >>> type1_codebook((2, 4, 1)).shape              # 16 beams, 4 co-phasings
@@ -245,12 +256,12 @@ def type1_codebook(port_shape: PortShape, *, oversampling: int = 4) -> Tensor:
     polarisations, columns, rows = port_shape
 
     def line(ports: int) -> Tensor:
-        return dft_line(ports, ports * (oversampling if ports > 1 else 1))
+        return dft_line(ports, ports * (oversampling if ports > 1 else 1), device)
 
     beams = torch.kron(line(columns), line(rows))
     if polarisations == 2:
-        phase = torch.tensor([1, 1j, -1, -1j], dtype=beams.dtype)
-        beams = torch.cat([torch.kron(beams, torch.ones(4)), torch.kron(beams, phase)])
+        phase = torch.tensor([1, 1j, -1, -1j], dtype=beams.dtype, device=device)
+        beams = torch.cat([torch.kron(beams, torch.ones_like(phase)), torch.kron(beams, phase)])
     return beams / math.sqrt(beams.shape[0])
 
 
@@ -312,6 +323,8 @@ class SLNRPrecoder(ClosedForm):
 class Type1Precoder:
     """Each user's best codeword of :func:`type1_codebook`, equal powers: what a base station knows from a rank-1 PMI.
 
+    A user whose channel is zero gets no beam, as from every precoder here; its share of the power stays unused.
+
     Args:
         port_shape: (polarisations, columns, rows) of ``tx_ant``; None: one line of ports.
     """
@@ -324,9 +337,10 @@ class Type1Precoder:
     def precode(self, h, power, no, *, error_covariance=None) -> Tensor:
         """See :class:`airlam.interfaces.Precoder`."""
         h, power, _ = prepared(h, power, no, self.rx_axis)
-        codebook = type1_codebook(check_port_shape(h.shape[-1], self.port_shape)).to(h.dtype)
-        best = (h @ codebook).abs().argmax(-1)  # [..., user]
-        return equal_powers(codebook.mT[best].mT, power)
+        shape = check_port_shape(h.shape[-1], self.port_shape)
+        codebook = type1_codebook(shape, device=h.device).to(h.dtype)
+        gain, best = (h @ codebook).abs().max(-1)  # [..., user]
+        return equal_powers(codebook.mT[best].mT * (gain > 0).unsqueeze(-2), power)
 
 
 class WMMSEPrecoder(ClosedForm):
@@ -402,6 +416,7 @@ def pseudo_inverse(h: Tensor) -> Tensor:
     return inverse.to(h.dtype)
 
 
+@resolve_inputs
 def water_filling(gains: Tensor, power: Tensor) -> Tensor:
     r"""Powers that maximise :math:`\sum_i\log(1 + g_i p_i)` subject to :math:`\sum_i p_i = power`, exactly.
 

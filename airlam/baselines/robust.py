@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from airlam.csi import resolve_inputs
 
+
+@resolve_inputs
 def certain_rates(h: Tensor, w: Tensor, no: Tensor, error_covariance: Tensor | None = None) -> Tensor:
     r"""Rate of each user that is certain in spite of CSI errors [bit/s/Hz], ``[..., user]``.
 
@@ -33,6 +36,7 @@ def received_errors(error_covariance: Tensor, w: Tensor) -> Tensor:
     return (w.conj().unsqueeze(-3) * (error_covariance @ w.unsqueeze(-3))).real.sum(-2).clamp_min(0)
 
 
+@resolve_inputs
 def robust_wmmse(
     h: Tensor, power: Tensor, noise: Tensor, error_covariance: Tensor, start: Tensor, num_iterations: int
 ) -> Tensor:

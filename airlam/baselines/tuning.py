@@ -15,7 +15,7 @@ from airlam.baselines.hold import HoldPredictor
 from airlam.baselines.kalman import KalmanPredictor
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
-from airlam.csi import PortShape
+from airlam.csi import PortShape, resolve_inputs
 from airlam.metrics import nmse
 
 Grid = Mapping[str, Sequence[Any]]
@@ -56,6 +56,7 @@ DEFAULT_GRIDS: dict[type, Grid] = {
 }
 
 
+@resolve_inputs
 def tune(
     predictor_class: type,
     h_past: Tensor,

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.bins import TINY, bin_energy, bin_series, bounded, csi_of, noise_variance, strongest, take
+from airlam.constants import SPEED_OF_LIGHT
 from airlam.csi import PortShape
 from airlam.interfaces import any_scale, check_prediction_request
-
-LIGHT = 299_792_458.0  # m/s
 
 
 class WienerPredictor:
@@ -91,7 +90,7 @@ class JakesWienerPredictor(WienerPredictor):
         if missing:
             raise ValueError(f"jakes-wiener needs {', '.join(sorted(missing))} in context")
         speed = torch.as_tensor(context["speed"], dtype=torch.float64, device=series.device)
-        phase = 2 * math.pi * speed * context["carrier_frequency"] / LIGHT * context["slot_duration"]
+        phase = 2 * math.pi * speed * context["carrier_frequency"] / SPEED_OF_LIGHT * context["slot_duration"]
         length = series.shape[-1] + num_future
         lags = torch.special.bessel_j0(phase[..., None] * torch.arange(length, device=series.device))
         lags = lags.expand(*series.shape[:-2], length).to(series.dtype)

@@ -12,17 +12,10 @@ import numpy as np
 
 from airlam.channels.channel_model import ChannelModel, check_count
 from airlam.channels.link_batch import LinkBatch
-from airlam.channels.recipe import (
-    CLUSTERED,
-    SCENARIOS,
-    TAPPED,
-    check_keys,
-    check_number,
-    check_scenario,
-    keys_of,
-    resolve,
-)
+from airlam.channels.recipe import CLUSTERED, SCENARIOS, TAPPED, check_scenario, keys_of, resolve
+from airlam.constants import SPEED_OF_LIGHT
 from airlam.interfaces import RecipeError
+from airlam.recipes import check_keys, check_number
 
 _OWN_KEYS = ("scenario", "components", "max_ports", "max_doppler_per_slot", "chunk")
 _GRID_KEYS = ("carrier_frequency", "subcarrier_spacing", "num_subcarriers", "slot_duration", "bs_panel", "ut_panel")
@@ -256,7 +249,7 @@ def _num_ports(recipe: Mapping) -> int:
 
 def _limit_speed(model: ChannelModel, turns: float) -> ChannelModel:
     """The same model with a top speed of at most ``turns`` Doppler turns per slot."""
-    top = 3.6 * turns / model.slot_duration * 299792458.0 / model.carrier_frequency
+    top = 3.6 * turns / model.slot_duration * SPEED_OF_LIGHT / model.carrier_frequency
     speed = model.recipe["speed_kmh"]
     speed = [min(v, top) for v in speed] if isinstance(speed, list) else min(speed, top)
     return _model({**model.recipe, "speed_kmh": speed})

@@ -14,9 +14,9 @@ from airlam.channels.channel_model import ChannelModel, Chunk, write_normalised
 from airlam.channels.drops import draw_uniform
 from airlam.channels.ray_response import port_response, rotation, unit_phasor
 from airlam.channels.ray_tracing import SCENES, import_ray_tracing
+from airlam.constants import SPEED_OF_LIGHT
 from airlam.interfaces import RecipeError
 
-SPEED_OF_LIGHT = 299_792_458.0
 USER_HEIGHT = 1.5  # m above ground
 SECTOR = math.pi / 3  # users stand within 60 degrees of the panel's bearing
 NEAREST = 10.0  # m from the base station

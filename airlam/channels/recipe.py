@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airlam.interfaces import RecipeError
-from airlam.recipes import as_number, nearest
+from airlam.errors import RecipeError
+from airlam.recipes.checks import check_choice, check_keys, check_number, check_range, check_switch
+from airlam.recipes.locate import nearest
 
 CLUSTERED = tuple(f"cdl_{letter}" for letter in "abcde")
 TAPPED = tuple(f"tdl_{letter}" for letter in "abcde")
@@ -70,47 +70,6 @@ def keys_of(scenario: str) -> dict[str, Any]:
     return keys
 
 
-def check_choice(name: str, value: object, choices) -> Any:
-    """``value`` if it is one of ``choices``."""
-    if value not in choices:
-        known = [str(choice) for choice in choices]
-        raise RecipeError(f"{name} is {value!r}, but must be one of {', '.join(known)}{nearest(str(value), known)}")
-    return value
-
-
-def check_number(name: str, value: object, low: float, high: float, *, unit: str = "", integer: bool = False) -> Any:
-    """``value`` as a float (or int) within [low, high]. Accepts what YAML makes of 2.4e9 (a string)."""
-    value = as_number(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RecipeError(f"{name} is {value!r}, but must be a number{unit and ' in ' + unit}")
-    if integer and float(value) != int(value) if math.isfinite(value) else False:
-        raise RecipeError(f"{name} is {value!r}, but must be a whole number")
-    if not low <= value <= high:
-        bound = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise RecipeError(f"{name} is {value:g}, but must be {bound}{unit and ' ' + unit}")
-    return int(value) if integer else float(value)
-
-
-def check_range(name: str, value: object, low: float, high: float, *, unit: str) -> Any:
-    """A number, or ``[min, max]`` from which each link draws."""
-    if not isinstance(value, (list, tuple)):
-        return check_number(name, value, low, high, unit=unit)
-    if len(value) != 2:
-        raise RecipeError(f"{name} is {list(value)!r}, but must be a number or [min, max]")
-    ends = [check_number(f"{name}[{i}]", v, low, high, unit=unit) for i, v in enumerate(value)]
-    if ends[0] > ends[1]:
-        raise RecipeError(f"{name} is {ends}, but min must not exceed max: write [{ends[1]:g}, {ends[0]:g}]")
-    return ends
-
-
-def check_keys(name: str, given: Mapping, allowed) -> None:
-    """No unknown keys."""
-    for key in given:
-        if key not in allowed:
-            hint = nearest(str(key), allowed) or ";"
-            raise RecipeError(f"{name} has no key {key!r}{hint} keys: {', '.join(sorted(allowed))}")
-
-
 def _panel(name: str, value: object, default: Mapping) -> dict:
     if not isinstance(value, Mapping):
         raise RecipeError(f"{name} is {value!r}, but must be a mapping with {', '.join(PANEL_DEFAULTS)}")
@@ -168,8 +127,8 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
     if "links_per_drop" in allowed:
         out["links_per_drop"] = check_number("links_per_drop", r["links_per_drop"], 1, 10_000, integer=True)
     if "spatial_consistency" in allowed:
-        out["spatial_consistency"] = _check_switch("spatial_consistency", r["spatial_consistency"])
-        if _check_switch("tracks", r["tracks"]):  # else left out: hashes of recipes older than the key stay as they are
+        out["spatial_consistency"] = check_switch("spatial_consistency", r["spatial_consistency"])
+        if check_switch("tracks", r["tracks"]):  # else left out: hashes of recipes older than the key stay as they are
             out["tracks"] = True
             if not out["spatial_consistency"]:
                 raise RecipeError("tracks is true, but spatial_consistency is not: points of a path would be unrelated")
@@ -188,12 +147,6 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
             f"carrier_frequency is {out['carrier_frequency']:g}, but RMa holds up to 3e+10 Hz (TR 38.901 table 7.4.1-1)"
         )
     return out
-
-
-def _check_switch(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise RecipeError(f"{name} is {value!r}, but must be true or false")
-    return value
 
 
 def _ray_traced(r: Mapping[str, Any], carrier_frequency: float) -> dict[str, Any]:
@@ -217,7 +170,7 @@ def _ray_traced(r: Mapping[str, Any], carrier_frequency: float) -> dict[str, Any
         "bs_downtilt_deg": check_number("bs_downtilt_deg", r["bs_downtilt_deg"], -90.0, 90.0, unit="degrees"),
         "max_distance": check_number("max_distance", r["max_distance"], 15.0, 2000.0, unit="m"),
         "max_depth": check_number("max_depth", r["max_depth"], 0, 10, integer=True),
-        "diffraction": _check_switch("diffraction", r["diffraction"]),
+        "diffraction": check_switch("diffraction", r["diffraction"]),
         "num_samples": check_number("num_samples", r["num_samples"], 1000, 10_000_000, integer=True),
         "key_distance": check_number("key_distance", r["key_distance"], 0.01, 10.0, unit="m"),
     }

@@ -13,6 +13,7 @@ from airlam.channels.drops import draw_uniform
 from airlam.channels.ray_evaluation import stock_response
 from airlam.channels.ray_response import sum_rays
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
+from airlam.constants import SPEED_OF_LIGHT
 
 _NUM_SINUSOIDS = 20  # per tap: Sionna's default
 _LOS_COSINE = 0.7  # the specular path's Doppler shift is 0.7 of the largest (clause 7.7.2)
@@ -95,7 +96,6 @@ class _Draws:
 
     def response(self, delay_spread: Tensor, carrier_frequency: float, grid, h: Tensor, power: Tensor) -> None:
         """Fill ``h`` and ``power`` link by link, two at a time: the phases of 32 x 2 antennas are large."""
-        from sionna.phy import SPEED_OF_LIGHT
 
         step = 2
         for start in range(0, len(h), step):

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from airlam.csi import Impairment, impair, lose_slots, measure
-from airlam.data.recipe import SPLITS, block_seed, load_channel, noise_seed
+from airlam.data.recipe import SPLITS, block_seed, load_channel
 from airlam.data.store import CSIStore
 from airlam.data.workers import one_thread
+from airlam.seeds import noise_seed
 
 _ORDER = len(SPLITS)  # a key beside the splits' own, for the order of training links
 

@@ -7,7 +7,6 @@ on how many links one call makes: the size of a block is therefore part of the r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,12 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from airlam.csi import Impairment
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
+from airlam.io import recipe_hash
 from airlam.recipes import find_recipe, nearest
+from airlam.seeds import mix32, noise_seed
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -58,14 +58,6 @@ class Block:
     seed: int
 
 
-def _mix32(x: int) -> int:
-    """A bijection of the 32-bit integers that leaves no trace of order (MurmurHash3's finaliser)."""
-    x &= 0xFFFFFFFF
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
-    return x ^ (x >> 16)
-
-
 def block_seed(seed: int, split: str, number: int) -> int:
     """Seed of block ``number`` of a split.
 
@@ -75,13 +67,7 @@ def block_seed(seed: int, split: str, number: int) -> int:
     """
     if number >= 2**30:
         raise RecipeError(f"block number {number} is out of bounds, at most 2^30 - 1: use another seed")
-    return _mix32(4 * number + SPLITS.index(split) + noise_seed(seed))
-
-
-def noise_seed(*key: int) -> int:
-    """63-bit seed from a key of non-negative integers, for whatever is not cut into blocks (noise, order)."""
-    low, high = np.random.SeedSequence(key).generate_state(2)
-    return (int(high) << 32 | int(low)) & (2**63 - 1)
+    return mix32(4 * number + SPLITS.index(split) + noise_seed(seed))
 
 
 def _check_range(name: str, value: Any, low: float, high: float) -> None:
@@ -192,8 +178,7 @@ class DatasetRecipe:
 
 def content_hash(content: dict[str, Any]) -> str:
     """16 hexadecimal digits of the SHA-256 of plain data."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return recipe_hash(content, digits=16)
 
 
 def blocks_of(content: dict[str, Any]) -> list[Block]:

@@ -19,9 +19,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from airlam.channels.recipe import check_choice
 from airlam.edge.selection import Candidate
 from airlam.interfaces import RecipeError
+from airlam.recipes import check_choice
 from airlam.resources import Device
 
 GOALS = ("accuracy", "delay", "energy")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.probes import ProbeBenchmark
     from airlam.evaluation.reconstruction import ReconstructionBenchmark
     from airlam.evaluation.report import write_report
-    from airlam.evaluation.rows import Figure, Results, Row, environment, recipe_hash
+    from airlam.evaluation.rows import Figure, Results, Row, environment
     from airlam.evaluation.runner import run
     from airlam.evaluation.site_benchmark import SiteBenchmark
 
@@ -35,7 +35,6 @@ _HOMES = {
     "SiteBenchmark": "site_benchmark",
     "environment": "rows",
     "headline": "headline",
-    "recipe_hash": "rows",
     "run": "runner",
     "write_report": "report",
 }
@@ -52,7 +51,6 @@ __all__ = [
     "SiteBenchmark",
     "environment",
     "headline",
-    "recipe_hash",
     "run",
     "write_report",
 ]

@@ -12,7 +12,8 @@ from airlam.evaluation import statistics
 from airlam.evaluation.contenders import GENIES, OFF
 from airlam.evaluation.headline import verdict
 from airlam.evaluation.methods import CLASSICAL, is_learned, parts
-from airlam.evaluation.rows import Figure, Row, recipe_hash
+from airlam.evaluation.rows import Figure, Row
+from airlam.io import recipe_hash
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
 
 SE = "bit/s/Hz"

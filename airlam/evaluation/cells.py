@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel
+from airlam.constants import THERMAL_NOISE_DBM_PER_HZ
 from airlam.csi import Impairment, impair, lose_slots, measure, to_beam_delay
 from airlam.evaluation.contenders import Contender
-from airlam.evaluation.rows import read_finished, recipe_hash, write_json
 from airlam.evaluation.spectral_efficiency import group_rates, group_users, link_se
+from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import hold_after_horizon, measure_latency, nmse
-
-THERMAL_NOISE_DBM = -173.8  # dBm/Hz at 20 degrees Celsius
+from airlam.seeds import stream_seed
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Cell:
 
     def stream(self, purpose: str) -> int:
         """A seed for ``purpose``, fixed by the benchmark's seed and the channel."""
-        return int(recipe_hash([self.seed, self.recipe, purpose]), 16) % 2**31
+        return stream_seed(self.seed, self.recipe, purpose)
 
     def observe(self, h: Tensor, purpose: str) -> tuple[Tensor, Tensor | None]:
         """The measured history of true CSI: impaired, noisy, with lost slots filled in; the draws are fixed by the
@@ -262,4 +262,4 @@ def _path_loss_snr_db(cell: Cell, mean_gain_db: float) -> float:
     """Transmit SNR [dB] per subcarrier of a user with the mean gain: 43 dBm spread over the band, 9 dB noise figure."""
     per_tone_dbm = 43.0 - 10 * torch.log10(torch.tensor(float(cell.recipe["num_subcarriers"]))).item()
     bandwidth_db = 10 * torch.log10(torch.tensor(float(cell.recipe["subcarrier_spacing"]))).item()
-    return per_tone_dbm + mean_gain_db - (THERMAL_NOISE_DBM + bandwidth_db + 9.0)
+    return per_tone_dbm + mean_gain_db - (THERMAL_NOISE_DBM_PER_HZ + bandwidth_db + 9.0)

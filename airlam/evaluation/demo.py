@@ -29,8 +29,9 @@ from airlam.evaluation.headline import details, headline
 from airlam.evaluation.methods import order, short
 from airlam.evaluation.report import write_report
 from airlam.evaluation.rows import Results, environment
-from airlam.evaluation.runner import check_folder, narrator
+from airlam.evaluation.runner import narrator
 from airlam.interfaces import Predictor, RecipeError
+from airlam.io import check_folder
 from airlam.metrics import cpu_threads
 
 CLASSICS = ("pad", "ar", "eigen-ar")

@@ -8,7 +8,8 @@ from airlam.evaluation import plots
 from airlam.evaluation.contenders import GENIES
 from airlam.evaluation.headline import bar_label
 from airlam.evaluation.methods import is_learned, look, order, short
-from airlam.evaluation.rows import Figure, Results, Row, write_text
+from airlam.evaluation.rows import Figure, Results, Row
+from airlam.io import write_text
 
 INTRO = """\
 # Leaderboard: {title}

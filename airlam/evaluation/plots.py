@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from airlam.evaluation.methods import BOUNDS, is_learned, look, order, short
-from airlam.evaluation.rows import Results, Row, write_text
+from airlam.evaluation.rows import Results, Row
+from airlam.io import write_text
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",

@@ -13,9 +13,11 @@ from torch import Tensor
 from airlam.csi import measure
 from airlam.evaluation import statistics
 from airlam.evaluation.report import publish
-from airlam.evaluation.rows import Figure, Results, Row, recipe_hash
+from airlam.evaluation.rows import Figure, Results, Row
 from airlam.interfaces import RecipeError
+from airlam.io import recipe_hash
 from airlam.metrics import cpu_threads
+from airlam.seeds import stream_seed
 
 PENALTIES = tuple(10.0**k for k in range(-4, 3))
 TARGETS = {"line of sight": "accuracy", "speed": "RMSE [km/h]"}
@@ -141,7 +143,7 @@ class ProbeBenchmark:
             for scenario in self.scenarios:
                 recipe = {**load_channel(scenario).recipe, "speed_kmh": self.speed_kmh}
                 recipe["links_per_drop"], recipes[scenario] = self.links_per_drop, recipe
-                seed = int(recipe_hash([self.seed, recipe, split]), 16) % 2**31
+                seed = stream_seed(self.seed, recipe, split)
                 parts.append(load_channel(recipe).sample(count // len(self.scenarios), self.history, seed=seed))
             links = LinkBatch.concatenate(parts)
             out[split] = links[torch.arange(count).view(len(self.scenarios), -1).mT.flatten()]

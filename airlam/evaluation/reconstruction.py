@@ -16,11 +16,13 @@ from airlam.evaluation.assembly import add_mean_nmse
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
-from airlam.evaluation.rows import Results, Row, recipe_hash
+from airlam.evaluation.rows import Results, Row
 from airlam.evaluation.runner import narrator
 from airlam.interfaces import RecipeError
+from airlam.io import recipe_hash
 from airlam.metrics import cpu_threads, nmse
 from airlam.recipes import nearest
+from airlam.seeds import stream_seed
 
 INTERPOLATORS = (
     "linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample", "{model}", "lmmse-genie",
@@ -166,7 +168,7 @@ class ReconstructionBenchmark:
 
         recipe = {**load_channel(scenario).recipe, "speed_kmh": self.speed_kmh, **task.get("channel", {})}
         recipe["links_per_drop"] = self.links_per_drop
-        seed = int(recipe_hash([self.seed, recipe, purpose]), 16) % 2**31
+        seed = stream_seed(self.seed, recipe, purpose)
         return load_channel(recipe).sample(num_links, self.slots, seed=seed, return_rays=rays)
 
     def records(
@@ -212,7 +214,7 @@ class ReconstructionBenchmark:
         axis, shape = cell["axis"], links.port_shape
         length = series_along(links.h[:1], axis, shape)[0].shape[1]
         observed, wanted = sampling_pattern(cell["pattern"], length)
-        seed = int(recipe_hash([self.seed, cell["recipe"], "noise"]), 16) % 2**31
+        seed = stream_seed(self.seed, cell["recipe"], "noise")
         y = measure(links.h, cell["csi_snr_db"], torch.Generator().manual_seed(seed))
         y_tune = measure(tune.h, cell["csi_snr_db"], torch.Generator().manual_seed(seed + 1))
         truth = series_along(links.h, axis, shape)[0][:, wanted]

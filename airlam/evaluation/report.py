@@ -12,7 +12,8 @@ from airlam.evaluation import plots
 from airlam.evaluation.headline import bar_label, verdict
 from airlam.evaluation.leaderboard import write_tables
 from airlam.evaluation.methods import BOUNDS, look, order, short
-from airlam.evaluation.rows import Figure, Results, Row, environment, write_text
+from airlam.evaluation.rows import Figure, Results, Row, environment
+from airlam.io import write_text
 
 CAPTIONS = {
     "gain_forest": "NMSE against {bar}, cell by cell, on the same links and the same "

@@ -9,20 +9,18 @@ figures by a stated formula). :class:`Results` is the content of ``results.json`
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.metadata
-import json
 import math
 import os
 import platform
 import shlex
 import sys
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
+from airlam.io import read_json, write_json
 
 SCHEMA = "airlam-results/1"
 Kind = Literal["measured", "modelled"]
@@ -195,61 +193,6 @@ class Results:
         return [row for row in self.rows if all(getattr(row, name) == value for name, value in fields.items())]
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """A JSON object from a file, or a :class:`StoreError` that names the file."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is not JSON ({error}); delete it, or restore it, and run again") from None
-    if not isinstance(data, dict):
-        raise StoreError(f"{path} holds a JSON {type(data).__name__}, not an object")
-    return data
-
-
-def read_finished(path: Path) -> dict[str, Any] | None:
-    """The record of finished work; a file that is no JSON is taken for none, and written anew."""
-    if not path.is_file():
-        return None
-    try:
-        return read_json(path)
-    except StoreError:
-        return None
-
-
-def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file so that a reader sees the old content or the new, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes private files; results are for everyone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def write_json(path: str | Path, data: Any) -> Path:
-    """Write JSON atomically. NaN and infinity are refused: they are not JSON."""
-    return write_text(path, json.dumps(data, indent=1, allow_nan=False, default=_plain) + "\n")
-
-
-def recipe_hash(recipe: Any) -> str:
-    """First 12 hexadecimal digits of the SHA-256 of a recipe's canonical JSON: equal recipes, equal hashes.
-
-    Example:
-        >>> recipe_hash({"a": 1, "b": [2.0]}) == recipe_hash({"b": [2.0], "a": 1})
-        True
-    """
-    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 def environment(*, threads: int, command: str | None = None) -> dict[str, Any]:
     """Versions, processor, threads, command and date of this run."""
     packages = ("airlam", "torch", "numpy", "sionna-no-rt", "sionna", "transformers", "peft", "lightning", "flwr")
@@ -279,14 +222,3 @@ def processor_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine() or "unknown"
-
-
-def _plain(value: Any) -> Any:
-    """What ``json`` does not know: tuples inside sets, NumPy and torch scalars, paths."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is not plain data")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import math
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airlam.interfaces import RecipeError
-from airlam.recipes import find_recipe, nearest
+from airlam.errors import RecipeError
+from airlam.io import check_folder
+from airlam.recipes import find_class, find_recipe, instantiate, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,20 +38,6 @@ def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> 
     class_path, init_args = read_benchmark(path)
     runner = load_runner(class_path, {**init_args, **overrides}, source=str(path))
     return runner.run(check_folder(out if out is not None else Path("outputs") / path.parent.name))
-
-
-def check_folder(out: str | Path) -> Path:
-    """``out`` as a folder that is there and can be written to, before any work is done for it."""
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        taken = next((p for p in (out, *out.parents) if p.exists() and not p.is_dir()), None)
-        why = f"{taken} is a file" if taken else error.strerror or str(error)
-        raise RecipeError(f"cannot write results to the folder {out}: {why}; name another one with --out") from None
-    return out
 
 
 def narrator(console: Console) -> Callable[[str], None]:
@@ -94,56 +77,3 @@ def load_runner(class_path: str, init_args: dict[str, Any], *, source: str = "th
     if not callable(getattr(runner, "run", None)):
         raise RecipeError(f"{source}: {class_path} has no method run(out), so it is no benchmark")
     return instantiate(runner, init_args, source)
-
-
-def find_class(class_path: str, source: str) -> Any:
-    """A class by its dotted name."""
-    module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(f"{source}: no class {class_path!r} ({error}); airlam's own is "
-                          "airlam.evaluation.ChannelPredictionBenchmark") from None  # fmt: skip
-
-
-def instantiate(runner: Any, init_args: dict[str, Any], source: str) -> Any:
-    """An object of a class from a recipe's arguments, checked by name and type."""
-    known = list(inspect.signature(runner).parameters)
-    for key in init_args:
-        if key not in known:
-            raise RecipeError(f"{source}: {runner.__name__} has no argument {key!r}{nearest(str(key), known) or ';'} "
-                              f"arguments are {', '.join(known)}")  # fmt: skip
-    for key, value in init_args.items():
-        check_argument(runner, key, value, source)
-    try:
-        return runner(**init_args)
-    except TypeError as error:
-        raise RecipeError(f"{source}: {runner.__name__} cannot be made of these arguments ({error})") from None
-
-
-WORDS = {
-    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false",
-    "Sequence[float]": "a list of numbers, like [3, 30]", "Sequence[int]": "a list of whole numbers, like [4, 8]",
-    "Sequence[str]": "a list of names, like [ar, hold]", "float | None": "a number or null",
-}  # fmt: skip
-
-
-def check_argument(runner: Any, key: str, value: Any, source: str) -> None:
-    """An error if ``value`` is not of the type that the runner's signature gives ``key``, or not finite."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    added = parser.add_class_arguments(runner, fail_untyped=False)
-    if key not in added:
-        return
-    wanted = str(inspect.signature(runner).parameters[key].annotation)
-    wrong = isinstance(value, str) and wanted.startswith("Sequence")  # a text is a sequence, but never what is meant
-    try:
-        parser.parse_object({key: value})
-    except Exception:
-        wrong = True
-    if wrong:
-        raise RecipeError(f"{source}: {key} is {value!r}, but must be {WORDS.get(wanted, wanted)}")
-    for number in value if isinstance(value, (list, tuple)) else [value]:
-        if isinstance(number, float) and not math.isfinite(number):
-            raise RecipeError(f"{source}: {key} is {value!r}, but must be finite")

@@ -20,10 +20,11 @@ from airlam.evaluation.headline import details, headline, verdict
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts
 from airlam.evaluation.report import publish
-from airlam.evaluation.rows import Figure, Results, Row, read_finished, recipe_hash, write_json
+from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.runner import narrator
 from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
 from airlam.interfaces import RecipeError
+from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
 CLASSICS = ("hold", "ar", "eigen-ar")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from airlam.csi import resolve_inputs
+from airlam.interfaces import all_finite
+
 
 class CodedLink:
     """One transport block a user and slot: LDPC-coded, QAM-mapped, precoded, received among the others' symbols.
@@ -65,6 +68,7 @@ class CodedLink:
         """Information bits of a resource element, if every block arrives."""
         return self.num_bits / (self.num_subcarriers * self.num_symbols)
 
+    @resolve_inputs
     def block_errors(self, h: Tensor, w: Tensor, no: float, *, generator: torch.Generator | None = None) -> Tensor:
         """Which blocks are lost, ``bool [slot, user]``.
 
@@ -77,7 +81,7 @@ class CodedLink:
         for value, name in ((h, "h"), (w, "w")):
             if not isinstance(value, Tensor) or not value.is_complex():
                 raise TypeError(f"{name} must be a complex torch.Tensor")
-            if not torch.isfinite(torch.view_as_real(value)).all():
+            if not all_finite(value):
                 raise ValueError(f"{name} contains NaN or infinity")
         want = (h.shape[0], self.num_subcarriers, h.shape[-1], h.shape[-2])
         if h.dim() != 4 or h.shape[1] != self.num_subcarriers or tuple(w.shape) != want:

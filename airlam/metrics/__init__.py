@@ -3,6 +3,7 @@
 from airlam.metrics.intervals import Interval, bootstrap_interval, paired_interval
 from airlam.metrics.latency import Latency, cpu_threads, measure_latency
 from airlam.metrics.nmse import nmse, to_db
+from airlam.metrics.quantile import quantile
 from airlam.metrics.rates import (
     UTILITIES,
     break_even_latency,
@@ -29,6 +30,7 @@ __all__ = [
     "measure_latency",
     "nmse",
     "paired_interval",
+    "quantile",
     "single_user_se",
     "sinr",
     "sum_rate",

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from airlam.csi import resolve_inputs
+
 
 class Interval(NamedTuple):
     """An estimate with its confidence interval; floats."""
@@ -22,6 +24,7 @@ class Interval(NamedTuple):
         return not self.low <= value <= self.high
 
 
+@resolve_inputs
 def bootstrap_interval(
     values: Tensor, *, groups: Tensor | None = None, level: float = 0.95, num_resamples: int = 2000, seed: int = 0
 ) -> Interval:
@@ -49,6 +52,7 @@ def bootstrap_interval(
     return interval_of(lambda w: (w @ sums[0]) / (w @ counts), len(counts), level, num_resamples, seed)
 
 
+@resolve_inputs
 def paired_interval(
     a: Tensor,
     b: Tensor,

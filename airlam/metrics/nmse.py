@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from airlam.csi import resolve_inputs
+
 CSI_AXES = (-4, -3, -2, -1)
 STEP_AXES = (-3, -2, -1)
 
 
+@resolve_inputs
 def nmse(h_hat: Tensor, h: Tensor, *, reduction: str = "per_sample", per_step: bool = False) -> Tensor:
     r"""Normalised mean squared error between estimated and true CSI, linear.
 
@@ -53,6 +56,7 @@ def nmse(h_hat: Tensor, h: Tensor, *, reduction: str = "per_sample", per_step: b
     return ratio
 
 
+@resolve_inputs
 def energy(h: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Sum of ``|h|^2`` over ``axes``, accumulated in float64."""
     return torch.view_as_real(h).double().square().sum(-1).sum(axes)

@@ -9,7 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from airlam.csi import resolve_inputs
+from airlam.metrics.quantile import quantile
 
+
+@resolve_inputs
 def sinr(h: Tensor, w: Tensor, no: float | Tensor) -> Tensor:
     r"""SINR of each user.
 
@@ -67,11 +71,13 @@ def noise_of_users(no: float | Tensor, lead: torch.Size | tuple[int, ...], h: Te
     return noise if noise.dim() in (0, len(lead) + 1) else noise.unsqueeze(-1)
 
 
+@resolve_inputs
 def user_rates(h: Tensor, w: Tensor, no: float | Tensor) -> Tensor:
     """Rate of each user ``log2(1 + SINR_k)`` [bit/s/Hz], ``[..., user]``; arguments as :func:`sinr`."""
     return torch.log1p(sinr(h, w, no)) / torch.log(torch.tensor(2.0))
 
 
+@resolve_inputs
 def sum_rate(h: Tensor, w: Tensor, no: float | Tensor) -> Tensor:
     """Sum of the users' rates [bit/s/Hz] per batch entry ``[...]``, not averaged; arguments as :func:`sinr`.
 
@@ -86,6 +92,7 @@ def sum_rate(h: Tensor, w: Tensor, no: float | Tensor) -> Tensor:
 UTILITIES = ("sum_rate", "proportional_fair", "max_min")
 
 
+@resolve_inputs
 def utility(rates: Tensor, kind: str = "sum_rate") -> Tensor:
     r"""What a set of users' rates is worth: their mean, their geometric mean, or the smallest of them [bit/s/Hz].
 
@@ -110,6 +117,7 @@ def utility(rates: Tensor, kind: str = "sum_rate") -> Tensor:
     raise ValueError(f"utility is {kind!r}, but must be one of {', '.join(UTILITIES)}")
 
 
+@resolve_inputs
 def single_user_se(h_hat: Tensor, h: Tensor, power: float | Tensor = 1.0, no: float | Tensor = 0.01) -> Tensor:
     r"""Spectral efficiency [bit/s/Hz] of a matched beam computed from ``h_hat`` on the true channel ``h``.
 
@@ -140,6 +148,7 @@ def single_user_se(h_hat: Tensor, h: Tensor, power: float | Tensor = 1.0, no: fl
     return torch.log1p(snr) / torch.log(torch.tensor(2.0))
 
 
+@resolve_inputs
 def dominant_row(h: Tensor) -> Tensor:
     """``u^H H`` with ``u`` the dominant left singular vector of ``h [..., rx_ant, tx_ant]``: ``[..., tx_ant]``.
 
@@ -151,6 +160,7 @@ def dominant_row(h: Tensor) -> Tensor:
     return (vectors.mH @ h).squeeze(-2)
 
 
+@resolve_inputs
 def five_percent_user_rate(rates: Tensor) -> Tensor:
     """The rate that 95 % of the users exceed: the 5 % quantile over everything given, linearly interpolated.
 
@@ -161,9 +171,10 @@ def five_percent_user_rate(rates: Tensor) -> Tensor:
         >>> float(five_percent_user_rate(torch.arange(101.0)))
         5.0
     """
-    return torch.quantile(rates.flatten().double(), 0.05)
+    return quantile(rates.flatten().double(), 0.05)
 
 
+@resolve_inputs
 def hold_after_horizon(h_hat: Tensor, num_slots: int) -> Tensor:
     """Predictions ``[..., slot, subcarrier, rx_ant, tx_ant]`` extended to ``num_slots`` by repeating the last one."""
     missing = num_slots - h_hat.shape[-4]
@@ -173,6 +184,7 @@ def hold_after_horizon(h_hat: Tensor, num_slots: int) -> Tensor:
     return torch.cat([h_hat, last.expand(*last.shape[:-4], missing, *last.shape[-3:])], dim=-4)
 
 
+@resolve_inputs
 def latency_charged_se(
     se_per_step: Tensor, latency: Tensor | float, *, slot_duration: float, csi_period: int = 1
 ) -> Tensor:
@@ -208,11 +220,12 @@ def latency_charged_se(
             f"latency {float(delays.max()):g} s with csi_period {csi_period} needs the SE of horizon step {last}, but "
             f"only {se_per_step.shape[-1]} were given; extend the predictions with hold_after_horizon and measure them"
         )
-    steps = first[:, None] - 1 + torch.arange(csi_period)
+    steps = first[:, None] - 1 + torch.arange(csi_period, device=first.device)
     charged = se_per_step[..., steps].mean(-1)
     return charged if torch.as_tensor(latency).dim() else charged.squeeze(-1)
 
 
+@resolve_inputs
 def break_even_latency(charged: Tensor, latency: Tensor, reference: float | Tensor) -> Tensor:
     """Largest latency up to which a charged curve ``[n]`` stays at or above ``reference``; ``nan`` if never.
 

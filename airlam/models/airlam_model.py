@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from airlam.baselines.eigen_ar import Eigenbasis, class_filters, place, roll_out, strongest
-from airlam.csi import PortShape, check_port_shape, normalise
+from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
 from airlam.models.config import AirlamConfig
 from airlam.models.context import ContextTokens, Readings, read_sensors
 from airlam.models.doppler import periodogram, wiener
@@ -266,6 +266,7 @@ class SpectralModel:
         start = tokens.start[..., :num_future] / tokens.scale
         return estimate._replace(series=start + estimate.gate * (estimate.series - start))
 
+    @resolve_inputs
     def forward(
         self,
         h_past: Tensor,
@@ -306,6 +307,7 @@ class SpectralModel:
         out = self._over_views(future, x, num_future, port_shape, observed, context, views)
         return scale * out[0]
 
+    @resolve_inputs
     def forward_with_variance(
         self,
         h_past: Tensor,

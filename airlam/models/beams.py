@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.beam_tracking import LastBest, check_sweeps
-from airlam.csi import PortShape, check_port_shape
+from airlam.csi import PortShape, check_port_shape, resolve_inputs
 from airlam.models.airlam_model import build_backbone
 from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.inference import in_inference_mode
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
 
@@ -93,6 +94,8 @@ class AirlamBeams(OnBackbone):
         """The classical predictor it starts from."""
         return LastBest(self.config.memory)
 
+    @in_inference_mode
+    @resolve_inputs
     def scores(
         self, power: Tensor, measured: Tensor, horizon: int = 1, *, port_shape: PortShape
     ) -> Tensor:
@@ -114,9 +117,9 @@ class AirlamBeams(OnBackbone):
                 f"horizon is {horizon}, but this network was trained for at most {self.config.horizon}; ask for less, "
                 "or train one with model.horizon"
             )
-        with torch.inference_mode():
-            return self(power, measured, port_shape=port_shape)[:, :horizon].log_softmax(-1)
+        return self(power, measured, port_shape=port_shape)[:, :horizon].log_softmax(-1)
 
+    @resolve_inputs
     def forward(self, power: Tensor, measured: Tensor, *, port_shape: PortShape) -> Tensor:
         """Scores before the softmax, ``[batch, horizon, beam]`` of the whole horizon."""
         if power.dim() == 3 and measured.dim() > 1 and power.shape[1] > self.config.history:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LIGHT = 299_792_458.0  # m/s
+from airlam.constants import SPEED_OF_LIGHT
+
 SENSORS = {  # name -> features
     "velocity": 5,  # of the user, [m/s], x and y horizontal, z up
     "position": 5,  # of the user, [m], from the foot of the base station
@@ -83,7 +84,7 @@ def _velocity(context: dict[str, Any], links: int) -> Tensor | None:
     carrier, slot = _radio(context, "carrier_frequency"), _radio(context, "slot_duration")
     if carrier is None or slot is None:
         raise ValueError("context['velocity'] says nothing without 'carrier_frequency' [Hz] and 'slot_duration' [s]")
-    doppler = found[0] * (carrier * slot / LIGHT)  # cycles per slot
+    doppler = found[0] * (carrier * slot / SPEED_OF_LIGHT)  # cycles per slot
     size = doppler.norm(dim=-1, keepdim=True)
     return torch.cat([torch.asinh(50 * doppler), torch.log10(size + 1e-4) + 2, found[1][:, None]], -1)
 

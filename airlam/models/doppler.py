@@ -24,9 +24,10 @@ def doppler_grid(num_points: int) -> Tensor:
     Returns:
         ``float64 [num_points]``, increasing, symmetric.
     """
-    u = torch.arange(num_points, dtype=torch.float64) * 2 - (num_points - 1)
-    u = u / (num_points - 1)
-    return 0.5 * torch.sinh(4 * u) / math.sinh(4)
+    with torch.inference_mode(False):  # cached: must also serve training
+        u = torch.arange(num_points, dtype=torch.float64) * 2 - (num_points - 1)
+        u = u / (num_points - 1)
+        return 0.5 * torch.sinh(4 * u) / math.sinh(4)
 
 
 @functools.lru_cache(maxsize=32)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.eigen_ar import place
-from airlam.csi import PortShape, normalise, series_back
+from airlam.csi import PortShape, normalise, resolve_inputs, series_back
 from airlam.interfaces import check_estimation_request, extreme_scale
 from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
 from airlam.models.doppler import doppler_grid, wiener_at
@@ -176,6 +176,7 @@ class AirlamEstimator:
     def __init__(self, model: AirlamModel, name: str = "airlam", *, chunk: int = 64):
         self.model, self.name, self.chunk = model.eval(), name, chunk
 
+    @resolve_inputs
     def estimate(
         self,
         h_measured: Tensor,
@@ -231,6 +232,7 @@ class AirlamEstimator:
             out = torch.cat([out[:, :count], future], 1)
         return out
 
+    @resolve_inputs
     def estimate_with_covariance(
         self, h_measured: Tensor, observed: Tensor | None = None, *, port_shape: PortShape | None = None
     ) -> tuple[Tensor, Tensor]:

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from airlam.csi import PortShape, check_port_shape, dft_codebook
-from airlam.interfaces import Precoder
+from airlam.csi import PortShape, check_port_shape, dft_codebook, resolve_inputs
+from airlam.interfaces import Precoder, all_finite
 from airlam.models.airlam_model import build_backbone
 from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.inference import in_inference_mode
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
 
@@ -146,6 +147,7 @@ class AirlamPilots(OnBackbone):
         nn.init.zeros_(self.head.weight)  # starts as the separable model
         nn.init.zeros_(self.head.bias)
 
+    @resolve_inputs
     def forward(
         self,
         y: Tensor,
@@ -268,6 +270,8 @@ class PilotPrecoder:
     def __init__(self, pilots: AirlamPilots, precoder: Precoder):
         self.pilots, self.precoder = pilots.eval(), precoder
 
+    @in_inference_mode
+    @resolve_inputs
     def precode(
         self,
         y: Tensor,
@@ -287,12 +291,11 @@ class PilotPrecoder:
                                   (tone_covariance, "tone_covariance", y.shape[1])):  # fmt: skip
             if given is not None:
                 check_covariance(given, name, size)
-        with torch.inference_mode():
-            h, covariance = self.pilots(
-                y, combiner, noise, port_shape=port_shape, antenna_covariance=antenna_covariance,
-                tone_covariance=tone_covariance,
-            )  # fmt: skip
-            return self.precoder.precode(h.transpose(0, 1), power, no, error_covariance=covariance.transpose(0, 1))
+        h, covariance = self.pilots(
+            y, combiner, noise, port_shape=port_shape, antenna_covariance=antenna_covariance,
+            tone_covariance=tone_covariance,
+        )  # fmt: skip
+        return self.precoder.precode(h.transpose(0, 1), power, no, error_covariance=covariance.transpose(0, 1))
 
 
 def check_pilots(y: Tensor, combiner: Tensor, noise: float | Tensor) -> None:
@@ -300,7 +303,7 @@ def check_pilots(y: Tensor, combiner: Tensor, noise: float | Tensor) -> None:
     for value, name in ((y, "y"), (combiner, "combiner")):
         if not isinstance(value, Tensor) or not value.is_complex():
             raise TypeError(f"{name} must be a complex torch.Tensor")
-        if not torch.isfinite(torch.view_as_real(value)).all():
+        if not all_finite(value):
             raise ValueError(f"{name} contains NaN or infinity")
     if y.dim() != 3 or combiner.dim() != 2 or y.shape[-1] != combiner.shape[0]:
         raise ValueError(

@@ -30,6 +30,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.precoders import check_error_covariance, prepared
 from airlam.baselines.robust import certain_rates, received_errors
+from airlam.csi import resolve_inputs
 from airlam.metrics import UTILITIES, utility
 from airlam.metrics.rates import noise_of_users
 from airlam.models.airlam_model import build_backbone
@@ -145,6 +146,7 @@ class AirlamPrecoder(OnBackbone):
         nn.init.zeros_(self.head.weight)  # starts as robust regularised zero forcing
         nn.init.zeros_(self.head.bias)
 
+    @resolve_inputs
     def forward(
         self, h: Tensor, power: float | Tensor, no: float | Tensor, error_covariance: Tensor | None = None
     ) -> list[Tensor]:
@@ -266,6 +268,7 @@ class LearnedPrecoder:
         self.model, self.name, self.rx_axis, self.chunk = model.eval(), name, rx_axis, chunk
         self.certain, self.utility = certain, utility or _plain(model).config.utility
 
+    @resolve_inputs
     def precode(
         self, h: Tensor, power: float | Tensor, no: float | Tensor, *, error_covariance: Tensor | None = None
     ) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape
+from airlam.csi import PortShape, resolve_inputs
 from airlam.interfaces import check_prediction_request, extreme_scale
 from airlam.models.airlam_model import AirlamModel, SpectralModel
 from airlam.models.views import WEIGHTS
@@ -65,6 +65,7 @@ class AirlamPredictor:
         self.model, self.name, self.correction, self.chunk = model.eval(), name, correction, chunk
         self.views = views
 
+    @resolve_inputs
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
@@ -77,6 +78,7 @@ class AirlamPredictor:
         forward = functools.partial(self.model, correction=self.correction, views=self.views)
         return self._run(forward, h_past, num_future, port_shape, context)[0]
 
+    @resolve_inputs
     def predict_with_variance(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -89,6 +91,7 @@ class AirlamPredictor:
         future, variance = self._run(forward, h_past, num_future, port_shape, context)
         return future, variance
 
+    @resolve_inputs
     def predict_with_covariance(
         self,
         h_past: Tensor,

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.eigen_ar import Eigenbasis, place, roll_out
-from airlam.csi import PortShape, check_port_shape
+from airlam.csi import PortShape, check_port_shape, resolve_inputs
 from airlam.interfaces import check_csi, extreme_scale
 from airlam.models.airlam_model import SpectralModel
 from airlam.models.doppler import wiener
+from airlam.models.inference import in_inference_mode
 from airlam.models.predictor import AirlamPredictor, _base
 
 
@@ -60,7 +61,8 @@ def link_filters(model: SpectralModel, h_past: Tensor, num_future: int, port_sha
     assert tokens.taps is not None
     slots = tokens.series.shape[-1]
     spectra = model.spectra(tokens)
-    weights, _ = wiener(spectra.power, spectra.noise, slots, torch.arange(slots, slots + num_future))
+    ahead = torch.arange(slots, slots + num_future, device=tokens.series.device)
+    weights, _ = wiener(spectra.power, spectra.noise, slots, ahead)
     weights = tokens.per_bin(weights.to(tokens.series.dtype))
     return LinkFilters(
         tokens.basis, tokens.index, tokens.power.shape[1], weights, tokens.taps, tokens.per_bin(spectra.gate)
@@ -122,7 +124,8 @@ class StreamingPredictor:
         """Slots since the last refresh."""
         return self._age
 
-    @torch.inference_mode()
+    @in_inference_mode
+    @resolve_inputs
     def push(self, h_slot: Tensor) -> Tensor:
         """Take the newest measured slot of every link, and predict.
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from airlam.constants import SPEED_OF_LIGHT, THERMAL_NOISE_DBM_PER_HZ
 from airlam.interfaces import RecipeError
 
-SPEED_OF_LIGHT = 299792458.0
-THERMAL_DBM_PER_HZ = -174.0
 # TR 38.901 table 7.4.1-1: default heights [m] of base station and user, and the shadowing's standard deviation [dB].
 HEIGHTS = {"umi": (10.0, 1.5), "uma": (25.0, 1.5)}
 SHADOWING_DB = {("umi", "los"): 4.0, ("umi", "nlos"): 7.82, ("uma", "los"): 4.0, ("uma", "nlos"): 6.0}
@@ -115,9 +114,9 @@ class RadioLink:
     def snr(self, direction: str, bandwidth: float | np.ndarray) -> float | np.ndarray:
         """Signal over noise. A device puts all its power into its share of the band, the base station an equal part."""
         if direction == "up":
-            noise = _watts(THERMAL_DBM_PER_HZ + self.cell.noise_figure_db) * bandwidth
+            noise = _watts(THERMAL_NOISE_DBM_PER_HZ + self.cell.noise_figure_db) * bandwidth
             return self.transmit_watts * self.up_gain / noise
-        noise = _watts(THERMAL_DBM_PER_HZ + self.cell.device_noise_figure_db) * self.cell.bandwidth
+        noise = _watts(THERMAL_NOISE_DBM_PER_HZ + self.cell.device_noise_figure_db) * self.cell.bandwidth
         return _watts(self.cell.transmit_dbm) * self.down_gain / noise
 
     def rate(self, direction: str, bandwidth: float | np.ndarray) -> float | np.ndarray:

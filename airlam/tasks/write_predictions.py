@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from safetensors.torch import save_file
+
+from airlam.io import replacing
 
 
 class WritePredictions(BasePredictionWriter):
@@ -34,14 +35,7 @@ class WritePredictions(BasePredictionWriter):
         alone = trainer.world_size == 1
         file = self.file if alone else self.file.with_suffix(f".rank{trainer.global_rank}{self.file.suffix}")
         whole = {name: torch.cat([p[name] for p in predictions]).contiguous() for name in predictions[0]}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        work = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
+        with replacing(file) as work:
             save_file(whole, work)
-            with open(work, "rb") as written:
-                os.fsync(written.fileno())
-            os.replace(work, file)
-        finally:
-            work.unlink(missing_ok=True)
         links = len(next(iter(whole.values())))
         print(f"{file}: {', '.join(whole)} of {links} links (safetensors.torch.load_file reads it)")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from airlam.evaluation.runner import check_folder, load_runner
+from airlam.evaluation.runner import load_runner
 from airlam.interfaces import RecipeError
+from airlam.io import check_folder
 
 BENCHMARK = "airlam.evaluation.ChannelPredictionBenchmark"
 

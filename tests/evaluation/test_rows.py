@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-from airlam.evaluation.rows import Figure, Results, Row, environment, recipe_hash, write_json, write_text
+from airlam.evaluation.rows import Figure, Results, Row, environment
 from airlam.interfaces import StoreError
+from airlam.io import recipe_hash, write_json, write_text
 
 
 def test_results_come_back_from_disk_unchanged(results, tmp_path):

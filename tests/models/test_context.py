@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from airlam.constants import SPEED_OF_LIGHT
 from airlam.models import AirlamConfig, AirlamModel, AirlamPredictor, load_checkpoint, save_checkpoint
-from airlam.models.context import LIGHT, read_sensors
+from airlam.models.context import read_sensors
 from airlam.tasks import ChannelPrediction
 from airlam.tasks.objectives import forecast_error
 
@@ -35,7 +36,7 @@ def context(links=3):
 
 
 def test_velocity_is_doppler_in_cycles_per_slot():
-    speed = 0.02 * LIGHT / (2.4e9 * 5e-4)  # one fiftieth of a cycle per slot
+    speed = 0.02 * SPEED_OF_LIGHT / (2.4e9 * 5e-4)  # one fiftieth of a cycle per slot
     features, present = read_sensors(
         RADIO | {"velocity": torch.tensor([[speed, 0.0, 0.0]]), "velocity_age_s": 1e-3}, ["velocity"], 1
     )["velocity"]

@@ -26,8 +26,8 @@ from airlam.edge.federated.rounds import RoundRecord
 from airlam.edge.federated.sites import TEST, make_site
 from airlam.evaluation.contenders import tuned
 from airlam.evaluation.report import publish
-from airlam.evaluation.rows import read_finished, recipe_hash, write_json
 from airlam.interfaces import RecipeError
+from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 from airlam.models import AirlamModel, load_checkpoint, save_checkpoint
 

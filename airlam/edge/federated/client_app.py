@@ -9,7 +9,6 @@ import torch
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from airlam.data.recipe import noise_seed
 from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.attacks import poisoned
 from airlam.edge.federated.federation import Federation
@@ -18,6 +17,7 @@ from airlam.edge.federated.messages import from_record, to_record
 from airlam.edge.federated.privacy import privatise
 from airlam.edge.federated.sites import Site, make_site
 from airlam.edge.federated.split import DeviceSide, SplitLearner, device_costs
+from airlam.seeds import noise_seed
 
 DROPOUT, NOISE, ATTACK = 101, 102, 103  # keys of seeds
 

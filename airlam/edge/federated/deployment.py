@@ -24,8 +24,8 @@ from pathlib import Path
 
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.server_app import FAILURE, STATE, State, Watch
-from airlam.evaluation.rows import write_text
 from airlam.interfaces import AirlamError, RecipeError
+from airlam.io import write_text
 
 APP = """[build-system]
 requires = ["hatchling"]

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from airlam.data.recipe import noise_seed
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.sites import TRAIN, make_site
 from airlam.models import AirlamConfig, AirlamModel
+from airlam.seeds import noise_seed
 from airlam.tasks.objectives import ForecastTarget, energy, forecast_target, predicted_error
 from airlam.tasks.optimisation import adamw_with_warmup
 

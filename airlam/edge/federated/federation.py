@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airlam.channels.recipe import check_choice, check_keys, check_number
 from airlam.csi import Feedback
 from airlam.edge.selection import POLICIES
 from airlam.interfaces import RecipeError
-from airlam.recipes import as_number
+from airlam.recipes import as_number, check_choice, check_keys, check_number, check_positive
 from airlam.resources import Cell, Device, device, path_loss_db
 
 TASKS = ("prediction", "beamforming")
@@ -402,14 +401,6 @@ def needed_by_krum(federation: Federation) -> int:
 def trimmed_of(federation: Federation, count: int) -> int:
     """Of ``count`` updates, how many the trimmed mean leaves out at either end."""
     return int(federation.strategy_args.get("beta", 0.2) * count)
-
-
-def check_positive(name: str, value: Any) -> float:
-    """A positive, finite number; accepts what YAML makes of 1e-3 (a text)."""
-    number = as_number(value)
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < float("inf"):
-        raise RecipeError(f"{name} is {value!r}, but must be a positive number")
-    return float(number)
 
 
 def made_of(kind: Any, given: Any, name: str) -> Any:

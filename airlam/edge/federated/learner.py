@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from airlam.data.recipe import noise_seed
 from airlam.edge.federated.adapters import SCALE, Arrays, as_arrays, fitted, fresh_a
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.objectives import Objective, make_objective, trained
 from airlam.edge.federated.sites import VAL, Site
 from airlam.models import lora_layers
 from airlam.resources import count_flops
+from airlam.seeds import noise_seed
 
 
 class Learner:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from airlam.channels import LinkBatch
-from airlam.data.recipe import noise_seed
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.sites import TRAIN, VAL, Site
 from airlam.interfaces import RecipeError
@@ -16,6 +15,7 @@ from airlam.models import add_lora, load_checkpoint
 from airlam.models.checkpoint import read_config
 from airlam.models.comparators import Comparator, build_comparator
 from airlam.recipes import find_checkpoint
+from airlam.seeds import noise_seed
 from airlam.tasks import Beamforming
 from airlam.tasks.objectives import energy, forecast_error
 

@@ -17,7 +17,6 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from airlam.channels.recipe import check_choice
 from airlam.edge.federated.adapters import fitted
 from airlam.edge.federated.federation import DENSE, ROBUST, Federation
 from airlam.edge.federated.learner import Learner
@@ -27,11 +26,11 @@ from airlam.edge.federated.sites import Site, make_site
 from airlam.edge.federated.split import SplitLearner, device_costs, gradients
 from airlam.edge.planner import GOALS, Need, Option, choose_options, priced, together, uniform_choice
 from airlam.edge.selection import Candidate
-from airlam.evaluation.rows import write_text
-from airlam.evaluation.runner import find_class, instantiate, read_benchmark
+from airlam.evaluation.runner import read_benchmark
 from airlam.interfaces import RecipeError, StoreError
+from airlam.io import write_text
 from airlam.models.split import num_layers, on_device
-from airlam.recipes import find_recipe
+from airlam.recipes import check_choice, find_class, find_recipe, instantiate
 from airlam.resources import count_activations, draw_link, training_bytes
 
 RANKS = (1, 2, 4, 8, 16)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-from airlam.data.recipe import noise_seed
 from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import Learner, optimiser
 from airlam.edge.federated.objectives import Prediction, trained
 from airlam.edge.federated.sites import TRAIN, make_site
 from airlam.edge.federated.strategies import learning_rate
+from airlam.seeds import noise_seed
 
 Look = Callable[[int, Arrays], None]
 

@@ -11,8 +11,9 @@ import torch
 
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.rounds import RoundRecord
-from airlam.evaluation.rows import Figure, Results, Row, recipe_hash
+from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.statistics import NUM_RESAMPLES
+from airlam.io import recipe_hash
 from airlam.metrics.intervals import interval_of
 
 ZERO, CENTRAL, FOCUS, FULL = "zero-shot", "centralised", "federated", "full model, FedAvg"

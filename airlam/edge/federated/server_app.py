@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +22,8 @@ from airlam.edge.federated.messages import from_record, to_record
 from airlam.edge.federated.rounds import Roster, RoundRecord
 from airlam.edge.federated.split_server import SplitSupervisor
 from airlam.edge.federated.strategies import Supervisor, make_strategy, problem_of
-from airlam.evaluation.rows import write_text
 from airlam.interfaces import StoreError
+from airlam.io import replacing, write_text
 
 STATE = "state.safetensors"
 FAILURE = "failure.txt"
@@ -50,11 +49,8 @@ class State:
             f"memory:{k}": v for k, v in self.memory.items()
         }
         about = {"federation": federation.to_json(), "rounds": json.dumps([r.to_dict() for r in self.rounds])}
-        partial = folder / f".{STATE}.partial"
-        save_file(tensors, partial, metadata=about)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, folder / STATE)
+        with replacing(folder / STATE) as work:
+            save_file(tensors, work, metadata=about)
 
     @classmethod
     def load(cls, folder: Path, federation: Federation) -> State:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import feed_back, measure
-from airlam.data.recipe import noise_seed
 from airlam.edge.federated.federation import SITE_KEYS, Federation, SiteSpec
 from airlam.interfaces import RecipeError
 from airlam.recipes import nearest
+from airlam.seeds import noise_seed
 
 TRAIN, VAL, TEST = 0, 1, 2
 

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Context, RecordDict
 
-from airlam.data.recipe import noise_seed
 from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.federation import Federation
 from airlam.edge.federated.learner import Learner
 from airlam.edge.federated.sites import TRAIN, Site
 from airlam.models.split import back, check_split, front, on_device
 from airlam.resources import count_flops
+from airlam.seeds import noise_seed
 from airlam.tasks.objectives import ForecastTarget, forecast_target, predicted_error
 
 STATE = "split"

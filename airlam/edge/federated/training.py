@@ -17,7 +17,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from airlam.channels.recipe import check_choice
 from airlam.data.generation import locked
 from airlam.edge.federated.engines import ENGINES, run_rounds
 from airlam.edge.federated.federation import DENSE, Federation
@@ -27,13 +26,13 @@ from airlam.edge.federated.rounds import RoundRecord
 from airlam.edge.federated.server_app import STATE, State, Watch
 from airlam.edge.federated.sites import TEST, make_site
 from airlam.edge.federated.strategies import make_strategy
-from airlam.evaluation.rows import write_json
-from airlam.evaluation.runner import check_folder
 from airlam.interfaces import AirlamError, RecipeError, StoreError
+from airlam.io import check_folder, write_json
 from airlam.metrics import cpu_threads
 from airlam.models import save_checkpoint, save_lora
 from airlam.models.comparators import Comparator, save_comparator
 from airlam.models.split import check_split
+from airlam.recipes import check_choice
 
 SUMMARY, LOCK = "federated.json", ".lock"
 RESULTS = ("adapters", "checkpoint")

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from airlam.csi import PortShape, check_port_shape, from_beam_delay, mean_power, normalise, to_beam_delay
+from airlam.csi import (
+    PortShape,
+    check_port_shape,
+    from_beam_delay,
+    mean_power,
+    normalise,
+    resolve_inputs,
+    to_beam_delay,
+)
 
 
 class Comparator(nn.Module):
@@ -58,6 +66,7 @@ class Comparator(nn.Module):
         """
         raise NotImplementedError
 
+    @resolve_inputs
     def forward(self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None) -> Tensor:
         """Predict.
 

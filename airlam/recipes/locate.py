@@ -12,14 +12,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from airlam.errors import CheckpointError, RecipeError
 
 KINDS = ("channels", "datasets", "tasks", "checkpoints")
 
 
 def recipe_root() -> Path:
     """The folder that holds the shipped ``channels/``, ``datasets/``, ``tasks/`` and ``checkpoints/``."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     packaged = package / "_recipes"
     return packaged if packaged.is_dir() else package.parent
 
@@ -35,16 +36,6 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     close = [v for v in names if len(name) >= 3 and v.startswith(name)][:1]
     close = close or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def as_number(value: Any) -> Any:
-    """A text that YAML 1.1 did not take for a number, like ``1.0e6`` or ``20e6``, as the number; all else as it is."""
-    for kind in (int, float) if isinstance(value, str) else ():
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
 
 
 def list_recipes(kind: str) -> list[str]:
@@ -90,8 +81,6 @@ def find_recipe(name: str | Path, kind: str | None = None) -> Path:
     # Compared as the user wrote it: a bare name with bare names, a path with paths.
     spelled = {entry if "/" in str(name) else Path(entry).stem: entry for entry in known}
     wanted = str(name) if "/" in str(name) else path.stem
-    from airlam.interfaces import RecipeError  # brings torch along: only where an error is certain
-
     raise RecipeError(
         f"no recipe {str(name)!r} here or among the shipped ones{nearest(wanted, spelled) or ';'} "
         f"'airlam list' shows them all"
@@ -108,8 +97,6 @@ def find_checkpoint(name: str | Path) -> Path:
     for candidate in (path, Path("checkpoints") / path, recipe_root() / "checkpoints" / path, recipe_root() / path):
         if (candidate / "config.json").is_file():
             return candidate
-    from airlam.interfaces import CheckpointError
-
     if (path / "adapter_config.json").is_file():
         raise CheckpointError(
             f"{path} holds adapters without their base; to go on from them, merge them into a checkpoint: "

@@ -1,0 +1,56 @@
+"""The CSI convention, in one place: axes, transforms, measurement, feedback, beams, pilots, lazy views.
+
+CSI is ``complex [..., slot, subcarrier, rx_ant, tx_ant]``, one link per batch entry; :mod:`airlam.csi.axes` defines
+the axes.
+"""
+
+from airlam.csi.axes import (
+    RX_ANT,
+    SLOT,
+    SUBCARRIER,
+    TX_ANT,
+    PortShape,
+    check_port_shape,
+    from_sionna,
+    series_along,
+    series_back,
+    to_sionna,
+)
+from airlam.csi.beam_delay import from_beam_delay, to_beam_delay
+from airlam.csi.beams import beam_power, dft_codebook, dft_line, measure_beams, sweep_schedule
+from airlam.csi.feedback import Feedback, feed_back
+from airlam.csi.lazy import resolve_inputs, resolved
+from airlam.csi.measurement import Impairment, impair, lose_slots, mean_power, measure, normalise
+from airlam.csi.pilots import observe_pilots, phase_combiner
+
+__all__ = [
+    "RX_ANT",
+    "SLOT",
+    "SUBCARRIER",
+    "TX_ANT",
+    "Feedback",
+    "Impairment",
+    "PortShape",
+    "beam_power",
+    "check_port_shape",
+    "dft_codebook",
+    "dft_line",
+    "feed_back",
+    "from_beam_delay",
+    "from_sionna",
+    "impair",
+    "lose_slots",
+    "mean_power",
+    "measure",
+    "measure_beams",
+    "normalise",
+    "observe_pilots",
+    "phase_combiner",
+    "resolve_inputs",
+    "resolved",
+    "series_along",
+    "series_back",
+    "sweep_schedule",
+    "to_beam_delay",
+    "to_sionna",
+]

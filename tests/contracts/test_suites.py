@@ -1,0 +1,73 @@
+"""The suites of airlam.testing on airlam's own methods, as an outside package would run them on its own."""
+
+from __future__ import annotations
+
+import pytest
+
+import airlam
+from airlam.baselines import HoldPredictor
+from airlam.channels import load_channel
+from airlam.models import AirlamEstimator, load_checkpoint
+from airlam.recipes import find_checkpoint
+from airlam.testing import ChannelContract, EstimatorContract, PrecoderContract, PredictorContract
+
+
+class TestHold(PredictorContract):
+    def make(self):
+        return HoldPredictor()
+
+
+class TestAirlamEstimator(EstimatorContract):
+    axes = ("slot", "subcarrier")
+
+    def make(self):
+        return AirlamEstimator(load_checkpoint(find_checkpoint("airlam-tiny")))
+
+
+class TestMRT(PrecoderContract):
+    def make(self):
+        return airlam.load_precoder("mrt")
+
+
+class TestZF(PrecoderContract):
+    def make(self):
+        return airlam.load_precoder("zf")
+
+
+class TestRZF(PrecoderContract):
+    def make(self):
+        return airlam.load_precoder("rzf")
+
+
+class TestWMMSE(PrecoderContract):
+    def make(self):
+        return airlam.load_precoder("wmmse")
+
+
+class TestLearnedPrecoder(PrecoderContract):
+    def make(self):
+        return airlam.load_precoder("airlam-precoder")
+
+
+PANEL = {"rows": 1, "columns": 2, "polarisation": "dual", "pattern": "38.901"}
+SMALL = {"num_subcarriers": 6, "bs_panel": PANEL}
+
+
+class TestSystemLevel(ChannelContract):
+    def make(self):
+        return load_channel({"scenario": "umi", "state": "nlos", "links_per_drop": 2, **SMALL})
+
+
+class TestClustered(ChannelContract):
+    def make(self):
+        return load_channel({"scenario": "cdl_c", **SMALL})
+
+
+class TestTapped(ChannelContract):
+    def make(self):
+        return load_channel({"scenario": "tdl_a", "num_subcarriers": 6, "bs_panel": {**PANEL, "pattern": "omni"}})
+
+
+def test_a_suite_without_a_method_says_what_to_do():
+    with pytest.raises(NotImplementedError, match="override make"):
+        PredictorContract().make()

@@ -1,0 +1,62 @@
+"""Atomic writes, hashes, folder checks."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from airlam.errors import RecipeError, StoreError
+from airlam.io import check_folder, read_finished, read_json, recipe_hash, replacing, write_json, write_text
+
+
+def test_an_interrupted_write_leaves_the_old_content_and_no_debris(tmp_path):
+    path = write_text(tmp_path / "deep" / "a.txt", "old")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as work:
+        work.write_text("half of the n")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_get_the_permissions_that_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        path = write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_json_keeps_values_and_refuses_what_json_has_no_word_for(tmp_path):
+    path = write_json(tmp_path / "a.json", {"x": np.float32(0.5), "y": {3, 1}, "z": tmp_path})
+    assert read_json(path) == {"x": 0.5, "y": [1, 3], "z": str(tmp_path)}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"x": float("nan")})
+    assert read_json(path)["x"] == 0.5
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\x00", ""])
+def test_what_is_no_json_object_is_named(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(StoreError, match="a.json"):
+        read_json(path)
+    assert read_finished(path) is None
+    assert read_finished(tmp_path / "nothing.json") is None
+
+
+def test_equal_recipes_have_equal_hashes():
+    assert recipe_hash({"a": 1, "b": [2.0]}) == recipe_hash({"b": [2.0], "a": 1})
+    assert recipe_hash({"a": 1}) != recipe_hash({"a": 1.5})
+    assert recipe_hash({"a": 1}, digits=16).startswith(recipe_hash({"a": 1}))
+
+
+def test_a_folder_below_a_file_is_refused_in_words(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecipeError, match="is a file"):
+        check_folder(tmp_path / "file" / "out")
+    assert check_folder(tmp_path / "new").is_dir()
