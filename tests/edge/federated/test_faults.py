@@ -11,13 +11,16 @@ from flwr.proto.node_pb2 import NodeInfo
 from rich.console import Console
 
 from airlam.edge.federated.adapters import average, stacked
-from airlam.edge.federated.client_app import build_client_app
-from airlam.edge.federated.deployment import make_node_key, public_pem, write_app
-from airlam.edge.federated.grids import InProcessGrid
+from airlam.edge.federated.client.app import build_client_app
+from airlam.edge.federated.client.workshop import Workshop
+from airlam.edge.federated.commands.console import progress
+from airlam.edge.federated.engines.credentials import make_node_key, public_pem
+from airlam.edge.federated.engines.deployment import write_app
+from airlam.edge.federated.engines.in_process import InProcessGrid
 from airlam.edge.federated.messages import shown
-from airlam.edge.federated.rounds import Roster, RoundRecord
-from airlam.edge.federated.server_app import serve
-from airlam.edge.federated.training import progress
+from airlam.edge.federated.server.app import serve
+from airlam.edge.federated.server.record import RoundRecord
+from airlam.edge.federated.server.roster import Roster
 from airlam.interfaces import RecipeError
 
 NODE = 1
@@ -31,9 +34,14 @@ HOSTILE = {
 }
 
 
+def client_of(f):
+    workshop = Workshop(f)
+    return build_client_app(lambda _: workshop)
+
+
 def run(f, kind, change):
     """A run in which the replies of one node to messages of a kind are tampered with; the records of its rounds."""
-    client = build_client_app(f.to_json())
+    client = client_of(f)
 
     def tampered(message, context):
         reply = client(message, context)
@@ -192,7 +200,7 @@ def test_markup_of_nodes_is_printed_and_not_obeyed(federation):
 def test_claims_of_examples_cannot_empty_the_model(federation, aggregation):
     """Two nodes claim 1.7e308 examples each: their sum is infinite, and every share of it would be 0."""
     f = federation(rounds=1, num_train=4, num_val=2, aggregation=aggregation)
-    client = build_client_app(f.to_json())
+    client = client_of(f)
 
     def boasting(message, context):
         reply = client(message, context)
@@ -228,7 +236,7 @@ def test_a_node_has_the_site_of_its_key_alone(federation, tmp_path):
     """Node 0 claims site 1. Without keys it has it, and the owner is shut out; with keys it is refused."""
     f = federation(rounds=1, num_train=4, num_val=2)
     keys = [public_pem(make_node_key(tmp_path / str(n)).with_name(f"{n}.pub")).encode() for n in range(3)]
-    client = build_client_app(f.to_json())
+    client = client_of(f)
 
     def lying(message, context):
         reply = client(message, context)
@@ -239,7 +247,7 @@ def test_a_node_has_the_site_of_its_key_alone(federation, tmp_path):
     def sites_with(given):
         grid = KnownGrid(lying, 3)
         grid.keys = keys
-        roster = Roster(f, {}, given)
+        roster = Roster(f, given)
         with grid.identity():
             roster.meet(grid)
         return {node - 2: site for node, site in roster.sites.items()}, roster.troubles
