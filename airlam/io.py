@@ -137,6 +137,55 @@ def check_folder(out: str | Path) -> Path:
     return out
 
 
+@contextlib.contextmanager
+def locked(path: str | Path, *, by: str = "another process") -> Iterator[None]:
+    """Holds the lock of ``path``: no other process or thread gets it meanwhile. A lock dies with its process.
+
+    The lock is the file ``PATH.lock``, which is removed at the end; ``path`` itself may come, go and be replaced.
+
+    Args:
+        path: what is locked; its folder must be there.
+        by: in the error: who may have the lock.
+
+    Raises:
+        StoreError: somebody else has the lock.
+    """
+    import filelock
+
+    path = Path(path)
+    lock = filelock.FileLock(path.with_name(path.name + ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise StoreError(f"{by} is writing {path}; wait for it, or choose another path") from None
+    try:
+        yield
+    finally:
+        # While it is held: a process that opened the old file finds it unlinked and opens the new one.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def inheritable_lock(path: str | Path, *, by: str = "another process") -> Iterator[int]:
+    """A locked file, open for reading and writing. The lock lasts as long as any process that inherited the file.
+
+    Raises:
+        StoreError: somebody has it; ``by`` says who that may be.
+    """
+    import fcntl
+
+    file = os.open(path, os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{by} is writing {path}; wait for it, or choose another path") from None
+        yield file
+    finally:
+        os.close(file)
+
+
 def _plain(value: Any) -> Any:
     """Plain data for what ``json`` does not know: NumPy and torch scalars and arrays, sets, paths."""
     if hasattr(value, "tolist"):

@@ -1,65 +1,46 @@
-"""Predictors and precoders by name, or from a checkpoint."""
+"""Predictors and precoders by name, from a checkpoint, or of a class of your own."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from importlib import import_module
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from airlam.interfaces import CheckpointError, Precoder, Predictor
-from airlam.recipes import find_checkpoint, list_recipes, nearest, recipe_root
-
-# name -> (module, class); modules come in when a name is asked for
-PREDICTORS = {
-    "hold": ("airlam.baselines", "HoldPredictor"),
-    "wiener": ("airlam.baselines", "WienerPredictor"),
-    "kalman": ("airlam.baselines", "KalmanPredictor"),
-    "ar": ("airlam.baselines", "ARPredictor"),
-    "eigen-ar": ("airlam.baselines", "EigenARPredictor"),
-    "pad": ("airlam.baselines", "PADPredictor"),
-    "vector-prony": ("airlam.baselines", "VectorPronyPredictor"),
-}
-PRECODERS = {
-    "mrt": ("airlam.baselines", "MRTPrecoder"),
-    "zf": ("airlam.baselines", "ZFPrecoder"),
-    "zf-wf": ("airlam.baselines", "ZFPrecoder", {"water_filling": True}),
-    "rzf": ("airlam.baselines", "RZFPrecoder"),
-    "slnr": ("airlam.baselines", "SLNRPrecoder"),
-    "wmmse": ("airlam.baselines", "WMMSEPrecoder"),
-    "type1": ("airlam.baselines", "Type1Precoder"),
-}
+from airlam.methods import build_own, find, is_own, names
+from airlam.recipes import find_checkpoint, nearest, shipped_checkpoints
 
 
-def _build(registry: dict[str, tuple], name: str, **options: Any):
-    module, attribute, *preset = registry[name]
-    build: Callable = getattr(import_module(module), attribute)
-    return build(**{**(preset[0] if preset else {}), **options})
-
-
-def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
-    """A predictor by name, or from a checkpoint.
+def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **options: Any) -> Predictor:
+    """A predictor by name, from a checkpoint, or of a class of your own.
 
     Args:
-        name_or_path: ``"hold"``, ``"wiener"``, ``"kalman"``, ``"ar"``, ``"eigen-ar"``, ``"pad"``; a shipped
-            checkpoint (``"airlam-tiny"``), a checkpoint folder (of a comparator too), a folder of adapters, a folder
-            that ``airlam export`` wrote, or a Lightning ``.ckpt``.
+        name_or_path: the name of a registered method (``"hold"``, ``"ar"``, ``"eigen-ar"``, ... ``airlam list
+            predictors``); a shipped checkpoint (``"airlam-tiny"``), a checkpoint folder (of a comparator too), a folder
+            of adapters, a folder that ``airlam export`` wrote, or a Lightning ``.ckpt``; a class path
+            (``"my_gru:MyGRU"``, ``"my_gru.MyGRU"``, ``"folder/my_gru.py:MyGRU"``; the current folder is looked into),
+            or ``{"class_path": ..., "init_args": {...}}``; a class; or an object, which comes back as it is.
         options: arguments of the predictor's class, for example ``order=8`` for ``"ar"``, ``correction=False`` for a
             checkpoint.
 
     Raises:
         CheckpointError: no such predictor, or a checkpoint that is missing, corrupt, or not safe to load.
+        RecipeError: a class path that names no predictor, or wrong arguments of its class.
 
     Example:
         >>> load_predictor("ar", order=8).order
         8
+        >>> load_predictor({"class_path": "airlam.baselines.ARPredictor", "init_args": {"order": 4}}).order
+        4
     """
+    if is_own(name_or_path):
+        return build_own(name_or_path, "predictor", "predictor", **options)
     name = str(name_or_path)
-    if name in PREDICTORS:
-        return _build(PREDICTORS, name, **options)
+    if name in names("predictor", built=True):
+        return find(name, "predictor").build(**options)
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         if path.suffix != ".ckpt":
             raise CheckpointError(
                 f"{path} is a file, but only Lightning's .ckpt files and folders with config.json and "
@@ -75,18 +56,19 @@ def load_predictor(name_or_path: str | Path, **options: Any) -> Predictor:
 
             return ComparatorPredictor(ComparatorTraining.model_from_lightning(str(path)), **options)
         return AirlamPredictor(ChannelPrediction.model_from_lightning(str(path)), **options)
-    if (path / "adapter_config.json").is_file():
+    if os.path.isfile(path / "adapter_config.json"):
         return _load_adapted(path, options)
     try:
         folder = find_checkpoint(path)
     except CheckpointError as error:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise
         if path.suffix == ".ckpt":
             raise CheckpointError(f"no checkpoint file {name}") from error
-        known = [*PREDICTORS, *shipped("airlam")]
+        known = [*names("predictor", built=True), *shipped_checkpoints("airlam")]
         raise CheckpointError(
-            f"no predictor or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
+            f"no predictor or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
+            f"{', '.join(known)}"
         ) from error
     from airlam.models import AirlamPredictor, OnnxPredictor, is_onnx_folder, load_checkpoint
     from airlam.models.checkpoint import read_config
@@ -122,58 +104,52 @@ def _base_of_adapters(folder: Path) -> str:
     return base
 
 
-def load_precoder(name_or_path: str | Path, **options: Any) -> Precoder:
-    """A precoder by name, or from a checkpoint.
+def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **options: Any) -> Precoder:
+    """A precoder by name, from a checkpoint, or of a class of your own.
 
     Args:
         name_or_path: ``"mrt"``, ``"zf"``, ``"zf-wf"`` (with water-filling), ``"rzf"``, ``"slnr"``, ``"wmmse"``,
             ``"type1"`` (codebook); a shipped checkpoint (``"airlam-precoder"``), a checkpoint folder, a folder of
-            adapters, or a Lightning ``.ckpt``.
+            adapters, or a Lightning ``.ckpt``; a class path, mapping, class or object as in :func:`load_predictor`.
         options: arguments of the precoder's class, for example ``rx_axis=True``.
 
     Raises:
         CheckpointError: no such precoder, or a checkpoint that is missing, corrupt, or not safe to load.
+        RecipeError: a class path that names no precoder, or wrong arguments of its class.
 
     Example:
         >>> load_precoder("rzf").name
         'rzf'
     """
+    if is_own(name_or_path):
+        return build_own(name_or_path, "precoder", "precoder", **options)
     name = str(name_or_path)
-    if name in PRECODERS:
-        return _build(PRECODERS, name, **options)
+    if name in names("precoder", built=True):
+        return find(name, "precoder").build(**options)
     path = Path(name).expanduser()
     from airlam.models import LearnedPrecoder, adapter_utility, load_learned_precoder, load_lora
     from airlam.models.checkpoint import read_config
 
     options.setdefault("name", path.stem if path.suffix == ".ckpt" else path.name)
-    if path.is_file():
+    if os.path.isfile(path):
         from airlam.tasks import Beamforming
 
         return LearnedPrecoder(Beamforming.model_from_lightning(str(path)), **options)
-    if (path / "adapter_config.json").is_file():
+    if os.path.isfile(path / "adapter_config.json"):
         base = load_learned_precoder(find_checkpoint(_base_of_adapters(path)))
         options.setdefault("utility", adapter_utility(path))
         return LearnedPrecoder(load_lora(base, path), **options)
     try:
         folder = find_checkpoint(path)
     except CheckpointError as error:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise
-        known = [*PRECODERS, *shipped("airlam-precoder")]
+        known = [*names("precoder", built=True), *shipped_checkpoints("airlam-precoder")]
         raise CheckpointError(
-            f"no precoder or checkpoint {name!r}{nearest(name, known) or ';'} valid names: {', '.join(known)}"
+            f"no precoder or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
+            f"{', '.join(known)}"
         ) from error
     if read_config(folder).get("model_type") == "airlam":
-        known = ", ".join([*PRECODERS, *shipped("airlam-precoder")])
+        known = ", ".join([*names("precoder", built=True), *shipped_checkpoints("airlam-precoder")])
         raise CheckpointError(f"{name} predicts channels; precoders are {known}")
     return LearnedPrecoder(load_learned_precoder(folder), **options)
-
-
-def shipped(model_type: str) -> list[str]:
-    """Names of the shipped checkpoints of one type."""
-    found = []
-    for entry in list_recipes("checkpoints"):
-        config = json.loads((recipe_root() / entry / "config.json").read_text(encoding="utf-8"))
-        if config.get("model_type") == model_type:
-            found.append(Path(entry).name)
-    return found

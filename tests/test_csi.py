@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from airlam.csi import Feedback, feed_back, lose_slots, observe_pilots, phase_combiner, to_beam_delay
+from airlam.csi import Feedback, feed_back, lose_slots, measure, observe_pilots, phase_combiner, to_beam_delay
 
 
 def test_a_linear_history_survives_any_loss():
@@ -72,3 +72,21 @@ def test_a_report_does_not_depend_on_other_links():
 def test_bad_reports_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         feed_back(torch.zeros(1, 2, 12, 1, 4, dtype=torch.complex64), Feedback(*arguments))
+
+
+@pytest.mark.parametrize("snr_db", [-float("inf"), float("nan"), torch.tensor([10.0, -float("inf")])])
+def test_noise_without_a_level_is_refused(snr_db):
+    with pytest.raises(ValueError, match="csi_snr_db must be decibels above -inf, or inf for no noise, got"):
+        measure(torch.ones(2, 4, 2, 1, 1, dtype=torch.complex64), snr_db)
+
+
+@pytest.mark.parametrize(("scale", "snr_db"), [(1.0, -400.0), (1e18, -30.0), (0.0, -400.0)])
+def test_noise_beyond_the_largest_number_is_refused(scale, snr_db):
+    with pytest.raises(ValueError, match="is not finite in torch.float32; scale h, or raise csi_snr_db"):
+        measure(scale * torch.ones(1, 4, 2, 1, 1, dtype=torch.complex64), snr_db)
+
+
+def test_no_noise_is_no_noise():
+    h = torch.ones(2, 4, 2, 1, 1, dtype=torch.complex64)
+    assert torch.equal(measure(h, float("inf")), h)
+    assert torch.equal(measure(0 * h, 10.0), 0 * h)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 
 import numpy as np
 import pytest
 
 from airlam.errors import RecipeError, StoreError
-from airlam.io import check_folder, read_finished, read_json, recipe_hash, replacing, write_json, write_text
+from airlam.io import (
+    check_folder,
+    inheritable_lock,
+    locked,
+    read_finished,
+    read_json,
+    recipe_hash,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_an_interrupted_write_leaves_the_old_content_and_no_debris(tmp_path):
@@ -53,6 +64,32 @@ def test_equal_recipes_have_equal_hashes():
     assert recipe_hash({"a": 1, "b": [2.0]}) == recipe_hash({"b": [2.0], "a": 1})
     assert recipe_hash({"a": 1}) != recipe_hash({"a": 1.5})
     assert recipe_hash({"a": 1}, digits=16).startswith(recipe_hash({"a": 1}))
+
+
+def test_a_lock_is_held_once_and_leaves_nothing(tmp_path):
+    path = tmp_path / "x.h5"
+    for _ in range(2):
+        with locked(path):
+            with pytest.raises(StoreError, match="somebody is writing .*x.h5; wait"), locked(path, by="somebody"):
+                pass
+            with locked(tmp_path / "y.h5"):
+                pass
+        assert not list(tmp_path.iterdir())
+
+
+def test_an_inheritable_lock_lasts_as_long_as_a_child_that_has_it(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    with inheritable_lock(path) as file:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=[file])
+    try:
+        with pytest.raises(StoreError, match="another process"), inheritable_lock(path):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    with inheritable_lock(path):
+        pass
 
 
 def test_a_folder_below_a_file_is_refused_in_words(tmp_path):

@@ -1,7 +1,7 @@
 """Classical predictors, precoders and bounds, tunable and strong: what a learned method is measured against."""
 
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
-from airlam.baselines.beam_tracking import LastBest, LinearExtrapolation, TrainedLinear
+from airlam.baselines.beam_tracking import LastBest, LinearExtrapolation, SoftmaxRegression, TrainedLinear
 from airlam.baselines.bounds import dpc_sum_capacity, water_filling_capacity
 from airlam.baselines.denoising import BeamDelayThreshold, TrainingLMMSE
 from airlam.baselines.eigen_ar import EigenARPredictor
@@ -21,6 +21,7 @@ from airlam.baselines.interpolation import (
     tune_estimator,
 )
 from airlam.baselines.kalman import KalmanPredictor
+from airlam.baselines.mean import MeanPredictor
 from airlam.baselines.precoders import (
     MRTPrecoder,
     RZFPrecoder,
@@ -40,11 +41,12 @@ from airlam.baselines.precoders import (
     zf_water_filling,
 )
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
-from airlam.baselines.tuning import DEFAULT_GRIDS, tune
+from airlam.baselines.stack import STACK_MEMBERS, StackPredictor, fit_stack
+from airlam.baselines.tuning import tune
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
 
 __all__ = [
-    "DEFAULT_GRIDS",
+    "STACK_MEMBERS",
     "ARFilters",
     "ARPredictor",
     "BeamDelayThreshold",
@@ -60,11 +62,14 @@ __all__ = [
     "LinearExtrapolation",
     "LinearInterpolator",
     "MRTPrecoder",
+    "MeanPredictor",
     "PADPredictor",
     "PowerDelayInterpolator",
     "PredictorExtrapolator",
     "RZFPrecoder",
     "SLNRPrecoder",
+    "SoftmaxRegression",
+    "StackPredictor",
     "TrainedLinear",
     "TrainingLMMSE",
     "Type1Precoder",
@@ -76,6 +81,7 @@ __all__ = [
     "axis_covariance",
     "dpc_sum_capacity",
     "effective_channel",
+    "fit_stack",
     "genie_lmmse",
     "link_features",
     "mrt",

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.bins import TINY, bin_peak, bin_series, csi_of, put, strongest, take
+from airlam.baselines.mean import check_mean_share
 from airlam.csi import PortShape, resolve_inputs
 from airlam.interfaces import any_scale, check_prediction_request
 
@@ -169,6 +170,9 @@ class ARPredictor:
         shrinkage: kappa; 0: each bin alone, ``inf``: one pooled filter.
         tail: the bins outside: ``"pooled"`` filter, ``"zero"`` or ``"hold"``.
         limit: amplitude bound, see above.
+        mean_share: share of the history's mean that is set aside: the filters are fitted to ``h - mean_share * mean``,
+            predict that, and the share is added again. At 1 the more ``ridge`` shrinks the filters to zero, the nearer
+            the prediction comes to the mean, in bins outside ``num_bins`` too; at 0 the mean plays no part.
 
     Example:
         >>> h_past = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
@@ -185,6 +189,7 @@ class ARPredictor:
         *,
         tail: str = "zero",
         limit: float = 1.5,
+        mean_share: float = 0.0,
     ):
         if order < 1:
             raise ValueError(f"order must be at least 1, got {order}")
@@ -195,7 +200,7 @@ class ARPredictor:
         if tail not in ("zero", "pooled", "hold"):
             raise ValueError(f"tail must be 'zero', 'pooled' or 'hold', got {tail!r}")
         self.order, self.ridge, self.num_bins, self.shrinkage = order, ridge, num_bins, shrinkage
-        self.tail, self.limit = tail, limit
+        self.tail, self.limit, self.mean_share = tail, limit, check_mean_share(mean_share)
         self.name = "ar"
 
     @resolve_inputs
@@ -217,6 +222,12 @@ class ARPredictor:
     ) -> Tensor:
         """See :class:`airlam.interfaces.Predictor`."""
         shape = check_prediction_request(h_past, num_future, port_shape)
+        if self.mean_share == 0:
+            return self._predict(h_past, num_future, shape)
+        mean = self.mean_share * h_past.mean(-4, keepdim=True)
+        return mean + self._predict(h_past - mean, num_future, shape)
+
+    def _predict(self, h_past: Tensor, num_future: int, shape: PortShape) -> Tensor:
         series = bin_series(h_past, shape)
         if self.num_bins is None or self.num_bins >= series.shape[-2]:
             found = ar_filters(series, self.order, self.ridge, self.shrinkage)

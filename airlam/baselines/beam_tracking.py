@@ -64,7 +64,7 @@ class LastBest:
     @resolve_inputs
     def scores(self, power: Tensor, measured: Tensor, horizon: int = 1) -> Tensor:
         """See the module's docstring."""
-        return self.average(power, check_sweeps(power, measured, horizon))[:, None].expand(-1, horizon, -1)
+        return self.average(power, check_sweeps(power, measured, horizon))[:, None].repeat(1, horizon, 1)
 
     def average(self, power: Tensor, measured: Tensor) -> Tensor:
         """Logarithm of the averaged power ``[batch, beam]``."""
@@ -117,13 +117,14 @@ class LinearExtrapolation:
 
 
 class TrainedLinear:
-    """The linear estimate of all beams' log power from all measurements, trained on tracks of the cell.
+    """Ridge regression: the log power of every beam as a linear function of all measurements (log power, too).
 
-    It knows how beams hang together in this cell and for this order of sweeps, and is of no use for another: what
-    linear MMSE is to channels.
+    Trained for one scenario, one codebook and one schedule of sweeps, and of no use for another: what linear MMSE is
+    to channels.
 
     Args:
         weight: ``[1 + sweep * beam, horizon * beam]``, constant first.
+        horizon: sweeps ahead that it was trained for.
         measured: ``bool [sweep, beam]``, the schedule of its training.
     """
 
@@ -141,17 +142,29 @@ class TrainedLinear:
             power, measured: of the training tracks, measured alike. future: their true power over the noise ``[batch,
                 horizon, beam]``. ridge: in units of one measurement.
         """
-        if not ridge >= 0:
-            raise ValueError(f"ridge must not be negative, got {ridge}")
-        if not bool(torch.isfinite(future).all()):
-            raise ValueError("future contains NaN or infinity")
-        if measured.dim() != 2:
-            raise ValueError(f"measured {tuple(measured.shape)} must be [sweep, beam]: one schedule for all tracks")
-        x, y = cls._inputs(power, check_sweeps(power, measured, future.shape[1])), _log(future).flatten(1).double()
+        x, y = cls._training_inputs(power, measured, future, ridge), _log(future).flatten(1).double()
         penalty = ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         penalty[0, 0] = 1e-9
         weight = torch.linalg.solve(x.mT @ x + penalty, x.mT @ y)
         return cls(weight.float(), future.shape[1], measured)
+
+    @classmethod
+    def _training_inputs(cls, power: Tensor, measured: Tensor, future: Tensor, ridge: float) -> Tensor:
+        """The inputs of the training tracks ``float64 [batch, 1 + sweep * beam]``, after checks of everything."""
+        if not 0 <= ridge < float("inf"):
+            raise ValueError(f"ridge must be a finite number and not negative, got {ridge}")
+        if not bool(torch.isfinite(future).all()):
+            raise ValueError("future contains NaN or infinity")
+        if measured.dim() != 2:
+            raise ValueError(f"measured {tuple(measured.shape)} must be [sweep, beam]: one schedule for all tracks")
+        if future.dim() != 3 or len(future) != len(power) or future.shape[-1] != power.shape[-1]:
+            raise ValueError(f"future {tuple(future.shape)} does not fit power {tuple(power.shape)}")
+        return cls._inputs(power, check_sweeps(power, measured, future.shape[1]))
+
+    @property
+    def num_weights(self) -> int:
+        """Weights that were trained: those of beams that a sweep did not measure are zero."""
+        return (1 + int(self.measured.sum())) * self.weight.shape[1]
 
     @staticmethod
     def _inputs(power: Tensor, measured: Tensor) -> Tensor:
@@ -172,3 +185,73 @@ class TrainedLinear:
             raise ValueError("measured is another schedule than the one it was trained on; fit one for it")
         out = inputs.float() @ self.weight
         return out.unflatten(1, (self.horizon, -1))[:, :horizon]
+
+
+class SoftmaxRegression(TrainedLinear):
+    """Multinomial logistic regression: the probability of being the best beam, from all measurements (log power).
+
+    For each sweep to come, one softmax over beams of linear functions of the measurements, trained with the
+    cross-entropy of the truly best beam. Like :class:`TrainedLinear` it knows one scenario, codebook and schedule.
+
+    Example:
+        >>> power = torch.rand(64, 1, 4, generator=torch.Generator().manual_seed(0)) + 0.1
+        >>> measured = torch.ones(1, 4, dtype=torch.bool)
+        >>> made = SoftmaxRegression.fit(power, measured, power, ridge=1e-3)
+        >>> float((made.scores(power, measured).argmax(-1) == power.argmax(-1)).float().mean()) > 0.95
+        True
+    """
+
+    name = "softmax regression"
+
+    @classmethod
+    def fit(
+        cls, power: Tensor, measured: Tensor, future: Tensor, ridge: float = 10.0, max_iterations: int = 200
+    ) -> SoftmaxRegression:
+        """Minimise the cross-entropy, summed over tracks, plus ``ridge / 2`` times the squared weights.
+
+        L-BFGS from zero weights: the same inputs give the same weights.
+
+        Args:
+            power, measured, future: as in :meth:`TrainedLinear.fit`.
+            ridge: of weights for inputs of unit variance; the constant has none. max_iterations: of L-BFGS.
+
+        Raises:
+            TypeError, ValueError: wrong shapes or types, values that are not finite, a negative ridge.
+        """
+        full = cls._training_inputs(power, measured, future, ridge)
+        used = torch.cat([torch.ones(1, dtype=torch.bool), measured.flatten()])
+        x = full[:, used]
+        mean, scale = x.mean(0), x.std(0, correction=0)
+        mean[0], scale[0] = 0, 1
+        scale = torch.where(scale > 1e-9, scale, torch.ones_like(scale))  # a constant input says nothing
+        x = ((x - mean) / scale).float()
+        best, horizon, beams = future.argmax(-1).flatten(), future.shape[1], future.shape[2]
+        weight = torch.zeros(x.shape[1], horizon * beams, requires_grad=True)
+        # L-BFGS works on weights times sqrt(1 + ridge / tracks): as well conditioned with a large ridge as with a small
+        ease = (1 + ridge / len(x)) ** -0.5
+        x[:, 1:] *= ease
+
+        def objective() -> Tensor:
+            scores = (x @ weight).unflatten(1, (horizon, beams)).flatten(0, 1)
+            loss = torch.nn.functional.cross_entropy(scores, best, reduction="sum")
+            return (loss + 0.5 * ridge * (ease * weight[1:]).square().sum()) / len(scores)
+
+        solver = torch.optim.LBFGS(
+            [weight], max_iter=max_iterations, max_eval=2 * max_iterations, history_size=20, tolerance_grad=1e-6,
+            tolerance_change=1e-9, line_search_fn="strong_wolfe",
+        )  # fmt: skip
+
+        def closure() -> Tensor:
+            solver.zero_grad()
+            loss = objective()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            solver.step(closure)
+        found = weight.detach().double() / scale[:, None]
+        found[1:] *= ease
+        found[0] -= mean[1:] @ found[1:]
+        whole = found.new_zeros(full.shape[1], found.shape[1])
+        whole[used] = found
+        return cls(whole.float(), horizon, measured)

@@ -113,6 +113,6 @@ class TrainingLMMSE:
 
     def _gain(self, noise: float | Tensor) -> tuple[Tensor, Tensor]:
         power = self.delay_power.clamp_min(0)[:, None, None] * self.beam_power.clamp_min(0)
-        sigma = torch.as_tensor(noise, dtype=torch.float64)[..., None, None, None, None]
+        sigma = torch.as_tensor(noise, dtype=torch.float64, device=power.device)[..., None, None, None, None]
         gain = power / (power + sigma)
         return gain, gain * sigma

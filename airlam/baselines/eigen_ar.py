@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from airlam.baselines.mean import check_mean_share
 from airlam.csi import PortShape
 from airlam.interfaces import any_scale, check_prediction_request
 
@@ -185,6 +186,8 @@ class EigenARPredictor:
         num_bins: strongest coefficients kept; the others are predicted as zero.
         num_classes: energy classes, each with a filter of its own.
         shrinkage: pull of each coefficient's filter to that of its class; ``inf``: one filter a class.
+        mean_share: share of the history's mean that is set aside, as in :class:`airlam.baselines.ar.ARPredictor`; the
+            eigenbasis is then that of the deviations.
 
     Example:
         >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
@@ -201,6 +204,8 @@ class EigenARPredictor:
         num_bins: int = 256,
         num_classes: int = 4,
         shrinkage: float = 3.0,
+        *,
+        mean_share: float = 0.0,
     ):
         if order < 1 or num_bins < 1 or num_classes < 1:
             raise ValueError(f"order, num_bins, num_classes must be at least 1, got {order}, {num_bins}, {num_classes}")
@@ -208,6 +213,7 @@ class EigenARPredictor:
             raise ValueError(f"ridge and shrinkage must not be negative, got {ridge}, {shrinkage}")
         self.order, self.ridge, self.num_bins = order, ridge, num_bins
         self.num_classes, self.shrinkage = num_classes, shrinkage
+        self.mean_share = check_mean_share(mean_share)
 
     @any_scale
     def predict(
@@ -215,6 +221,12 @@ class EigenARPredictor:
     ) -> Tensor:
         """See :meth:`airlam.interfaces.Predictor.predict`."""
         polarisations = check_prediction_request(h_past, num_future, port_shape)[0]
+        if self.mean_share == 0:
+            return self._predict(h_past, num_future, polarisations)
+        mean = self.mean_share * h_past.mean(-4, keepdim=True)
+        return mean + self._predict(h_past - mean, num_future, polarisations)
+
+    def _predict(self, h_past: Tensor, num_future: int, polarisations: int) -> Tensor:
         h = h_past.flatten(0, -5) if h_past.dim() > 4 else h_past[None]
         basis = Eigenbasis.of(h, polarisations)
         bins = basis.forward(h)

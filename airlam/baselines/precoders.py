@@ -282,6 +282,7 @@ class MRTPrecoder(ClosedForm):
 
     def precode(self, h, power, no, *, error_covariance=None) -> Tensor:
         """See :class:`airlam.interfaces.Precoder`."""
+        check_precoding_request(h, power, no)  # mrt itself takes no noise
         return mrt(h, power, rx_axis=self.rx_axis)
 
 
@@ -297,6 +298,7 @@ class ZFPrecoder(ClosedForm):
         """See :class:`airlam.interfaces.Precoder`."""
         if self.water_filling:
             return zf_water_filling(h, power, no, rx_axis=self.rx_axis)
+        check_precoding_request(h, power, no)  # zf itself takes no noise
         return zf(h, power, rx_axis=self.rx_axis)
 
 

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 from torch import Tensor
 
-from airlam.baselines.ar import ARPredictor
-from airlam.baselines.eigen_ar import EigenARPredictor
-from airlam.baselines.hold import HoldPredictor
-from airlam.baselines.kalman import KalmanPredictor
-from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
-from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
 from airlam.csi import PortShape, resolve_inputs
+from airlam.interfaces import Predictor
+from airlam.methods import grid_of
 from airlam.metrics import nmse
 
 Grid = Mapping[str, Sequence[Any]]
 
-DEFAULT_GRIDS: dict[type, Grid] = {
-    HoldPredictor: {},
-    ARPredictor: {
-        "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
-        "num_bins": (32, 64, 128, 256, 512, 768, 1024, None),
-        "order": (2, 4, 6, 8, 10, 12),
-        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
-    },
-    EigenARPredictor: {
-        "num_bins": (32, 64, 128, 256, 384, 512, 768),
-        "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
-        "num_classes": (1, 2, 4, 8),
-        "order": (4, 6, 8, 10, 12),
-        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 3e-2),
-    },
-    PADPredictor: {
-        "order": (1, 2, 3, 4, 6, 12, 14),
-        "energy": (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.997, 1.0),
-        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-    },
-    VectorPronyPredictor: {"order": (2, 4, 6, 8, 10, 12), "ridge": (1e-5, 1e-4, 1e-3, 1e-2)},
-    WienerPredictor: {
-        "order": (4, 6, 8, 10, 12),
-        "ridge": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-        "num_bins": (16, 64, 256, 1024, None),
-    },
-    JakesWienerPredictor: {"order": (4, 8, 12, 16), "ridge": (1e-4, 1e-3, 1e-2, 1e-1)},
-    KalmanPredictor: {
-        "num_bins": (256, 512, None),
-        "fit_bins": (16, 32, 128),
-        "process_noise": (1.0, 2.0, 4.0, 8.0),
-        "order": (4, 8, 12),
-    },
-}
-
 
 @resolve_inputs
 def tune(
-    predictor_class: type,
+    predictor_class: Callable[..., Predictor],
     h_past: Tensor,
     h_future: Tensor,
     *,
@@ -73,10 +33,11 @@ def tune(
     """Best keyword arguments of a predictor by NMSE (mean per link) on validation links.
 
     Args:
-        predictor_class: for example :class:`airlam.baselines.ARPredictor`.
+        predictor_class: for example :class:`airlam.baselines.ARPredictor`; or anything that builds a predictor from
+            keyword arguments and keeps them as attributes.
         h_past: measured histories ``complex [link, slot, subcarrier, rx_ant, tx_ant]``.
         h_future: *true* futures, same links.
-        grid: values for each argument; ``None``: this class's entry of ``DEFAULT_GRIDS``.
+        grid: values for each argument; ``None``: that of the class in the registry (:mod:`airlam.methods`).
         port_shape, context: handed to ``predict``; tensors in ``context`` with one entry per link are split with them.
         search: ``"coordinate"``: from the class's defaults change one argument at a time, sweep until nothing improves;
             ``"full"``: every combination.
@@ -90,14 +51,16 @@ def tune(
 
     Example:
         >>> import torch
+        >>> from airlam.baselines import VectorPronyPredictor
         >>> h = torch.randn(4, 20, 8, 1, 4, dtype=torch.complex64)
         >>> sorted(tune(VectorPronyPredictor, h[:, :16], h[:, 16:], grid={"order": [1, 2], "ridge": [1e-3, 1.0]}))
         ['order', 'ridge']
     """
     if grid is None:
-        if predictor_class not in DEFAULT_GRIDS:
-            raise ValueError(f"no default grid for {predictor_class.__name__}; give grid={{argument: values}}")
-        grid = DEFAULT_GRIDS[predictor_class]
+        grid = grid_of(predictor_class)
+        if grid is None:
+            name = getattr(predictor_class, "__name__", predictor_class)
+            raise ValueError(f"no default grid for {name}; give grid={{argument: values}}")
     if search not in ("coordinate", "full"):
         raise ValueError(f"search must be 'coordinate' or 'full', got {search!r}")
     if len(h_past) != len(h_future) or len(h_past) == 0:

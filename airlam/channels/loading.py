@@ -12,7 +12,8 @@ def load_channel(recipe: str | Path | dict) -> ChannelModel:
     """A channel model from a recipe.
 
     Args:
-        recipe: the name of a YAML in ``channels/`` ("uma_nlos"), a path to one, or its contents as a dict.
+        recipe: the name of a YAML in ``channels/`` ("uma_nlos"), a path to one, or its contents as a dict. Names are
+            looked for in the current folder and its ``channels/`` first, then among the shipped recipes.
 
     Raises:
         RecipeError: an unknown name, key or value; the message names the bound or the nearest valid name.
@@ -30,7 +31,7 @@ def load_channel(recipe: str | Path | dict) -> ChannelModel:
     if scenario == "mixture":
         from airlam.channels.mixture import MixtureChannel, resolve_mixture
 
-        return MixtureChannel(resolve_mixture(data))
+        return MixtureChannel(resolve_mixture(data), build=load_channel)
     resolved = resolve(data)
     if scenario in CLUSTERED:
         from airlam.channels.clustered import ClusteredDelayLine

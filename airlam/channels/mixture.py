@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from airlam.channels.link_batch import LinkBatch
 from airlam.channels.recipe import CLUSTERED, SCENARIOS, TAPPED, check_scenario, keys_of, resolve
 from airlam.constants import SPEED_OF_LIGHT
 from airlam.interfaces import RecipeError
-from airlam.recipes import check_keys, check_number
+from airlam.recipes import as_number, check_keys, check_number
 
 _OWN_KEYS = ("scenario", "components", "max_ports", "max_doppler_per_slot", "chunk")
 _GRID_KEYS = ("carrier_frequency", "subcarrier_spacing", "num_subcarriers", "slot_duration", "bs_panel", "ut_panel")
@@ -34,17 +34,25 @@ class MixtureChannel(ChannelModel):
     ``max_ports`` bounds the base station's ports (panels above it are drawn again); ``max_doppler_per_slot`` bounds the
     Doppler shift in turns per slot by lowering the top speed of a draw (beyond half a turn CSI is white in time).
 
+    Args:
+        recipe: from :func:`resolve_mixture`.
+        build: makes the channel model of a component's recipe, as :func:`airlam.channels.load_channel` does.
+
     Example:
         >>> from airlam.channels import load_channel
         >>> load_channel("mixture_broad").draw(seed=5).sample(2, 8, seed=5).h.dim()
         5
     """
 
-    def __init__(self, recipe: dict) -> None:
+    def __init__(self, recipe: dict, build: Callable[[dict], ChannelModel]) -> None:
         super().__init__(recipe)
+        self._build = build
         self._common = {k: v for k, v in recipe.items() if k not in _OWN_KEYS}
         self._weights = np.array([c["weight"] for c in recipe["components"]], dtype=float)
         self._shared = self._shared_grid()
+
+    def __reduce__(self):
+        return type(self), (self.recipe, self._build)
 
     def __repr__(self) -> str:
         return f"MixtureChannel({len(self._weights)} components)"
@@ -65,9 +73,9 @@ class MixtureChannel(ChannelModel):
             drawn["bs_panel"] = _draw("bs_panel", written["bs_panel"], rng)
         else:
             raise RecipeError(f"max_ports is {limit}, but no bs_panel with so few ports was drawn in 1000 trials")
-        model = _model(resolve({**drawn, **overrides}))
+        model = self._build(resolve({**drawn, **overrides}))
         turns = self.recipe.get("max_doppler_per_slot")
-        return model if turns is None else _limit_speed(model, turns)
+        return model if turns is None else self._build(_limit_speed(model.recipe, turns))
 
     def sample(self, num_links: int, num_slots: int, *, seed: int, return_rays: bool = False) -> LinkBatch:
         """Links of many scenarios in one batch: every ``chunk`` links (in the recipe) are one draw.
@@ -100,7 +108,7 @@ class MixtureChannel(ChannelModel):
             if fixed.get("links_per_drop", 1) != 1:
                 return None
             grids.add(json.dumps([fixed[key] for key in _GRID_KEYS]))
-        return _model(fixed) if len(grids) == 1 else None
+        return self._build(fixed) if len(grids) == 1 else None
 
     @property
     def stackable(self) -> bool:
@@ -153,12 +161,6 @@ def resolve_mixture(recipe: Mapping[str, Any]) -> dict[str, Any]:
         for variant in _variants(_merge(common, component)):
             resolve(variant)
     return out
-
-
-def _model(resolved: dict) -> ChannelModel:
-    from airlam.channels.loading import load_channel
-
-    return load_channel(resolved)
 
 
 def _merge(common: Mapping, component: Mapping) -> dict[str, Any]:
@@ -244,12 +246,11 @@ def _draw(key: str, value: Any, rng: np.random.Generator) -> Any:
 
 def _num_ports(recipe: Mapping) -> int:
     panel = {**keys_of("cdl_a")["bs_panel"], **recipe.get("bs_panel", {})}
-    return panel["rows"] * panel["columns"] * (1 + (panel["polarisation"] == "dual"))
+    return as_number(panel["rows"]) * as_number(panel["columns"]) * (1 + (panel["polarisation"] == "dual"))
 
 
-def _limit_speed(model: ChannelModel, turns: float) -> ChannelModel:
-    """The same model with a top speed of at most ``turns`` Doppler turns per slot."""
-    top = 3.6 * turns / model.slot_duration * SPEED_OF_LIGHT / model.carrier_frequency
-    speed = model.recipe["speed_kmh"]
-    speed = [min(v, top) for v in speed] if isinstance(speed, list) else min(speed, top)
-    return _model({**model.recipe, "speed_kmh": speed})
+def _limit_speed(recipe: dict[str, Any], turns: float) -> dict[str, Any]:
+    """A resolved recipe with a top speed of at most ``turns`` Doppler turns per slot."""
+    top = 3.6 * turns / recipe["slot_duration"] * SPEED_OF_LIGHT / recipe["carrier_frequency"]
+    speed = recipe["speed_kmh"]
+    return {**recipe, "speed_kmh": [min(v, top) for v in speed] if isinstance(speed, list) else min(speed, top)}

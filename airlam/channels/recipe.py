@@ -8,7 +8,8 @@ from typing import Any
 
 from airlam.errors import RecipeError
 from airlam.recipes.checks import check_choice, check_keys, check_number, check_range, check_switch
-from airlam.recipes.locate import nearest
+from airlam.recipes.locate import find_recipe, list_recipes, nearest
+from airlam.recipes.reading import read_yaml
 
 CLUSTERED = tuple(f"cdl_{letter}" for letter in "abcde")
 TAPPED = tuple(f"tdl_{letter}" for letter in "abcde")
@@ -193,42 +194,19 @@ def _state(scenario: str, state: object, factory: object) -> str:
     return check_choice("state", state, ("los", "nlos", "indoor", "outdoor", "random"))
 
 
-def recipe_folders() -> list[Path]:
-    """Where named recipes lie: in the repository, and inside an installed wheel."""
-    package = Path(__file__).resolve().parent.parent
-    return [folder for folder in (package.parent / "channels", package / "_recipes" / "channels") if folder.is_dir()]
-
-
 def recipe_names() -> list[str]:
-    """Names that :func:`airlam.channels.load_channel` takes."""
-    return sorted({path.stem for folder in recipe_folders() for path in folder.glob("*.yaml")})
+    """Names of the shipped recipes that :func:`airlam.channels.load_channel` takes."""
+    return sorted(Path(name).stem for name in list_recipes("channels"))
 
 
 def read_recipe(recipe: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe as written: a dict as it is, a YAML file by its path or by its name in ``channels/``."""
+    """The recipe as written: a dict as it is, a YAML file by its path or by its name in ``channels/``.
+
+    Raises:
+        RecipeError: no such file (see :func:`airlam.recipes.find_recipe`), or no keys and values in it.
+    """
     if isinstance(recipe, Mapping):
         return dict(recipe)
     if not isinstance(recipe, (str, Path)):
         raise RecipeError(f"a channel is a recipe's name, a path or a dict, got {type(recipe).__name__}")
-    import yaml
-
-    path = Path(recipe)
-    if path.suffix not in (".yaml", ".yml"):
-        found = [folder / f"{recipe}.yaml" for folder in recipe_folders() if (folder / f"{recipe}.yaml").is_file()]
-        if not found:
-            names = recipe_names()
-            hint = nearest(str(recipe), names) or ";"
-            raise RecipeError(f"no channel recipe {str(recipe)!r}{hint} known: {', '.join(names)}")
-        path = found[0]
-    elif not path.is_file():  # "channels/uma_nlos.yaml", named from any folder
-        inside = [folder.parent / path for folder in recipe_folders() if (folder.parent / path).is_file()]
-        if not inside:
-            raise RecipeError(f"no file {path}; names that ship: {', '.join(recipe_names())}")
-        path = inside[0]
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path} must hold a mapping of keys, found {type(data).__name__}")
-    return data
+    return read_yaml(find_recipe(recipe, kind="channels"))

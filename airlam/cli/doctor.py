@@ -133,7 +133,7 @@ def _ray_tracing():
 
 def _store() -> str:
     with tempfile.TemporaryDirectory() as folder:
-        from airlam.data.store import check_writing
+        from airlam.data.layout import check_writing
 
         check_writing(Path(folder) / "x.h5")
     from airlam.data.recipe import cache_folder

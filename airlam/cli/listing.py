@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from airlam.cli import UsageError
 from airlam.cli.parsing import Parser
-from airlam.recipes import list_recipes, nearest, recipe_root
+from airlam.methods import known
+from airlam.recipes import list_recipes, nearest, recipe_root, shipped_checkpoints
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -19,8 +19,8 @@ def run(arguments: Sequence[str]) -> None:
         "datasets": lambda: _recipes("datasets"),
         "tasks": lambda: _recipes("tasks"),
         "checkpoints": _checkpoints,
-        "predictors": lambda: _registry("PREDICTORS"),
-        "precoders": lambda: _registry("PRECODERS"),
+        "predictors": lambda: _methods("predictor", "airlam"),
+        "precoders": lambda: _methods("precoder", "airlam-precoder"),
     }
     parser = Parser("airlam list", f"Show what can be named: {', '.join(tables)}. Without a kind: everything.")
     parser.add_argument("kinds", nargs="*", metavar="KIND")
@@ -86,24 +86,12 @@ def _checkpoints() -> list[tuple[str, str]]:
     return rows
 
 
-def _registry(name: str) -> list[tuple[str, str]]:
-    """Names that ``load_predictor`` or ``load_precoder`` takes, with the first line of each class's docstring."""
-    from importlib import import_module
-
-    from airlam import loading
-
-    rows = []
-    for key, (module, attribute, *_) in getattr(loading, name).items():
-        room = import_module(module)
-        # A precoder's class only wraps the function of its name, which says what it is.
-        documentation = getattr(getattr(room, key, None) or getattr(room, attribute), "__doc__", None) or ""
-        first = documentation.strip().partition("\n")[0]
-        if "\\" in first:  # formulas are for the documentation
-            first = re.split(r"[:,] | with ", first)[0] + "."
-        rows.append((key, re.sub(r":\w+:`~?([^`]*)`|``", r"\1", first)))
-    kind = "airlam" if name == "PREDICTORS" else "airlam-precoder"
-    rows += [(shipped, "shipped checkpoint") for shipped in loading.shipped(kind)]
-    if name == "PREDICTORS":
+def _methods(role: str, model_type: str) -> list[tuple[str, str]]:
+    """Names that ``load_predictor`` or ``load_precoder`` takes."""
+    rows = [(method.name, method.what or method.label) for method in known(role) if method.factory]
+    rows += [(name, "shipped checkpoint") for name in shipped_checkpoints(model_type)]
+    if role == "predictor":
         what = "a checkpoint folder, a folder of adapters or of an exported graph, or a Lightning checkpoint"
         rows.append(("FOLDER or FILE.ckpt", what))
+    rows.append(("my_file:MyClass", f"a {role} of your own, from the current folder"))
     return rows

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from airlam.cli import UsageError
-from airlam.recipes import nearest
+from airlam.errors import RecipeError
+from airlam.recipes import nearest, parse_yaml
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,8 +35,6 @@ class Parser(argparse.ArgumentParser):
 
     def parse_with_fields(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
         """Known arguments, and all further ``--name value`` or ``--name=value`` as plain data (values are YAML)."""
-        import yaml
-
         known, rest = self.parse_known_args(list(arguments))
         fields: dict[str, Any] = {}
         while rest:
@@ -48,8 +47,8 @@ class Parser(argparse.ArgumentParser):
                     raise UsageError(f"option --{name} needs a value")
                 text = rest.pop(0)
             try:
-                fields[name.replace("-", "_")] = yaml.safe_load(text)
-            except yaml.YAMLError:
+                fields[name.replace("-", "_")] = parse_yaml(text)
+            except RecipeError:
                 raise UsageError(f"option --{name}: '{text}' is not a value (YAML)") from None
         return known, fields
 

@@ -7,12 +7,13 @@ import importlib
 import inspect
 import logging
 import re
+import shlex
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningCLI
@@ -20,11 +21,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import airlam.tasks
 from airlam.cli import UsageError
+from airlam.cli.fit_callbacks import OPTIMISER_FIELDS, OptionsWin, ProgressInLines, SaveOnInterrupt
+from airlam.cli.outputs import make_room, moved, next_steps, recipe_root_dir, values_of
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
 from airlam.interfaces import CheckpointError, RecipeError
-from airlam.recipes import find_recipe, nearest
-from airlam.tasks import WritePredictions
+from airlam.recipes import allow_imports_from, find_recipe, nearest, read_yaml
+from airlam.tasks import ExportCheckpoint, WritePredictions
 
 RUNS = "runs"
 
@@ -57,15 +60,22 @@ class AirlamCLI(LightningCLI):
     """LightningCLI for one subcommand (the other three parsers would only cost time).
 
     Besides what Lightning does: recipes are found by name; ``--data FILE`` takes a ``datasets/*.yaml``; runs go to
-    ``runs/<recipe>/version_N``; ``--ckpt_path last`` goes on with the newest checkpoint of that recipe; checkpoints are
-    read without running code from them; mistakes are one line with the nearest valid name.
+    ``runs/<recipe>/version_N``, or where ``--out`` says; ``--ckpt_path last`` goes on with the newest checkpoint of
+    that recipe; options of the command line win over those of a checkpoint; checkpoints are read without running
+    code from them; Ctrl-C saves; mistakes are one line with the nearest valid name.
     """
 
     def __init__(self, subcommand: str, arguments: Sequence[str]) -> None:
+        allow_imports_from()  # class paths of files in the current folder: --model my_task.MyTask
         self._name = subcommand
         self._version: str | None = None
         arguments = find_recipes(arguments)
         self.run_name = run_name(arguments)
+        self._arguments = arguments
+        self._recipe_root = recipe_root_dir(arguments)
+        self._options = model_options(arguments)
+        self._keeper = SaveOnInterrupt()
+        self._out: str | None = None
         strict = {"exit_on_error": False}
         try:
             super().__init__(
@@ -98,8 +108,31 @@ class AirlamCLI(LightningCLI):
         """The options of the subcommand."""
         return self._subcommand_parsers[self._name]._actions
 
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        """Options of airlam's own."""
+        parser.add_argument("--out", type=str, default=None, help="folder for everything that is written, in "
+                            "the place of the recipe's trainer.default_root_dir")  # fmt: skip
+        if self._name == "fit":
+            parser.add_argument("--overwrite", type=bool, default=False, nargs="?", const=True,
+                                help="replace an earlier run in the same folder")  # fmt: skip
+
+    def _place_output(self) -> None:
+        """Everything that the recipe writes under its ``default_root_dir`` goes to the folder that was asked for."""
+        config = self.config[self._name]
+        trainer = config["trainer"]
+        self._out, config["out"] = config.get("out"), None  # what is saved names the places themselves
+        if self._out == "":
+            raise UsageError("--out is empty; name a folder")
+        if self._out:
+            trainer["default_root_dir"] = self._out
+        old, new = self._recipe_root, trainer.get("default_root_dir")
+        if old and new and Path(old) != Path(new):
+            for key in ("callbacks", "logger"):
+                trainer[key] = moved(trainer.get(key), old, str(new))
+
     def _parse_ckpt_path(self) -> None:
-        """Lightning's, which reads the checkpoint's hyperparameters, after ``last`` was found."""
+        """Hyperparameters of the checkpoint, but for those that the command line gives."""
+        self._place_output()
         config = self.config[self._name]
         if config.get("ckpt_path") == "last":
             config["ckpt_path"] = self._last_checkpoint(config)
@@ -107,12 +140,24 @@ class AirlamCLI(LightningCLI):
         if path and path not in ("best", "hpc", "registry") and "://" not in str(path):
             if not Path(path).is_file():
                 raise CheckpointError(f"no checkpoint file {path}; --ckpt_path takes a .ckpt file, or last")
-            check_checkpoint(path)
-        super()._parse_ckpt_path()
+            self._take_hyperparameters(check_checkpoint(path))
+        if self._name == "fit" and not config["trainer"].get("fast_dev_run"):
+            make_room(config["trainer"].get("callbacks"), bool(config.get("overwrite")), path)
+        if self._name == "fit":
+            config["overwrite"] = False  # belongs to this call, not to the saved experiment
+
+    def _take_hyperparameters(self, saved: dict[str, Any]) -> None:
+        hparams = {key: value for key, value in saved["hyper_parameters"].items() if key != "_instantiator"}
+        class_path = hparams.pop("_class_path", None)
+        hparams = {key: value for key, value in hparams.items() if key not in self._options}
+        if hparams:
+            model = {"class_path": class_path, "dict_kwargs": hparams} if class_path else hparams
+            self.config = self.parser.parse_object({self._name: {"model": model}}, self.config)
 
     def _last_checkpoint(self, config: Any) -> str | None:
-        root = Path(config["trainer"].get("default_root_dir") or RUNS) / self.run_name
-        folders = [root, *(Path(p) for p in _values(config["trainer"].get("callbacks"), "dirpath") if p)]
+        root = Path(config["trainer"].get("default_root_dir") or RUNS)
+        root = root if self._out else root / self.run_name
+        folders = [root, *(Path(p) for p in values_of(config["trainer"].get("callbacks"), "dirpath") if p)]
         found = [path for folder in folders for path in folder.rglob("*.ckpt")]
         if not found:
             root = " or ".join(dict.fromkeys(str(folder) for folder in reversed(folders)))
@@ -139,8 +184,9 @@ class AirlamCLI(LightningCLI):
         if trainer.get("logger") in (None, True):
             root = trainer.get("default_root_dir") or RUNS
             trainer["logger"] = None  # made below: a logger is an object, not a setting
+            name = "" if self._out else self.run_name
             self._logger: TensorBoardLogger | None = TensorBoardLogger(
-                root, name=self.run_name, version=self._version, default_hp_metric=False
+                root, name=name, version=self._version, default_hp_metric=False
             )
         else:
             self._logger = None
@@ -149,11 +195,61 @@ class AirlamCLI(LightningCLI):
         if self._logger is not None:
             kwargs["logger"] = self._logger
         trainer = super().instantiate_trainer(**kwargs)
+        self._add_callbacks(trainer)
         if self._name == "predict" and not any(isinstance(c, BasePredictionWriter) for c in trainer.callbacks):
             root = Path(trainer.default_root_dir)
             folder = root if root.name != RUNS else root / self.run_name
             trainer.callbacks.append(WritePredictions(str(folder / "predictions.safetensors")))
         return trainer
+
+    def _add_callbacks(self, trainer: Any) -> None:
+        if trainer.progress_bar_callback is not None and not sys.stdout.isatty():
+            trainer.callbacks = [c for c in trainer.callbacks if c is not trainer.progress_bar_callback]
+            trainer.callbacks.append(ProgressInLines())
+        if self._name == "fit":
+            trainer.callbacks.insert(0, self._keeper)
+            given = [name for name in OPTIMISER_FIELDS if name in self._options]
+            if given and self.config[self._name].get("ckpt_path"):
+                trainer.callbacks.insert(0, OptionsWin(given))
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Lightning's; what an interruption leaves, what does not fit, and where the results lie are said."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as error:
+            if not self.trainer.interrupted or type(error).__name__ == "SIGTERMException":
+                raise
+            raise KeyboardInterrupt(self._interrupted(error)) from None
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise CheckpointError(
+                f"{self.config[self._name].get('ckpt_path')} does not fit this model ({' '.join(lines[1:2])}); name "
+                "the recipe and the options that it was trained with"
+            ) from error
+        if self._name == "fit" and self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            for line in self._closing_lines():
+                print(line, flush=True)
+
+    def _interrupted(self, error: BaseException) -> str:
+        if self._keeper.saved is None:
+            return str(error.__context__ or "") or "interrupted"
+        saved = self._keeper.saved
+        saved = saved.relative_to(Path.cwd()) if saved.is_relative_to(Path.cwd()) else saved
+        again = " ".join(shlex.quote(x) for x in without_checkpoint(self._arguments))
+        return (
+            f"interrupted after step {self.trainer.global_step}; saved {saved}; go on with: airlam fit {again} "
+            f"--ckpt_path {saved}"
+        )
+
+    def _closing_lines(self) -> list[str]:
+        trainer = self.trainer
+        folders = [c.folder for c in trainer.callbacks if isinstance(c, ExportCheckpoint)]
+        keeper = trainer.checkpoint_callback
+        files = [getattr(keeper, key, "") for key in ("best_model_path", "last_model_path")]
+        checkpoint = next((file for file in files if file and Path(file).is_file()), None)
+        return next_steps(type(self.model).__name__, folders[0] if folders else None, checkpoint, self._arguments)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -183,13 +279,7 @@ def find_recipes(arguments: Sequence[str]) -> list[str]:
 
 def _readable(path: Path) -> Path:
     """The path, if there is YAML in it: the parsers would not say which file is broken."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        found = "empty" if data is None else f"a {type(data).__name__}"
-        raise RecipeError(f"{path} is {found}, but a recipe holds keys and values; airlam list shows the shipped ones")
+    read_yaml(path)
     return path
 
 
@@ -199,24 +289,44 @@ def run_name(arguments: Sequence[str]) -> str:
     return names[-1] if names else "run"
 
 
-def check_checkpoint(path: str) -> None:
-    """Raises if a checkpoint cannot be read, or not without running code."""
-    from airlam.tasks.channel_prediction import read_lightning
+def model_options(arguments: Sequence[str]) -> set[str]:
+    """Hyperparameters of the model that the command line itself gives.
 
-    if "pytorch-lightning_version" not in read_lightning(path):
+    Example:
+        >>> sorted(model_options(["--model.learning_rate", "1e-6", "--model.init_args.model.num_tokens=8"]))
+        ['learning_rate', 'model']
+    """
+    names = [a.partition("=")[0].removeprefix("--model.") for a in arguments if a.startswith("--model.")]
+    return {name.removeprefix("init_args.").split(".")[0].rstrip("+") for name in names}
+
+
+def without_checkpoint(arguments: Sequence[str]) -> list[str]:
+    """The arguments less ``--ckpt_path`` and ``--overwrite``.
+
+    Example:
+        >>> without_checkpoint(["--config", "a.yaml", "--ckpt_path", "last", "--overwrite"])
+        ['--config', 'a.yaml']
+    """
+    out, pending = [], list(arguments)
+    while pending:
+        argument = pending.pop(0)
+        if argument == "--ckpt_path":
+            pending = pending[1:]
+        elif argument.partition("=")[0] not in ("--ckpt_path", "--overwrite"):
+            out.append(argument)
+        elif argument == "--overwrite" and pending and pending[0] in ("true", "false"):
+            pending.pop(0)
+    return out
+
+
+def check_checkpoint(path: str) -> dict[str, Any]:
+    """A Lightning checkpoint as data; raises if it cannot be read, or not without running code."""
+    from airlam.tasks.lightning_files import read_lightning
+
+    saved = read_lightning(path)
+    if "pytorch-lightning_version" not in saved:
         raise CheckpointError(f"{path} was not written by Lightning; --ckpt_path takes a .ckpt file of 'airlam fit'")
-
-
-def _values(config: Any, key: str) -> list[Any]:
-    """All values of a key, however deep."""
-    if isinstance(config, list):
-        return [value for item in config for value in _values(item, key)]
-    if not hasattr(config, "items"):
-        return []
-    found = []
-    for name, value in config.items():  # jsonargparse's are flat: "init_args.dirpath"
-        found += [value] if name.rpartition(".")[2] == key else _values(value, key)
-    return found
+    return saved
 
 
 # --- jsonargparse explains itself in many lines; these are the one that matters ---

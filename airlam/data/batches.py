@@ -29,16 +29,23 @@ _ORDER = len(SPLITS)  # a key beside the splits' own, for the order of training 
 Range = float | list[float]
 
 
+def draw(value: Range, generator: torch.Generator) -> float:
+    """A number from a range [min, max] of non-negative numbers; a number stands for itself.
+
+    Uniform in the logarithm where ``min > 0``. A range that starts at 0 has no logarithm there: uniform.
+    """
+    low, high = (value[0], value[-1]) if isinstance(value, (list, tuple)) else (value, value)
+    if high == 0:
+        return 0.0
+    share = float(torch.rand((), generator=generator))
+    return low * (high / low) ** share if low > 0 else high * share
+
+
 def draw_impairment(spec: dict[str, Range], generator: torch.Generator) -> Impairment | None:
     """One link's impairments, or None. See ``impairments`` of :class:`airlam.data.CSIDataModule`."""
     if float(torch.rand((), generator=generator)) >= float(spec.get("probability", 1.0)):  # type: ignore[arg-type]
         return None
-    drawn = {}
-    for name, value in spec.items():
-        if name != "probability":
-            low, high = (value[0], value[-1]) if isinstance(value, (list, tuple)) else (value, value)
-            drawn[name] = low * (high / low) ** float(torch.rand((), generator=generator)) if low > 0 else low
-    return Impairment(**drawn)
+    return Impairment(**{name: draw(value, generator) for name, value in spec.items() if name != "probability"})
 
 
 def measured(

@@ -38,8 +38,8 @@ class CSIDataModule(pl.LightningDataModule):
         horizon: slots to predict.
         csi_snr_db: SNR [dB] of the measured history, or a range [min, max] from which each link draws.
         impairments: what a receiver does to the history besides noise: fields of :class:`airlam.csi.Impairment`, each a
-            number or a range [min, max] from which each link draws (uniform in the logarithm), and ``probability``, the
-            share of the links that suffer (1 by default).
+            number or a range [min, max] from which each link draws, and ``probability``, the share of the links that
+            suffer (1 by default). Draws are uniform in the logarithm; where a range starts at 0, uniform.
         batch_size: links in a batch.
         batches_per_epoch: length of an epoch on the fly.
         seed: of links, order and noise.

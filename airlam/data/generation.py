@@ -3,35 +3,36 @@
 The work file ``X.h5.partial`` has its final size from the start. A worker makes a block from the block's own seed on
 one thread; the parent writes it, syncs, then writes the block's checksum: a block whose checksum stands in the file is
 on disk. The checksums are the journal. Resuming makes the other blocks. The last step is one atomic rename to ``X.h5``.
+From the first look at these files to the rename the parent holds the lock of ``X.h5``, so that they are its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from airlam.data.recipe import Block, DatasetRecipe, blocks_of, content_hash, load_dataset_recipe
-from airlam.data.store import (
+from airlam.data.layout import (
     TRUTH,
-    CSIStore,
+    Column,
     block_digest,
     block_matches,
     create_store,
+    missing_blocks,
     open_layout,
     read_rows,
     versions,
     write_rows,
 )
+from airlam.data.recipe import Block, DatasetRecipe, blocks_of, content_hash, load_dataset_recipe
 from airlam.data.workers import make_here, make_in_processes, make_on_ray
-from airlam.interfaces import RecipeError, StoreError
+from airlam.errors import RecipeError, StoreError
+from airlam.io import locked
 
 # A worker costs the seconds of importing Sionna; for fewer links than this the parent alone is done sooner.
 MIN_LINKS_PER_WORKER = 512
@@ -90,8 +91,11 @@ def generate(
         return out
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _work_file(out, recipe, resume, overwrite) as (partial, file):
-            _fill(partial, file, content, workers, ray_address, progress)
+        with locked(out, by="another 'airlam generate'"):
+            if out.exists() and _is_finished(out, content, overwrite):  # by somebody else, since the first look
+                return out
+            partial = _work_file(out, recipe, resume, overwrite)
+            _fill(partial, content, workers, ray_address, progress)
             os.replace(partial, out)
         _sync_folder(out.parent)
     except StoreError:
@@ -102,16 +106,11 @@ def generate(
 
 
 def _is_finished(out: Path, content: dict[str, Any], overwrite: bool) -> bool:
-    """Whether the store is there; raises if the path holds something that must not be replaced."""
-    attributes, _ = open_layout(out)
+    """Whether the store is there with all blocks; raises if the path holds something that must not be replaced."""
+    attributes, columns = open_layout(out)
     if attributes["recipe_hash"] == content_hash(content):
-        try:
-            CSIStore(out).close()
-            return True
-        except StoreError:
-            if not overwrite:
-                raise
-    elif not overwrite:
+        return missing_blocks(out, columns) == 0
+    if not overwrite:
         raise StoreError(
             f"{out} holds another data set (recipe {attributes['recipe_hash']}, not {content_hash(content)}); "
             "choose another path with --out, or replace it with --overwrite"
@@ -119,56 +118,43 @@ def _is_finished(out: Path, content: dict[str, Any], overwrite: bool) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _work_file(out: Path, recipe: DatasetRecipe, resume: bool, overwrite: bool) -> Iterator[tuple[Path, int]]:
-    """The work file, opened and locked against other writers; an unfinished one is taken up if it is of this recipe."""
-    partial, content = out.with_name(out.name + ".partial"), recipe.content
-    if partial.exists():
-        attributes, _ = open_layout(partial)  # a foreign file is an error, whatever the flags
+def _work_file(out: Path, recipe: DatasetRecipe, resume: bool, overwrite: bool) -> Path:
+    """The work file ``OUT.partial``: unfinished work on this recipe that is taken up, or a new file.
+
+    Unfinished work may also lie under the final name, where it was renamed or copied to. The caller holds the lock of
+    ``out`` and knows that nothing finished lies there.
+    """
+    content = recipe.content
+    partial = out.with_name(out.name + ".partial")
+    begun = partial
+    if not partial.exists() and out.exists() and open_layout(out)[0]["recipe_hash"] == content_hash(content):
+        begun = out
+    if begun.exists():
+        attributes, _ = open_layout(begun)  # a foreign file is an error, whatever the flags
         same = attributes["recipe_hash"] == content_hash(content)
         if not same and not overwrite:
             raise StoreError(
-                f"{partial} is unfinished work on another data set (recipe {attributes['recipe_hash']}); "
+                f"{begun} is unfinished work on another data set (recipe {attributes['recipe_hash']}); "
                 "choose another path with --out, or drop it with --overwrite"
             )
-        keep = resume and same
-        if keep and attributes["versions"] != _versions_text():
-            raise StoreError(
-                f"{partial} was begun with other versions ({attributes['versions']}), and mixing them would mix "
-                "bits; go on with those, or start again with --no-resume"
-            )
-    else:
-        keep = False
-    if not keep:
-        fresh = partial.with_name(partial.name + f".{os.getpid()}")  # appears under its name when it is sound
-        try:
-            with locked(partial) if partial.exists() else contextlib.nullcontext():
-                create_store(fresh, content, recipe.channel_model)
-                _reserve(fresh)
-                os.replace(fresh, partial)
-        finally:
-            fresh.unlink(missing_ok=True)
-    with locked(partial) as file:
-        yield partial, file
-
-
-@contextlib.contextmanager
-def locked(path: Path, by: str = "another process") -> Iterator[int]:
-    """A file opened for reading and writing, with an exclusive lock that dies with the process (and with those that
-    inherited the file).
-
-    Raises:
-        StoreError: somebody has it; ``by`` says who that may be.
-    """
-    file = os.open(path, os.O_RDWR)
+        if resume and same:
+            if attributes["versions"] != _versions_text():
+                raise StoreError(
+                    f"{begun} was begun with other versions ({attributes['versions']}), and mixing them would mix "
+                    "bits; go on with those, or start again with --no-resume"
+                )
+            if begun != partial:
+                os.replace(begun, partial)
+            return partial
+    fresh = partial.with_name(partial.name + ".new")  # becomes the work file when it is sound
+    fresh.unlink(missing_ok=True)  # of a process that was killed
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{by} is writing {path}; wait for it, or choose another path") from None
-        yield file
+        create_store(fresh, content, recipe.channel_model)
+        _reserve(fresh)
+        os.replace(fresh, partial)
     finally:
-        os.close(file)
+        fresh.unlink(missing_ok=True)
+    return partial
 
 
 def _versions_text() -> str:
@@ -221,10 +207,26 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _fill(
-    partial: Path, file: int, content: dict[str, Any], workers: int | None, ray_address: str | None, progress: bool
+    partial: Path, content: dict[str, Any], workers: int | None, ray_address: str | None, progress: bool
 ) -> None:
     """Makes and writes the blocks that are missing in the work file."""
     _, columns = open_layout(partial)
+    file = os.open(partial, os.O_RDWR)
+    try:
+        _fill_blocks(partial, file, columns, content, workers, ray_address, progress)
+    finally:
+        os.close(file)
+
+
+def _fill_blocks(
+    partial: Path,
+    file: int,
+    columns: dict[str, Column],
+    content: dict[str, Any],
+    workers: int | None,
+    ray_address: str | None,
+    progress: bool,
+) -> None:
     blocks = blocks_of(content)
     checksums = read_rows(file, columns["checksum"], 0, len(blocks))
     # A checksum alone proves nothing after a disk fault: only bytes that still match are kept.
@@ -266,11 +268,13 @@ class _Progress:
     """Progress on the terminal: links, rate, time left, size."""
 
     def __init__(self, blocks: list[Block], done: set[int], link_bytes: int, who: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        from airlam.progress import ProgressLines
 
         total = sum(block.count for block in blocks)
         self.kept = sum(blocks[n].count for n in done)
-        self.bar = Progress(
+        self.bar = ProgressLines(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} links, {task.fields[rate]}"),

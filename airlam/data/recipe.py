@@ -15,12 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from airlam.csi import Impairment
 from airlam.errors import RecipeError
 from airlam.io import recipe_hash
-from airlam.recipes import find_recipe, nearest
+from airlam.recipes import as_number, check_number, check_range, find_recipe, nearest, read_yaml
 from airlam.seeds import mix32, noise_seed
 
 FORMAT_VERSION = 1
@@ -70,13 +68,25 @@ def block_seed(seed: int, split: str, number: int) -> int:
     return mix32(4 * number + SPLITS.index(split) + noise_seed(seed))
 
 
-def _check_range(name: str, value: Any, low: float, high: float) -> None:
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
-    number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    if not number or len(values) not in (1, 2) or not all(low <= v <= high for v in values) or values != sorted(values):
-        raise RecipeError(
-            f"{name} is {value!r}, but must be a number from {low} to {high}, or a range [min, max] within"
-        )
+def check_impairments(given: Any) -> dict[str, float | list[float]]:
+    """The ``impairments`` of a data set with numbers as numbers.
+
+    Raises:
+        RecipeError: an unknown key, or a value out of bounds.
+    """
+    if not isinstance(given, dict):
+        raise RecipeError(f"impairments is {given!r}, but must be a mapping, like {{phase_std: [0.01, 0.3]}}")
+    allowed, made = ("probability", *Impairment._fields), {}
+    for name, value in given.items():
+        if name not in allowed:
+            hint = nearest(str(name), allowed) or f"; keys: {', '.join(allowed)}"
+            raise RecipeError(f"impairments has no key {name!r}{hint}")
+        key = f"impairments.{name}"
+        if name == "probability":
+            made[name] = check_number(key, value, 0, 1)
+        else:
+            made[name] = check_range(key, value, 0, 1 if name == "missing" else 1e6)
+    return made
 
 
 @dataclass(frozen=True)
@@ -110,23 +120,21 @@ class DatasetRecipe:
             raise RecipeError(
                 "channel is missing: name a recipe of channels/ (for example channel: uma_nlos) or a store"
             )
+        if self.channel_overrides is not None and not isinstance(self.channel_overrides, dict):
+            raise RecipeError(f"channel_overrides is {self.channel_overrides!r}, but must be keys of a channel recipe")
         for name, low in (
             ("history", 1), ("horizon", 1), ("batch_size", 1), ("batches_per_epoch", 1), ("block_size", 1),
             ("num_train", 0), ("num_val", 0), ("num_test", 0), ("num_workers", 0), ("seed", 0),
         ):  # fmt: skip
             value = getattr(self, name)
-            if name == "num_train" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise RecipeError(f"{name} is {value!r}, but must be a whole number of at least {low}")
-        if self.csi_snr_db != math.inf:
-            _check_range("csi_snr_db", self.csi_snr_db, -40, 100)
-        for name, value in (self.impairments or {}).items():
-            allowed = ("probability", *Impairment._fields)
-            if name not in allowed:
-                hint = nearest(name, allowed) or f"; keys: {', '.join(allowed)}"
-                raise RecipeError(f"impairments has no key {name!r}{hint}")
-            _check_range(f"impairments.{name}", value, 0, 1 if name in ("probability", "missing") else 1e6)
+            if name != "num_train" or value is not None:
+                object.__setattr__(self, name, check_number(name, value, low, math.inf, integer=True))
+        snr_db = as_number(self.csi_snr_db)
+        if snr_db != math.inf:  # infinity: without noise
+            snr_db = check_range("csi_snr_db", snr_db, -40, 100, unit="dB")
+        object.__setattr__(self, "csi_snr_db", snr_db)
+        if self.impairments is not None:
+            object.__setattr__(self, "impairments", check_impairments(self.impairments))
 
     @property
     def num_slots(self) -> int:
@@ -205,13 +213,7 @@ def read_dataset_recipe(recipe: str | Path, **changes: Any) -> DatasetRecipe:
         RecipeError: no such recipe, not YAML, an unknown key (with the nearest valid one), or a value out of bounds.
     """
     path = find_recipe(recipe, kind="datasets")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path} must hold keys and values, like datasets/tiny.yaml")
-    return _from_data({**data, **changes}, str(path))
+    return _from_data({**read_yaml(path), **changes}, str(path))
 
 
 def load_dataset_recipe(recipe: str | Path | dict | DatasetRecipe) -> DatasetRecipe:

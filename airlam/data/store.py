@@ -1,275 +1,39 @@
-"""The store of CSI: one HDF5 file per data set, laid out so that nothing about it is left to chance.
-
-HDF5 describes the file; the bytes of the links are read and written by offset. All space is allocated when the file is
-created and nothing is compressed, so every link's place is known from then on and HDF5's own structures never change
-again. Hence a process killed half-way leaves a sound file, the order of writing leaves no trace in it, and readers may
-fork. Any HDF5 tool reads the result. One link is one chunk.
-
-    h            float16 [link, slot, subcarrier, rx_ant, tx_ant, 2]   real and imaginary part, unit mean power per link
-    gain_db, path_loss_db, speed, los, indoor, delay_spread, position, velocity, drop                [link, ...]
-    checksum     uint8 [block, 32]      SHA-256 of each block's bytes; all zeros: this block is not written yet
-
-Storing unit-power CSI as float16 costs an NMSE of -74 dB; without the normalisation path loss would underflow.
-"""
+"""A finished store, opened for reading: CSI by NumPy's indices, the truth about each link, the check of all bytes."""
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
-import math
-import operator
 import os
-import platform
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from airlam.data.recipe import FORMAT_VERSION, SPLITS, Block, blocks_of, content_hash
-from airlam.interfaces import StoreError
-
-FORMAT = "airlam-csi"
-DIGEST_BYTES = 32
-
-
-class Field(NamedTuple):
-    """A per-link array: its type, the axes after ``link``, its unit."""
-
-    dtype: str
-    axes: tuple[str, ...]
-    unit: str
-    shape: tuple[int, ...] = ()
-
-
-TRUTH = {
-    "gain_db": Field("<f4", (), "dB"),
-    "path_loss_db": Field("<f4", (), "dB"),
-    "speed": Field("<f4", (), "m/s"),
-    "los": Field("?", (), "bool"),
-    "indoor": Field("?", (), "bool"),
-    "delay_spread": Field("<f4", (), "s"),
-    "position": Field("<f4", ("xyz",), "m", (3,)),
-    "velocity": Field("<f4", ("xyz",), "m/s", (3,)),
-    "drop": Field("<i8", (), "id"),
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """Where an array lies in the file: row ``i`` starts at ``offset + i * row_bytes``."""
-
-    offset: int
-    num_rows: int
-    dtype: np.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def row_bytes(self) -> int:
-        return self.dtype.itemsize * math.prod(self.shape)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the bits of a generated link."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name, packages in {
-        "airlam": ("airlam",),
-        "sionna": ("sionna-no-rt", "sionna"),
-        "torch": ("torch",),
-        "numpy": ("numpy",),
-    }.items():
-        for package in packages:
-            try:
-                found[name] = metadata.version(package)
-                break
-            except metadata.PackageNotFoundError:
-                continue
-    if "airlam" not in found:  # used from a folder on sys.path, not installed
-        found["airlam"] = sys.modules["airlam"].__version__
-    return found
-
-
-def store_attributes(content: dict[str, Any], channel: Any) -> dict[str, Any]:
-    """The attributes of a store: everything a reader needs besides the arrays."""
-    start, splits = 0, {}
-    for split in SPLITS:
-        splits[split] = [start, start + content["num_links"][split]]
-        start = splits[split][1]
-    attributes: dict[str, Any] = {
-        "airlam_format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "recipe": json.dumps(content, sort_keys=True),
-        "recipe_hash": content_hash(content),
-        "versions": json.dumps(versions(), sort_keys=True),
-        "seed": content["seed"],
-        "splits": json.dumps(splits),
-        "axes": "link, slot, subcarrier, rx_ant, tx_ant, (real, imag)",
-        "port_order": "tx_ant folds into port_shape = (polarisations, columns, rows)",
-        "units": json.dumps({"h": "unit mean power per link", **{name: field.unit for name, field in TRUTH.items()}}),
-        "port_shape": [int(n) for n in channel.port_shape],
-        "carrier_frequency": float(channel.carrier_frequency),
-        "slot_duration": float(channel.slot_duration),
-        "subcarrier_spacing": float(channel.subcarrier_spacing),
-    }
-    attributes["attributes_sha256"] = _attributes_digest(attributes)
-    return attributes
-
-
-def _attributes_digest(attributes: dict[str, Any]) -> str:
-    rest = {name: value for name, value in attributes.items() if name != "attributes_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def create_store(path: Path, content: dict[str, Any], channel: Any) -> None:
-    """Writes a store of final size without any link in it.
-
-    Equal arguments give equal bytes: no time stamps, all space allocated here and in a fixed order.
-    """
-    num_links = sum(content["num_links"].values())
-    link = (content["num_slots"], channel.num_subcarriers, channel.num_rx_ant, channel.num_tx_ant, 2)
-    # Format 1.10 and up: structures carry checksums of their own.
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        for name, value in store_attributes(content, channel).items():
-            file.attrs[name] = value
-        arrays = {"h": Field("<f2", ("slot", "subcarrier", "rx_ant", "tx_ant", "real/imag"), "unit mean power", link)}
-        for name, field in {**arrays, **TRUTH}.items():
-            chunk = (1, *link) if name == "h" else None
-            dataset = _create_array(file, name, field.dtype, (num_links, *field.shape), chunk)
-            dataset.attrs["unit"] = field.unit
-            dataset.attrs["axes"] = ", ".join(("link", *field.axes))
-        _create_array(file, "checksum", "u1", (len(blocks_of(content)), DIGEST_BYTES), None)
-
-
-def _create_array(file: h5py.File, name: str, dtype: str, shape: tuple, chunk: tuple | None) -> h5py.Dataset:
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the new part of a file reads as zeros anyway
-    properties.set_obj_track_times(False)
-    if chunk:
-        properties.set_chunk(chunk)
-    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=properties)
-    return file[name]
-
-
-def _column(dataset: h5py.Dataset, path: Path) -> Column:
-    """Where a data set's rows lie; they must follow one another without filters, as `create_store` laid them out."""
-    rows, dtype, shape = dataset.shape[0], dataset.dtype, dataset.shape[1:]
-    if dataset.chunks is None:
-        offset = dataset.id.get_offset()
-        if offset is None:
-            raise StoreError(f"{path}: array {dataset.name!r} has no place in the file; generate it again")
-        return Column(offset, rows, dtype, shape)
-    size, regular = dtype.itemsize * math.prod(shape), False
-    if dataset.compression is None and dataset.id.get_num_chunks() == rows:
-        first, last = dataset.id.get_chunk_info(0), dataset.id.get_chunk_info(rows - 1)
-        regular = first.size == size and last.byte_offset - first.byte_offset == (rows - 1) * size
-    if not regular:
-        raise StoreError(f"{path} was rewritten by another tool (chunks moved or compressed); generate it again")
-    return Column(first.byte_offset, rows, dtype, shape)
-
-
-def open_layout(path: Path) -> tuple[dict[str, Any], dict[str, Column]]:
-    """Attributes and columns of a store, finished or not; the one place that decides what is a store.
-
-    Raises:
-        StoreError: not there, foreign, truncated, corrupt, or from a later version of airlam.
-    """
-    if not path.exists():
-        raise StoreError(f"no store at {path}; 'airlam generate --config datasets/X.yaml --out {path}' writes one")
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder; name a file in it, for example {path / 'data.h5'}")
-    if not path.is_file() or not h5py.is_hdf5(path):
-        raise StoreError(f"{path} is not an airlam store (not an HDF5 file); name another file")
-    try:
-        # Stores do not change once they are there: no lock, which network file systems often refuse.
-        with h5py.File(path, "r", locking=False) as file:
-            attributes = {name: _plain(value) for name, value in file.attrs.items()}
-            if attributes.get("airlam_format") != FORMAT:
-                raise StoreError(f"{path} is an HDF5 file, but not an airlam store; name another file")
-            if attributes.get("format_version", 0) > FORMAT_VERSION:
-                raise StoreError(
-                    f"{path} has format version {attributes['format_version']}, this airlam reads up to "
-                    f"{FORMAT_VERSION}; update airlam"
-                )
-            if attributes.get("attributes_sha256") != _attributes_digest(attributes):
-                raise StoreError(f"{path} is corrupt: its attributes do not match their checksum; generate it again")
-            columns = {name: _column(file[name], path) for name in ("h", *TRUTH, "checksum")}
-    except StoreError:
-        raise
-    except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ... on damage, in HDF5's words
-        what = "truncated" if "truncated" in str(error) else "corrupt"
-        reason = " ".join(str(error).split())[:160]
-        raise StoreError(f"{path} is {what} ({reason}); move it away and generate it again") from error
-    end = max(column.offset + column.num_rows * column.row_bytes for column in columns.values())
-    if path.stat().st_size < end:
-        raise StoreError(f"{path} is truncated: {path.stat().st_size} bytes of {end}; move it away, generate it again")
-    return attributes, columns
-
-
-def _plain(value: Any) -> Any:
-    """An attribute as plain Python: numbers, text, lists."""
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
-
-
-def read_rows(file: int, column: Column, start: int, count: int) -> np.ndarray:
-    """Rows ``start`` to ``start + count`` of a column."""
-    rows = np.empty((count, *column.shape), column.dtype)
-    _read_into(file, rows, column.offset + start * column.row_bytes)
-    return rows
-
-
-def write_rows(file: int, column: Column, start: int, rows: np.ndarray) -> None:
-    """Writes rows from ``start`` on; the counterpart of :func:`read_rows`."""
-    if rows.dtype != column.dtype or rows.shape[1:] != column.shape:
-        raise ValueError(f"rows are {rows.dtype} {rows.shape[1:]}, the store holds {column.dtype} {column.shape}")
-    view, position = _as_bytes(np.ascontiguousarray(rows)), column.offset + start * column.row_bytes
-    while view:
-        written = os.pwrite(file, view, position)
-        view, position = view[written:], position + written
-
-
-def _as_bytes(array: np.ndarray) -> memoryview:
-    """The bytes of a contiguous array, without a copy."""
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _read_into(file: int, target: np.ndarray, position: int) -> None:
-    if not target.size:
-        return
-    view = _as_bytes(target)
-    while view:
-        got = os.preadv(file, [view], position)
-        if got == 0:
-            raise StoreError(f"the store ends before byte {position + len(view)}: it was truncated while in use")
-        view, position = view[got:], position + got
-
-
-def block_digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """SHA-256 of a block's bytes, ``uint8 [1, 32]``; the arrays in the order of the file."""
-    digest = hashlib.sha256()
-    for name in ("h", *TRUTH):
-        digest.update(_as_bytes(np.ascontiguousarray(arrays[name])))
-    return np.frombuffer(digest.digest(), np.uint8)[None]
-
-
-def block_matches(file: int, columns: dict[str, Column], block: Block, expected: np.ndarray) -> bool:
-    """Whether the bytes of a block are those of its checksum."""
-    arrays = {name: read_rows(file, columns[name], block.start, block.count) for name in ("h", *TRUTH)}
-    return bool((block_digest(arrays)[0] == expected).all())
+from airlam.data.indexing import links_at_once, select
+from airlam.data.layout import TRUTH, block_matches, missing_blocks, open_layout, read_into, read_rows
+from airlam.data.recipe import blocks_of
+from airlam.errors import StoreError
 
 
 class LinkArray:
-    """``store.h``: CSI of chosen links, read when indexed.
+    """``store.h``: CSI ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``, read when indexed.
 
-    ``h[7]`` gives ``complex64 [slot, subcarrier, rx_ant, tx_ant]``; ``h[[3, 1]]``, ``h[10:20]`` and index tensors give
-    the same with a leading ``link`` axis, in the order asked for.
+    Every index means what it means for a NumPy array of this shape: integers, slices, lists, arrays and tensors of
+    integers, boolean masks, ``...`` and None, alone or several in a tuple. Only the links and slots that an index
+    names are read. The result is a new tensor.
+
+    Raises:
+        IndexError: an integer is out of range.
+        StoreError: any other index, or one whose parts do not fit together.
+
+    Example:
+        >>> store.h[7].shape                                    # doctest: +SKIP
+        torch.Size([20, 48, 1, 32])
+        >>> fast = store.h[store.truth["speed"] > 20, 0]        # first slot of the fast links  # doctest: +SKIP
     """
 
     dtype = torch.complex64
@@ -281,14 +45,19 @@ class LinkArray:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Tensor:
-        if isinstance(index, slice):
-            return self._store.read(range(*index.indices(len(self))))
-        if isinstance(index, (Tensor, np.ndarray)):
-            index = index.tolist()
-        if isinstance(index, Sequence):
-            return self._store.read(index)
-        return self._store.read([operator.index(index)])[0]
+    def __getitem__(self, index: Any) -> Tensor:
+        links, (first, stop), rest, link_axis = select(index, self.shape)
+        if all(isinstance(part, slice) and part == slice(None) for part in rest):
+            return self._store.read_slots(links, first, stop)
+        # What an index leaves of some links may be much smaller than the links: never hold all of them.
+        step = max(1, len(links)) if link_axis is None else links_at_once((stop - first, *self.shape[2:]))
+        parts = [
+            self._store.read_slots(links[start : start + step], first, stop).numpy()[rest]
+            for start in range(0, max(1, len(links)), step)
+        ]
+        # Copies, so that strides are positive and the result does not keep the rest of its links in memory.
+        whole = np.array(parts[0], order="C") if len(parts) == 1 else np.concatenate(parts, axis=link_axis)
+        return torch.from_numpy(whole)
 
 
 class CSIStore:
@@ -314,22 +83,22 @@ class CSIStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file = -1
+        self._absolute = self.path.absolute()  # the current folder may change later, or be another in a loader process
         attributes, self.columns = open_layout(self.path)
         decoded = ("recipe", "versions", "splits", "units")
         self.attrs = {name: json.loads(value) if name in decoded else value for name, value in attributes.items()}
         self.recipe: dict[str, Any] = self.attrs["recipe"]
         self.splits: dict[str, tuple[int, int]] = {name: tuple(ends) for name, ends in self.attrs["splits"].items()}
         self.port_shape = tuple(self.attrs["port_shape"])
-        self._file = os.open(self.path, os.O_RDONLY)
-        self._truth: dict[str, Tensor] = {}
-        self._checksums = read_rows(self._file, self.columns["checksum"], 0, self.columns["checksum"].num_rows)
-        missing = int((~self._checksums.any(axis=1)).sum())
+        num_blocks, missing = self.columns["checksum"].num_rows, missing_blocks(self.path, self.columns)
         if missing:
-            self.close()
             raise StoreError(
-                f"{self.path} is unfinished: {missing} of {len(self._checksums)} blocks are missing; run the same "
+                f"{self.path} is unfinished: {missing} of {num_blocks} blocks are missing; run the same "
                 "'airlam generate' again to finish it"
             )
+        self._file = os.open(self.path, os.O_RDONLY)
+        self._truth: dict[str, Tensor] = {}
+        self._checksums = read_rows(self._file, self.columns["checksum"], 0, num_blocks)
         self.h = LinkArray(self)
 
     def __len__(self) -> int:
@@ -348,7 +117,7 @@ class CSIStore:
         self.close()
 
     def __reduce__(self):
-        return CSIStore, (self.path,)
+        return CSIStore, (self._absolute,)
 
     def close(self) -> None:
         """Closes the file; reading afterwards raises."""
@@ -356,7 +125,7 @@ class CSIStore:
             os.close(self._file)
             self._file = -1
 
-    def read(self, links: Sequence[int], num_slots: int | None = None) -> Tensor:
+    def read(self, links: Sequence[int] | np.ndarray, num_slots: int | None = None) -> Tensor:
         """CSI of some links.
 
         Args:
@@ -366,28 +135,49 @@ class CSIStore:
         Returns:
             ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``.
         """
-        if self._file < 0:
-            raise StoreError(f"{self.path} is closed; open it again with CSIStore(path)")
+        there = self.columns["h"].shape[0]
+        slots = there if num_slots is None else num_slots
+        if not 1 <= slots <= there:
+            raise ValueError(f"num_slots is {slots}, but {self.path} holds {there} slots a link")
+        return self.read_slots(links, 0, slots)
+
+    def read_slots(self, links: Sequence[int] | np.ndarray, first: int, stop: int) -> Tensor:
+        """CSI of slots ``first`` to ``stop - 1`` of some links: ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``.
+
+        Consecutive links are read in one piece where all slots are asked for.
+        """
         column, total = self.columns["h"], len(self)
-        slots = column.shape[0] if num_slots is None else num_slots
-        if not 1 <= slots <= column.shape[0]:
-            raise ValueError(f"num_slots is {slots}, but {self.path} holds {column.shape[0]} slots a link")
-        pairs = np.empty((len(links), slots, *column.shape[1:]), column.dtype)
-        for row, link in enumerate(links):
-            if not -total <= link < total:
-                raise IndexError(f"link {link} is out of range: {self.path} holds {total} links")
-            _read_into(self._file, pairs[row], column.offset + (link % total) * column.row_bytes)
+        chosen = np.asarray(links).reshape(-1)
+        if chosen.size and chosen.dtype.kind not in "iu":
+            raise TypeError(f"links are {chosen.dtype}, but must be whole numbers")
+        chosen = chosen.astype(np.int64)
+        for link in chosen[(chosen < -total) | (chosen >= total)]:
+            raise IndexError(f"link {link} is out of range: {self.path} holds {total} links")
+        chosen = chosen % total if total else chosen
+        pairs = np.empty((len(chosen), stop - first, *column.shape[1:]), column.dtype)
+        apart = np.diff(chosen) != 1 if stop - first == column.shape[0] else np.ones(max(len(chosen) - 1, 0), bool)
+        starts = [0, *(np.flatnonzero(apart) + 1).tolist(), len(chosen)] if len(chosen) else []
+        begin = column.offset + first * column.row_bytes // column.shape[0]
+        for start, end in itertools.pairwise(starts):
+            read_into(self._opened(), pairs[start:end], begin + int(chosen[start]) * column.row_bytes)
         h = torch.empty(pairs.shape[:-1], dtype=torch.complex64)
         torch.view_as_real(h).copy_(torch.from_numpy(pairs))
         return h
 
+    def _opened(self) -> int:
+        if self._file < 0:
+            raise StoreError(f"{self.path} is closed; open it again with CSIStore(path)")
+        return self._file
+
     @property
     def truth(self) -> dict[str, Tensor]:
-        """The truth about all links: ``gain_db``, ``speed``, ``los``, ``position``, ...; see ``LinkBatch``. Keep-alive
-        in memory after the first use (58 bytes a link)."""
+        """The truth about all links: ``gain_db``, ``speed``, ``los``, ``position``, ...; see ``LinkBatch``.
+
+        Kept in memory after the first use (58 bytes a link).
+        """
         if not self._truth:
             self._truth = {
-                name: torch.from_numpy(read_rows(self._file, self.columns[name], 0, len(self))) for name in TRUTH
+                name: torch.from_numpy(read_rows(self._opened(), self.columns[name], 0, len(self))) for name in TRUTH
             }
         return self._truth
 
@@ -403,22 +193,12 @@ class CSIStore:
         blocks = blocks_of(self.recipe)
         if len(blocks) != len(self._checksums):
             raise StoreError(f"{self.path} is corrupt: {len(self._checksums)} checksums for {len(blocks)} blocks")
-        open_layout(self.path)  # the description as it is on disk now
+        open_layout(self._absolute)  # the description as it is on disk now
         for number, block in enumerate(blocks):
-            if not block_matches(self._file, self.columns, block, self._checksums[number]):
+            if not block_matches(self._opened(), self.columns, block, self._checksums[number]):
                 raise StoreError(
                     f"{self.path} is corrupt: links {block.start} to {block.start + block.count - 1} ({block.split}) "
                     "do not match their checksum; move it away and generate it again"
                 )
             if progress:
                 progress(number + 1, len(blocks))
-
-
-def check_writing(path: Path) -> None:
-    """Writes and reads a small HDF5 file; raises where that does not work (``airlam doctor``)."""
-    values = np.arange(6, dtype=np.float16).reshape(2, 3)
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        file["x"] = values
-    with h5py.File(path, "r", locking=False) as file:
-        if not np.array_equal(file["x"][...], values):
-            raise StoreError(f"{path} does not hold what was written")

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from airlam.data.layout import TRUTH, versions
 from airlam.data.recipe import Block, load_channel
-from airlam.data.store import TRUTH, versions
 from airlam.interfaces import AirlamError
 
 Arrays = dict[str, np.ndarray]

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from airlam.evaluation import statistics
 from airlam.evaluation.contenders import GENIES, OFF
-from airlam.evaluation.headline import verdict
-from airlam.evaluation.methods import CLASSICAL, is_learned, parts
+from airlam.evaluation.methods import is_learned, parts
 from airlam.evaluation.rows import Figure, Row
+from airlam.evaluation.timing import timed_figure
+from airlam.evaluation.verdicts import NO_VERDICT, verdict
 from airlam.io import recipe_hash
+from airlam.methods import names
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
 
 SE = "bit/s/Hz"
@@ -59,7 +61,7 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
                 figures["se_5pct"] = Figure(float(five_percent_user_rate(rates)), SE, "measured")
         for name, unit in TIMED:
             if name in entry:
-                figures[name] = Figure(entry[name], unit, "measured")
+                figures[name] = timed_figure(entry, name, unit)
         rows.append(row)
     return rows
 
@@ -124,7 +126,7 @@ def mean_rows(records: list[dict[str, Any]], bar: str, timed: dict[str, dict[str
         entry = timed.get(method, {})
         for name, unit in TIMED:
             if name in entry:
-                row.figures[name] = Figure(entry[name], unit, "measured")
+                row.figures[name] = timed_figure(entry, name, unit)
         rows.append(row)
     return rows
 
@@ -155,10 +157,11 @@ def add_mean_nmse(row: Row, records: list[dict], drops: list[Tensor], bar: str) 
     row.figures["cells"] = Figure(len(records), "1", "measured")
     row.figures["cells_better"] = Figure(words.count("better"), "1", "measured")
     row.figures["cells_worse"] = Figure(words.count("worse"), "1", "measured")
+    row.figures["cells_judged"] = Figure(len(words) - words.count(NO_VERDICT), "1", "measured")
 
 
 def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """What a learned method is compared with besides the bar: ``(name of the gain, reference)``."""
+    """What a learned method is compared with besides the baseline: ``(name of the gain, reference)``."""
     if not is_learned(method):
         return []
     name, variant, share = parts(method)
@@ -171,8 +174,8 @@ def references(method: str, records: list[dict[str, Any]]) -> list[tuple[str, st
 
 
 def best_classic(records: list[dict[str, Any]]) -> str | None:
-    """The classical method with the lowest mean over cells of NMSE in dB."""
-    methods = [m for m in CLASSICAL if all(m in record["methods"] for record in records)]
+    """Of the classical methods that were run in every cell, the one with the lowest mean over cells of NMSE in dB."""
+    methods = [m for m in names(kind="classical") if all(m in record["methods"] for record in records)]
 
     def mean_db(method: str) -> float:
         means = torch.stack([_column(record, method, "nmse").mean() for record in records])
@@ -187,12 +190,18 @@ def _mean_sum_se(row: Row, records: list[dict], bar: str) -> None:
         own = [[_rates(record, row.method, users).sum(1)] for record in records]
         row.figures[f"sum_se_k{users}"] = statistics.over_cells(statistics.mean_of_cells, own, drops, SE)
         if row.method != bar and all(bar in record["methods"] for record in records):
-            pairs = [[c[0], _rates(record, bar, users).sum(1)] for record, c in zip(records, own, strict=True)]
-            statistic = statistics.difference(statistics.mean_of_cells)
-            row.figures[f"sum_se_k{users}_gain"] = statistics.over_cells(statistic, pairs, drops, SE)
+            row.figures[f"sum_se_k{users}_gain"] = mean_sum_se_gain(records, row.method, bar, users)
         if "se_5pct" not in row.figures:
             every = torch.cat([_rates(record, row.method, users).flatten() for record in records])
             row.figures["se_5pct"] = Figure(float(five_percent_user_rate(every)), SE, "measured")
+
+
+def mean_sum_se_gain(records: list[dict[str, Any]], method: str, other: str, users: str) -> Figure:
+    """Mean over cells of the paired difference in sum-SE; its note names the method compared with."""
+    drops = [torch.tensor(record["group_drop"][users]) for record in records]
+    pairs = [[_rates(record, name, users).sum(1) for name in (method, other)] for record in records]
+    found = statistics.over_cells(statistics.difference(statistics.mean_of_cells), pairs, drops, SE)
+    return replace(found, note=other)
 
 
 def age_rows(record: dict[str, Any], bar: str, *, csi_period: int, max_latency_ms: float = 10.0) -> list[Row]:
@@ -213,7 +222,7 @@ def age_rows(record: dict[str, Any], bar: str, *, csi_period: int, max_latency_m
         row.figures["latency_charged_sum_se"] = Figure(curve, SE, "modelled", None, axis, "latency [ms]")
         for name in ("latency_p50_ms", "latency_p99_ms"):
             if name in entry:
-                row.figures[name] = Figure(entry[name], "ms", "measured")
+                row.figures[name] = timed_figure(entry, name, "ms")
                 if entry[name] <= max_latency_ms:
                     value = float(charged(torch.tensor(entry[name], dtype=torch.float64)))
                     row.figures[f"latency_charged_at_{name[8:11]}"] = Figure(value, SE, "modelled")

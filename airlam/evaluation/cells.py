@@ -8,105 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from airlam.channels import LinkBatch, load_channel
+from airlam.channels import LinkBatch
 from airlam.constants import THERMAL_NOISE_DBM_PER_HZ
-from airlam.csi import Impairment, impair, lose_slots, measure, to_beam_delay
-from airlam.evaluation.contenders import Contender
+from airlam.csi import to_beam_delay
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.fingerprint import UNCACHED
 from airlam.evaluation.spectral_efficiency import group_rates, group_users, link_se
-from airlam.io import read_finished, recipe_hash, write_json
+from airlam.evaluation.timing import latency_fields
+from airlam.io import read_finished, write_json
 from airlam.metrics import hold_after_horizon, measure_latency, nmse
-from airlam.seeds import stream_seed
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What one cell is.
-
-    Attributes:
-        group: the table its rows stand in: "cell" (the headline and the sweep over CSI SNR), "age", "csi_period",
-            "impairments".
-        data: name of the channel recipe; ``recipe``: the resolved recipe with this cell's overrides.
-        speed_kmh: speed of every user; csi_snr_db: of the history.
-        num_links, num_tune: links judged, and links (of other drops) that baselines are tuned on.
-        history: slots seen; horizon: slots predicted; num_future: slots judged, at least ``horizon``: beyond it the
-            last predicted slot is held.
-        users: sizes of the groups served together; transmit_snr_db: SNRs of the sum-SE curve; headline_snr_db: the one
-            that tables hold.
-        impairment: keyword arguments of :class:`airlam.csi.Impairment`; label: its name in tables.
-        headline: whether the cell counts in the means; path_loss: whether to add the rows with true path loss.
-        timed: whether to measure latency and FLOPs here.
-        num_pilots: uplink pilots of a user, where CSI comes from pilots.
-    """
-
-    group: str
-    data: str
-    recipe: dict[str, Any]
-    speed_kmh: float
-    csi_snr_db: float
-    num_links: int
-    num_tune: int
-    history: int
-    horizon: int
-    num_future: int
-    methods: tuple[str, ...]
-    users: tuple[int, ...]
-    transmit_snr_db: tuple[float, ...]
-    headline_snr_db: float
-    tone_step: int
-    seed: int
-    impairment: dict[str, float] | None = None
-    label: str = ""
-    headline: bool = False
-    path_loss: bool = False
-    timed: bool = False
-    num_pilots: int = 0
-
-    @property
-    def name(self) -> str:
-        """A file name that says what the cell is, and changes with everything that its figures depend on."""
-        words = [self.group, self.data, f"{self.speed_kmh:g}kmh", f"{self.csi_snr_db:g}dB"]
-        if self.group == "csi_period":
-            words.append(f"{1e3 * self.recipe['slot_duration']:g}ms")
-        words += ["-".join(self.label.split())] if self.label else []
-        text = "_".join(words)
-        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
-        facts = {key: value for key, value in asdict(self).items() if key != "num_pilots" or value}
-        return f"{safe}_{recipe_hash(facts)}"
-
-    def links(self, purpose: str, num_links: int) -> LinkBatch:
-        """Links for "test" or "tune". Cells that differ in CSI SNR or impairment alone see the same links."""
-        needs_rays = purpose == "test" and any(method.startswith("genie") for method in self.methods)
-        return load_channel(self.recipe).sample(
-            num_links, self.history + self.num_future, seed=self.stream(purpose), return_rays=needs_rays
-        )
-
-    def stream(self, purpose: str) -> int:
-        """A seed for ``purpose``, fixed by the benchmark's seed and the channel."""
-        return stream_seed(self.seed, self.recipe, purpose)
-
-    def observe(self, h: Tensor, purpose: str) -> tuple[Tensor, Tensor | None]:
-        """The measured history of true CSI: impaired, noisy, with lost slots filled in; the draws are fixed by the
-        seed. And which slots were measured (``None``: all)."""
-        generator = torch.Generator().manual_seed(self.stream(purpose + " noise"))
-        h_past = h[:, : self.history]
-        impairment = Impairment(**(self.impairment or {}))
-        if self.impairment:
-            h_past = impair(
-                h_past,
-                impairment,
-                slot_duration=self.recipe["slot_duration"],
-                subcarrier_spacing=self.recipe["subcarrier_spacing"],
-                generator=generator,
-            )
-        h_past = measure(h_past, self.csi_snr_db, generator)
-        return lose_slots(h_past, impairment.missing, generator) if impairment.missing > 0 else (h_past, None)
 
 
 def run_cells(
@@ -119,32 +36,36 @@ def run_cells(
     """The records of all cells, in order: those that stand in ``out/cells`` as they are, the others by ``run``.
 
     Args:
-        weights: what a cell's record depends on besides the cell; part of its file's name.
+        weights: what a cell's record depends on besides the cell (:mod:`airlam.evaluation.fingerprint`); part of its
+            file's name. With ``"uncached"`` in it the cell is computed anew and its record is not kept.
         cost: rough share of a cell in the whole, for the time left.
     """
     from rich.progress import (
         BarColumn,
-        Progress,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
+    from airlam.progress import ProgressLines
+
     columns = (
         TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     records = []
-    with Progress(*columns, transient=False) as progress:
+    with ProgressLines(*columns, transient=False) as progress:
         task = progress.add_task("", total=sum(cost(cell) for cell in cells))
         for cell in cells:
             progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
-            path = out / "cells" / f"{cell.name}_{weights(cell)}.json"
-            record = read_finished(path)
+            depends = weights(cell)
+            path = None if UNCACHED in depends else out / "cells" / f"{cell.name}_{depends}.json"
+            record = read_finished(path) if path is not None else None
             if record is None:
                 record = run(cell)
-                write_json(path, record)
+                if path is not None:
+                    write_json(path, record)
             records.append(record)
             progress.advance(task, cost(cell))
     return records
@@ -212,7 +133,7 @@ def time_contender(contender: Contender, h_past: Tensor, horizon: int, repeats: 
 
     link = torch.zeros(1, dtype=torch.int64)
     found = measure_latency(lambda: contender.predict(h_past, horizon, link), warmup=5, repeats=repeats, threads=1)
-    out = {"latency_p50_ms": 1e3 * found.p50, "latency_p99_ms": 1e3 * found.p99}
+    out = latency_fields(found)
     if contender.parameters[0]:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             contender.predict(h_past, horizon, link)

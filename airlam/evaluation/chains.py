@@ -22,21 +22,27 @@ from airlam.baselines import TrainingLMMSE, dpc_sum_capacity, rzf, wmmse
 from airlam.baselines.denoising import BeamDelayThreshold
 from airlam.channels import LinkBatch
 from airlam.csi import observe_pilots, phase_combiner
-from airlam.evaluation.cells import Cell, predict_all
-from airlam.evaluation.contenders import OFF, Contender, contenders_of_cell
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.cells import predict_all
+from airlam.evaluation.contenders import OFF, contenders_of_cell, size
+from airlam.evaluation.fingerprint import outside
 from airlam.evaluation.spectral_efficiency import Groups, group_users
+from airlam.evaluation.timing import latency_fields
 from airlam.interfaces import Precoder, RecipeError
-from airlam.loading import PRECODERS, load_precoder
+from airlam.loading import load_precoder
+from airlam.methods import is_own, own_method
+from airlam.methods import names as registered
 from airlam.metrics import hold_after_horizon, measure_latency, user_rates
 from airlam.recipes import nearest
 
 DENOISED = ("raw", "threshold", "lmmse")
 ROBUST = ("rzf", "slnr", "wmmse")
 LOADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # what a tuned precoder takes the noise for, times its true variance
-TRUST = (0.5, 1.0, 2.0)  # and the covariance of errors on validation drops
+TRUST = (0.125, 0.25, 0.5, 1.0, 2.0)  # and the covariance of errors on validation drops
 THRESHOLDS = (1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 GROUPS_AT_ONCE = 4
 WMMSE_ITERATIONS = 100  # of which rates are taken: converged
+TUNING_ITERATIONS = 10  # after which trusts of robust WMMSE are compared
 TIMED_ITERATIONS = 10  # of which latency is, as of load_precoder("wmmse")
 
 
@@ -50,8 +56,31 @@ class Chain:
 
     @property
     def name(self) -> str:
-        learned = self.precoder not in (*PRECODERS, "tuned", "dpc")
-        return f"{self.source} + {'robust ' if self.robust and not learned else ''}{self.precoder}"
+        return f"{self.source} + {'robust ' if self.robust and self.precoder in ROBUST else ''}{self.precoder}"
+
+
+def chain_text(value: Any, source: str = "methods") -> str:
+    """A chain as a text. Predictors and precoders of one's own in it are registered, and stand there by their names.
+
+    Args:
+        value: ``"ar + rzf"``, ``"my_file:MyPredictor + my_file:MyPrecoder"``; or a mapping, where a class needs
+            arguments: ``{csi: {class_path: ..., init_args: {...}}, precoder: rzf}``.
+
+    Raises:
+        RecipeError: no chain, or a class that cannot be used.
+    """
+    if isinstance(value, Mapping):
+        if set(value) != {"csi", "precoder"}:
+            raise RecipeError(f"{source} has {dict(value)!r}, but a chain has the keys csi and precoder")
+        left, right = value["csi"], value["precoder"]
+    else:
+        left, plus, right = (part.strip() for part in str(value).partition("+"))
+        if not plus or not left or not right:
+            raise RecipeError(f"a method is {value!r}, but must name CSI and precoder, like 'ar + rzf'")
+    words = []
+    for part, role in ((left, "predictor"), (right, "precoder")):
+        words.append(own_method(part, role, source).name if is_own(part) else str(part))
+    return " + ".join(words)
 
 
 def fill_in(text: str, names: Mapping[str, str]) -> str:
@@ -80,7 +109,7 @@ def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> 
     if not plus or not left or not right:
         raise RecipeError(f"a method is {text!r}, but must name CSI and precoder, like 'ar + rzf'")
     robust, name = right.startswith("robust "), right.removeprefix("robust ").strip()
-    valid = [*PRECODERS, "tuned", *precoders] + (["dpc"] if left == "perfect" else [])
+    valid = [*registered("precoder", built=True), "tuned", *precoders] + (["dpc"] if left == "perfect" else [])
     if left not in sources:
         raise RecipeError(
             f"{text!r}: no source of CSI {left!r}{nearest(left, sources) or ';'} valid: {', '.join(sources)}"
@@ -89,16 +118,18 @@ def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> 
         raise RecipeError(f"{text!r}: no precoder {name!r}{nearest(name, valid) or ';'} valid: {', '.join(valid)}")
     if robust and name not in ROBUST:
         raise RecipeError(f"{text!r}: {name} has no robust form; {', '.join(ROBUST)} have, learned ones always use it")
-    return Chain(left, name, robust or name in precoders)
+    return Chain(left, name, robust or name in precoders or bool(outside([name], "precoder")))
 
 
 @dataclass
 class Belief:
     """What the base station believes: CSI ``[link, slot, tone, rx_ant, tx_ant]`` of some tones, and the covariance of
-    its errors with one more ``tx_ant`` (None where nobody knows it), broadcastable over links, slots and tones."""
+    its errors with one more ``tx_ant`` (None where nobody knows it), broadcastable over links, slots and tones.
+    ``user_covariance``: another estimate of it, of each user by itself, where ``covariance`` is one for all users."""
 
     csi: Tensor
     covariance: Tensor | None = None
+    user_covariance: Tensor | None = None
 
 
 @dataclass
@@ -128,9 +159,9 @@ def predicted_sources(
 ) -> dict[str, Source]:
     """Beliefs about the future slots: every predictor of ``names``, and ``perfect``.
 
-    Classical predictors know the covariance of their errors from half of the validation drops: one for each slot, of
-    all users. What a tuned precoder believes is of the other half: on drops whose errors are known too well it would
-    trust them too much.
+    Classical predictors know the covariance of their errors from half of the validation drops, for each slot: one of
+    all users, and one of each user that follows the covariance of its own history (:class:`UserErrors`). What a tuned
+    precoder believes is of the other half: on drops whose errors are known too well it would trust them too much.
     """
     out, tones = {}, tones_of(cell, links.h.shape[2])
     known, seen = tuning
@@ -139,20 +170,82 @@ def predicted_sources(
     for contender in contenders_of_cell(here, links, models, tuning=(known.h, seen)):
         name = contender.name
         if name == "perfect":
-            out[name] = Source(Belief(links.h[:, cell.history :, tones]))
+            future = slice(cell.history, None)
+            out[name] = Source(Belief(links.h[:, future, tones]), Belief(known.h[choose][:, future, tones]))
             continue
-        if name in models:
+        if hasattr(models.get(name), "predict_with_covariance"):
             found = Source(_with_covariance(models[name], h_past, cell, links.port_shape, tones))
         else:
             test, tune = (_held(predict_all(contender, x, cell.horizon)[:, :, tones], cell) for x in (h_past, seen))
             error = (known.h[:, cell.history :, tones] - tune)[fit]
-            spread = torch.einsum("ltfra,ltfrb->tab", error.conj(), error)
-            spread = spread[None, :, None, None] / (error.numel() / error.shape[1] / error.shape[-1])
-            found = Source(Belief(test, spread), Belief(tune[choose], spread))
+            own = UserErrors.fit(error, seen[fit])
+            spread = own.mean[None, :, None, None]
+            found = Source(Belief(test, spread, own(h_past)), Belief(tune[choose], spread, own(seen[choose])))
         found.settings, found.parameters = contender.settings, contender.parameters[0]
-        found.once = _once(contender, models.get(name), h_past[:1], cell, links.port_shape, tones)
+        told = models.get(name) if hasattr(models.get(name), "predict_with_covariance") else None
+        found.once = _once(contender, told, h_past[:1], cell, links.port_shape, tones)
         out[name] = found
     return out
+
+
+@dataclass
+class UserErrors:
+    """Covariance of a classical predictor's errors, of each user by itself: ``share * R + floor * I`` of every slot,
+    where ``R`` is the covariance of the user's measured history.
+
+    Errors from ageing lie where the user's channel lies, those from noise anywhere; both shares are fitted to other
+    users' errors, by least squares between covariances.
+
+    Attributes:
+        share, floor: ``[slot]``, not negative. mean: covariance of the errors of all fitted users ``[slot, tx_ant,
+            tx_ant]``.
+    """
+
+    share: Tensor
+    floor: Tensor
+    mean: Tensor
+
+    @classmethod
+    def fit(cls, error: Tensor, history: Tensor) -> UserErrors:
+        """From errors ``[user, slot, tone, rx_ant, tx_ant]`` and measured histories of the same users."""
+        count = error.shape[2] * error.shape[3]
+        each = torch.einsum("ltfra,ltfrb->ltab", error.conj(), error) / count
+        white = torch.eye(error.shape[-1], dtype=error.dtype)
+        share, floor = [], []
+        for target in each.unbind(1):
+            a, b = _nonnegative_fit(target, _spatial_covariance(history), white.expand_as(target))
+            share.append(a)
+            floor.append(b)
+        return cls(torch.tensor(share), torch.tensor(floor), each.mean(0))
+
+    def __call__(self, history: Tensor) -> Tensor:
+        """Of users with these measured histories: ``[user, slot, 1, 1, tx_ant, tx_ant]``."""
+        own = _spatial_covariance(history)[:, None]
+        white = torch.eye(own.shape[-1], dtype=own.dtype)
+        return (self.share[:, None, None] * own + self.floor[:, None, None] * white)[:, :, None, None]
+
+
+def _spatial_covariance(history: Tensor) -> Tensor:
+    """Mean over slots, tones and receive antennas: ``[user, tx_ant, tx_ant]``."""
+    return torch.einsum("ltfra,ltfrb->lab", history.conj(), history) / (history[0].numel() / history.shape[-1])
+
+
+def _nonnegative_fit(target: Tensor, first: Tensor, second: Tensor) -> tuple[float, float]:
+    """``a, b >= 0`` that minimise ``|target - a first - b second|^2``."""
+
+    def dot(x: Tensor, y: Tensor) -> float:
+        return float((x.conj() * y).real.sum(dtype=torch.float64))
+
+    xx, xy, yy = dot(first, first), dot(first, second), dot(second, second)
+    xt, yt = dot(first, target), dot(second, target)
+    det = xx * yy - xy**2
+    if det > 1e-9 * xx * yy:
+        a, b = (xt * yy - yt * xy) / det, (yt * xx - xt * xy) / det
+        if a >= 0 and b >= 0:
+            return a, b
+    # an end of the range: one of the two alone; that with the smaller error explains more
+    alone = max(xt, 0.0) / max(xx, 1e-30), max(yt, 0.0) / max(yy, 1e-30)
+    return (alone[0], 0.0) if max(xt, 0.0) * alone[0] >= max(yt, 0.0) * alone[1] else (0.0, alone[1])
 
 
 def halves(links: LinkBatch) -> tuple[Tensor, Tensor]:
@@ -216,7 +309,8 @@ def denoised_sources(
     filters = TrainingLMMSE.of(known.h[fit])
     for name in names:
         if name == "perfect":
-            out[name] = Source(Belief(links.h[:, cell.history - 1 : cell.history, tones]))
+            now = slice(cell.history - 1, cell.history)
+            out[name] = Source(Belief(links.h[:, now, tones]), Belief(known.h[choose][:, now, tones]))
         elif name == "raw":
             white = noise * torch.eye(ports, dtype=h_past.dtype)
             out[name] = Source(Belief(noisy[:, :, tones], white), Belief(noisy_tune[:, :, tones], white))
@@ -276,7 +370,7 @@ def pilot_sources(
 
     for name in names:
         if name == "perfect":
-            out[name] = Source(belief(h))
+            out[name] = Source(belief(h), belief(known[choose]))
         elif name == "ls":
             least = torch.linalg.pinv(combiner).mT
             out[name] = Source(belief(y @ least), belief(y_tune @ least))
@@ -315,11 +409,27 @@ def _read(
 @dataclass
 class Served:
     """Groups as tensors: believed rows ``h [group, slot, tone, user, tx_ant]``, the covariance of their errors with one
-    more ``tx_ant`` or None, and the truth ``[group, slot, tone, user, rx_ant, tx_ant]``."""
+    more ``tx_ant`` or None, the truth ``[group, slot, tone, user, rx_ant, tx_ant]``, and another covariance, of each
+    user by itself, or None (see :class:`Belief`)."""
 
     h: Tensor
     covariance: Tensor | None
     truth: Tensor
+    user_covariance: Tensor | None = None
+
+    def part(self, groups: Tensor) -> Served:
+        """Some of the groups."""
+        shared, own = (None if x is None else x[groups] for x in (self.covariance, self.user_covariance))
+        return Served(self.h[groups], shared, self.truth[groups], own)
+
+    def every_tone(self, step: int) -> Served:
+        """With every ``step``-th tone alone."""
+        shared, own = (None if x is None else x[:, :, ::step] for x in (self.covariance, self.user_covariance))
+        return Served(self.h[:, :, ::step], shared, self.truth[:, :, ::step], own)
+
+    def told(self, precoder: Any) -> Tensor | None:
+        """The covariance that a precoder is told: of each user by itself where it was tuned for that."""
+        return self.user_covariance if getattr(precoder, "form", "") == "user" else self.covariance
 
 
 def served(belief: Belief, truth: Tensor, groups: Groups) -> Served:
@@ -329,33 +439,44 @@ def served(belief: Belief, truth: Tensor, groups: Groups) -> Served:
         return x[groups.users].movedim(1, 3)
 
     h, true = by_group(belief.csi), by_group(truth)
-    spread = belief.covariance
-    if spread is not None:
-        spread = spread.expand(*belief.csi.shape, belief.csi.shape[-1])
-        spread = by_group(spread)
+    spreads = [
+        None if x is None else by_group(x.expand(*belief.csi.shape, belief.csi.shape[-1]))
+        for x in (belief.covariance, belief.user_covariance)
+    ]
     if h.shape[-2] == 1:
-        return Served(h.squeeze(-2), None if spread is None else spread.squeeze(-3), true)
+        shared, own = (None if x is None else x.squeeze(-3) for x in spreads)
+        return Served(h.squeeze(-2), shared, true, own)
     from airlam.baselines import effective_channel
 
     row = effective_channel(h)
-    if spread is not None:  # u^H H is the row: u = H row^H / |row|^2, and errors of receive antennas are uncorrelated
-        combiner = torch.einsum("...ra,...a->...r", h, row.conj())
-        share = combiner.abs().square() / row.abs().square().sum(-1, keepdim=True).square().clamp_min(1e-30)
-        spread = (share[..., None, None] * spread).sum(-3)
-    return Served(row, spread, true)
+    # u^H H is the row: u = H row^H / |row|^2, and errors of receive antennas are uncorrelated
+    combiner = torch.einsum("...ra,...a->...r", h, row.conj())
+    share = combiner.abs().square() / row.abs().square().sum(-1, keepdim=True).square().clamp_min(1e-30)
+    shared, own = (None if x is None else (share[..., None, None] * x).sum(-3) for x in spreads)
+    return Served(row, shared, true, own)
 
 
 class Tuned:
-    """The best of regularised zero forcing and WMMSE, plain with any load and robust with any trust in ``covariance``,
-    by the sum-rate on validation groups."""
+    """The best of regularised zero forcing and WMMSE by the sum-rate on validation groups: plain with any load, or
+    robust with any trust in the covariance of the CSI's error, that of all users or of each user by itself.
 
-    def __init__(self, choice: tuple[str, bool, float], iterations: int = WMMSE_ITERATIONS):
+    Args:
+        choice: ``rzf`` or ``wmmse``; the form ``plain``, ``shared`` (covariance of all users) or ``user`` (of each);
+            and what multiplies the noise variance (plain) or the covariance (robust).
+        iterations: of WMMSE.
+    """
+
+    def __init__(self, choice: tuple[str, str, float], iterations: int = WMMSE_ITERATIONS):
         self.choice, self.iterations = choice, iterations
-        self.kind, self.robust, self.value = choice
+        self.kind, self.form, self.value = choice
+
+    @property
+    def robust(self) -> bool:
+        return self.form != "plain"
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"precoder": self.kind, ("trust" if self.robust else "load"): self.value}
+        return {"precoder": self.kind, "form": self.form, ("trust" if self.robust else "load"): self.value}
 
     def precode(self, h: Tensor, power: float, no: float, *, error_covariance: Tensor | None = None) -> Tensor:
         """As any precoder; what was not chosen is not used."""
@@ -367,26 +488,28 @@ class Tuned:
 
     @classmethod
     def on(cls, groups: Served, no: float) -> Tuned:
-        """Tuned on ``groups``. Robust WMMSE, by far the slowest, is tried with the trust that suits zero forcing."""
-        plain = {(kind, False, load): cls((kind, False, load)) for kind in ("rzf", "wmmse") for load in LOADS}
-        robust = {}
-        if groups.covariance is not None:
-            robust = {("rzf", True, trust): cls(("rzf", True, trust)) for trust in TRUST}
-        rates = {choice: float(rates_of(made, groups, no).sum(1).mean()) for choice, made in (plain | robust).items()}
+        """Tuned on ``groups``: every form of both precoders. Trusts of robust WMMSE, by far the slowest, are compared
+        after ``TUNING_ITERATIONS``; the best of them is judged as it will be used."""
+
+        def rate(choice: tuple[str, str, float], iterations: int = WMMSE_ITERATIONS) -> float:
+            return float(rates_of(cls(choice, iterations), groups, no).sum(1).mean())
+
+        forms = [f for f, c in (("shared", groups.covariance), ("user", groups.user_covariance)) if c is not None]
+        robust = [(form, trust) for form in forms for trust in TRUST]
+        choices = [(kind, "plain", load) for kind in ("rzf", "wmmse") for load in LOADS]
+        choices += [("rzf", *option) for option in robust]
         if robust:
-            trust = max(robust, key=lambda choice: rates[choice])[2]
-            choice = ("wmmse", True, trust)
-            rates[choice] = float(rates_of(cls(choice), groups, no).sum(1).mean())
-        return cls(max(rates, key=lambda choice: rates[choice]))
+            choices.append(max((("wmmse", *option) for option in robust), key=lambda c: rate(c, TUNING_ITERATIONS)))
+        return cls(max(choices, key=rate))
 
 
 def rates_of(precoder: Any, groups: Served, no: float, *, covariance: bool = True) -> Tensor:
     """Rates on the true channel ``[group, user, slot]``, averaged over tones."""
     out = []
     for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
-        spread = groups.covariance[part] if covariance and groups.covariance is not None else None
-        w = precoder.precode(groups.h[part], 1.0, no, error_covariance=spread)
-        truth = groups.truth[part]
+        here = groups.part(part)
+        w = precoder.precode(here.h, 1.0, no, error_covariance=here.told(precoder) if covariance else None)
+        truth = here.truth
         truth = truth.squeeze(-2) if truth.shape[-2] == 1 else truth
         out.append(user_rates(truth, w, no).mean(2).mT)
     return torch.cat(out)
@@ -427,12 +550,12 @@ def measure_chains(
         precoder = None
         if chain.precoder in learned:
             precoder = learned[chain.precoder]
-            entry["parameters"][0] += sum(p.numel() for p in precoder.model.parameters())  # type: ignore[attr-defined]
         elif chain.precoder not in ("tuned", "dpc"):
             options: dict[str, dict[str, Any]] = {
                 "type1": {"port_shape": links.port_shape}, "wmmse": {"num_iterations": WMMSE_ITERATIONS},
             }  # fmt: skip
             precoder = load_precoder(chain.precoder, **options.get(chain.precoder, {}))
+        entry["parameters"][0] += size(precoder)
         for users, found in groups.items():
             here = served(source.test, truth, found)
             rates = {}
@@ -474,13 +597,13 @@ def _dpc(groups: Served, no: float) -> Tensor:
 def _time_chain(once: Callable, precoder: Any, groups: Served, cell: Cell, *, told: bool) -> dict[str, float]:
     """Latency of predicting one user, and of precoding one slot of a group on the tones of the cell."""
     h, no = groups.h[:1, :1], 10 ** (-cell.headline_snr_db / 10)
-    spread = groups.covariance[:1, :1] if told and groups.covariance is not None else None
+    spread = groups.told(precoder) if told else None
+    spread = None if spread is None else spread[:1, :1]
     predict = measure_latency(lambda: once(told), warmup=3, repeats=50, threads=1)
     precode = measure_latency(
         lambda: precoder.precode(h, 1.0, no, error_covariance=spread), warmup=3, repeats=50, threads=1
     )
     return {
-        "latency_p50_ms": 1e3 * (predict.p50 + precode.p50),
-        "latency_p99_ms": 1e3 * (predict.p99 + precode.p99),
+        **latency_fields(predict, precode),
         "precoding_p50_ms": 1e3 * precode.p50,
     }

@@ -1,4 +1,4 @@
-"""The benchmark of channel prediction: cells of scenario, speed and CSI SNR; classics tuned in each; report."""
+"""The benchmark of channel prediction: cells of scenario, speed and CSI SNR, tuned classical methods, report."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from typing import Any
 
 from airlam.csi import Impairment
 from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
-from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all, run_cells
-from airlam.evaluation.contenders import (
-    CLASSICS,
-    GENIES,
-    OFF,
-    Contender,
-    check_methods,
-    contenders_of_cell,
-    fingerprint,
-)
-from airlam.evaluation.headline import details, headline
+from airlam.evaluation.cell import Cell
+from airlam.evaluation.cells import measure_cell, picture, predict_all, run_cells
+from airlam.evaluation.contenders import OFF, Entries, contenders_of_cell
+from airlam.evaluation.fingerprint import combined, fingerprint, outside
+from airlam.evaluation.headline import bar_label, details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
+from airlam.evaluation.plots import title
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Results
+from airlam.evaluation.verdicts import MIN_GROUPS
 from airlam.interfaces import RecipeError
+from airlam.methods import describe, names
 from airlam.metrics import cpu_threads
 
 ALL_METHODS = (
-    "hold", "wiener", "pad", "ar", "kalman", "eigen-ar", "{model}", "{model}" + OFF,
+    "hold", "mean", "wiener", "pad", "ar", "kalman", "eigen-ar", "stack", "{model}", "{model}" + OFF,
     "genie_per_bin", "genie_lmmse", "perfect",
 )  # fmt: skip
 IMPAIRMENTS: dict[str, dict[str, float]] = {
@@ -41,17 +38,19 @@ IMPAIRMENTS: dict[str, dict[str, float]] = {
 
 
 class ChannelPredictionBenchmark:
-    """Channel prediction against tuned classics and the limit.
+    """Channel prediction against tuned classical methods, with bounds.
 
     Headline cells are all ``scenarios`` x ``speeds_kmh`` at ``csi_snr_db``. Beside them stand, with fewer links, a
     sweep over CSI SNR, and of the first scenario the latency-charged spectral efficiency, the CSI period, impairments.
 
     Args:
-        model: the learned method: a shipped checkpoint's name, a checkpoint folder, or a Lightning ``.ckpt``.
+        model: the learned method: a shipped checkpoint's name, a checkpoint folder, a Lightning ``.ckpt``; or one of
+            your own: ``{class_path: my_gru.MyGRU, init_args: {...}}``, ``my_gru:MyGRU``, in Python also an object.
         scenarios: names of channel recipes.
         speeds_kmh: speeds of all users [km/h].
         csi_snr_db: SNR of the measured history in the headline cells [dB].
-        methods: names; ``{model}`` stands for the model, ``{model}:no-correction`` for its classical start alone.
+        methods: names (``airlam list predictors``), or methods of your own as for ``model``; ``{model}`` stands for the
+            model, ``{model}:no-correction`` for its classical start alone (of airlam's own networks).
         bar: the method that gains are relative to.
         history: slots seen. horizon: slots predicted.
         num_links: links of a headline cell. num_tune: links that the baselines are tuned on, of other drops.
@@ -66,9 +65,9 @@ class ChannelPredictionBenchmark:
             ``None``: a default set; empty: none.
         side_links: links of each cell beside the headline, and the most links that tune there.
         channel_overrides: keys that replace those of every channel recipe (smaller panels for a quick look).
-        others: further learned methods: checkpoints, or a mapping from the names of their rows to checkpoints
-            (``{gru: runs/comparators/gru/checkpoint}``). Those of a mapping that ``methods`` does not name stand after
-            the model; those of a list only where ``methods`` names them.
+        others: further methods, as for ``model``: a list, or a mapping from the names of their rows
+            (``{gru: runs/comparators/gru/checkpoint, mine: {class_path: my_gru.MyGRU}}``). Those of a mapping that
+            ``methods`` does not name stand after the model; those of a list only where ``methods`` names them.
         held_out: data that the model never saw in pretraining: label -> ``channel`` (a recipe's name) and keys that
             replace those of its recipe; at ``held_out_speeds_kmh``, ``held_out_links`` each.
         seed: of links, noise, and nothing else.
@@ -86,11 +85,11 @@ class ChannelPredictionBenchmark:
 
     def __init__(
         self,
-        model: str = "airlam-tiny",
+        model: Any = "airlam-tiny",
         scenarios: Sequence[str] = ("uma_nlos", "umi_nlos"),
         speeds_kmh: Sequence[float] = (3.0, 30.0, 60.0, 100.0),
         csi_snr_db: float = 20.0,
-        methods: Sequence[str] = ALL_METHODS,
+        methods: Sequence[Any] = ALL_METHODS,
         bar: str = "ar",
         history: int = 16,
         horizon: int = 4,
@@ -112,34 +111,26 @@ class ChannelPredictionBenchmark:
         impairment_speed_kmh: float = 30.0,
         side_links: int = 48,
         channel_overrides: dict[str, Any] | None = None,
-        others: Sequence[str] | Mapping[str, str] = (),
+        others: Sequence[Any] | Mapping[str, Any] = (),
         held_out: dict[str, dict[str, Any]] | None = None,
         held_out_speeds_kmh: Sequence[float] = (3.0, 30.0, 60.0),
         held_out_links: int = 96,
         seed: int = 7,
         threads: int = 1,
         quick: bool = False,
-        title: str = "Channel prediction against tuned classics",
+        title: str = "Channel prediction against tuned classical methods",
     ):
-        self.config = {name: value for name, value in locals().items() if name != "self"}
+        self.config = {name: describe(value) for name, value in locals().items() if name != "self"}
         if quick:
             scenarios, speeds_kmh = scenarios[:1], speeds_kmh[:2]
             num_links, num_tune, side_links = min(num_links, 16), min(num_tune, 8), min(side_links, 8)
             sweep_csi_snr_db, csi_periods_ms = sweep_csi_snr_db[:2], csi_periods_ms[:2]
             sweep_speeds_kmh, sweep_scenarios = sweep_speeds_kmh[:1], None
             held_out_links, held_out_speeds_kmh = side_links, held_out_speeds_kmh[:1]
-        self.model, self.label = str(model), Path(str(model)).stem if str(model).endswith(".ckpt") else Path(model).name
+        self.entries = Entries(model, others, methods)
+        self.label, self.methods = self.entries.label, self.entries.names
         self.scenarios, self.csi_snr_db = list(scenarios), float(csi_snr_db)
         self.speeds_kmh = [float(speed) for speed in speeds_kmh]
-        self.others = named_checkpoints(others)
-        for name in self.others:
-            if name in (*CLASSICS, *GENIES, "perfect", self.label):
-                raise RecipeError(f"others calls a checkpoint {name!r}, which is another row's name; choose another")
-        names = [str(m).replace("{model}", self.label) for m in methods]
-        if isinstance(others, Mapping):
-            place = max((i + 1 for i, name in enumerate(names) if name.partition(":")[0] == self.label), default=0)
-            names[place:place] = [name for name in self.others if name not in names]
-        self.methods = check_methods(names, (self.label, *self.others))
         self.bar, self.history, self.horizon = bar, history, horizon
         self.num_links, self.num_tune, self.side_links = num_links, num_tune, side_links
         self.links_per_drop, self.users = links_per_drop, tuple(sorted(int(k) for k in users))
@@ -165,8 +156,9 @@ class ChannelPredictionBenchmark:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least {low}")
         if self.links_per_drop < 1:
             raise RecipeError(f"links_per_drop is {self.links_per_drop}, but must be at least 1")
-        if self.bar not in CLASSICS:
-            raise RecipeError(f"bar is {self.bar!r}, but must be a classical method: {', '.join(CLASSICS)}")
+        classical = names("predictor", "classical", built=True)
+        if self.bar not in classical:
+            raise RecipeError(f"bar is {self.bar!r}, but must be a classical method: {', '.join(classical)}")
         for label, impairment in self.impairments.items():
             unknown = [key for key in impairment if key not in Impairment._fields]
             if unknown:
@@ -320,19 +312,16 @@ class ChannelPredictionBenchmark:
         Returns:
             The path of ``report.html``.
         """
-        from airlam.loading import load_predictor
-
         out = Path(out)
         with cpu_threads(self.threads):
-            models = {name: load_predictor(path, name=name) for name, path in self.others.items()}
-            models = {self.label: load_predictor(self.model), **models}
+            models = self.entries.built()
             records, pictures = self._records(models, out)
         results = self.results(records, pictures)
         results.config["weights"] = {name: fingerprint(model) for name, model in models.items()}
         return publish(results, out, threads=self.threads, leaderboard=write_leaderboard)
 
     def _records(self, models: dict[str, Any], out: Path) -> tuple[list[dict], dict]:
-        weights = "-".join(fingerprint(model)[:12] for model in models.values())
+        weights = combined([*models.values(), *outside(name for name in self.methods if name not in models)])
         records = run_cells(self.cells(), lambda cell: self._run_cell(cell, models), lambda _: weights, out, cost)
         return records, next((record["picture"] for record in records if record.get("picture")), {})
 
@@ -401,12 +390,14 @@ class ChannelPredictionBenchmark:
             f"{self.horizon} are predicted, for {ports} ports x {recipe['num_subcarriers']} subcarriers at "
             f"{recipe['carrier_frequency'] / 1e9:g} GHz. The history has a CSI SNR of {self.csi_snr_db:g} dB; the "
             "target is the true channel.",
-            f"{len(main)} cells: {', '.join(self.scenarios)} at {', '.join(f'{v:g}' for v in self.speeds_kmh)} km/h, "
-            f"{links} links from {drops} drops in each, made by Sionna from 3GPP TR 38.901. Every method sees the same "
-            f"links and the same noise. Classical methods are tuned in each cell, on {self.num_tune} links of other "
-            "drops.",
-            f"The learned method is {self.label}; the bar is {self.bar}. With its correction off, {self.label} is its "
-            "classical start alone. Genies know the rays of each link and bound what can be reached.",
+            f"{len(main)} cells: {', '.join(map(title, self.scenarios))} at "
+            f"{', '.join(f'{v:g}' for v in self.speeds_kmh)} km/h. Each cell holds {links} links from {drops} drops (a "
+            "drop is one random placement of a base station and its users), made by Sionna from 3GPP TR 38.901. Every "
+            "method sees the same links and the same noise. Classical methods are tuned in each cell, on "
+            f"{self.num_tune} links of other drops.",
+            f"The learned method is {self.label}. Gains are relative to {bar_label(self.bar)}. “{self.label}, "
+            "correction off” is the classical filter that the model starts from, without what its network adds. "
+            "Genies know the rays of each link, which no receiver does, and bound what can be reached.",
         ]
 
 
@@ -415,36 +406,26 @@ NOTES = {
     "by the formula in the caption.",
     "nmse": "NMSE: mean over links of the error energy over the energy of the true channel; decibels after averaging.",
     "intervals": "Intervals: 95 %, bootstrap over drops; differences are paired, on the same links and noise. A cell "
-    "is clearly worse when the whole interval of its gain lies below zero.",
+    "is worse when the whole interval of the gain lies below zero. A verdict takes at least "
+    f"{MIN_GROUPS} drops: from fewer, intervals exclude zero too often by chance.",
     "sum_se": "Sum-SE: regularised zero forcing with equal-power beams from predicted CSI, judged on the true channel; "
     "each user scaled to unit mean channel gain; users of one group share one drop.",
     "single": "Single-user SE: matched beam. 5 %-user SE: the rate that 95 % of the users of the smallest groups "
     "exceed.",
     "genies": "The genie LMMSE knows delay, angle, Doppler and power of every ray of the link, and not the phases: a "
     "bound for linear methods. The per-bin genie filters each beam-delay bin alone, knowing its Doppler spectrum.",
-    "latency": "Latency: 100 predictions of one link on one thread, after 5 to warm up. Other programs on the machine "
-    "were not shut out.",
-    "age": "Latency-charged sum-SE: a prediction in service with latency L covers the slots that follow L, one horizon "
-    "long; after the last predicted slot that slot is held.",
-    "period": "CSI periods: the history is sampled at the period, so it spans 16 of them; ray angles stay fixed "
-    "meanwhile, which flatters long periods. One CSI occasion costs one of the 14 OFDM symbols of a 0.5 ms slot.",
+    "latency": "Latency: 100 predictions of one link on one thread, after 5 to warm up. A timing is marked as taken "
+    "on a busy machine if the calls had less than 90 % of a core.",
+    "age": "Sum-SE with latency: a prediction that takes L serves the slots from L on, one horizon long; after the "
+    "last predicted slot that slot is held.",
+    "period": "CSI periods: the history is sampled at the period, so it spans 16 of them. Ray angles stay fixed "
+    "over that time, which makes every method look better at long periods than it would be. One CSI occasion costs "
+    "one of the 14 OFDM symbols of a 0.5 ms slot.",
     "seeds": "The learned method is one checkpoint of one training seed.",
 }
-
-
-def named_checkpoints(others: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Checkpoints by the names of their rows; a list's are called as their folders."""
-    if isinstance(others, Mapping):
-        return {str(name): str(path) for name, path in others.items()}
-    if isinstance(others, str):
-        raise RecipeError(f"others is {others!r}, but must be a list of checkpoints or a mapping from names to them")
-    return {Path(path).name: str(path) for path in map(str, others)}
 
 
 def cost(cell: Cell) -> float:
     """Rough share of a cell in the whole run, for the estimate of the time left."""
     genies = 4 * sum(method.startswith("genie") for method in cell.methods)
     return cell.num_links * (len(cell.methods) + genies) * (2 if cell.group == "age" else 1) + 4 * cell.num_tune
-
-
-__all__ = ["ChannelPredictionBenchmark", "Contender"]

@@ -1,61 +1,29 @@
-"""From a method's name in a recipe to something that predicts: classics tuned per cell, the model, the genies."""
+"""From a method in a recipe to something that predicts: classical methods tuned in each cell, models, genies."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from airlam.channels import LinkBatch
 from airlam.csi import mean_power
-from airlam.interfaces import Predictor, RecipeError
-from airlam.loading import PREDICTORS, load_predictor
+from airlam.errors import RecipeError
+from airlam.evaluation.cell import Cell, Contender
+from airlam.interfaces import Predictor
+from airlam.loading import load_precoder, load_predictor
+from airlam.methods import Method, find, is_own, names, own_method, register
 from airlam.recipes import nearest
 
-if TYPE_CHECKING:
-    from airlam.channels import LinkBatch
-    from airlam.evaluation.cells import Cell
-
-CLASSICS = tuple(PREDICTORS)
+STACK = "stack"
 GENIES = ("genie_per_bin", "genie_lmmse")
 OFF = ":no-correction"
-GRIDS: dict[str, dict[str, tuple]] = {  # of classics that airlam.baselines.tune has no grid for
-    "eigen-ar": {
-        "shrinkage": (1.0, 3.0, 6.0, 12.0, 30.0, math.inf),
-        "num_bins": (64, 128, 256, 512, 1024),
-        "num_classes": (1, 2, 4, 8),
-        "order": (2, 4, 8, 10, 12),
-        "ridge": (1e-5, 1e-4, 1e-3, 1e-2),
-    },
-}
-
-
-@dataclass
-class Contender:
-    """A method in one cell.
-
-    Attributes:
-        name: in tables.
-        predict: ``(h_past [link, ...], num_future, links) -> h_future``; ``links`` are the indices of those links in
-            the cell, for a genie that looks up their rays.
-        settings: what tuning chose.
-        parameters: (total, trained): of a comparator what its training left unfrozen, else what was trained for this
-            cell.
-        timed: whether its latency means anything (a genie's does not).
-        batch: links per call; results do not depend on it.
-    """
-
-    name: str
-    predict: Callable[[Tensor, int, Tensor], Tensor]
-    settings: dict[str, Any] = field(default_factory=dict)
-    parameters: tuple[int, int] = (0, 0)
-    timed: bool = True
-    batch: int = 32
+MODEL = "{model}"  # stands for the name of the learned method in a list of methods
 
 
 def trainable(model: str) -> Predictor:
@@ -72,13 +40,98 @@ def trainable(model: str) -> Predictor:
     return predictor
 
 
+class Entries:
+    """The methods that a benchmark is given, by the names of their rows.
+
+    Attributes:
+        label: the name of ``model``, in the place of ``{model}``.
+        learned: name -> checkpoint, name of a registered method, or a method of the user's own.
+        own: name -> method of the user's own that ``methods`` names.
+
+    Args:
+        model: a checkpoint, or a predictor of one's own (:mod:`airlam.methods.own`).
+        others: further ones: a list, or a mapping from the names of their rows.
+        methods: names, with ``{model}``; or predictors of one's own.
+
+    Raises:
+        RecipeError: an unknown name, or one that two rows would have.
+    """
+
+    def __init__(self, model: Any, others: Sequence[Any] | Mapping[str, Any], methods: Sequence[Any]):
+        self.label, learned = row_of(model, "model")
+        self.label = self.label.removesuffix(".ckpt")
+        self.learned = {self.label: learned}
+        if isinstance(others, str):
+            raise RecipeError(f"others is {others!r}, but must be a list, or a mapping from the names of the rows")
+        named = isinstance(others, Mapping)
+        pairs = others.items() if isinstance(others, Mapping) else (("", value) for value in others)
+        taken, further = (*names("predictor", built=True), *GENIES, "perfect", self.label), []
+        for name, value in pairs:
+            name, what = row_of(value, f"others.{name}" if name else "others", str(name))
+            if name in taken:
+                raise RecipeError(f"others calls a checkpoint {name!r}, which is another row's name; choose another")
+            self.learned[name] = what
+            further.append(name)
+        self.own: dict[str, Method] = {}
+        rows = [row for value in methods if (row := self._name(value))]
+        if named:
+            place = max((i + 1 for i, name in enumerate(rows) if name.partition(":")[0] == self.label), default=0)
+            rows[place:place] = [name for name in further if name not in rows]
+        self.names = check_methods(rows, self.learned)
+
+    def _name(self, value: Any) -> str:
+        if isinstance(value, str) and not is_own(value):
+            if value == MODEL + OFF and isinstance(self.learned[self.label], Method):
+                return ""  # only airlam's own networks have a correction that can be switched off
+            return value.replace(MODEL, self.label)
+        method = own_method(value, "predictor", "methods")
+        if method.name in (*self.own, *self.learned):
+            raise RecipeError(f"methods has two rows called {method.name!r}; write another name: beside class_path")
+        self.own[method.name] = method
+        return method.name
+
+    def built(self) -> dict[str, Predictor | Method]:
+        """Name -> predictor, or a method that is tuned in every cell."""
+        found = {**self.learned, **self.own}
+        tuned_here = {n: w for n, w in found.items() if isinstance(w, Method) and w.kind == "classical" and w.grid}
+        return {name: tuned_here.get(name) or build_row(name, what) for name, what in found.items()}
+
+
+def row_of(value: Any, source: str, name: str = "", role: str = "predictor") -> tuple[str, str | Method]:
+    """The name of a row, and the checkpoint or the method that it shows.
+
+    Args:
+        value: a checkpoint, the name of a registered method, or a method of one's own.
+        source: the key of the recipe, for errors.
+        name: of the row, where the recipe gives one.
+    """
+    if is_own(value):
+        method = own_method(value, role, source, name)
+        return method.name, method
+    registered = find(str(value), role)
+    if registered is not None and registered.factory:
+        if name:
+            registered = register(replace(registered, name=name, label=name, short=""), replace=True)
+        return registered.name, registered
+    return name or Path(str(value)).name, str(value)
+
+
+def build_row(name: str, what: str | Method, role: str = "predictor") -> Any:
+    """The object behind a row of :func:`row_of`: at its defaults, or from its checkpoint."""
+    if isinstance(what, Method):
+        return what.build()
+    return load_predictor(what, name=name) if role == "predictor" else load_precoder(what, name=name)
+
+
 def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
-    """The names themselves if each is a classic, a genie, ``perfect``, a model, or a model ``:no-correction``.
+    """The names themselves if each is a registered predictor, ``stack``, a genie, ``perfect``, a model or
+    ``model:no-correction``.
 
     Raises:
         RecipeError: an unknown name, with the nearest valid one; or none at all.
     """
-    valid = [*CLASSICS, *GENIES, "perfect", *(name for model in models for name in (model, model + OFF))]
+    valid = [*names("predictor", built=True), STACK, *GENIES, "perfect"]
+    valid += [name for model in models for name in (model, model + OFF)]
     methods = list(methods)
     for name in methods:
         if name not in valid:
@@ -113,14 +166,12 @@ def of_predictor(
     return Contender(name, predict, settings or {}, (size(predictor), trained or trained_size(predictor)))
 
 
-def size(predictor: Predictor) -> int:
-    """Parameters of a predictor's network; 0 for a classical method."""
-    from airlam.models.onnx_model import OnnxModel
-
-    network = getattr(predictor, "model", None)
-    if isinstance(network, OnnxModel):
-        return network.num_parameters
-    return sum(p.numel() for p in network.parameters()) if isinstance(network, torch.nn.Module) else 0
+def size(method: Any) -> int:
+    """Parameters of a method's networks; 0 for a classical method."""
+    network = getattr(method, "model", None)
+    if hasattr(network, "num_parameters") and isinstance(network.num_parameters, int):
+        return network.num_parameters  # of an exported graph, whose weights torch does not see
+    return sum(p.numel() for p in _networks(method).parameters())
 
 
 def trained_size(predictor: Predictor) -> int:
@@ -133,78 +184,89 @@ def trained_size(predictor: Predictor) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def fingerprint(predictor: Predictor) -> str:
-    """Hash of a predictor's weights and settings: results of others are never mistaken for its own."""
-    network = getattr(predictor, "model", None)
-    config = getattr(network, "config", None)
-    digest = hashlib.sha256(type(predictor).__name__.encode())
-    if hasattr(config, "to_json_string"):
-        digest.update(config.to_json_string().encode())
-    elif isinstance(config, dict):
-        digest.update(json.dumps(config, sort_keys=True).encode())
-    if getattr(predictor, "views", None) is not None:
-        digest.update(f"views {predictor.views}".encode())  # type: ignore[attr-defined]
-    if isinstance(network, torch.nn.Module):
-        for name, value in sorted(network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]
+def _networks(method: Any) -> nn.ModuleList:
+    """All networks that are attributes of a method, or the method itself; parameters that they share count once."""
+    values = [method, *getattr(method, "__dict__", {}).values()]
+    return nn.ModuleList([value for value in values if isinstance(value, nn.Module)])
 
 
 def tuned(
-    name: str, h_past: Tensor, h_future: Tensor, *, port_shape: Any, context: dict
+    method: str | Method, h_past: Tensor, h_future: Tensor, *, port_shape: Any, context: dict
 ) -> tuple[Predictor, dict[str, Any]]:
-    """A classical predictor tuned on links that no figure is computed on, and what was chosen."""
-    from airlam.baselines import DEFAULT_GRIDS, tune
+    """A classical predictor tuned on links that no figure is computed on, and what was chosen.
 
-    predictor_class = type(load_predictor(name))
-    grid = DEFAULT_GRIDS.get(predictor_class, GRIDS.get(name, {}))
+    Args:
+        method: the name of a registered predictor, or a method.
+    """
+    from airlam.baselines import tune
+
+    found = method if isinstance(method, Method) else find(method, "predictor")
     with torch.inference_mode():
-        found = tune(predictor_class, h_past, h_future, grid=grid, port_shape=port_shape, context=context)
+        best = tune(found.build, h_past, h_future, grid=found.grid, port_shape=port_shape, context=context)
     # infinity (one pooled filter) is not JSON
-    shown = {key: "inf" if isinstance(value, float) and math.isinf(value) else value for key, value in found.items()}
-    return predictor_class(**found), shown
+    shown = {key: "inf" if isinstance(value, float) and math.isinf(value) else value for key, value in best.items()}
+    return found.build(**best), shown
 
 
 def contenders_of_cell(
     cell: Cell,
     links: LinkBatch,
-    models: Mapping[str, Predictor],
+    models: Mapping[str, Predictor | Method],
     observed: Tensor | None = None,
     tuning: tuple[Tensor, Tensor] | None = None,
 ) -> list[Contender]:
     """Everything that ``cell.methods`` names, ready to predict ``links``; classics tuned on links of other drops.
 
     Args:
-        models: learned methods by name.
+        models: learned methods, and methods of the user's own, by name.
         observed: see :func:`of_predictor`.
         tuning: true CSI of the cell's tuning links and their measured history, where a caller has drawn them already.
     """
+    from airlam.baselines import STACK_MEMBERS, fit_stack
+
     context = {
         "slot_duration": links.slot_duration,
         "subcarrier_spacing": links.subcarrier_spacing,
         "carrier_frequency": links.carrier_frequency,
     }
     port_shape, out = links.port_shape, []
+    classics: dict[str, tuple[Predictor, dict[str, Any]]] = {}
+
+    def known() -> tuple[Tensor, Tensor]:
+        """History and future of the tuning links."""
+        nonlocal tuning
+        if tuning is None:
+            h = cell.links("tune", cell.num_tune).h
+            tuning = (h, cell.observe(h, "tune")[0])
+        # the horizon alone: slots that only hold the last prediction say nothing about a filter
+        return tuning[1], tuning[0][:, cell.history : cell.history + cell.horizon]
+
+    def classic(name: str, method: Method) -> tuple[Predictor, dict[str, Any]]:
+        """A classical predictor, tuned once in this cell (where it has a grid), and what was chosen."""
+        if name not in classics and not method.grid:
+            classics[name] = method.build(), {}
+        elif name not in classics:
+            classics[name] = tuned(method, *known(), port_shape=port_shape, context=context)
+        return classics[name]
+
     for name in cell.methods:
         if name == "perfect":
             out.append(Contender("perfect", lambda *_: torch.empty(0), timed=False))
         elif name in GENIES:
             out.append(genie(name, cell, links))
-        elif name.removesuffix(OFF) in models:
-            model = models[name.removesuffix(OFF)]
+        elif (model := models.get(name.removesuffix(OFF))) is not None and not isinstance(model, Method):
             predictor = without_correction(model) if name.endswith(OFF) else model
             sensed = {**context, "velocity": links.velocity, "position": links.position}  # for models with sensors
             out.append(of_predictor(name, predictor, sensed, port_shape, observed=observed))
-        elif name == "hold":
-            out.append(of_predictor(name, load_predictor(name), context, port_shape))
+        elif name == STACK:
+            members = {member: classic(member, find(member, "predictor"))[0] for member in STACK_MEMBERS}
+            past, future = known()
+            drop = torch.arange(len(past)) // cell.recipe.get("links_per_drop", 1)
+            with torch.inference_mode():
+                predictor, settings = fit_stack(members, past, future, drop, port_shape=port_shape, context=context)
+            out.append(of_predictor(name, predictor, context, port_shape, settings))
         else:
-            if tuning is None:
-                h = cell.links("tune", cell.num_tune).h
-                tuning = (h, cell.observe(h, "tune")[0])
-            # the horizon alone: slots that only hold the last prediction say nothing about a filter
-            future = tuning[0][:, cell.history : cell.history + cell.horizon]
-            predictor, settings = tuned(name, tuning[1], future, port_shape=port_shape, context=context)
+            predictor, settings = classic(name, model or find(name, "predictor"))
             out.append(of_predictor(name, predictor, context, port_shape, settings))
     return out
 

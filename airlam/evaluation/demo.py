@@ -7,6 +7,7 @@ clusters. Some of them adapt the model, the others judge it.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import os
 import warnings
@@ -22,19 +23,22 @@ from torch.utils.data import DataLoader, IterableDataset
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import measure, normalise
 from airlam.evaluation.assembly import cell_rows, mean_rows
-from airlam.evaluation.cells import Cell, measure_cell, picture, predict_all
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.cells import measure_cell, picture, predict_all
 from airlam.evaluation.channel_prediction import NOTES
-from airlam.evaluation.contenders import OFF, Contender, of_predictor, tuned, without_correction
+from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
 from airlam.evaluation.headline import details, headline
 from airlam.evaluation.methods import order, short
 from airlam.evaluation.report import write_report
 from airlam.evaluation.rows import Results, environment
 from airlam.evaluation.runner import narrator
+from airlam.evaluation.timing import BUSY, is_busy
+from airlam.evaluation.verdicts import banner
 from airlam.interfaces import Predictor, RecipeError
 from airlam.io import check_folder
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("pad", "ar", "eigen-ar")
+BASELINES = ("mean", "pad", "ar", "eigen-ar")
 
 
 class SiteWindows(IterableDataset):
@@ -178,9 +182,10 @@ class SiteDemo:
         say, threads = narrator(console), self.threads or idle_cores()
         with cpu_threads(threads):
             shipped = load_predictor(self.model)
-            say(f"Sionna draws a site of {self.num_adapt + self.num_held_out} users, {self.channel}")
+            users = self.num_adapt + self.num_held_out
+            say(f"Sionna generates the channels of {users} users of one site, {self.channel}")
             adapt, held_out = self.site()
-            say(f"LoRA of rank {self.lora_rank} adapts {self.label}: {self.num_adapt} users, {self.steps} steps")
+            say(f"{self.label} is adapted by LoRA of rank {self.lora_rank}: {self.num_adapt} users, {self.steps} steps")
             adapted = self.adapt(adapt, self.lora_rank)
             save_lora(adapted, out / "adapter")
             learned = {
@@ -189,9 +194,9 @@ class SiteDemo:
                 f"{self.label}:adapted": _predictor(adapted),
             }
             if self.random_start:
-                say("the control: random weights, all of them trained on the same batches")
+                say("for comparison, a network of the same shape with random weights is trained on the same batches")
                 learned[f"{self.label}:random-start"] = _predictor(self.adapt(adapt, None))
-            say(f"evaluation on {self.num_held_out} other users; classical methods are tuned first")
+            say(f"classical methods are tuned, then all methods are evaluated on the other {self.num_held_out} users")
             records = self.records(adapt, held_out, learned)
         results = self.results(records)
         results.environment = environment(threads=threads)
@@ -199,8 +204,9 @@ class SiteDemo:
         report = write_report(results, out)
         say("done")
         _print_table(console, results)
-        console.print(f"\n{results.headline}\n")
-        console.print(f"Report: [bold]{report}[/bold]   adapter: {out / 'adapter'}", soft_wrap=True)
+        console.print(f"\n{banner(results)}", style="yellow", markup=False, highlight=False)
+        console.print(f"\n{results.headline}\n", markup=False, highlight=False)
+        console.print(f"Report: {report}   adapter: {out / 'adapter'}", soft_wrap=True, markup=False, highlight=False)
         return report
 
     def site(self) -> tuple[LinkBatch, LinkBatch]:
@@ -257,7 +263,7 @@ class SiteDemo:
             known = adapt.h[nearest, :window]
             tuning = (cell.observe(known, "tune")[0], known[:, self.history :])
             contenders = [of_predictor("hold", load_hold(), context, part.port_shape)]
-            for name in CLASSICS:
+            for name in BASELINES:
                 predictor, settings = tuned(name, *tuning, port_shape=part.port_shape, context=context)
                 contenders.append(of_predictor(name, predictor, context, part.port_shape, settings))
             for name, (predictor, trained) in learned.items():
@@ -287,7 +293,7 @@ class SiteDemo:
             history=self.history,
             horizon=self.horizon,
             num_future=self.horizon,
-            methods=("hold", *CLASSICS, *learned, "perfect"),
+            methods=("hold", *BASELINES, *learned, "perfect"),
             users=(self.group_size,),
             transmit_snr_db=tuple(sorted({0.0, 10.0, 20.0, 30.0, self.transmit_snr_db})),
             headline_snr_db=self.transmit_snr_db,
@@ -296,6 +302,13 @@ class SiteDemo:
             headline=True,
             timed=timed,
         )
+
+    def _banner(self) -> str:
+        usual = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        small = [f"{name} {getattr(self, name)} instead of {usual[name]}"
+                 for name in ("num_adapt", "num_held_out", "steps") if getattr(self, name) < usual[name]]  # fmt: skip
+        quick = f"Quick run ({', '.join(small)}): do not quote its figures. " if small else ""
+        return f"{quick}A demonstration on one site: its intervals and verdicts say nothing about other sites."
 
     def results(self, records: list[dict[str, Any]]) -> Results:
         """Rows, headline and notes."""
@@ -306,22 +319,23 @@ class SiteDemo:
         for record in records:
             results.rows += cell_rows(record, "ar")
         results.recipes = {records[0]["cell"]["data"]: records[0]["cell"]["recipe"]}
+        results.extras = {"resampled": "users"}
         results.headline = headline(results, focus)
         speeds = ", ".join(f"{record['cell']['speed_kmh']:g}" for record in records)
         results.extras = {
             "focus": focus,
             "resampled": "users",
+            "banner": self._banner(),
             "details": details(results, focus),
             "compared": [
                 f"One site made by Sionna: {self.num_adapt + self.num_held_out} users of one {self.channel} base "
-                "station in one spatially consistent snapshot, "
-                f"{self.speed_kmh[0]:g} to {self.speed_kmh[-1]:g} km/h. {self.num_adapt} of them adapt the model, the "
-                f"other {self.num_held_out} judge it, in {self.num_speed_classes} classes of speed with means of "
-                f"{speeds} km/h.",
-                f"{self.history} measured CSI occasions at {self.csi_snr_db:g} dB are seen, {self.horizon} are "
-                f"predicted. Adaptation: LoRA of rank {self.lora_rank}, {self.steps} steps of {self.batch_size} links. "
-                "The random start has the model's shape, random weights, the same batches and steps, and trains every "
-                "weight. "
+                f"station in one spatially consistent snapshot, {self.speed_kmh[0]:g} to {self.speed_kmh[-1]:g} "
+                f"km/h. The model is adapted on {self.num_adapt} of them; all methods are evaluated on the other "
+                f"{self.num_held_out}, in {self.num_speed_classes} classes of speed with means of {speeds} km/h.",
+                f"{self.history} measured CSI occasions at {self.csi_snr_db:g} dB are given, the next {self.horizon} "
+                f"are predicted. Adaptation: LoRA of rank {self.lora_rank}, {self.steps} steps of {self.batch_size} "
+                "links. “Random start” is a network of the same shape with random weights, all of which are trained "
+                "on the same batches for the same steps: the difference to it is what pretraining is worth. "
                 f"Classical methods are tuned in each class on {self.num_tune} adaptation users of like speed.",
             ],
             "mean_text": f"Means over {len(records)} classes of speed. Spectral efficiency at "
@@ -331,8 +345,8 @@ class SiteDemo:
         results.notes = [
             NOTES["tags"],
             NOTES["nmse"],
-            "Intervals: 95 %, bootstrap over the users (or groups) of this one site: they say what other users of it "
-            "would see, and nothing about other sites. Differences are paired, on the same users and noise.",
+            "Intervals: 95 %, bootstrap over the users (or groups) of this one site: they hold for other users of this "
+            "site, and say nothing about other sites. Differences are paired, on the same users and noise.",
             NOTES["sum_se"],
             NOTES["single"],
             NOTES["latency"],
@@ -369,27 +383,32 @@ def _predictor(network: torch.nn.Module) -> tuple[Predictor, int]:
 
 def _print_table(console: Any, results: Results) -> None:
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     rows = {row.method: row for row in results.select(group="mean")}
     sum_se = next(name for name in next(iter(rows.values())).figures if name.startswith("sum_se_k"))
-    table = Table(title=results.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=escape(results.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
     for name in ("NMSE", "gain", "95 % interval", "sum-SE", "p50"):
         table.add_column(name, justify="right", no_wrap=True)
     for method in order(list(rows)):
         figures = rows[method].figures
-        gain = figures.get("gain_cells_db")
+        gain, p50 = figures.get("gain_cells_db"), figures.get("latency_p50_ms")
         cells = [
             f"{figures['nmse_cells_db'].number:.2f}" if "nmse_cells_db" in figures else "",
             f"{gain.number:+.2f}" if gain else "",
             f"{gain.ends[0]:+.2f} to {gain.ends[1]:+.2f}" if gain and gain.interval else "",
             f"{figures[sum_se].number:.2f}",
-            f"{figures['latency_p50_ms'].number:.2f}" if "latency_p50_ms" in figures else "",
+            f"{p50.number:.2f}{'*' if is_busy(p50) else ''}" if p50 else "",
         ]
-        table.add_row(short(method), *cells, style="bold" if method == results.extras["focus"] else "")
+        table.add_row(escape(short(method)), *cells, style="bold" if method == results.extras["focus"] else "")
     console.print(table)
-    console.print("[dim]NMSE and its gain over the tuned AR [dB], sum-SE [bit/s/Hz], median latency [ms][/dim]")
+    units = "NMSE and its gain over the tuned AR [dB], sum-SE [bit/s/Hz], median latency (p50) [ms]"
+    console.print(units, style="dim", markup=False, highlight=False)
+    if any(is_busy(row.figures.get("latency_p50_ms")) for row in rows.values()):
+        text = f"*{BUSY}: other programs used the processor during the timing; an idle machine is faster"
+        console.print(text, style="dim", markup=False, highlight=False)
 
 
 @contextlib.contextmanager

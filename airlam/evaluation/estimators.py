@@ -1,8 +1,8 @@
-"""From a method's name in a recipe to something that estimates: classics tuned per cell, the genie, adapted models."""
+"""From a method's name in a recipe to something that estimates: classical methods tuned in each cell, models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
 from typing import Any
 
 import lightning as L
@@ -15,36 +15,8 @@ from airlam.channels import LinkBatch
 from airlam.csi import measure, series_along
 from airlam.interfaces import Estimator
 from airlam.loading import load_predictor
+from airlam.methods import find
 
-NOISE = (1e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-# name -> (builder from the training set's covariance and arguments, grid that it is tuned on)
-CLASSICS: dict[str, tuple[Callable[..., Estimator], dict[str, tuple]]] = {
-    "linear": (lambda r: baselines.LinearInterpolator(), {}),
-    "dft": (lambda r, **a: baselines.DelayInterpolator(**a), {"width": (0.1, 0.2, 0.4), "noise": NOISE}),
-    "lmmse": (lambda r, **a: baselines.LMMSEInterpolator(r, **a), {"noise": NOISE}),
-    "eigen-lmmse": (lambda r, **a: baselines.EigenLMMSEInterpolator(r, **a), {"noise": NOISE}),
-    "lmmse-sample": (
-        lambda r, **a: baselines.PowerDelayInterpolator(**a),
-        {"floor": (0.0, 0.5), "noise": NOISE},
-    ),
-    "eigen-lmmse-sample": (
-        lambda r, **a: baselines.EigenPowerDelayInterpolator(**a),
-        {"floor": (0.0, 0.5), "noise": NOISE},
-    ),
-    "hold": (lambda r: baselines.PredictorExtrapolator(baselines.HoldPredictor()), {}),
-    "ar": (
-        lambda r, **a: baselines.PredictorExtrapolator(baselines.ARPredictor(**a)),
-        {"order": (2, 4, 8, 12), "ridge": (1e-2, 0.1, 0.3, 1.0), "shrinkage": (30.0, float("inf"))},
-    ),
-    "eigen-ar": (
-        lambda r, **a: baselines.PredictorExtrapolator(baselines.EigenARPredictor(**a)),
-        {"order": (2, 4, 8, 12), "ridge": (1e-3, 1e-2, 0.1, 0.3), "shrinkage": (3.0, 30.0, float("inf"))},
-    ),
-    "pad": (
-        lambda r, **a: baselines.PredictorExtrapolator(baselines.PADPredictor(**a)),
-        {"order": (1, 2, 4, 8), "energy": (0.8, 0.95), "ridge": (1e-2, 0.1, 1.0)},
-    ),
-}
 GENIE = "lmmse-genie"
 
 
@@ -60,18 +32,22 @@ def tuned_classic(
     port_shape: Any,
 ) -> tuple[Estimator, dict[str, Any]]:
     """A classical estimator tuned on validation links, and what was chosen."""
-    build, grid = CLASSICS[name]
+    method = find(name, "estimator")
     fixed: dict[str, Any] = {}
     if axis != "subcarrier" and name.endswith("-sample"):
         fixed = {"causal": False}  # directions have no sign that is ruled out
     if axis != "subcarrier" and name == "dft":
         fixed = {"centre": 0.0}
 
+    if "covariance" in inspect.signature(method.load()).parameters:
+        fixed["covariance"] = covariance
+
     def make(**arguments: Any) -> Estimator:
-        return build(covariance, **fixed, **arguments)
+        made = method.build(**fixed, **arguments)
+        return made if isinstance(made, Estimator) else baselines.PredictorExtrapolator(made)
 
     found = baselines.tune_estimator(
-        make, grid, measured, truth, observed, wanted, axis=axis, port_shape=port_shape
+        make, method.grid, measured, truth, observed, wanted, axis=axis, port_shape=port_shape
     )
     shown = {k: "inf" if isinstance(v, float) and v == float("inf") else v for k, v in found.items()}
     return make(**found), shown

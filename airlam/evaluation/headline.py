@@ -2,63 +2,52 @@
 
 from __future__ import annotations
 
-from airlam.evaluation.methods import look
+from airlam.evaluation.methods import is_classical, look
 from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.timing import is_busy
+from airlam.evaluation.verdicts import MIN_GROUPS, NO_VERDICT, verdict
 
-
-def verdict(gain: Figure) -> str:
-    """One word on a paired gain: better, worse, or level where the 95 % interval contains zero or is missing.
-
-    Example:
-        >>> verdict(Figure(0.5, "dB", "measured", interval=(0.3, 0.7)))
-        'better'
-    """
-    if gain.interval is None:
-        return "level"
-    low, high = gain.ends
-    return "better" if low > 0 else "worse" if high < 0 else "level"
+__all__ = ["bar_label", "details", "headline", "verdict"]
 
 
 def headline(results: Results, method: str, bar: str = "ar") -> str:
-    """One paragraph that compares ``method`` with ``bar`` over the means of all cells.
+    """One paragraph that compares ``method`` with ``bar``, and with the strongest classical method, over all cells.
 
     Args:
         results: rows of group "mean" with ``gain_linear_db``, ``gain_cells_db`` (paired, positive is better),
-            ``cells_worse``, ``cells``; where present also ``start_gain_linear_db`` (over the method's own classical
-            start) and the sum-SE of groups.
+            ``cells_worse``, ``cells``; where present also ``best_classic_gain_linear_db`` (over the classical method
+            with the lowest NMSE, which its note names) and the sum-SE of groups.
         method: the learned method that the report is about.
-        bar: the method it is compared with.
+        bar: the baseline that gains are relative to.
     """
     rows = {row.method: row for row in results.select(group="mean")}
     if method not in rows or bar not in rows:
         return f"No comparison: the results hold no mean row of {method if method not in rows else bar}."
-    text = _prediction(rows[method], look(method).label, bar_label(bar))
-    return f"{text} {_spectral_efficiency(rows, method, bar)}".strip()
+    sentences = (
+        _prediction(rows[method], look(method).label, bar_label(bar), results.extras.get("resampled", "drops")),
+        _strongest(rows[method], bar),
+        _spectral_efficiency(rows, method, bar),
+    )
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-GAINS = {  # besides the one over the bar; what the sentence on each begins with
-    "best_classic": "Against the strongest classical method here, {}, it gains",
-    "start": "Over its own classical start the learned correction gains",
-    "adaptation": "Over the shipped model as it is, adaptation gains",
-    "pretraining": "Over a random start with the same target data and steps, pretraining gains",
+GAINS = {  # besides those of the headline; what the sentence on each begins with
+    "start": "Compared with the same model with its learned correction switched off, the NMSE gain is",
+    "adaptation": "Compared with the shipped model without adaptation, the NMSE gain is",
+    "pretraining": "Compared with the same network, trained from random weights on the same data for the same steps, "
+    "the NMSE gain is",
 }
 
 
 def details(results: Results, method: str, bar: str = "ar") -> list[str]:
-    """What the headline leaves out and a reader must know: the bar need not be the strongest classical method, and the
-    network's own share, that of adaptation and that of pretraining are each a figure."""
+    """Sentences under the headline: the gain of the network itself, of adaptation and of pretraining, each by itself;
+    verdicts over all cells; where the baseline is better; and whether the gain survives the method's own latency."""
     sentences = []
     for row in results.select(group="mean", method=method):
         for gain, begin in GAINS.items():
             if f"{gain}_gain_linear_db" not in row.figures:
                 continue
-            linear, cells = row.figures[f"{gain}_gain_linear_db"], row.figures[f"{gain}_gain_cells_db"]
-            if gain == "best_classic" and linear.note == bar:
-                continue
-            text = f"{begin.format(look(linear.note).label)} {_signed(linear)}"
-            if row.figures["cells"].number > 1:
-                text += f" in the linear mean and {_signed(cells)} in the mean over cells"
-            sentences.append(text + ".")
+            sentences.append(f"{begin} {_two_means(row, gain)}.")
     return sentences + _every_cell(results, method, bar) + _lost(results, method, bar) + _charged(results, method, bar)
 
 
@@ -69,15 +58,20 @@ def _every_cell(results: Results, method: str, bar: str) -> list[str]:
     if len(snrs) < 2:
         return []
     words = [verdict(row.figures["gain_db"]) for row in rows]
+    judged = len(words) - words.count(NO_VERDICT)
+    text = f"There are {len(rows)} cells of scenario, speed and CSI SNR, from {snrs[0]:g} to {snrs[-1]:g} dB. "
+    enough = f"the {MIN_GROUPS} {results.extras.get('resampled', 'drops')} that a verdict takes"
+    if not judged:
+        return [f"{text}None of them rests on {enough}."]
+    which = "In" if judged == len(rows) else f"{judged} of them rest on {enough}: in"
     return [
-        f"Over all {len(rows)} cells of scenario, speed and CSI SNR from {snrs[0]:g} to {snrs[-1]:g} dB it is clearly "
-        f"better than {bar_label(bar)} in {words.count('better') or 'none'} and clearly worse in "
-        f"{words.count('worse') or 'none'}."
+        f"{text}{which} {words.count('better')} it is better than {bar_label(bar)}, in {words.count('worse')} worse "
+        "(whole 95 % interval of the paired gain on one side of zero)."
     ]
 
 
 def _lost(results: Results, method: str, bar: str) -> list[str]:
-    """CSI periods and impairments under which the bar's NMSE is the lower one."""
+    """CSI periods and impairments under which the baseline has the lower NMSE."""
     periods = {row.method: row.figures.get("nmse_db") for row in results.select(group="csi_period")}
     mine, theirs = periods.get(method), periods.get(bar)
     sentences = []
@@ -100,25 +94,32 @@ def _charged(results: Results, method: str, bar: str) -> list[str]:
     if method not in rows or bar not in rows or name not in rows[bar].figures:
         return []
     mine, theirs = rows[method], rows[bar].figures[name].number
-    where = f"at {mine.speed_kmh:g} km/h, charged with the latency measured on this machine"
+    where = f"at {mine.speed_kmh:g} km/h with the latency measured on this machine"
     if name not in mine.figures:
-        return [f"Modelled {where}, it comes too late: its median latency is beyond the curve's end."]
-    p50, value = mine.figures["latency_p50_ms"].number, mine.figures[name].number
-    text = f"Modelled {where} (median {p50:.1f} ms), its sum-SE is {value:.2f} bit/s/Hz against {theirs:.2f} of "
+        return [f"Modelled {where}, its predictions come too late: its median latency is beyond the curve's end."]
+    p50, value = mine.figures["latency_p50_ms"], mine.figures[name].number
+    median = f"median {p50.number:.1f} ms" + (", on a busy machine" if is_busy(p50) else "")
+    text = f"Modelled {where} ({median}), its sum-SE is {value:.2f} bit/s/Hz against {theirs:.2f} of {bar_label(bar)}; "
     even = mine.settings.get("break_even", "never")
-    return [f"{text}{bar_label(bar)}; it {'never breaks even' if even == 'never' else f'breaks even up to {even} ms'}."]
+    last = "it is worth less at any latency" if even == "never" else f"it is worth more up to a latency of {even} ms"
+    return [f"{text}{last}."]
 
 
 def bar_label(bar: str) -> str:
-    """The bar as it stands in a sentence."""
+    """The baseline as it stands in a sentence."""
     return "the tuned AR" if bar == "ar" else look(bar).label
 
 
-def _prediction(row: Row, name: str, other: str) -> str:
+def _prediction(row: Row, name: str, other: str, resampled: str) -> str:
     linear, cells = row.figures["gain_linear_db"], row.figures["gain_cells_db"]
     count, worse = int(row.figures["cells"].number), int(row.figures["cells_worse"].number)
     both = " in the linear mean and {} in the mean over cells" if count > 1 else ""
     verdicts = {verdict(linear), verdict(cells)}
+    if NO_VERDICT in verdicts:
+        text = f"No verdict on {name} against {other}: the NMSE gain is {_signed(linear)}{both.format(_signed(cells))}"
+        few = linear.groups
+        why = "there is no interval" if few is None or few < 2 else f"its interval rests on {few} {resampled} in a cell"
+        return f"{text}, but {why}, and a verdict takes at least {MIN_GROUPS} {resampled}."
     if verdicts == {"better"}:
         text = f"{name} predicts better than {other}: its NMSE is lower by {_size(linear)}"
         text += both.format(_size(cells))
@@ -133,9 +134,32 @@ def _prediction(row: Row, name: str, other: str) -> str:
         text += (
             f" in the linear mean ({verdict(linear)}) and {_signed(cells)} in the mean over cells ({verdict(cells)})"
         )
+    text += "."
     if count > 1:
-        text += f"; it is clearly worse in {worse or 'none'} of {count} cells"
-    return text + "."
+        judged = int(row.figures["cells_judged"].number) if "cells_judged" in row.figures else count
+        text += f" It is worse in {worse} of {judged} cells (whole 95 % interval of the gain below zero)."
+    return text
+
+
+def _strongest(row: Row, bar: str) -> str:
+    """The gain over the classical method with the lowest NMSE."""
+    if "best_classic_gain_linear_db" not in row.figures:
+        return ""
+    linear, cells = row.figures["best_classic_gain_linear_db"], row.figures["best_classic_gain_cells_db"]
+    if linear.note == bar:
+        return f"Of the classical methods of this table, {bar_label(bar)} is the strongest."
+    words = sorted({verdict(linear), verdict(cells)})
+    return (
+        f"Compared with {look(linear.note).label}, the strongest of the classical methods of this table, the gain is "
+        f"{_two_means(row, 'best_classic')} ({' and '.join(words)})."
+    )
+
+
+def _two_means(row: Row, gain: str) -> str:
+    linear, cells = row.figures[f"{gain}_gain_linear_db"], row.figures[f"{gain}_gain_cells_db"]
+    if row.figures["cells"].number <= 1:
+        return _signed(linear)
+    return f"{_signed(linear)} in the linear mean and {_signed(cells)} in the mean over cells"
 
 
 def _spectral_efficiency(rows: dict[str, Row], method: str, bar: str) -> str:
@@ -145,11 +169,15 @@ def _spectral_efficiency(rows: dict[str, Row], method: str, bar: str) -> str:
         return ""
     name = names[0]
     text = f"Sum spectral efficiency of {name.removeprefix('sum_se_k')} users: {mine[name].number:.2f} bit/s/Hz"
-    text += f" against {theirs[name].number:.2f}"
+    text += f" against {theirs[name].number:.2f} of {bar_label(bar)}"
     if f"{name}_gain" in mine:
         gain = mine[f"{name}_gain"]
         interval = f", 95 % interval {gain.ends[0]:+.2f} to {gain.ends[1]:+.2f}" if gain.interval else ""
         text += f" ({gain.number:+.2f}{interval}: {verdict(gain)})"
+    classical = {m: row.figures[name].number for m, row in rows.items() if is_classical(m) and name in row.figures}
+    strongest = max(classical, key=lambda m: classical[m], default=bar)
+    if strongest != bar and classical[strongest] > theirs[name].number:
+        text += f"; {look(strongest).label}, the strongest classical method, reaches {classical[strongest]:.2f}"
     if "perfect" in rows and name in rows["perfect"].figures:
         text += f"; perfect CSI would give {rows['perfect'].figures[name].number:.2f}"
     if "hold" in rows and bar != "hold" and name in rows["hold"].figures:

@@ -9,20 +9,33 @@ from airlam.evaluation.contenders import GENIES
 from airlam.evaluation.headline import bar_label
 from airlam.evaluation.methods import is_learned, look, order, short
 from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.timing import BUSY, is_busy
+from airlam.evaluation.verdicts import banner, support
 from airlam.io import write_text
 
 INTRO = """\
 # Leaderboard: {title}
-
+{banner}
 {headline}
 
 {details}
 
 NMSE [dB] against the true channel; gains are paired differences to {bar} on the same links and noise, with 95 %
-intervals (bootstrap over {resampled}); "above": distance to a genie, mean of dB; sum-SE [bit/s/Hz] of RZF at {snr} dB.
+intervals (bootstrap over {resampled}); "above": distance to a genie, a bound that knows what no receiver knows, mean of
+dB; sum-SE [bit/s/Hz] of RZF at {snr} dB.
 Everything is measured on simulated channels. Latency: one prediction on one CPU thread.
 Written by `{command}`; {machine}.
 """
+
+
+SUPPORTED = {  # titles of sections, and the rows that they show
+    "All cells of the headline": "mean",
+    "Never seen in pretraining": "held_out",
+    "Every cell: NMSE [dB]": "cell",
+    "Impaired histories: NMSE [dB]": "impairments",
+    "CSI period: sum-SE [bit/s/Hz]": "csi_period",
+    "CSI period: NMSE [dB]": "csi_period",
+}
 
 
 def write_leaderboard(results: Results, path: str | Path) -> Path:
@@ -35,17 +48,22 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
     versions = ", ".join(f"{name} {version}" for name, version in env.get("versions", {}).items())
     bar = results.extras.get("bar", "ar")
     text = INTRO.format(
-        title=results.title,
+        title=_escape(results.title),
+        banner=f"\n**{text}**\n" if (text := _escape(banner(results))) else "",
         bar=bar_label(bar),
         resampled=results.extras.get("resampled", "drops"),
         snr=f"{results.config.get('headline_snr_db', results.config.get('transmit_snr_db', 20.0)):g}",
-        headline=results.headline,
-        details="\n".join(f"- {sentence}" for sentence in results.extras.get("details", [])),
-        command=env.get("command", "airlam evaluate"),
-        machine=f"{env.get('processor', '')}, {env.get('cores', '?')} cores; {versions}; {env.get('date', '')[:10]}",
+        headline=_escape(results.headline),
+        details="\n".join(f"- {_escape(sentence)}" for sentence in results.extras.get("details", [])),
+        command=env.get("command", "airlam evaluate").replace("`", "'"),
+        machine=_escape(
+            f"{env.get('processor', '')}, {env.get('cores', '?')} cores; {versions}; {env.get('date', '')[:10]}"
+        ),
     )
     extra = results.extras.get("tables", [])
-    sections = [(t["title"], f"{t.get('text', '')}\n\n{_table(t['columns'], t['lines'])}") for t in extra]
+    sections = [
+        (_escape(t["title"]), f"{_escape(t.get('text', ''))}\n\n{_table(t['columns'], t['lines'])}") for t in extra
+    ]
     sections += [
         ("All cells of the headline", _means(results.select(group="mean"), bar)),
         ("Never seen in pretraining", _held_out(results.select(group="held_out"), bar)),
@@ -56,22 +74,40 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
         ("CSI period: sum-SE [bit/s/Hz]", _periods(results.select(group="csi_period"), "sum_se")),
         ("CSI period: NMSE [dB]", _periods(results.select(group="csi_period"), "nmse_db")),
     ]  # fmt: skip
-    text += "".join(f"\n## {title}\n\n{table}" for title, table in sections if table)
+    for title, table in sections:
+        if table:
+            text += f"\n## {title}\n\n{_rests(results, SUPPORTED.get(title))}{table}"
     return write_text(Path(path), text)
+
+
+def _rests(results: Results, group: str | None) -> str:
+    """On how many drops the rows of a group rest, as a paragraph."""
+    found = support(results.select(group=group), results.extras.get("resampled", "drops")) if group else ""
+    what = "Each row" if group in ("mean", "held_out") else "Each figure"
+    return f"{what} rests on {found}.\n\n" if found else ""
 
 
 def write_tables(results: Results, path: str | Path) -> Path:
     """Headline and ``extras["tables"]`` of a benchmark that brings its own, as Markdown."""
-    sentences = [f"- {sentence}" for sentence in results.extras.get("details", [])]
-    text = "\n".join([f"# {results.title}", "", results.headline, "", *sentences, ""])
+    sentences = [f"- {_escape(sentence)}" for sentence in results.extras.get("details", [])]
+    quick = [f"**{_escape(text)}**", ""] if (text := banner(results)) else []
+    found = support(results.rows, results.extras.get("resampled", "drops"))
+    rests = [f"Each figure rests on {found}.", ""] if found else []
+    title = _escape(results.title)
+    text = "\n".join([f"# {title}", "", *quick, _escape(results.headline), "", *sentences, "", *rests])
     for table in results.extras.get("tables", []):
-        text += f"\n## {table['title']}\n\n{_table(table['columns'], table['lines'])}"
+        text += f"\n## {_escape(table['title'])}\n\n{_table(table['columns'], table['lines'])}"
     return write_text(Path(path), text)
 
 
 def _table(columns: list[str], lines: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *lines]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return "".join(f"| {' | '.join(map(_escape, cells))} |\n" for cells in lines)
+
+
+def _escape(text: str) -> str:
+    """A text inside Markdown: no HTML, no end of a cell, one line."""
+    return " ".join(str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").splitlines())
 
 
 def _name(method: str) -> str:
@@ -121,7 +157,8 @@ def _means(rows: list[Row], bar: str) -> str:
     lines = _lines(rows, sums)
     for line, method in zip(lines, order(list(by_method)), strict=True):
         size = by_method[method].parameters_total
-        line += [_text(by_method[method].figures.get("latency_p50_ms")), f"{size:,}" if size else "-"]
+        p50 = by_method[method].figures.get("latency_p50_ms")
+        line += [_text(p50) + (f" ({BUSY})" if is_busy(p50) else ""), f"{size:,}" if size else "-"]
     users = [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
     return _table([*_columns(bar), *users, "latency p50 [ms]", "parameters"], lines)
 
@@ -132,7 +169,7 @@ def _held_out(rows: list[Row], bar: str) -> str:
     users = [f"sum-SE, {name.removeprefix('sum_se_k')} users" for name in sums]
     columns = [*_columns(bar), *users]
     return "\n".join(
-        f"{label}\n\n" + _table(columns, _lines([r for r in rows if r.settings["held_out"] == label], sums))
+        f"{_escape(label)}\n\n" + _table(columns, _lines([r for r in rows if r.settings["held_out"] == label], sums))
         for label in labels
     )
 

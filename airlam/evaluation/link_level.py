@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from airlam.evaluation import statistics
 from airlam.evaluation.assembly import new_row
-from airlam.evaluation.cells import Cell, run_cells
+from airlam.evaluation.cell import Cell
+from airlam.evaluation.cells import run_cells
 from airlam.evaluation.chains import (
+    GROUPS_AT_ONCE,
+    Served,
     Tuned,
+    chain_text,
     fill_in,
     halves,
     parse_chain,
@@ -22,27 +28,34 @@ from airlam.evaluation.chains import (
     served,
     tones_of,
 )
-from airlam.evaluation.contenders import CLASSICS, OFF, fingerprint
+from airlam.evaluation.contenders import OFF, build_row, row_of
+from airlam.evaluation.fingerprint import combined, outside
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.spectral_efficiency import group_users
+from airlam.evaluation.spectral_efficiency import Groups, group_users
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
-from airlam.loading import PRECODERS
+from airlam.methods import describe, find, is_own
+from airlam.methods import names as registered
 from airlam.metrics import cpu_threads
+
+TUNING_TONES = 4  # precoders are tuned on every 4th of the tones that carry data
 
 
 class LinkLevelBenchmark:
     """Block error rate and throughput of chains of CSI and precoder over a 5G NR coded OFDM link.
 
-    Every slot of the horizon carries one transport block to each user of a group. Throughput at an SNR is that of the
-    best of ``mcs`` there, one for all blocks of a speed: slow link adaptation, the same for every chain.
+    Every slot of the horizon carries one transport block to each user of a group. A chain sends all blocks of a speed
+    and an SNR with one entry of the MCS table (slow link adaptation): the one of the highest throughput on
+    ``num_choose`` links of other drops, which count for nothing else.
 
     Args:
-        model, precoder: the learned predictor and precoder: shipped names or folders.
+        model, precoder: the learned predictor and precoder: shipped names, folders, or your own, as there.
         methods: chains, as in :class:`airlam.evaluation.BeamformingBenchmark`. bar: what gains are relative to.
         scenario: a channel recipe's name. speeds_kmh: at least one. users: of a group, one drop each.
-        csi_snr_db, history, horizon, num_links, num_tune: as there.
+        csi_snr_db, history, horizon, num_tune: as there. num_links: links that are judged, at each speed.
+        num_choose: links of other drops, on which the MCS is chosen and the curves of block error rate are measured.
         transmit_snr_db: of the curves. mcs: indices tried. mcs_table: see :class:`airlam.link.CodedLink`.
         tone_step: every n-th subcarrier carries data. num_symbols: of a slot that carry data.
         channel_overrides, seed, threads, quick, title: as there.
@@ -57,17 +70,18 @@ class LinkLevelBenchmark:
 
     def __init__(
         self,
-        model: str = "airlam-tiny",
-        precoder: str = "airlam-precoder",
-        methods: Sequence[str] = ("ar + rzf", "{model} + rzf", "{model} + {precoder}", "perfect + rzf"),
-        bar: str = "ar + rzf",
+        model: Any = "airlam-tiny",
+        precoder: Any = "airlam-precoder",
+        methods: Sequence[Any] = ("ar + rzf", "ar + tuned", "{model} + rzf", "{model} + {precoder}", "perfect + rzf"),
+        bar: Any = "ar + tuned",
         scenario: str = "uma_nlos",
         speeds_kmh: Sequence[float] = (30.0, 100.0),
         users: int = 4,
         csi_snr_db: float = 20.0,
         history: int = 16,
         horizon: int = 4,
-        num_links: int = 48,
+        num_links: int = 192,
+        num_choose: int = 48,
         num_tune: int = 96,
         links_per_drop: int = 8,
         transmit_snr_db: Sequence[float] = (5.0, 10.0, 15.0, 20.0, 25.0),
@@ -81,35 +95,42 @@ class LinkLevelBenchmark:
         quick: bool = False,
         title: str = "Precoding over a coded link",
     ):
-        self.config = {name: value for name, value in locals().items() if name != "self"}
+        self.config = {name: describe(value) for name, value in locals().items() if name != "self"}
         if quick:
-            speeds_kmh, transmit_snr_db, mcs, num_links, num_tune = speeds_kmh[:1], transmit_snr_db[:2], mcs[:2], 8, 16
-        if links_per_drop % users or num_links % links_per_drop or num_tune % links_per_drop or num_links < 1:
-            raise RecipeError(
-                f"links_per_drop is {links_per_drop}: a multiple of users ({users}) it must be, and num_links "
-                f"({num_links}) and num_tune ({num_tune}) multiples of it"
-            )
+            speeds_kmh, transmit_snr_db, mcs = speeds_kmh[:1], transmit_snr_db[:2], mcs[:2]
+            num_links, num_choose, num_tune = 8, 8, 16
+        sizes = {"num_links": num_links, "num_choose": num_choose, "num_tune": num_tune}
+        if users < 1 or links_per_drop < 1 or links_per_drop % users:
+            raise RecipeError(f"links_per_drop is {links_per_drop}, but must be a positive multiple of users ({users})")
+        for name, count in sizes.items():
+            if count < 1 or count % links_per_drop:
+                raise RecipeError(f"{name} is {count}, but must be a positive multiple of links_per_drop "
+                                  f"({links_per_drop}): no drop is ever split")  # fmt: skip
         if not speeds_kmh or not transmit_snr_db or not mcs:
             raise RecipeError("speeds_kmh, transmit_snr_db and mcs must not be empty")
-        self.model, self.precoder, self.label = str(model), str(precoder), Path(str(model)).name
+        self.label, self.model = row_of(model, "model")
+        self.by_name = not is_own(precoder) and str(precoder) in registered("precoder", built=True)
+        self.precoder_label, self.precoder = row_of(precoder, "precoder", role="precoder")
         self.scenario, self.speeds_kmh, self.users = scenario, [float(v) for v in speeds_kmh], users
         self.csi_snr_db, self.history, self.horizon = float(csi_snr_db), history, horizon
-        self.num_links, self.num_tune, self.links_per_drop = num_links, num_tune, links_per_drop
+        self.num_links, self.num_choose, self.num_tune = num_links, num_choose, num_tune
+        self.links_per_drop = links_per_drop
         self.transmit_snr_db = tuple(sorted(float(snr) for snr in transmit_snr_db))
         self.mcs, self.mcs_table = [int(index) for index in mcs], mcs_table
         self.tone_step, self.num_symbols = tone_step, num_symbols
         self.channel_overrides = dict(channel_overrides or {})
         self.seed, self.threads, self.title = seed, threads, title
-        learned = [] if self.precoder in PRECODERS else [Path(self.precoder).name]
-        names = {"{model}": self.label, "{precoder}": Path(self.precoder).name}
-        sources = [*CLASSICS, "perfect", self.label, self.label + OFF]
-        chains = [parse_chain(fill_in(text, names), sources, learned) for text in methods]
+        learned = [] if self.by_name else [self.precoder_label]
+        names = {"{model}": self.label, "{precoder}": self.precoder_label}
+        texts = [fill_in(chain_text(value), names) for value in methods]
+        predictors = registered("predictor", built=True)
+        chains = [parse_chain(text, [*predictors, "perfect", self.label, self.label + OFF], learned) for text in texts]
         self.chains = list(dict.fromkeys(chains))
-        self.bar = fill_in(bar, names)
+        self.bar = fill_in(chain_text(bar, "bar"), names)
         if self.bar not in [chain.name for chain in self.chains]:
             raise RecipeError(f"bar is {self.bar!r}, which is not among the methods; add it")
         for chain in self.chains:
-            if chain.precoder == "dpc" or (chain.precoder == "tuned" and chain.source not in CLASSICS):
+            if chain.precoder == "dpc" or (chain.precoder == "tuned" and chain.source not in predictors):
                 raise RecipeError(f"'{chain.name}' cannot be sent over a link here: take a precoder by name")
         self.links_of(self.mcs[0])  # refuses sizes that no code block holds, before anything runs
 
@@ -130,7 +151,7 @@ class LinkLevelBenchmark:
         for speed in self.speeds_kmh:
             recipe = {**load_channel(self.scenario).recipe, "speed_kmh": speed, **self.channel_overrides}
             recipe = load_channel({**recipe, "links_per_drop": self.links_per_drop}).recipe
-            label = f"mcs {self.mcs} of table {self.mcs_table}, {self.num_symbols} symbols"
+            label = f"mcs {self.mcs} of table {self.mcs_table}, {self.num_symbols} symbols, chosen on {self.num_choose}"
             out.append(Cell(
                 "link", self.scenario, recipe, speed, self.csi_snr_db, self.num_links, self.num_tune, self.history,
                 self.horizon, self.horizon, tuple(chain.name for chain in self.chains), (self.users,),
@@ -140,12 +161,12 @@ class LinkLevelBenchmark:
 
     def run(self, out: str | Path) -> Path:
         """Run what is not finished yet; write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``."""
-        from airlam.loading import load_precoder, load_predictor
-
         out = Path(out)
         with cpu_threads(self.threads):
-            model, precoder = load_predictor(self.model), load_precoder(self.precoder)
-            weights = f"{fingerprint(model)}-{fingerprint(precoder)}"  # type: ignore[arg-type]
+            model = build_row(self.label, self.model)
+            precoder = build_row(self.precoder_label, self.precoder, "precoder")
+            own = [*outside(c.source for c in self.chains), *outside((c.precoder for c in self.chains), "precoder")]
+            weights = combined([model, precoder, *own])
             records = run_cells(
                 self.cells(), lambda cell: self._run_cell(cell, model, precoder), lambda _: weights, out, lambda _: 1.0
             )
@@ -153,45 +174,46 @@ class LinkLevelBenchmark:
         return publish(results, out, threads=self.threads)
 
     def _run_cell(self, cell: Cell, model: Any, learned: Any) -> dict[str, Any]:
-        from airlam.loading import load_precoder
-
         start = time.perf_counter()
-        links, known = cell.links("test", cell.num_links), cell.links("tune", cell.num_tune)
+        # drops are independent: the first ones are judged, on the others the MCS is chosen
+        links, known = cell.links("test", cell.num_links + self.num_choose), cell.links("tune", cell.num_tune)
         h_past, seen = cell.observe(links.h, "test")[0], cell.observe(known.h, "tune")[0]
         names = list(dict.fromkeys(chain.source for chain in self.chains))
         sources = predicted_sources(cell, links, h_past, (known, seen), {self.label: model}, names)
         tones = tones_of(cell, links.h.shape[2])
         truth, groups = links.h[:, cell.history :, tones], group_users(links.drop, self.users)
+        judged, choosing = split_groups(groups, cell.num_links)
         other = known[halves(known)[1]]
         coded = [self.links_of(index) for index in self.mcs]
         record: dict[str, Any] = {
-            "cell": asdict(cell), "drop": links.drop.tolist(),
-            "group_drop": {str(self.users): groups.drop.tolist()}, "efficiency": [c.efficiency for c in coded],
-            "methods": {},
+            "cell": asdict(cell), "drop": links.drop[: cell.num_links].tolist(),
+            "group_drop": {str(self.users): judged.drop.tolist()}, "choosing_drop": choosing.drop.tolist(),
+            "efficiency": [c.efficiency for c in coded], "methods": {},
         }  # fmt: skip
         for chain in self.chains:
-            source, errors = sources[chain.source], []
-            here = served(source.test, truth, groups)
-            told = chain.robust or chain.precoder == "tuned"
+            source = sources[chain.source]
+            trial, final = (served(source.test, truth, part) for part in (choosing, judged))
+            entry: dict[str, Any] = {"settings": dict(source.settings), "parameters": [source.parameters, 0],
+                                     "errors": [], "lost": [], "chosen": []}  # fmt: skip
             for number, snr_db in enumerate(cell.transmit_snr_db):
                 no = 10 ** (-snr_db / 10)
                 if chain.precoder == "tuned":
                     assert source.tune is not None
-                    tuning = served(source.tune, other.h[:, cell.history :, tones], group_users(other.drop, self.users))
+                    true = other.h[:, cell.history :, tones]
+                    tuning = served(source.tune, true, group_users(other.drop, self.users)).every_tone(TUNING_TONES)
                     precoder: Any = Tuned.on(tuning, no)
                 else:
-                    precoder = load_precoder(chain.precoder) if chain.precoder in PRECODERS else learned
-                spread = here.covariance if told else None
-                w = precoder.precode(here.h, 1.0, no, error_covariance=spread).flatten(0, 1)
-                h = here.truth.squeeze(-2).flatten(0, 1)
-                lost = []
-                for place, link in enumerate(coded):
-                    # every chain sends the same bits through the same noise
-                    generator = torch.Generator().manual_seed(cell.stream(f"bits {number} {place}"))
-                    found = link.block_errors(h, w, no, generator=generator)
-                    lost.append(found.float().unflatten(0, (len(here.h), -1)).mean((1, 2)).tolist())
-                errors.append(lost)
-            entry = {"settings": dict(source.settings), "parameters": [source.parameters, 0], "errors": errors}
+                    precoder = load_named(chain.precoder, learned)
+                told = chain.robust or chain.precoder == "tuned"
+                sent = partial(send, precoder=precoder, no=no, told=told)
+                # every chain sends the same bits through the same noise
+                seeds = [cell.stream(f"choosing {number} {place}") for place in range(len(coded))]
+                errors = [sent(trial, link, seed=seed) for link, seed in zip(coded, seeds, strict=True)]
+                best = best_entry(errors, record["efficiency"])
+                entry["errors"].append([values.tolist() for values in errors])
+                entry["chosen"].append(best)
+                lost = sent(final, coded[best], seed=cell.stream(f"bits {number} {best}"))
+                entry["lost"].append(lost.tolist())
             record["methods"][chain.name] = entry
         record["seconds"] = round(time.perf_counter() - start, 1)
         return record
@@ -202,39 +224,37 @@ class LinkLevelBenchmark:
         for record in records:
             drop = torch.tensor(record["group_drop"][str(self.users)])
             efficiency = torch.tensor(record["efficiency"])
-            bits = {m: self._throughput(e["errors"], efficiency) for m, e in record["methods"].items()}
+            bits = {m: throughput(e, efficiency, self.users) for m, e in record["methods"].items()}
+            choosing = torch.tensor(record["choosing_drop"])
             axis, name = list(record["cell"]["transmit_snr_db"]), "transmit SNR [dB]"
             for method, entry in record["methods"].items():
                 row = new_row(record, method, "link")
-                row.settings["mcs"] = [self.mcs[i] for i in bits[method][1]]
+                row.settings["mcs"] = [self.mcs[place] for place in entry["chosen"]]
                 unit = "bit/s/Hz"
-                row.figures["throughput"] = statistics.curve(bits[method][0].double(), drop, axis, name, unit)
+                row.figures["throughput"] = statistics.curve(bits[method], drop, axis, name, unit)
                 if method != self.bar:
                     gains = [
-                        statistics.gain(own.double(), bar.double(), drop, unit)
-                        for own, bar in zip(bits[method][0].mT, bits[self.bar][0].mT, strict=True)
+                        statistics.gain(own, bar, drop, unit)
+                        for own, bar in zip(bits[method].mT, bits[self.bar].mT, strict=True)
                     ]
                     row.figures["throughput_gain"] = statistics.join(gains, axis, name)
                 errors = torch.tensor(entry["errors"]).double()  # [snr, mcs, group]
                 for place, index in enumerate(self.mcs):
-                    row.figures[f"bler_mcs{index}"] = statistics.curve(errors[:, place].mT, drop, axis, name, "1")
+                    row.figures[f"bler_mcs{index}"] = statistics.curve(errors[:, place].mT, choosing, axis, name, "1")
                 results.rows.append(row)
         results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
-        results.extras = {"focus": f"{self.label} + {Path(self.precoder).name}", "bar": self.bar,
+        results.extras = {"focus": f"{self.label} + {self.precoder_label}", "bar": self.bar,
                           "tables": self._tables(results.rows), "compared": self._compared()}  # fmt: skip
         results.headline = self._headline(results)
         results.notes = [
             "Measured: every block was encoded, sent among the others, and decoded.",
             "Receivers know the channel of their own beam and the power that disturbs it.",
-            "Intervals: 95 %, bootstrap over drops; gains are paired: the same links, CSI noise, bits and noise.",
+            f"Which entry of the MCS table a chain sends with is chosen on {self.num_choose} links of other drops, at "
+            "each SNR and speed; curves of block error rate are measured on these.",
+            "Intervals: 95 %, bootstrap over drops; gains are paired: the same links and CSI noise, and with the same "
+            "entry of the table the same bits and noise.",
         ]
         return results
-
-    def _throughput(self, errors: list, efficiency: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-        """Sum over users of the bits that arrive, ``[group, snr]``, with the best entry of the table at each SNR."""
-        arrived = self.users * efficiency[:, None] * (1 - torch.tensor(errors))  # [snr, mcs, group]
-        best = arrived.mean(-1).argmax(-1)
-        return arrived[torch.arange(len(best)), best].mT, best.tolist()
 
     def _tables(self, rows: list[Row]) -> list[dict[str, Any]]:
         out = []
@@ -253,22 +273,34 @@ class LinkLevelBenchmark:
                 lines.append([look(method).label, *cells])
             columns = ["method", *(f"{snr:g} dB" for snr in self.transmit_snr_db)]
             title = f"{speed:g} km/h: throughput of {self.users} users [bit/s/Hz]"
-            text = f"With the best entry of MCS table {self.mcs_table} at each SNR; gain over {look(self.bar).label}."
+            row = next(iter(here.values()))
+            text = (
+                f"With the entry of MCS table {self.mcs_table} chosen on other drops at each SNR; gain over "
+                f"{look(self.bar).label}, with 95 % interval. {row.num_links} links from {row.num_drops} drops."
+            )
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
         return out
 
     def _headline(self, results: Results) -> str:
-        words = []
+        """The learned chain against the bar at every SNR."""
+        focus, words = results.extras["focus"], []
         for speed in self.speeds_kmh:
             rows = {row.method: row for row in results.rows if row.speed_kmh == speed}
-            focus = results.extras["focus"]
             if focus not in rows:
                 continue
-            own, bar = (_values(rows[m].figures["throughput"])[-1] for m in (focus, self.bar))
-            words.append(f"{speed:g} km/h {own:.2f} against {bar:.2f} bit/s/Hz ({100 * (own / bar - 1):+.0f} %)")
-        snr = self.transmit_snr_db[-1]
-        return f"Throughput of {self.users} users at {snr:g} dB, {results.extras['focus']} against {self.bar}: " + (
-            "; ".join(words) + "." if words else "not run."
+            own, bar = (_values(rows[m].figures["throughput"]) for m in (focus, self.bar))
+            gain = rows[focus].figures.get("throughput_gain")
+            points = []
+            for place, snr in enumerate(self.transmit_snr_db):
+                text = f"{snr:g} dB {own[place]:.2f} against {bar[place]:.2f} bit/s/Hz"
+                if gain is not None and isinstance(gain.interval, list):
+                    low, high = gain.interval[place]
+                    word = verdict(Figure(_values(gain)[place], gain.unit, gain.kind, (low, high)))
+                    text += f" ({_values(gain)[place]:+.2f}, {low:+.2f} to {high:+.2f}: {word})"
+                points.append(text)
+            words.append(f"{speed:g} km/h: " + ", ".join(points))
+        return f"Throughput of {self.users} users, {focus} against {self.bar}, gains with 95 % intervals. " + (
+            "; ".join(words) + "." if words else "Not run."
         )
 
     def _compared(self) -> list[str]:
@@ -278,6 +310,43 @@ class LinkLevelBenchmark:
             f"{self.tone_step}. subcarrier, {self.num_symbols} OFDM symbols, LDPC and QAM of TS 38.212 and 38.211.",
             "Users are scaled to unit mean channel gain. Nothing is sent again: a lost block counts as nothing.",
         ]
+
+
+def split_groups(groups: Groups, num_links: int) -> tuple[Groups, Groups]:
+    """Groups of the first ``num_links`` links, and the others."""
+    first = groups.users[:, 0] < num_links
+    return Groups(groups.users[first], groups.drop[first]), Groups(groups.users[~first], groups.drop[~first])
+
+
+def load_named(name: str, learned: Any) -> Any:
+    """A registered precoder by name; any other name is that of the learned one."""
+    method = find(name, "precoder")
+    return method.build() if method is not None and method.factory else learned
+
+
+def send(groups: Served, link: Any, *, precoder: Any, no: float, told: bool, seed: int) -> Tensor:
+    """Share of blocks lost in each group ``[group]``, one block a slot and user. ``told``: the precoder is told the
+    covariance of the CSI's error. ``seed``: of bits and noise."""
+    generator, out = torch.Generator().manual_seed(seed), []
+    for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
+        here = groups.part(part)
+        spread = here.told(precoder) if told else None
+        w = precoder.precode(here.h, 1.0, no, error_covariance=spread).flatten(0, 1)
+        found = link.block_errors(here.truth.squeeze(-2).flatten(0, 1), w, no, generator=generator)
+        out.append(found.double().unflatten(0, (len(part), -1)).mean((1, 2)))
+    return torch.cat(out)
+
+
+def best_entry(errors: Sequence[Tensor], efficiency: Sequence[float]) -> int:
+    """The place of the MCS that brings most, from the share of blocks lost ``[group]`` with each of them."""
+    arrived = [rate * float(1 - lost.mean()) for lost, rate in zip(errors, efficiency, strict=True)]
+    return max(range(len(arrived)), key=lambda place: arrived[place])
+
+
+def throughput(entry: dict[str, Any], efficiency: Tensor, users: int) -> Tensor:
+    """Bits that arrive, summed over the users of a group, ``[group, snr]``, with the MCS chosen at each SNR."""
+    lost, chosen = torch.tensor(entry["lost"]).double(), torch.tensor(entry["chosen"])
+    return (users * efficiency.double()[chosen, None] * (1 - lost)).mT
 
 
 def _values(figure: Figure) -> list[float]:

@@ -1,8 +1,10 @@
-"""How methods are called, coloured and ordered in every table and plot."""
+"""How methods are called, coloured and ordered in every table and plot: the registry's looks, variants and chains."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from airlam.methods import Method, find, known, names
 
 
 @dataclass(frozen=True)
@@ -16,67 +18,17 @@ class Look:
     short: str = ""
 
 
-LOOKS = {
-    "hold": Look("hold (outdated CSI)", "#8c8c8c", "-", "s", "hold"),
-    "wiener": Look("Wiener (tuned)", "#56b4e9", "-", "v", "Wiener"),
-    "kalman": Look("Kalman (tuned)", "#56b4e9", "--", "<", "Kalman"),
-    "pad": Look("PAD (tuned)", "#e69f00", "-", "^", "PAD"),
-    "ar": Look("AR with shrinkage (tuned)", "#0072b2", "-", "D", "AR"),
-    "eigen-ar": Look("AR in the eigenbasis (tuned)", "#882255", "-.", "d", "eigen-AR"),
-    "linear": Look("LS + linear interpolation", "#8c8c8c", "-", "s", "linear"),
-    "dft": Look("DFT interpolation (tuned)", "#e69f00", "-", "^", "DFT"),
-    "lmmse": Look("LMMSE, training covariance (tuned)", "#0072b2", "-", "D", "LMMSE"),
-    "lmmse-sample": Look("LMMSE, link's own profile (tuned)", "#56b4e9", "-", "v", "LMMSE own"),
-    "eigen-lmmse": Look("LMMSE in the eigenbasis, training covariance (tuned)", "#882255", "-.", "d", "eigen-LMMSE"),
-    "eigen-lmmse-sample": Look("LMMSE in the eigenbasis, own profile (tuned)", "#aa4499", "-.", "d", "eigen-LMMSE own"),
-    "lmmse-genie": Look("LMMSE, covariance of the link's rays (genie)", "#444444", ":", ""),
-    "last-best": Look("last best beam (averaged, tuned)", "#0072b2", "-", "D", "last best"),
-    "extrapolation": Look("linear extrapolation (tuned)", "#e69f00", "-", "^", "extrapolation"),
-    "trained-linear": Look("linear, trained on the cell (tuned)", "#882255", "-.", "d", "trained linear"),
-    "sweep": Look("full sweep at the time", "#444444", ":", "", "full sweep"),
-    "airlam-small": Look("airlam-small", "#009988", "-", "P"),
-    "gru": Look("GRU", "#999933", "-", "1"),
-    "lstm": Look("LSTM", "#999933", "--", "2"),
-    "cnn": Look("CNN", "#aa4499", "-", "3"),
-    "transformer": Look("transformer", "#332288", "-", "4"),
-    "wifo": Look("WiFo-style", "#661100", "-", "+"),
-    "llm4cp": Look("LLM4CP-style", "#6699cc", "-", "x"),
-    "minilm": Look("MiniLM, frozen", "#6699cc", "--", "*"),
-    "refined-cnn": Look("CNN on top of eigen-AR", "#aa4499", "--", "3", "eigen-AR + CNN"),
-    "airlam-tiny-random": Look("airlam-tiny, trained alike from random weights", "#d55e00", ":", "h", "random start"),
-    "genie_per_bin": Look("per-bin genie", "#444444", ":", ""),
-    "genie_lmmse": Look("genie LMMSE (bound)", "#000000", "--", ""),
-    "perfect": Look("perfect CSI", "#000000", "-", ""),
-}
-INTERPOLATION = ("linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample")
-BEAM_TRACKING = ("last-best", "extrapolation", "trained-linear")
-CLASSICAL = ("hold", "wiener", "kalman", "pad", "ar", "eigen-ar", *INTERPOLATION, *BEAM_TRACKING)
-CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + dpc")
-# they know what no receiver knows, or measure everything
-BOUNDS = ("lmmse-genie", "genie_per_bin", "genie_lmmse", "perfect", "sweep", *CHAIN_BOUNDS)
-# CSI and precoder of a chain ("ar + rzf", airlam.evaluation.chains)
-PRECODERS = {
-    "mrt": Look("MRT", "", ":"),
-    "zf": Look("ZF", "", ":"),
-    "zf-wf": Look("ZF, water-filling", "", ":"),
-    "slnr": Look("SLNR", "", ":"),
-    "type1": Look("Type I codebook", "", ":"),
-    "rzf": Look("RZF", "#cc79a7", "--"),
-    "wmmse": Look("WMMSE", "#cc79a7", ":"),
+# Forms of the registered precoders in a chain ("ar + robust rzf", airlam.evaluation.chains).
+PRECODER_FORMS = {
     "robust rzf": Look("robust RZF", "#e69f00", "-"),
     "robust slnr": Look("robust SLNR", "#e69f00", ":"),
     "robust wmmse": Look("robust WMMSE", "#009e73", "-"),
     "tuned": Look("best classical precoder (tuned)", "", "-", short="tuned"),
-    "dpc": Look("dirty paper coding (bound)", "#000000", ":"),
     "random-start": Look("learned from random weights", "#b8860b", "--"),
 }
-SOURCES = {
-    "ls": Look("least squares", "#8c8c8c", "-", "v", "LS"),
-    "raw": Look("raw CSI", "#8c8c8c", "-", "s"),
-    "threshold": Look("beam-delay threshold (tuned)", "#e69f00", "-", "^", "threshold"),
-    "lmmse": Look("LMMSE, training covariance", "#0072b2", "-", "D", "LMMSE"),
-    "perfect": Look("perfect CSI", "#000000", "-", ""),
-}
+CHAIN_BOUNDS = ("perfect + rzf", "perfect + wmmse", "perfect + tuned", "perfect + dpc")
+# Methods that know what no receiver knows, or measure everything.
+BOUNDS = (*names(kind="bound"), *CHAIN_BOUNDS)
 # A learned method is named by its checkpoint; what was done to it follows a colon.
 VARIANTS = {
     "": Look("{}", "#d55e00", "-", "o"),
@@ -96,24 +48,48 @@ def look(method: str) -> Look:
     """
     if " + " in method:
         return _chain_look(*method.split(" + "))
-    if method in LOOKS:
-        return LOOKS[method]
+    known_as = find(method)
+    if known_as is not None and known_as.color:
+        return _look_of(known_as)
+    if known_as is not None and known_as.kind == "classical":  # registered without a colour
+        return Look(known_as.label, "#117733", known_as.line, "p", known_as.short)
     name, variant, share = parts(method)
     found = VARIANTS.get(variant)
     if found is None:
         return Look(method, "#d55e00", "-.", "o")
+    registered = find(name)
+    label = found.label.format(registered.label if registered is not None else name)
     seen = f" ({share} of the links)" if share else ""
     short_label = found.short and found.short + seen
-    return Look(found.label.format(name) + seen, found.color, found.line, found.marker, short_label)
+    return Look(label + seen, found.color, found.line, found.marker, short_label)
+
+
+def _look_of(method: Method) -> Look:
+    return Look(method.label, method.color, method.line, method.marker, method.short)
+
+
+def _source_look(source: str) -> Look:
+    """CSI of a chain: a denoiser or a reader of pilots has its own label, any other method that of its row."""
+    for role in ("denoiser", "pilot-reader"):
+        if (method := find(source, role)) is not None:
+            return _look_of(method)
+    return look(source)
+
+
+def _precoder_look(precoder: str) -> Look:
+    method = find(precoder, "precoder")
+    if method is not None:
+        return _look_of(method)
+    return PRECODER_FORMS.get(precoder) or Look(precoder, "#d55e00", "-")
 
 
 def _chain_look(source: str, precoder: str) -> Look:
-    seen, beams = SOURCES.get(source) or look(source), PRECODERS.get(precoder) or Look(precoder, "#d55e00", "-")
+    seen, beams = _source_look(source), _precoder_look(precoder)
     label = f"{seen.short or seen.label} + {beams.short or beams.label}"
     name, variant, _ = parts(source)
     if variant == "random-start":
         label = f"{name} from random weights + {beams.short or beams.label}"
-    color = seen.color if source in (*CLASSICAL, *SOURCES) or ":" in source or not beams.color else beams.color
+    color = seen.color if not _is_learned_source(source) or ":" in source or not beams.color else beams.color
     return Look(label, color, "--" if ":" in source else beams.line, seen.marker)
 
 
@@ -135,30 +111,57 @@ def short(method: str) -> str:
 
 
 def is_learned(method: str) -> bool:
-    """Neither classical nor a bound."""
+    """Neither classical nor a bound; a name that the registry does not know is that of a checkpoint.
+
+    Example:
+        >>> is_learned("vector-prony"), is_learned("airlam-tiny"), is_learned("ar + tuned")
+        (False, True, False)
+    """
     if " + " in method:
         source, precoder = method.split(" + ")
-        return source not in (*CLASSICAL, *SOURCES) or precoder not in PRECODERS or precoder == "random-start"
-    return method not in CLASSICAL and method not in BOUNDS
+        return _is_learned_source(source) or _is_learned_precoder(precoder)
+    return method not in BOUNDS and method not in names(kind="classical")
+
+
+def is_classical(method: str) -> bool:
+    """Registered as classical; of a chain, its CSI."""
+    return method.split(" + ")[0] in names(kind="classical")
+
+
+def _is_learned_source(source: str) -> bool:
+    return source not in names(kind=("classical", "bound"))
+
+
+def _is_learned_precoder(precoder: str) -> bool:
+    if precoder in PRECODER_FORMS:
+        return precoder == "random-start"
+    return precoder not in names("precoder", ("classical", "bound"))
+
+
+def sources() -> list[str]:
+    """CSI of a chain that is not learned, in the order of the tables."""
+    roles = ("predictor", "estimator", "beam-tracker", "pilot-reader", "denoiser")
+    return [m.name for kind in ("classical", "bound") for role in roles for m in known(role, kind)]
 
 
 def order(methods: set[str] | list[str]) -> list[str]:
     """Methods in the order of the tables: classical ones first, learned ones, then the bounds."""
-    variants, precoders = list(VARIANTS), list(PRECODERS)
+    variants = list(VARIANTS)
+    precoders = [*names("precoder"), *PRECODER_FORMS]
+    classical, csi = names(kind="classical"), sources()
 
     def place_of_chain(method: str) -> tuple[int, float, float, str]:
         source, precoder = method.split(" + ")
         beams = precoders.index(precoder) if precoder in precoders else len(precoders)
         if method in BOUNDS:
             return (2, BOUNDS.index(method), 0.0, method)
-        known = [*CLASSICAL, *SOURCES]
-        return (int(is_learned(method)), known.index(source) if source in known else 0, beams, method)
+        return (int(is_learned(method)), csi.index(source) if source in csi else 0, beams, method)
 
     def place(method: str) -> tuple[int, float, float, str]:
         if " + " in method:
             return place_of_chain(method)
-        if method in CLASSICAL:
-            return (0, CLASSICAL.index(method), 0.0, method)
+        if method in classical:
+            return (0, classical.index(method), 0.0, method)
         if method in BOUNDS:
             return (2, BOUNDS.index(method), 0.0, method)
         _, variant, share = parts(method)

@@ -17,8 +17,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from airlam.evaluation.methods import BOUNDS, is_learned, look, order, short
+from airlam.evaluation.methods import Look, is_classical, is_learned, order, short
+from airlam.evaluation.palette import Looks
 from airlam.evaluation.rows import Results, Row
+from airlam.evaluation.timing import is_busy
 from airlam.io import write_text
 
 STYLE: dict[str, Any] = {
@@ -41,6 +43,7 @@ STYLE: dict[str, Any] = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "svg.hashsalt": "airlam",
+    "text.parse_math": False,  # a "$" in the name of a recipe or a method is a dollar sign
     "figure.dpi": 150,
 }
 WIDTH = 9.0  # inch; the report's text column
@@ -48,6 +51,7 @@ WIDTH = 9.0  # inch; the report's text column
 
 def nmse_vs_horizon(results: Results) -> Figure | None:
     """NMSE of each predicted slot; one panel per speed of the first scenario."""
+    looks = Looks.of(results)
     rows = [row for row in results.select(group="cell") if "nmse_steps_db" in row.figures]
     rows = [row for row in rows if row.data == rows[0].data and row.csi_snr_db == _headline_snr(results)]
     speeds = _unique(row.speed_kmh for row in rows)[:4]
@@ -56,8 +60,7 @@ def nmse_vs_horizon(results: Results) -> Figure | None:
 
     def panel(axes: Any, speed: float) -> None:
         for row in _by_method(row for row in rows if row.speed_kmh == speed):
-            figure = row.figures["nmse_steps_db"]
-            _line(axes, row.method, figure.axis, figure.value, figure.interval)
+            _curve(axes, looks[row.method], row.figures["nmse_steps_db"])
         axes.set_title(f"{title(rows[0].data)}, {speed:g} km/h")
         axes.set_xticks(rows[0].figures["nmse_steps_db"].axis)
         axes.set_xlabel("prediction horizon [ms]")
@@ -72,15 +75,16 @@ def nmse_vs_speed(results: Results) -> Figure | None:
 
 def sum_se_vs_speed(results: Results) -> Figure | None:
     """Sum spectral efficiency against user speed; one panel per scenario and group size."""
+    looks = Looks.of(results)
     names = _unique(name for row in results.select(group="cell") for name in row.figures if _is_sum_se(name))
     figures = [(name, scenario) for name in names for scenario in _scenarios(results)]
-    rows = _headline_cells(results)
+    rows = headline_cells(results)
     if not figures or not rows:
         return None
 
     def panel(axes: Any, key: tuple[str, str]) -> None:
         name, scenario = key
-        _speed_lines(axes, [row for row in rows if row.data == scenario], name)
+        _speed_lines(axes, looks, [row for row in rows if row.data == scenario], name)
         axes.set_title(f"{title(scenario)}, {name.removeprefix('sum_se_k')} users")
         axes.set_xlabel("user speed [km/h]")
 
@@ -89,6 +93,7 @@ def sum_se_vs_speed(results: Results) -> Figure | None:
 
 def nmse_vs_csi_snr(results: Results) -> Figure | None:
     """NMSE against the SNR of the measured history, wherever a speed was swept over several."""
+    looks = Looks.of(results)
     rows = [row for row in results.select(group="cell") if "nmse_db" in row.figures]
     cells = _unique((row.data, row.speed_kmh) for row in rows)
     swept = [cell for cell in cells if len({r.csi_snr_db for r in rows if (r.data, r.speed_kmh) == cell}) > 1]
@@ -100,7 +105,7 @@ def nmse_vs_csi_snr(results: Results) -> Figure | None:
         for method in order({row.method for row in here}):
             points = sorted((row for row in here if row.method == method), key=lambda row: row.csi_snr_db or 0.0)
             figures = [row.figures["nmse_db"] for row in points]
-            _line(axes, method, [row.csi_snr_db for row in points], [f.value for f in figures], _intervals(figures))
+            _points(axes, looks[method], [row.csi_snr_db for row in points], figures)
         axes.set_title(f"{title(cell[0])}, {cell[1]:g} km/h")
         axes.set_xlabel("CSI SNR of the history [dB]")
 
@@ -109,6 +114,7 @@ def nmse_vs_csi_snr(results: Results) -> Figure | None:
 
 def sum_se_vs_csi_snr(results: Results) -> Figure | None:
     """Sum spectral efficiency against the SNR of the measured CSI, one panel per group size; beamforming alone."""
+    looks = Looks.of(results)
     rows = results.select(group="cell") if results.task == "beamforming" else []
     speeds = {row.speed_kmh for row in rows if row.csi_snr_db != _headline_snr(results)}
     rows = [row for row in rows if row.speed_kmh in speeds and row.data == rows[0].data]
@@ -120,7 +126,7 @@ def sum_se_vs_csi_snr(results: Results) -> Figure | None:
         for method in order({row.method for row in rows}):
             points = sorted((row for row in rows if row.method == method), key=lambda row: row.csi_snr_db or 0.0)
             figures = [row.figures[name] for row in points]
-            _line(axes, method, [row.csi_snr_db for row in points], [f.value for f in figures], _intervals(figures))
+            _points(axes, looks[method], [row.csi_snr_db for row in points], figures)
         axes.set_title(f"{title(rows[0].data)}, {rows[0].speed_kmh:g} km/h, {name.removeprefix('sum_se_k')} users")
         axes.set_xlabel("CSI SNR [dB]")
 
@@ -129,6 +135,7 @@ def sum_se_vs_csi_snr(results: Results) -> Figure | None:
 
 def sum_se_vs_users(results: Results) -> Figure | None:
     """Sum spectral efficiency against the number of users served together, and what each of them gets."""
+    looks = Looks.of(results)
     rows = _by_method(results.select(group="users"))
     if not rows:
         return None
@@ -140,7 +147,7 @@ def sum_se_vs_users(results: Results) -> Figure | None:
             share = [1 / users if per_user else 1.0 for users in sizes]
             bands = _intervals(figures)
             bands = bands and [(low * s, high * s) for (low, high), s in zip(bands, share, strict=True)]
-            _line(axes, row.method, sizes, [f.number * s for f, s in zip(figures, share, strict=True)], bands)
+            _line(axes, looks[row.method], sizes, [f.number * s for f, s in zip(figures, share, strict=True)], bands)
         axes.set_title("mean rate of a user [bit/s/Hz]" if per_user else "sum-SE [bit/s/Hz]")
         axes.set_xlabel(f"users ({title(rows[0].data)}, {rows[0].speed_kmh:g} km/h)")
         axes.set_xticks(sizes)
@@ -150,6 +157,7 @@ def sum_se_vs_users(results: Results) -> Figure | None:
 
 def sum_se_vs_pilots(results: Results) -> Figure | None:
     """Sum spectral efficiency from uplink pilots against their number; a panel for each SNR and group size."""
+    looks = Looks.of(results)
     rows = results.select(group="pilots")
     names = _unique(name for row in rows for name in row.figures if _is_sum_se(name))
     keys = [(snr, name) for snr in _unique(row.csi_snr_db for row in rows) for name in names]
@@ -162,7 +170,7 @@ def sum_se_vs_pilots(results: Results) -> Figure | None:
         for method in order({row.method for row in here}):
             points = sorted((row for row in here if row.method == method), key=lambda row: row.settings["pilots"])
             figures = [row.figures[name] for row in points]
-            _line(axes, method, [r.settings["pilots"] for r in points], [f.value for f in figures], _intervals(figures))
+            _points(axes, looks[method], [r.settings["pilots"] for r in points], figures)
         axes.set_title(f"pilots at {snr:g} dB, {name.removeprefix('sum_se_k')} users")
         axes.set_xticks(_unique(row.settings["pilots"] for row in here))
         axes.set_xlabel("pilots of a user")
@@ -200,6 +208,7 @@ def beam_se_ratio(results: Results) -> Figure | None:
 
 
 def _beam_panels(results: Results, name: str, label: str) -> Figure | None:
+    looks = Looks.of(results)
     keys = {"beams": "beams measured in a sweep", "snr": "SNR per port [dB]", "period": "sweep period [ms]"}
     groups = [group for group in keys if results.select(group=group)]
     if not groups:
@@ -212,7 +221,7 @@ def _beam_panels(results: Results, name: str, label: str) -> Figure | None:
             mine = [row for row in rows if row.method == method]
             figures = [row.figures[name] for row in mine]
             points = [row.settings[field] if field else row.csi_snr_db for row in mine]
-            _line(axes, method, points, [f.value for f in figures], _intervals(figures))
+            _points(axes, looks[method], points, figures)
         axes.set_title(f"{title(rows[0].data)}, {rows[0].speed_kmh:g} km/h")
         axes.set_xlabel(keys[group])
         if field:
@@ -225,16 +234,17 @@ def _beam_panels(results: Results, name: str, label: str) -> Figure | None:
 
 def _link_panels(results: Results, name: str, label: str) -> Figure | None:
     rows = results.select(group="link")
-    return _over_transmit_snr(rows, name, label, _unique(row.speed_kmh for row in rows)) if rows else None
+    if not rows:
+        return None
+    return _over_transmit_snr(rows, Looks.of(results), name, label, _unique(row.speed_kmh for row in rows))
 
 
-def _over_transmit_snr(rows: list[Row], name: str, label: str, speeds: list[float]) -> Figure:
+def _over_transmit_snr(rows: list[Row], looks: Looks, name: str, label: str, speeds: list[float]) -> Figure:
     """Curves over transmit SNR of rows of one scenario; a panel for each speed."""
 
     def panel(axes: Any, speed: float) -> None:
         for row in _by_method(row for row in rows if row.speed_kmh == speed):
-            figure = row.figures[name]
-            _line(axes, row.method, figure.axis, figure.value, figure.interval)
+            _curve(axes, looks[row.method], row.figures[name])
         axes.set_title(f"{title(rows[0].data)}, {speed:g} km/h")
         axes.set_xlabel("transmit SNR [dB]")
 
@@ -246,15 +256,25 @@ def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
     name = _curve_name(results, "_vs_snr")
     if name is None:
         return None
-    rows = [row for row in _headline_cells(results) if name in row.figures]
+    rows = [row for row in headline_cells(results) if name in row.figures]
     rows = [row for row in rows if row.data == rows[0].data]
-    return _over_transmit_snr(rows, name, "sum-SE [bit/s/Hz]", _unique(row.speed_kmh for row in rows)[:4])
+    speeds = _unique(row.speed_kmh for row in rows)[:4]
+    return _over_transmit_snr(rows, Looks.of(results), name, "sum-SE [bit/s/Hz]", speeds)
+
+
+def _strongest_classic(results: Results) -> str | None:
+    """Of the classical methods with a paired gain over the bar, the one with the largest mean over cells."""
+    rows = [row for row in results.select(group="mean") if "gain_cells_db" in row.figures]
+    gains = {row.method: row.figures["gain_cells_db"].number for row in rows}
+    return max((m for m in gains if is_classical(m)), key=gains.__getitem__, default=None)
 
 
 def gain_forest(results: Results) -> Figure | None:
-    """Paired NMSE difference to the bar in every cell, with its 95 % interval; left of zero is worse."""
+    """Paired NMSE difference to the baseline in every cell, with its 95 % interval; left of zero is worse."""
+    looks = Looks.of(results)
     rows = [row for row in results.select(group="cell") if "gain_db" in row.figures]
-    rows = [row for row in rows if is_learned(row.method) or row.method == "eigen-ar"]  # the strongest classic
+    classic = _strongest_classic(results)
+    rows = [row for row in rows if is_learned(row.method) or row.method == classic]
     if not rows:
         return None
     cells = _unique((row.data, row.speed_kmh, row.csi_snr_db) for row in rows)
@@ -262,15 +282,15 @@ def gain_forest(results: Results) -> Figure | None:
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.1 + max(0.3, 0.11 * len(methods)) * len(cells)), layout="constrained")
         axes = figure.add_subplot()
-        offsets = np.linspace(-0.32, 0.32, len(methods)) if len(methods) > 1 else [0.0]
+        offsets = np.linspace(-0.27, 0.27, len(methods)) if len(methods) > 1 else [0.0]
         for offset, method in zip(offsets, methods, strict=True):
-            style = look(method)
+            style = looks[method]
             for row in (row for row in rows if row.method == method):
                 gain = row.figures["gain_db"]
                 place = cells.index((row.data, row.speed_kmh, row.csi_snr_db)) + offset
                 low, high = gain.interval or (gain.value, gain.value)
                 axes.plot([low, high], [place, place], color=style.color, linewidth=2.2, alpha=0.75)
-                label = style.label if place < 0.9 else None
+                label = style.label
                 axes.plot([gain.value], [place], style.marker, color=style.color, label=label)
         axes.axvline(0.0, color="#333333", linewidth=1.0)
         axes.set_yticks(range(len(cells)), [f"{title(d)}, {v:g} km/h, {s:g} dB" for d, v, s in cells])
@@ -285,6 +305,7 @@ def gain_forest(results: Results) -> Figure | None:
 
 def latency_bars(results: Results) -> Figure | None:
     """Measured latency of one prediction at batch 1: bar to the median, whisker to the 99th percentile."""
+    looks = Looks.of(results)
     rows = [row for row in _by_method(results.select(group="mean")) if "latency_p50_ms" in row.figures]
     if not rows:
         return None
@@ -293,12 +314,13 @@ def latency_bars(results: Results) -> Figure | None:
         axes = figure.add_subplot()
         for place, row in enumerate(rows):
             p50, p99 = row.figures["latency_p50_ms"].number, row.figures["latency_p99_ms"].number
-            axes.barh(place, p50, height=0.6, color=look(row.method).color)
+            axes.barh(place, p50, height=0.6, color=looks[row.method].color)
             axes.plot([p50, p99], [place, place], color="#333333", linewidth=1.2)
             axes.plot([p99], [place], "|", color="#333333", markersize=9)
             text = f"{_brief(p50)} ms (p99 {_brief(p99)})"
+            text += ", busy machine" if is_busy(row.figures["latency_p50_ms"]) else ""
             axes.annotate(text, (p99, place), (7, 0), textcoords="offset points", va="center", size=9)
-        axes.set_yticks(range(len(rows)), [look(row.method).label for row in rows])
+        axes.set_yticks(range(len(rows)), [looks[row.method].label for row in rows])
         axes.invert_yaxis()
         axes.set_xscale("log")
         low, high = axes.get_xlim()
@@ -315,6 +337,7 @@ def _brief(value: float) -> str:
 
 def latency_charged(results: Results) -> Figure | None:
     """Modelled sum-SE against the latency of the prediction, each method's measured p50 and p99 marked on it."""
+    looks = Looks.of(results)
     rows = _by_method(results.select(group="age"))
     if not rows:
         return None
@@ -322,7 +345,7 @@ def latency_charged(results: Results) -> Figure | None:
         figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
         axes = figure.add_subplot()
         for row in rows:
-            curve, style = row.figures["latency_charged_sum_se"], look(row.method)
+            curve, style = row.figures["latency_charged_sum_se"], looks[row.method]
             axes.plot(curve.axis, curve.value, style.line, color=style.color, label=style.label, zorder=2)
             for name, marker, size in (("latency_p50_ms", style.marker or "o", 9), ("latency_p99_ms", "|", 13)):
                 if name in row.figures and (place := row.figures[name].number) <= curve.axis[-1]:
@@ -338,6 +361,7 @@ def latency_charged(results: Results) -> Figure | None:
 
 def csi_period(results: Results) -> Figure | None:
     """Sum-SE against the CSI period, before and after the pilots' overhead."""
+    looks = Looks.of(results)
     rows = _by_method(results.select(group="csi_period"))
     if not rows:
         return None
@@ -345,20 +369,21 @@ def csi_period(results: Results) -> Figure | None:
     def panel(axes: Any, name: str) -> None:
         for row in rows:
             if name in row.figures:
-                _line(axes, row.method, row.figures[name].axis, row.figures[name].value, row.figures[name].interval)
+                _curve(axes, looks[row.method], row.figures[name])
         axes.set_xscale("log")
         ticks = rows[0].figures[name].axis
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("CSI period [ms]")
-        axes.set_title({"sum_se_k": "before pilot overhead, measured"}.get(name[:8], "net of pilots, modelled"))
+        axes.set_title("before pilot overhead, measured" if _is_sum_se(name) else "net of pilots, modelled")
 
-    names = _unique(name for row in rows for name in row.figures)
+    names = _unique(name for row in rows for name in row.figures if _is_sum_se(name.removeprefix("net_")))
     return _panels(panel, names, "sum-SE [bit/s/Hz]", share_y=True)
 
 
 def impairments(results: Results) -> Figure | None:
     """NMSE and sum-SE under each impairment, one group of points per impairment."""
+    looks = Looks.of(results)
     rows = results.select(group="impairments")
     if not rows:
         return None
@@ -371,7 +396,7 @@ def impairments(results: Results) -> Figure | None:
             mine = [row for row in rows if row.method == method and name in row.figures]
             places = np.array([kinds.index(row.settings["impairment"]) for row in mine]) + offset
             values = [row.figures[name].value for row in mine]
-            style = look(method)
+            style = looks[method]
             axes.plot(values, places, linestyle="", marker=style.marker or "|", color=style.color, label=style.label)
             for row, place in zip(mine, places, strict=True):
                 if row.figures[name].interval:
@@ -537,42 +562,69 @@ def save_all(results: Results, folder: str | Path) -> dict[str, Drawing]:
 
 
 def title(scenario: str) -> str:
-    """A recipe's name as a person writes it: ``uma_nlos`` is UMa NLOS."""
+    """A recipe's name as a person writes it; of a recipe's file, its name without folders and ending.
+
+    Example:
+        >>> title("uma_nlos"), title("channels/umi35.yaml")
+        ('UMa NLOS', 'UMi35')
+    """
+    if scenario.endswith((".yaml", ".yml")):
+        scenario = Path(scenario).stem
     words = {"uma": "UMa", "umi": "UMi", "rma": "RMa", "inh": "InH", "inf": "InF", "los": "LOS", "nlos": "NLOS",
-             "28ghz": "28 GHz"}  # fmt: skip
-    parts = [words.get(word, word.upper() if len(word) < 4 else word) for word in scenario.split("_")]
-    return "-".join(parts) if parts[0] in ("CDL", "TDL") else " ".join(parts)
+             "28ghz": "28 GHz", "site": "site", "rt": "ray-traced"}  # fmt: skip
+    parts = [_word(word, words) for word in scenario.split("_") if word]
+    return ("-".join(parts) if parts[:1] in (["CDL"], ["TDL"]) else " ".join(parts)) or scenario
+
+
+def _word(word: str, words: dict[str, str]) -> str:
+    """One word of a recipe's name; a number may stand behind a known word."""
+    name = word.rstrip("0123456789")
+    if word in words:
+        return words[word]
+    if name in words:
+        return words[name] + word[len(name) :]
+    return word.upper() if len(word) < 4 else word
 
 
 def _against_speed(results: Results, name: str, label: str) -> Figure | None:
-    rows = [row for row in _headline_cells(results) if name in row.figures]
+    looks = Looks.of(results)
+    rows = [row for row in headline_cells(results) if name in row.figures]
     if not rows:
         return None
 
     def panel(axes: Any, scenario: str) -> None:
-        _speed_lines(axes, [row for row in rows if row.data == scenario], name)
+        _speed_lines(axes, looks, [row for row in rows if row.data == scenario], name)
         axes.set_title(title(scenario))
         axes.set_xlabel("user speed [km/h]")
 
     return _panels(panel, _scenarios(results), label, share_y=True)
 
 
-def _speed_lines(axes: Any, rows: list[Row], name: str) -> None:
+def _speed_lines(axes: Any, looks: Looks, rows: list[Row], name: str) -> None:
     for method in order({row.method for row in rows}):
         points = sorted((r for r in rows if r.method == method and name in r.figures), key=lambda r: r.speed_kmh or 0.0)
         figures = [row.figures[name] for row in points]
         if figures:
-            _line(axes, method, [row.speed_kmh for row in points], [f.value for f in figures], _intervals(figures))
+            _points(axes, looks[method], [row.speed_kmh for row in points], figures)
 
 
-def _line(axes: Any, method: str, x: Any, y: Any, intervals: Any = None) -> None:
+def _line(axes: Any, style: Look, x: Any, y: Any, intervals: Any = None) -> None:
     """One method's line, and a band for its interval."""
-    style = look(method)
-    width = 1.4 if method in BOUNDS else 1.8
+    width = 1.4 if not style.marker else 1.8  # bounds have no marker
     axes.plot(x, y, style.line, marker=style.marker, color=style.color, label=style.label, linewidth=width)
     if intervals:
         low, high = zip(*intervals, strict=True)
         axes.fill_between(x, low, high, color=style.color, alpha=0.12, linewidth=0)
+
+
+def _points(axes: Any, style: Look, x: Any, figures: list[Any]) -> None:
+    """One method's line through figures that are numbers."""
+    _line(axes, style, x, [figure.value for figure in figures], _intervals(figures))
+
+
+def _curve(axes: Any, style: Look, figure: Any) -> None:
+    """One method's line of a figure that is a curve."""
+    _line(axes, style, figure.axis, figure.value, figure.interval)
 
 
 def _panels(
@@ -612,12 +664,13 @@ def _headline_snr(results: Results) -> float | None:
     return max(values, key=lambda value: count[value]) if values else None
 
 
-def _headline_cells(results: Results) -> list[Row]:
+def headline_cells(results: Results) -> list[Row]:
+    """Rows of the cells at the CSI SNR of the headline."""
     return results.select(group="cell", csi_snr_db=_headline_snr(results))
 
 
 def _scenarios(results: Results) -> list[str]:
-    return _unique(row.data for row in _headline_cells(results))
+    return _unique(row.data for row in headline_cells(results))
 
 
 def _curve_name(results: Results, ending: str) -> str | None:

@@ -14,6 +14,7 @@ from airlam.csi import measure
 from airlam.evaluation import statistics
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.verdicts import NO_VERDICT, verdict
 from airlam.interfaces import RecipeError
 from airlam.io import recipe_hash
 from airlam.metrics import cpu_threads
@@ -232,9 +233,11 @@ class ProbeBenchmark:
         for target, unit in TARGETS.items():
             here = [r for r in rows if r.settings["target"] == target and r.method == self.label]
             here = [r for r in here if r.settings["links"] == max(x.settings["links"] for x in here)]
-            better = sum(r.figures["gain"].ends[0] > 0 for r in here)
-            worse = sum(r.figures["gain"].ends[1] < 0 for r in here)
-            words.append(f"{target} ({unit}): clearly better at {better} of {len(here)} SNRs, clearly worse at {worse}")
+            found = [verdict(r.figures["gain"]) for r in here]
+            words.append(
+                f"{target} ({unit}): better at {found.count('better')} of {len(here)} SNRs, worse at "
+                f"{found.count('worse')}, too few drops for a verdict at {found.count(NO_VERDICT)}"
+            )
         return f"Probes on {self.label} against the same probes on hand-made features: " + "; ".join(words) + "."
 
 
@@ -242,6 +245,6 @@ def _score(loss: Figure, target: str) -> Figure:
     """Accuracy, or root mean squared error in km/h."""
     low, high = loss.ends
     if target != "speed":
-        return Figure(1 - loss.number, "1", "measured", loss.interval and (1 - high, 1 - low))
+        return Figure(1 - loss.number, "1", "measured", loss.interval and (1 - high, 1 - low), groups=loss.groups)
     interval = loss.interval and (math.sqrt(max(low, 0.0)), math.sqrt(high))
-    return Figure(math.sqrt(loss.number), "km/h", "measured", interval)
+    return Figure(math.sqrt(loss.number), "km/h", "measured", interval, groups=loss.groups)

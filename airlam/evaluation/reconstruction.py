@@ -1,4 +1,4 @@
-"""The benchmark of reconstruction: pilots on some tones or antennas give all of them; tuned classics, few-shot rows."""
+"""The benchmark of reconstruction: all subcarriers or antennas from pilots on some, against classical methods."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from airlam.evaluation.rows import Results, Row
 from airlam.evaluation.runner import narrator
 from airlam.interfaces import RecipeError
 from airlam.io import recipe_hash
+from airlam.methods import names
 from airlam.metrics import cpu_threads, nmse
 from airlam.recipes import nearest
 from airlam.seeds import stream_seed
@@ -30,7 +31,7 @@ INTERPOLATORS = (
 
 
 class ReconstructionBenchmark:
-    """Estimation of what was not measured, against tuned classics; zero-shot and after few-shot adaptation.
+    """Estimation of what was not measured, against tuned classical methods; zero-shot and after few-shot adaptation.
 
     A cell is one task, pattern, scenario and CSI SNR. Classical methods are tuned in every cell on links of other
     drops, and know the covariance of that scenario's training links where they need one. The model comes as shipped;
@@ -82,7 +83,7 @@ class ReconstructionBenchmark:
         seed: int = 7,
         threads: int = 1,
         quick: bool = False,
-        title: str = "Reconstruction against tuned classics",
+        title: str = "Reconstruction against tuned classical methods",
     ):
         self.config = {name: value for name, value in locals().items() if name != "self"}
         if quick:
@@ -101,7 +102,7 @@ class ReconstructionBenchmark:
         self._check()
 
     def _check(self) -> None:
-        from airlam.evaluation.estimators import CLASSICS, GENIE
+        from airlam.evaluation.estimators import GENIE
         from airlam.tasks import sampling_pattern
         from airlam.tasks.reconstruction import AXES
 
@@ -120,7 +121,7 @@ class ReconstructionBenchmark:
             raise RecipeError(f"shots are shares of num_train in (0, 1], got {self.shots}")
         if self.shots and self.adapted_csi_snr_db not in self.csi_snr_db:
             raise RecipeError(f"adapted_csi_snr_db {self.adapted_csi_snr_db:g} is not among csi_snr_db")
-        valid = [*CLASSICS, GENIE, self.label]
+        valid = [*names("estimator", "classical", built=True), GENIE, self.label]
         for label, task in self.tasks.items():
             for key in task:
                 if key not in ("axis", "patterns", "methods", "channel"):
@@ -139,7 +140,7 @@ class ReconstructionBenchmark:
                         f"no method {name!r}{nearest(str(name), valid) or ';'} methods are {', '.join(valid)}"
                     )
             if self.bar not in methods or self.label not in methods:
-                raise RecipeError(f"task {label!r}: methods must hold the bar {self.bar!r} and '{{model}}'")
+                raise RecipeError(f"task {label!r}: methods must hold the baseline (bar) {self.bar!r} and '{{model}}'")
 
     def methods(self, task: dict[str, Any]) -> list[str]:
         """Names of a task's methods, without adapted rows."""
@@ -310,20 +311,21 @@ class ReconstructionBenchmark:
             "bar": self.bar,
             "details": details(results, self.label, self.bar),
             "compared": [
-                f"{self.slots} slots of one link are measured with the same pattern and estimated together. NMSE is "
-                "over all samples of the axis for combs, over the samples behind the gap for extrapolation, and "
-                "always against the true channel.",
+                f"Gains are relative to the baseline {look(self.bar).label}. {self.slots} slots of one link are "
+                "measured with the same pattern and estimated together. For comb patterns NMSE is taken over all "
+                "samples of the axis, for extrapolation over the samples that were not measured; always against the "
+                "true channel.",
                 "lmmse knows the frequency (or antenna) covariance of the scenario's training links, lmmse-sample the "
                 "link's own power-delay profile, eigen-... work in the link's own eigenbasis of all other axes; "
-                "lmmse-genie knows the link's own covariance from its rays and treats every antenna alone: a limit of "
-                "such methods, not of joint ones.",
+                "lmmse-genie knows the link's own covariance from its rays and treats every antenna alone: it bounds "
+                "methods that do so, not methods that use all antennas together.",
             ],
             "tables": [*pattern_tables(records), *few_shot_tables(results)],
         }
         results.notes = [
             "Classical methods are tuned in every cell on links of other drops, over their whole grid.",
-            "Adapted rows and the control from random weights see the same batches for the same number of steps; "
-            "adapted-5 used 5 % of the training links, adapted all of them.",
+            "Adapted rows, and the networks that are trained from random weights for comparison, see the same "
+            "batches for the same number of steps; adapted-5 used 5 % of the training links, adapted all of them.",
             "Intervals are 95 %, bootstrapped over drops; gains are paired.",
         ]
         return results
@@ -405,5 +407,5 @@ def few_shot_table(results: Results, task: str) -> dict[str, Any]:
         lines.append([look(method).label, str(settings.get("links", "-")), settings.get("trained", "-"),
                       f"{figures['nmse_cells_db'].number:.2f}", text,
                       f"{figures['nmse_linear_db'].number:.2f}"])  # fmt: skip
-    columns = ["method", "links", "trained", "NMSE, mean of cells [dB]", "gain over the bar [dB]", "NMSE, linear mean"]
+    columns = ["method", "links", "trained", "NMSE, mean of cells [dB]", "gain over baseline [dB]", "NMSE, linear mean"]
     return {"title": f"After few-shot adaptation, {task}", "columns": columns, "lines": lines}

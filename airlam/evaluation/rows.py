@@ -39,6 +39,8 @@ class Figure:
         axis: the points a curve was taken at.
         axis_name: what the axis is, with its unit ("transmit SNR [dB]").
         note: how the figure came about, where the name does not say it.
+        groups: how many independent groups (drops, or users of one site) the interval was resampled over; of a mean
+            over cells, those of the cell with the fewest; ``None``: not stated.
 
     Raises:
         ValueError: a tag that is neither word, a value that is not finite, or lists of different lengths.
@@ -55,6 +57,7 @@ class Figure:
     axis: list[float] | None = None
     axis_name: str = ""
     note: str = ""
+    groups: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("measured", "modelled"):

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airlam.errors import RecipeError
 from airlam.io import check_folder
-from airlam.recipes import find_class, find_recipe, instantiate, nearest
+from airlam.recipes import find_class, find_recipe, instantiate, read_class, read_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-KEYS = ("class_path", "init_args")
 
 
 def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> Path:
@@ -54,21 +52,10 @@ def narrator(console: Console) -> Callable[[str], None]:
 
 def read_benchmark(path: str | Path) -> tuple[str, dict[str, Any]]:
     """``class_path`` and ``init_args`` of a benchmark YAML."""
-    import yaml
-
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("class_path"), str):
+    data = read_yaml(path)
+    if not isinstance(data.get("class_path"), str):
         raise RecipeError(f"{path} must be a mapping with class_path (the runner's dotted name) and init_args")
-    for key in data:
-        if key not in KEYS:
-            raise RecipeError(f"{path} has no key {key!r}{nearest(str(key), KEYS) or ';'} keys are {', '.join(KEYS)}")
-    init_args = data.get("init_args") or {}
-    if not isinstance(init_args, dict):
-        raise RecipeError(f"{path}: init_args must be a mapping, got {type(init_args).__name__}")
-    return data["class_path"], init_args
+    return read_class(data, str(path))
 
 
 def load_runner(class_path: str, init_args: dict[str, Any], *, source: str = "the benchmark") -> Any:

@@ -9,26 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel, rt_available
 from airlam.csi import normalise
 from airlam.evaluation.assembly import cell_rows, mean_rows
-from airlam.evaluation.cells import Cell, measure_cell
+from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.cells import measure_cell
 from airlam.evaluation.channel_prediction import NOTES
-from airlam.evaluation.contenders import OFF, Contender, fingerprint, of_predictor, tuned, without_correction
-from airlam.evaluation.headline import details, headline, verdict
+from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
+from airlam.evaluation.fingerprint import fingerprint
+from airlam.evaluation.headline import details, headline
 from airlam.evaluation.leaderboard import write_leaderboard
 from airlam.evaluation.methods import look, parts
 from airlam.evaluation.report import publish
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.evaluation.runner import narrator
 from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
+from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
-CLASSICS = ("hold", "ar", "eigen-ar")
+BASELINES = ("hold", "mean", "ar", "eigen-ar")
 BAR = "ar"
+# Side of the blocks whose users are resampled together [m]: the largest correlation distance of the large-scale
+# parameters of a scenario, TR 38.901 table 7.5-6; ray-traced scenes have none and take that of UMa.
+BLOCK_M = {"uma": 50.0, "umi": 15.0, "rma": 120.0, "inh": 10.0, "inf": 10.0, "ray_traced": 50.0}
 
 
 @dataclass
@@ -184,7 +191,7 @@ class SiteBenchmark:
             records = []
             for label in self.sites:
                 key = recipe_hash([{k: v for k, v in self.config.items() if k not in ("sites", "title", "threads")},
-                                   self.recipe(label), weights])  # fmt: skip
+                                   self.recipe(label), weights, BLOCK_M])  # fmt: skip
                 safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in label)
                 path = out / "sites" / f"{safe}_{key}.json"
                 record = read_finished(path)
@@ -243,8 +250,10 @@ class SiteBenchmark:
                 Contender("perfect", lambda *_: torch.empty(0), timed=False),
             ]
             found = measure_cell(cell, part, h_past, contenders)
-            # one site is one drop: intervals are over its users, and over its groups
-            found["drop"] = list(range(len(part)))
+            # One site is one drop, and neighbours in it are alike: intervals are over blocks of neighbouring users.
+            # Groups hold users of the whole site, so they are resampled one by one.
+            side = BLOCK_M.get(recipe["scenario"], 50.0)
+            found["drop"] = user_blocks(part.position, side).tolist()
             found["group_drop"] = {k: list(range(len(drops))) for k, drops in found["group_drop"].items()}
             record["cells"].append(found)
         for kind, candidates in (("adapted", self.adaptations), ("random-start", self.controls)):
@@ -300,7 +309,7 @@ class SiteBenchmark:
             known = links.train.h[nearest]
             tuning = (cell.observe(known, "tune")[0], known[:, self.history :])
             contenders = [self._contender("hold", _hold(), part)]
-            for name in CLASSICS[1:]:
+            for name in BASELINES[1:]:
                 predictor, settings = tuned(name, *tuning, port_shape=part.port_shape, context=_context(part))
                 contenders.append(self._contender(name, predictor, part, settings=settings))
             out.append((cell, part, cell.observe(part.h, "test")[0], contenders))
@@ -344,18 +353,22 @@ class SiteBenchmark:
             if record["not_run"]:
                 results.rows.append(Row(self.label, record["site"], recipe_hash(record["recipe"]), group="not_run",
                                         note=f"not run: {record['not_run']}"))  # fmt: skip
-        results.extras = {"focus": self._name("adapted", self.headline_fraction), "resampled": "users"}
+        results.extras = {"focus": self._name("adapted", self.headline_fraction),
+                          "resampled": "blocks of neighbouring users"}  # fmt: skip
         results.notes = [
             NOTES["tags"],
             NOTES["nmse"],
-            "Intervals: 95 %, bootstrap over the users (or groups) of each site: they say what other users of these "
-            "sites would see, and nothing about other sites. Differences are paired, on the same users and noise.",
+            "Intervals: 95 %, bootstrap over blocks of neighbouring users of each site (squares as wide as the largest "
+            "correlation distance of the scenario's large-scale parameters): they say what other users of these sites "
+            "would see, and nothing about other sites. Differences are paired, on the same users and noise.",
+            "Intervals of sum-SE resample groups. A group holds users of the whole site, so groups are not quite "
+            "independent of each other, and these intervals are somewhat too narrow.",
             f"Adapted figures are means over {len(self.seeds)} seeds (batches, which links are the share, random "
             "weights); with all links over one. Intervals do not hold the spread over seeds.",
             f"How to adapt and when to stop was chosen on {self.num_val} other users of the site, for both starts "
-            "alike, so 1 % of the links is not all that a few-shot row has seen of the site.",
-            "The control has the same few steps. What a random start reaches when it is trained until it no longer "
-            "improves is another question.",
+            "alike, so a few-shot row has seen more of the site than its 1 % of the links.",
+            "The network from random weights is trained for the same few steps. It was not trained until it no longer "
+            "improves, so these figures do not say what it could reach.",
             NOTES["sum_se"],
             NOTES["single"],
         ]
@@ -416,7 +429,7 @@ class SiteBenchmark:
 
     def _site_table(self, results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
         """A line per site: the tuned classics, the model as it is, and adapted to the headline's share."""
-        methods = [m for m in ("hold", "ar", "eigen-ar", self.label + OFF, self.label) if results.select(method=m)]
+        methods = [m for m in (*BASELINES, self.label + OFF, self.label) if results.select(method=m)]
         shown = self._name("adapted", self.headline_fraction), self._name("adapted", self.fractions[-1])
         methods += [m for m in dict.fromkeys(shown) if results.select(method=m)]
         lines = []
@@ -461,6 +474,19 @@ class SiteBenchmark:
             "text": "Both starts see the same links for the same number of steps; each stops where the validation "
             "users are served best (step 0: adaptation did not help).",
         }  # fmt: skip
+
+
+def user_blocks(position: Tensor, side: float) -> Tensor:
+    """The square of ``side`` metres that each user stands in, numbered from 0, ``int64 [user]``.
+
+    Args:
+        position: ``[user, 3]`` m, as in :class:`airlam.channels.LinkBatch`; height does not count.
+
+    Example:
+        >>> user_blocks(torch.tensor([[1.0, 1.0, 1.5], [61.0, 2.0, 1.5], [9.0, 9.0, 4.5]]), 10.0).tolist()
+        [0, 1, 0]
+    """
+    return (position[:, :2] / side).floor().unique(dim=0, return_inverse=True)[1]
 
 
 def average(entries: list[Any]) -> Any:

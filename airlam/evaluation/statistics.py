@@ -27,7 +27,7 @@ def bounds(interval: Interval) -> tuple[float, float] | None:
 def mean_figure(values: Tensor, drop: Tensor, unit: str, *, seed: int = 0, note: str = "") -> Figure:
     """Mean of ``values [n]`` with its 95 % interval, resampled by ``drop [n]``."""
     found = bootstrap_interval(values, groups=drop, num_resamples=NUM_RESAMPLES, seed=seed)
-    return Figure(found.estimate, unit, "measured", bounds(found), note=note)
+    return Figure(found.estimate, unit, "measured", bounds(found), note=note, groups=_count(drop))
 
 
 def db_figure(nmse: Tensor, drop: Tensor, *, seed: int = 0) -> Figure:
@@ -48,19 +48,22 @@ def curve(values: Tensor, drop: Tensor, axis: list[float], axis_name: str, unit:
 def join(points: list[Figure], axis: list[float], axis_name: str) -> Figure:
     """A curve from its points; it has intervals if all of them have."""
     intervals = [point.ends for point in points] if all(point.interval is not None for point in points) else None
-    return Figure([point.number for point in points], points[0].unit, points[0].kind, intervals, axis, axis_name)
+    groups = min((point.groups for point in points if point.groups is not None), default=None)
+    return Figure(
+        [point.number for point in points], points[0].unit, points[0].kind, intervals, axis, axis_name, groups=groups
+    )
 
 
 def gain_db(nmse: Tensor, bar: Tensor, drop: Tensor, *, seed: int = 0) -> Figure:
     """How many dB the mean NMSE lies *below* the bar's on the same links: positive is better."""
     found = paired_interval(bar, nmse, drop, scale="db", num_resamples=NUM_RESAMPLES, seed=seed)
-    return Figure(found.estimate, "dB", "measured", bounds(found))
+    return Figure(found.estimate, "dB", "measured", bounds(found), groups=_count(drop))
 
 
 def gain(values: Tensor, bar: Tensor, drop: Tensor, unit: str, *, seed: int = 0) -> Figure:
     """Paired difference of means, ``values - bar``, on the same groups."""
     found = paired_interval(values, bar, drop, num_resamples=NUM_RESAMPLES, seed=seed)
-    return Figure(found.estimate, unit, "measured", bounds(found))
+    return Figure(found.estimate, unit, "measured", bounds(found), groups=_count(drop))
 
 
 def over_cells(
@@ -85,7 +88,7 @@ def over_cells(
         (2.0, 2.0)
     """
     generator = torch.Generator().manual_seed(seed)
-    plain, resampled, freedom, widest = [], [], 0, 1.0
+    plain, resampled, freedom, widest, groups = [], [], 0, 1.0, []
     for cell, drop in zip(columns, drops, strict=True):
         sums, counts = group_sums(cell, drop)
         num = len(counts)
@@ -95,14 +98,15 @@ def over_cells(
         plain.append([(s.sum() / counts.sum()).unsqueeze(0) for s in sums])
         resampled.append([(weights @ s) / (weights @ counts) for s in sums])
         freedom += num - 1
+        groups.append(num)
         widest = max(widest, math.sqrt(num / (num - 1))) if num > 1 else math.inf
     estimate = float(statistic(plain))
     if math.isinf(widest):
-        return Figure(estimate, unit, "measured")
+        return Figure(estimate, unit, "measured", groups=min(groups))
     # the expanded percentile interval of airlam.metrics.bootstrap_interval, the narrowest cell's factor for all
     tail = 0.5 * math.erfc(widest * t_quantile(0.975, freedom) / math.sqrt(2))
     low, high = torch.quantile(statistic(resampled), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Figure(estimate, unit, "measured", (low, high))
+    return Figure(estimate, unit, "measured", (low, high), groups=min(groups))
 
 
 def db_of_linear_mean(means: list[list[Tensor]]) -> Tensor:
@@ -130,4 +134,8 @@ def _to_db(figure: Figure) -> Figure:
         return 10 * math.log10(max(value, 1e-30))
 
     interval = (db(figure.ends[0]), db(figure.ends[1])) if figure.interval is not None else None
-    return Figure(db(figure.number), "dB", "measured", interval)
+    return Figure(db(figure.number), "dB", "measured", interval, groups=figure.groups)
+
+
+def _count(drop: Tensor) -> int:
+    return len(drop.unique())

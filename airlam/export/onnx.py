@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
+from airlam.io import file_hash, flush_to_disk, use_umask
 from airlam.models import AirlamModel, OnnxModel
 from airlam.models.checkpoint import CHECKSUM as WEIGHTS_CHECKSUM
-from airlam.models.checkpoint import file_hash
 from airlam.models.onnx_model import CHECKSUM, FORMAT, GRAPH, INPUTS, OUTPUTS, PARAMETERS, TRACKER, TRACKER_CHECKSUM
 
 OPSET = 20  # the first one with Gelu as an operator
@@ -75,10 +75,9 @@ def export_onnx(model: AirlamModel, folder: str | Path, *, int8: bool = False) -
         if not int8:
             _compare(network, OnnxModel(work), inputs)
         for file in work.iterdir():
-            file.chmod(0o644)
-            with open(file, "rb") as written:
-                os.fsync(written.fileno())
-        work.chmod(0o755)
+            flush_to_disk(file)
+            use_umask(file)
+        use_umask(work)
         os.replace(work, folder)  # onto nothing or an empty folder; anything else is refused by the system as well
     finally:
         shutil.rmtree(work, ignore_errors=True)

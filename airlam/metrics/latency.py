@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import torch
 
+BUSY_BELOW = 0.9
+"""Share of a core below which a timing is marked: the calls took at least a ninth longer than their own work."""
+
 
 class Latency(NamedTuple):
     """Latency of one call.
@@ -18,12 +21,20 @@ class Latency(NamedTuple):
         p99: 99th percentile [s] (linearly interpolated: with fewer than 100 repeats close to the maximum).
         threads: torch intra-op threads during the measurement.
         repeats: measured calls.
+        cpu_share: processor time of the calling thread over wall-clock time of the measured calls. It is 1 on an idle
+            machine; other programs that take the core lower it.
     """
 
     p50: float
     p99: float
     threads: int
     repeats: int
+    cpu_share: float = 1.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs held the core for so long that the figures are too high (of one thread)."""
+        return self.threads == 1 and self.cpu_share < BUSY_BELOW
 
 
 @contextlib.contextmanager
@@ -64,12 +75,13 @@ def measure_latency(
     with cpu_threads(threads), torch.inference_mode():
         for _ in range(warmup):
             fn()
-        seconds = []
+        seconds, wall, processor = [], time.perf_counter(), time.thread_time()
         for _ in range(repeats):
             start = time.perf_counter()
             fn()
             seconds.append(time.perf_counter() - start)
+        processor, wall = time.thread_time() - processor, time.perf_counter() - wall
         used = torch.get_num_threads()
     values = torch.tensor(seconds, dtype=torch.float64)
     p50, p99 = torch.quantile(values, torch.tensor([0.5, 0.99], dtype=torch.float64)).tolist()
-    return Latency(p50, p99, used, repeats)
+    return Latency(p50, p99, used, repeats, min(1.0, processor / wall) if wall > 0 else 1.0)

@@ -35,7 +35,7 @@ def quantile(values: Tensor, q: float, *, dim: int = -1, keepdim: bool = False) 
     # the rank in the precision of the values, as torch.quantile has it
     rank = float(torch.tensor(q, dtype=values.dtype) * (count - 1))
     below = math.floor(rank)
-    lower = values.kthvalue(below + 1, dim=dim, keepdim=keepdim).values
-    upper = values.kthvalue(math.ceil(rank) + 1, dim=dim, keepdim=keepdim).values
-    out = torch.lerp(lower, upper, rank - below)
-    return torch.where(values.isnan().any(dim, keepdim=keepdim), torch.nan, out)
+    ranked = values.sort(dim).values  # kthvalue takes the square of the time for values in falling order
+    lower, upper = (ranked.narrow(dim, place, 1) for place in (below, math.ceil(rank)))
+    out = torch.where(values.isnan().any(dim, keepdim=True), torch.nan, torch.lerp(lower, upper, rank - below))
+    return out if keepdim else out.squeeze(dim)

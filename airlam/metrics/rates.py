@@ -63,11 +63,12 @@ def sinr(h: Tensor, w: Tensor, no: float | Tensor) -> Tensor:
 
 def noise_of_users(no: float | Tensor, lead: torch.Size | tuple[int, ...], h: Tensor) -> Tensor:
     """Noise variance broadcastable against ``[*lead, user]``, from one value, one per entry, or one per user."""
-    noise = torch.as_tensor(no, dtype=h.real.dtype, device=h.device)
+    noise = torch.as_tensor(no, dtype=h.real.dtype)
     if not bool((torch.isfinite(noise) & (noise > 0)).all()):
         raise ValueError(f"no must be positive and finite (linear, not dB), got {noise.flatten()[:3].tolist()}")
     if noise.dim() > len(lead) + 1:
         raise ValueError(f"no {tuple(noise.shape)} must be one value, one per batch entry {tuple(lead)}, or per user")
+    noise = noise.to(h.device)
     return noise if noise.dim() in (0, len(lead) + 1) else noise.unsqueeze(-1)
 
 

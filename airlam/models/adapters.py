@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import safe_open
 
-from airlam.interfaces import CheckpointError
+from airlam import __version__
+from airlam.errors import CheckpointError
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.checkpoint import check_finite, compare_shapes, read_config, reason_of, replace_files
+from airlam.models.fields import check_real, check_whole, shown
 from airlam.models.precoder import AirlamPrecoder
 from airlam.recipes import find_checkpoint
 
+CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 UTILITY_FILE = "precoder.json"
+CARD_MARK = "<!-- written by airlam: replaced when the adapters are saved again -->"
+MAX_RANK = 1024
+# keys of adapter_config.json that are checked one by one, or say nothing about the layers
+READ = frozenset(
+    ["peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "base_model_name_or_path",
+     "rank_pattern", "alpha_pattern", "inference_mode", "peft_version", "task_type", "auto_mapping", "revision",
+     "init_lora_weights"]
+)  # fmt: skip
 
 
 def add_lora(
@@ -39,8 +50,7 @@ def add_lora(
         >>> trainable < 0.1 * total
         True
     """
-    if not isinstance(rank, int) or rank < 1:
-        raise ValueError(f"rank must be an integer of at least 1, got {rank!r}")
+    check_whole("rank", rank, 1, MAX_RANK)
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
@@ -65,24 +75,77 @@ def lora_layers(model: PeftModel) -> dict[str, Any]:
 
 
 def save_lora(model: PeftModel, folder: str | Path) -> Path:
-    """Write the adapters of ``model`` into ``folder``, with the name of their base, or where it lies.
+    """Write the adapters of ``model`` into ``folder``, atomically, with the name of their base, or where it lies.
 
     A shipped checkpoint goes by its name, so that the adapters load on another machine as well. Beside a precoder's
-    goes the utility that they were trained for: peft's own file has no place for it.
+    goes the utility that they were trained for: peft's own file has no place for it. A model card (``README.md``) is
+    written unless the folder holds one that was edited.
     """
     folder, base = Path(folder), model.get_base_model()
     if name := str(base.config._name_or_path):
         model.peft_config["default"].base_model_name_or_path = _shipped_name(name) or name
-    for config in model.peft_config.values():  # peft writes a set in the order of its hashes, which each process draws
-        for name, value in vars(config).items():
-            if isinstance(value, set):
-                setattr(config, name, sorted(value))
-    with warnings.catch_warnings():  # peft would look for the base's vocabulary on the network
-        warnings.filterwarnings("ignore", message=".*(Unable to fetch remote file|Could not find a config file).*")
-        model.save_pretrained(str(folder), save_embedding_layers=False)
-    if (utility := getattr(base.config, "utility", None)) is not None:
-        _write_utility(folder, utility)
-    return folder
+
+    def write(work: Path) -> None:
+        with warnings.catch_warnings():  # peft would look for the base's vocabulary on the network
+            warnings.filterwarnings("ignore", message=".*(Unable to fetch remote file|Could not find a config file).*")
+            model.save_pretrained(str(work), save_embedding_layers=False)
+        described = json.loads((work / CONFIG).read_text(encoding="utf-8"))
+        # sets have another order in each process; the file of equal adapters must not differ
+        for key in ("target_modules", "exclude_modules"):
+            if isinstance(described.get(key), list):
+                described[key] = sorted(described[key])
+        (work / CONFIG).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (work / CARD).unlink(missing_ok=True)  # peft's empty template
+        if _is_ours(folder / CARD):
+            (work / CARD).write_text(_card(described, model), encoding="utf-8")
+        if (utility := getattr(base.config, "utility", None)) is not None:
+            (work / UTILITY_FILE).write_text(json.dumps({"utility": utility}) + "\n", encoding="utf-8")
+
+    return replace_files(folder, write)
+
+
+def _is_ours(card: Path) -> bool:
+    """Whether a model card may be replaced: there is none, it is this module's, or peft's empty template."""
+    try:
+        text = card.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return True
+    except (OSError, UnicodeDecodeError):
+        return False
+    return text.startswith(CARD_MARK) or "[More Information Needed]" in text
+
+
+def _card(described: dict[str, Any], model: PeftModel) -> str:
+    """The model card of adapters: what they are, how they are loaded. No path of this machine stands in it."""
+    base = described.get("base_model_name_or_path")
+    is_name = base and "/" not in base and "\\" not in base  # else a path of this machine
+    name = f"`{base}`" if is_name else "a checkpoint that is named in `adapter_config.json`"
+    trainable, total = model.get_nb_trainable_parameters()
+    is_precoder = isinstance(model.get_base_model(), AirlamPrecoder)
+    load, what = ("load_precoder", "precoder") if is_precoder else ("load_predictor", "model")
+    size = sum(x.numel() for layer in lora_layers(model).values() for x in _matrices(layer))
+    return f"""{CARD_MARK}
+# Low-rank adapters for {name}
+
+Adapters (LoRA) of rank {described["r"]}, scaled by {described["lora_alpha"] / described["r"]:g}, for each linear layer
+of the {what}: {size:,} parameters beside the {total - trainable:,} of the base, which are not in this folder and do not
+change. Written by airlam {__version__} with peft {described.get("peft_version") or "of an unknown version"}.
+
+    from airlam import {load}
+    {what if is_precoder else "predictor"} = {load}("this folder")
+
+For a checkpoint that needs no base, merge them:
+
+    from airlam.models import save_checkpoint
+    save_checkpoint({load}("this folder").model.merge_and_unload(), "merged")
+
+Say here what they were trained on, how they score, and where they fail, and remove the first line of this file: then it
+is not replaced when the adapters are saved again.
+"""
+
+
+def _matrices(layer: Any) -> list[Any]:
+    return [*layer.lora_A.parameters(), *layer.lora_B.parameters()]
 
 
 def _shipped_name(path: str) -> str | None:
@@ -92,16 +155,6 @@ def _shipped_name(path: str) -> str | None:
     except CheckpointError:
         return None
     return Path(path).name if Path(path).expanduser().resolve() == shipped.resolve() else None
-
-
-def _write_utility(folder: Path, utility: str) -> None:
-    path = folder / UTILITY_FILE
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"utility": utility}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def adapter_utility(folder: str | Path) -> str | None:
@@ -114,14 +167,91 @@ def adapter_utility(folder: str | Path) -> str | None:
 
 
 def load_lora(model: AirlamModel | AirlamPrecoder, folder: str | Path) -> PeftModel:
-    """``model`` with the adapters that ``PeftModel.save_pretrained(folder)`` wrote (safetensors only)."""
+    """``model`` with the adapters that :func:`save_lora` wrote (safetensors only).
+
+    Raises:
+        CheckpointError: no such files, a configuration out of bounds or of another kind of adapter, or tensors that are
+            not exactly those of the adapted layers: missing, unknown, of other shapes, NaN. ``model`` is then as
+            before.
+    """
     folder = Path(folder)
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise CheckpointError(f"{folder} holds no adapter_model.safetensors; pickled adapters are not loaded")
-    with warnings.catch_warnings():  # as above
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f"{folder} holds no {WEIGHTS}; pickled adapters are not loaded")
+    _check_adapter_config(folder)
+    wrong = f"{folder}: these adapters are damaged or of another model"
+    adapted = None
+    with warnings.catch_warnings():  # as above; what is missing is reported below
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
         try:
-            return PeftModel.from_pretrained(model, folder, use_safetensors=True)
-        except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{folder}: these adapters are damaged or of another model ({reason})") from error
+            with safe_open(weights, framework="pt") as file:
+                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            # PeftModel.from_pretrained in two steps, with the comparison of names and shapes between them
+            config = LoraConfig.from_pretrained(str(folder))
+            config.inference_mode = True
+            adapted = PeftModel(model, config)
+            state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+            compare_shapes(weights, found, {name: tuple(value.shape) for name, value in state.items()})
+            adapted.load_adapter(str(folder), "default", is_trainable=False, use_safetensors=True)
+            check_finite(weights, get_peft_model_state_dict(adapted, save_embedding_layers=False))
+        except Exception as error:  # peft and safetensors raise errors of many types
+            _remove_adapters(model, adapted)
+            if isinstance(error, CheckpointError):
+                raise CheckpointError(f"{wrong} ({error})") from error
+            raise CheckpointError(f"{wrong} ({reason_of(error)})") from error
+    return adapted
+
+
+def _remove_adapters(model: Any, adapted: PeftModel | None) -> None:
+    """Give ``model`` its plain layers back, also where peft stopped half-way."""
+    if adapted is not None:
+        adapted.unload()
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    for name, layer in list(model.named_modules()):
+        if hasattr(layer, "lora_A") and hasattr(layer, "base_layer"):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer.base_layer)
+
+
+def _check_adapter_config(folder: Path) -> None:
+    """Raises CheckpointError for an ``adapter_config.json`` that asks for more than low-rank adapters within bounds."""
+    path, fields = folder / CONFIG, read_config(folder, CONFIG)
+    try:
+        if fields.get("peft_type") != "LORA":
+            raise ValueError(f"peft_type is {shown(fields.get('peft_type'))}, but only LORA adapters are read")
+        check_whole("r", fields.get("r"), 1, MAX_RANK)
+        check_real("lora_alpha", fields.get("lora_alpha"), 0, 1e6)
+        check_real("lora_dropout", fields.get("lora_dropout", 0.0), 0, 1, below=True)
+        for key in ("target_modules", "exclude_modules"):
+            names = fields.get(key) or []
+            names = [names] if isinstance(names, str) else names
+            if not isinstance(names, list) or len(names) > 1024 or not all(isinstance(x, str) for x in names):
+                raise ValueError(f"{key} is {shown(names)}, but must be the names of layers, at most 1024")
+            for name in names:
+                if len(name) > 1024:
+                    raise ValueError(f"{key} holds a name of {len(name)} characters, but may hold at most 1024")
+        base = fields.get("base_model_name_or_path")
+        if base is not None and (not isinstance(base, str) or len(base) > 1024):
+            raise ValueError(f"base_model_name_or_path is {shown(base)}, but must be a name of at most 1024 characters")
+        for key, name, low in (("rank_pattern", "rank", 1), ("alpha_pattern", "alpha", 0)):
+            pattern = fields.get(key) or {}
+            if not isinstance(pattern, dict) or len(pattern) > 1024:
+                raise ValueError(f"{key} is {shown(pattern)}, but must hold the {name} of at most 1024 layers")
+            for layer, value in pattern.items():
+                if name == "rank":
+                    check_whole(f"{key} of {shown(layer)}", value, low, MAX_RANK)
+                else:
+                    check_real(f"{key} of {shown(layer)}", value, low, 1e6)
+        # further kinds of adapters of peft's (replicated layers, other decompositions): off, as save_lora leaves them
+        usual = LoraConfig().to_dict()
+        for key, value in fields.items():
+            if key not in READ and value and value != _plain(usual.get(key)):
+                raise ValueError(f"{key} is {shown(value)}, but only plain low-rank adapters are read")
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else value

@@ -28,6 +28,7 @@ from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
 from airlam.models.config import AirlamConfig
 from airlam.models.context import ContextTokens, Readings, read_sensors
 from airlam.models.doppler import periodogram, wiener
+from airlam.models.fields import backbone_config, check_backbone_size, written_backbone
 from airlam.models.linear import use_onednn
 from airlam.models.phase_tracker import PhaseTracker
 from airlam.models.views import WEIGHTS, view_basis
@@ -90,6 +91,22 @@ def means_of_groups(x: Tensor, singles: int, group_size: int) -> Tensor:
     if grouped.shape[1]:
         grouped = grouped.unflatten(1, (-1, group_size)).mean(2)
     return torch.cat([x[:, :singles], grouped], 1)
+
+
+def filled_bins(h: Tensor, polarisations: int) -> int:
+    """How many coefficients of the link's own eigenbasis a history ``[link, slot, subcarrier, rx_ant, tx_ant]`` fills.
+
+    A covariance from ``n`` snapshots has rank ``n`` at most: a history of one antenna and 16 slots fills 16 of 52
+    modes over subcarriers, and the other 36 hold zeros.
+
+    Example:
+        >>> filled_bins(torch.zeros(1, 16, 52, 1, 1), 1), filled_bins(torch.zeros(1, 16, 48, 1, 32), 2)
+        (16, 1536)
+    """
+    _, slots, subcarriers, rx_ants, tx_ants = h.shape
+    ports = tx_ants // polarisations
+    by_tone = min(subcarriers, slots * rx_ants * tx_ants)
+    return by_tone * rx_ants * polarisations * min(ports, slots * subcarriers * rx_ants)
 
 
 class Spectra(NamedTuple):
@@ -189,10 +206,14 @@ class SpectralModel:
         count = torch.full_like(kept.real[..., :1], slots) if seen is None else seen.sum(-1, keepdim=True)
         count = count.clamp_min(1)
         # Rough noise variance of a bin's sample: the mean over the weaker half of all bins. It is biased (low for few
-        # slots, high for small arrays); the network corrects it.
+        # slots, high for small arrays); the network corrects it. Bins that so short a history cannot fill hold neither
+        # signal nor noise: they do not count.
         all_power = (bins.real.square() + bins.imag.square()).sum(-1) / count[:, :1, 0]
-        weaker = max(1, num_bins // 2)
-        floor = all_power.topk(weaker, largest=False, sorted=False).values.mean(-1, keepdim=True) + 1e-9
+        filled = filled_bins(h_past, polarisations)
+        weaker = max(1, filled // 2)
+        lowest = weaker + num_bins - filled
+        floor = all_power.topk(lowest, largest=False, sorted=False).values.mean(-1, keepdim=True)
+        floor = (floor if filled == num_bins else floor * (lowest / weaker)) + 1e-9
         power = all_power.gather(1, index)[..., None]
         scale = power.clamp_min(1e-12).sqrt()
         series = kept / scale
@@ -388,11 +409,30 @@ class SpectralModel:
 
 
 def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
-    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights)."""
+    """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights).
+
+    Raises:
+        ValueError: more than :data:`airlam.models.fields.MAX_PARAMETERS` parameters, or sizes that do not fit together.
+    """
     if isinstance(spec, str):
-        return AutoModel.from_pretrained(spec)
-    fields = dict(spec)
-    return AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+        model = AutoModel.from_pretrained(spec)
+    else:
+        check_backbone_size(spec)
+        model = AutoModel.from_config(backbone_config(spec))
+    return model
+
+
+def freeze_unused(model: PreTrainedModel) -> None:
+    """Freeze what gets no gradient in a model on a backbone: word embeddings, pooler, the tracker of phases.
+
+    Tokens are not words, nothing reads the pooler, and :class:`airlam.tasks.PhaseTracking` alone trains the tracker. A
+    trainable parameter without a gradient makes distributed training fail.
+    """
+    backbone: Any = model.backbone
+    unused = (backbone.get_input_embeddings(), getattr(backbone, "pooler", None), getattr(model, "tracker", None))
+    for module in unused:
+        if isinstance(module, nn.Module):
+            module.requires_grad_(False)
 
 
 class AirlamModel(SpectralModel, PreTrainedModel):
@@ -415,7 +455,7 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         self.backbone = build_backbone(config.backbone)
         if isinstance(config.backbone, str):
             # from now on the weights travel with this model: a reload must not look for the folder or the hub again
-            config.backbone = self.backbone.config.to_dict()
+            config.backbone = written_backbone(self.backbone.config)
         width = self.backbone.config.hidden_size
         grid = config.doppler_grid
         self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
@@ -428,6 +468,7 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         self.post_init()
         if self.tracker is not None:
             self.tracker.reset_gates()
+        freeze_unused(self)
         # The head starts silent: spectrum = periodogram, noise = its rough estimate, gate at one half.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

@@ -16,8 +16,9 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.beam_tracking import LastBest, check_sweeps
 from airlam.csi import PortShape, check_port_shape, resolve_inputs
-from airlam.models.airlam_model import build_backbone
+from airlam.models.airlam_model import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.fields import check_backbone, check_real, check_whole, refuse_unknown_fields
 from airlam.models.inference import in_inference_mode
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
@@ -50,14 +51,11 @@ class AirlamBeamsConfig(PretrainedConfig):
         memory: float = 0.6,
         **kwargs: Any,
     ):
-        self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
-        self.history, self.horizon, self.memory = history, horizon, memory
-        if not isinstance(self.backbone, dict) or "model_type" not in self.backbone:
-            raise ValueError("backbone must be a dict with a model_type")
-        if history < 1 or horizon < 1:
-            raise ValueError(f"history and horizon must be at least 1, got {history} and {horizon}")
-        if not 0 <= memory < 1:
-            raise ValueError(f"memory is {memory}, but must lie in [0, 1)")
+        refuse_unknown_fields(type(self), ("backbone", "history", "horizon", "memory"), kwargs)
+        self.backbone = check_backbone(dict(DEFAULT_BACKBONE) if backbone is None else backbone)
+        self.history = check_whole("history", history, 1, 512)
+        self.horizon = check_whole("horizon", horizon, 1, 512)
+        self.memory = check_real("memory", memory, 0, 1, below=True)
         super().__init__(**kwargs)
 
 
@@ -86,6 +84,7 @@ class AirlamBeams(OnBackbone):
         self.head = nn.Linear(width, config.horizon)
         use_onednn(self)
         self.post_init()
+        freeze_unused(self)
         nn.init.zeros_(self.head.weight)  # starts as the average
         nn.init.zeros_(self.head.bias)
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
+import inspect
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import PretrainedConfig
 
-from airlam.interfaces import CheckpointError
-from airlam.models.airlam_model import AirlamModel
+from airlam.errors import CheckpointError
+from airlam.io import file_hash, flush_to_disk, use_umask
+from airlam.models.airlam_model import AirlamModel, freeze_unused
 from airlam.models.beams import AirlamBeams
-from airlam.models.config import AirlamConfig
+from airlam.models.fields import check_size, refuse_unknown_fields, shown
 from airlam.models.pilots import AirlamPilots
 from airlam.models.precoder import AirlamPrecoder
 from airlam.recipes import find_checkpoint
@@ -36,6 +39,7 @@ TAKEN_BY = {
     "airlam-precoder": "airlam.load_precoder takes it",
 }
 CHECKSUM = "weights_sha256"  # key of config.json
+MAX_CONFIG = 1_000_000  # bytes of a config.json; the largest shipped one has 1,000
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -49,7 +53,8 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
         CheckpointError: not a folder, no or foreign ``config.json``, pickled, corrupt, or mismatched weights.
     """
     folder = Path(folder)
-    if not (folder / "model.safetensors").is_file() and (folder / "model.onnx").is_file():
+    # os.path: where a name is too long for the file system, there is no such file
+    if not os.path.isfile(folder / "model.safetensors") and os.path.isfile(folder / "model.onnx"):
         raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
     hint = "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
     return _load(folder, AirlamModel, hint)
@@ -76,7 +81,7 @@ def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPilots | Airlam
     loaders: dict[str, Any] = {
         "airlam-beams": load_beams, "airlam-pilots": load_pilots, "airlam-precoder": load_learned_precoder,
     }  # fmt: skip
-    return loaders.get(read_config(folder).get("model_type", ""), load_checkpoint)(folder)
+    return loaders.get(str(read_config(folder).get("model_type")), load_checkpoint)(folder)
 
 
 def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
@@ -85,26 +90,88 @@ def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
     config, kind, want = folder / "config.json", fields.get("model_type"), model_class.config_class
     if kind != want.model_type:
         hint = TAKEN_BY.get(str(kind), hint)
-        raise CheckpointError(f"{config} describes a model of type {kind!r}, not {want.model_type!r}; {hint}")
-    if problem := config_problem(config, want):
-        raise CheckpointError(f"{config}: {problem}")
+        raise CheckpointError(f"{config} describes a model of type {shown(kind)}, not {want.model_type!r}; {hint}")
+    made = made_config(config, fields, want)
     weights = check_weights(folder, fields)
+    # names and shapes first: a config.json that asks for more than the file holds must not cost memory
+    try:
+        empty = check_size("the model", lambda: model_class(copy.deepcopy(made)))
+    except ValueError as error:
+        raise CheckpointError(f"{config}: {error}") from error
+    check_names(weights, empty.state_dict())
     try:
         # computes in single precision, whatever the file stores
-        found: Any = model_class.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-    except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        model = model_class.from_pretrained(folder, config=made, use_safetensors=True, dtype=torch.float32)
+    except Exception as error:  # transformers' loaders raise errors of many types
         raise CheckpointError(
-            f"{folder}: config.json and model.safetensors do not belong together ({reason})"
+            f"{folder}: config.json and model.safetensors do not belong together ({reason_of(error)})"
         ) from error
-    model: Any = found[0]
-    report: dict[str, Any] = found[1]
-    wrong = [*report["missing_keys"], *report["unexpected_keys"], *(key[0] for key in report["mismatched_keys"])]
-    if wrong:
-        raise CheckpointError(f"{weights} lacks or misnames {len(wrong)} tensors, first {sorted(wrong)[0]!r}")
+    check_finite(weights, model.state_dict())
+    freeze_unused(model)  # from_pretrained makes every parameter trainable
     return model.eval()
+
+
+def made_config(path: Path, fields: dict[str, Any], config_class: type[PretrainedConfig]) -> Any:
+    """The configuration that the fields of a ``config.json`` describe.
+
+    Raises:
+        CheckpointError: a field that does not exist, or a value out of bounds.
+    """
+    own = [name for name in inspect.signature(config_class).parameters if name != "kwargs"]
+    try:
+        refuse_unknown_fields(config_class, own, fields)
+        if isinstance(fields.get("backbone"), str):
+            raise ValueError(
+                f"backbone is {shown(fields['backbone'])}, but the backbone of a checkpoint is a dict: its weights are "
+                "in the same file"
+            )
+        # what transformers writes beside them (architectures, dtype ...) has no say in how the model is made
+        return config_class(**{name: value for name, value in fields.items() if name in own})
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {reason_of(error)}") from error
+
+
+def check_names(path: Path, expected: Mapping[str, Tensor]) -> None:
+    """The tensors in a safetensors file are those ``expected``: all of them, no others, of the same shapes.
+
+    Reads the head of the file only.
+
+    Raises:
+        CheckpointError: names the first tensor that is missing, that belongs to nothing, or of another shape.
+    """
+    with safe_open(path, framework="pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    compare_shapes(path, found, {name: tuple(value.shape) for name, value in expected.items()})
+
+
+def compare_shapes(
+    path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raises CheckpointError unless names and shapes in ``found`` are those ``expected``."""
+    lost, alien = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if lost or alien:
+        parts = [f"lacks {len(lost)} of {len(expected)} tensors (first {shown(lost[0])})"] if lost else []
+        parts += [f"holds {len(alien)} that belong to nothing (first {shown(alien[0])})"] if alien else []
+        raise CheckpointError(f"{path} {' and '.join(parts)}: it is of another model, or damaged; copy it again")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise CheckpointError(
+                f"{path}: {name} has the shape {list(found[name])}, but its configuration says {list(shape)}; they do "
+                "not belong together"
+            )
+
+
+def check_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError for the first tensor that holds NaN or infinity."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity; a training that diverged cannot be used")
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error, cut to a length that fits into another."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 300 else lines[0][:297] + "..."
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
@@ -118,11 +185,16 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     config = folder / name
     if not config.is_file():
         raise CheckpointError(f"{folder} has no {name}: not a checkpoint of airlam")
+    if config.stat().st_size > MAX_CONFIG:
+        raise CheckpointError(
+            f"{config} has {config.stat().st_size:,} bytes, but a configuration has at most {MAX_CONFIG:,}"
+        )
     try:
-        fields = json.loads(config.read_text())
-        fields.get("model_type")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise CheckpointError(f"{config} is not valid JSON ({error}); copy the checkpoint again") from error
+        fields = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, not UTF-8, a number of too many digits
+        raise CheckpointError(f"{config} is not valid JSON ({reason_of(error)}); copy the checkpoint again") from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{config} is not valid JSON of a configuration: it holds no object with fields")
     return fields
 
 
@@ -151,21 +223,6 @@ def check_weights(folder: Path, config: dict[str, Any]) -> Path:
     return weights
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def config_problem(config: Path, config_class: type[PretrainedConfig] = AirlamConfig) -> str | None:
-    """What is wrong with the values of a ``config.json``."""
-    try:
-        config_class.from_dict(json.loads(config.read_text()))
-    except (ValueError, TypeError) as error:
-        return str(error).strip().splitlines()[0]
-    return None
-
-
 def save_checkpoint(
     model: AirlamModel | AirlamPilots | AirlamPrecoder,
     folder: str | Path,
@@ -187,29 +244,31 @@ def save_checkpoint(
         model.save_pretrained(work, state_dict=state | stored)
         written = {**changes, CHECKSUM: file_hash(work / "model.safetensors")}
         config = json.loads((work / "config.json").read_text()) | written
-        type(model.config).from_dict(config)  # refuses bad values
+        made_config(work / "config.json", config, type(model.config))  # refuses bad values
         return config
 
     return replace_files(folder, write)
 
 
-def replace_files(folder: str | Path, write: Callable[[Path], dict[str, Any]]) -> Path:
+def replace_files(folder: str | Path, write: Callable[[Path], dict[str, Any] | None]) -> Path:
     """Write a checkpoint into ``folder``, atomically, leaving other files there alone.
 
+    Files get the permissions that the umask leaves.
+
     Args:
-        write: puts the weights into the working folder it is given, and returns the fields of ``config.json``.
+        write: puts files into the working folder it is given, and returns the fields of ``config.json`` (None: none).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         config = write(work)
-        (work / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        if config is not None:
+            (work / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         # the weights first: config.json of an interrupted save still fits the old weights of the same model
         for file in sorted(work.iterdir(), key=lambda path: path.suffix != ".safetensors"):
-            with open(file, "rb") as written:
-                os.fsync(written.fileno())
-            os.chmod(file, 0o644)  # safetensors writes for the owner alone
+            flush_to_disk(file)
+            use_umask(file)
             os.replace(file, folder / file.name)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from typing import Any
 
 from transformers import PretrainedConfig
+
+from airlam.models.fields import (
+    check_backbone,
+    check_choice,
+    check_flag,
+    check_real,
+    check_whole,
+    refuse_unknown_fields,
+    shown,
+)
 
 SENSORS = ("velocity", "position", "cell")
 
@@ -23,6 +35,21 @@ DEFAULT_BACKBONE: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 1,
 }
+
+
+# name -> least and largest value of the whole numbers of an AirlamConfig
+BOUNDS = {
+    "num_tokens": (1, 4096),
+    "num_groups": (0, 4096),
+    "group_size": (1, 4096),
+    "doppler_grid": (9, 4097),
+    "max_history": (2, 512),
+    "views": (1, 3),
+    "start_order": (1, 512),
+    "start_classes": (1, 512),
+}
+TRACKED_HISTORY = 128  # longest history of a phase tracker, whose filters grow with its square
+MAX_LOCATION = 1024  # characters of a folder or hub id
 
 
 class AirlamConfig(PretrainedConfig):
@@ -46,6 +73,11 @@ class AirlamConfig(PretrainedConfig):
             one, and gains less than the one before.
         start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
             :class:`airlam.baselines.EigenARPredictor`.
+
+    Raises:
+        ValueError: a value of the wrong type or out of bounds (:data:`BOUNDS`,
+            :func:`airlam.models.fields.check_backbone`), or a field that does not exist, with the nearest one that
+            does.
 
     Example:
         >>> AirlamConfig(num_tokens=64).num_tokens
@@ -72,31 +104,29 @@ class AirlamConfig(PretrainedConfig):
         start_shrinkage: float = 3.0,
         **kwargs: Any,
     ):
-        for name, value, low in (
-            ("num_tokens", num_tokens, 1),
-            ("num_groups", num_groups, 0),
-            ("group_size", group_size, 1),
-            ("doppler_grid", doppler_grid, 9),
-            ("max_history", max_history, 2),
-            ("views", views, 1),
-            ("start_order", start_order, 1),
-            ("start_classes", start_classes, 1),
-        ):
-            if not isinstance(value, int) or value < low:
-                raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
-        for name, value in (("start_ridge", start_ridge), ("start_shrinkage", start_shrinkage)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-        self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
-        self.num_tokens, self.num_groups, self.group_size = num_tokens, num_groups, group_size
-        self.doppler_grid, self.max_history, self.error_variance = doppler_grid, max_history, bool(error_variance)
-        if views > 3:
-            raise ValueError(f"views must be at most 3, got {views}")
-        self.views = views
-        for sensor in context or ():
-            if sensor not in SENSORS:
-                raise ValueError(f"context names {sensor!r}, but sensors are {', '.join(SENSORS)}")
-        self.phase_tracker, self.context = bool(phase_tracker), list(dict.fromkeys(context or ()))
-        self.start_order, self.start_ridge = start_order, start_ridge
-        self.start_classes, self.start_shrinkage = start_classes, start_shrinkage
+        refuse_unknown_fields(type(self), FIELDS, kwargs)
+        whole = dict(
+            num_tokens=num_tokens, num_groups=num_groups, group_size=group_size, doppler_grid=doppler_grid,
+            max_history=max_history, views=views, start_order=start_order, start_classes=start_classes,
+        )  # fmt: skip
+        for name, value in whole.items():
+            setattr(self, name, check_whole(name, value, *BOUNDS[name]))
+        self.start_ridge = check_real("start_ridge", start_ridge, 0, 1e12)
+        self.start_shrinkage = check_real("start_shrinkage", start_shrinkage, 0, math.inf)
+        self.error_variance = check_flag("error_variance", error_variance)
+        self.phase_tracker = check_flag("phase_tracker", phase_tracker)
+        if phase_tracker and max_history > TRACKED_HISTORY:
+            raise ValueError(f"max_history must be at most {TRACKED_HISTORY} with a phase_tracker, got {max_history}")
+        if context is not None and not isinstance(context, (list, tuple)):
+            raise ValueError(f"context must be a list of {', '.join(SENSORS)}, got {shown(context)}")
+        self.context = list(dict.fromkeys(check_choice("a sensor in context", name, SENSORS) for name in context or ()))
+        if isinstance(backbone, str):
+            if not 0 < len(backbone) <= MAX_LOCATION:
+                raise ValueError(f"backbone is a name of {len(backbone)} characters, but may have 1 to {MAX_LOCATION}")
+            self.backbone: dict[str, Any] | str = backbone
+        else:
+            self.backbone = check_backbone(dict(DEFAULT_BACKBONE) if backbone is None else backbone)
         super().__init__(**kwargs)
+
+
+FIELDS = tuple(name for name in inspect.signature(AirlamConfig).parameters if name != "kwargs")

@@ -17,11 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from airlam.interfaces import CheckpointError
-from airlam.models.airlam_model import Spectra, SpectralModel
-from airlam.models.checkpoint import config_problem, file_hash
+from airlam.errors import CheckpointError
+from airlam.io import file_hash
+from airlam.models.airlam_model import NUM_SCALARS, START_SLOTS, Spectra, SpectralModel
+from airlam.models.checkpoint import check_finite, check_names, made_config, read_config, reason_of
 from airlam.models.config import AirlamConfig
 from airlam.models.context import Readings
+from airlam.models.fields import MAX_PARAMETERS, check_whole, shown
 from airlam.models.phase_tracker import PhaseTracker
 from airlam.models.predictor import AirlamPredictor
 
@@ -60,25 +62,50 @@ class OnnxModel(SpectralModel, nn.Module):
             raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
         if not is_onnx_folder(folder):
             raise CheckpointError(f"{folder} holds no exported graph; 'airlam export' makes one")
-        fields = json.loads((folder / "config.json").read_text())
+        fields = read_config(folder)
         if fields[FORMAT] not in FORMATS:
-            raise CheckpointError(f"{folder}/config.json: {FORMAT} is {fields[FORMAT]!r}, not one of {FORMATS}")
-        if problem := config_problem(folder / "config.json"):
-            raise CheckpointError(f"{folder}/config.json: {problem}")
-        self.config = AirlamConfig.from_dict(fields)
-        self.num_parameters = fields.get(PARAMETERS, 0)
+            raise CheckpointError(f"{folder}/config.json: {FORMAT} is {shown(fields[FORMAT])}, not one of {FORMATS}")
+        if fields.get("model_type") != AirlamConfig.model_type:
+            raise CheckpointError(
+                f"{folder}/config.json: model_type is {shown(fields.get('model_type'))}, but only models of type "
+                f"{AirlamConfig.model_type!r} are exported"
+            )
+        self.config = made_config(folder / "config.json", fields, AirlamConfig)
+        try:
+            self.num_parameters = check_whole(PARAMETERS, fields.get(PARAMETERS, 0), 0, MAX_PARAMETERS)
+        except ValueError as error:
+            raise CheckpointError(f"{folder}/config.json: {error}") from error
         # Quantisation scales activations by the largest value of the tensor that it is handed. No link may change the
         # prediction of another, so each goes through alone.
         self.one_by_one = fields[FORMAT] == "onnx-int8"
         _check_file(folder / GRAPH, fields.get(CHECKSUM))
         self.session = _session(folder / GRAPH, torch.get_num_threads() if threads is None else threads)
+        self._check_graph(folder / GRAPH)
         self.tracker = PhaseTracker(self.config.max_history) if self.config.phase_tracker else None
         if self.tracker is not None:
             _check_file(folder / TRACKER, fields.get(TRACKER_CHECKSUM))
             try:
+                check_names(folder / TRACKER, self.tracker.state_dict())
                 self.tracker.load_state_dict(load_file(folder / TRACKER))
             except (SafetensorError, RuntimeError) as error:
-                raise CheckpointError(f"{folder / TRACKER} does not belong to this config.json ({error})") from error
+                raise CheckpointError(
+                    f"{folder / TRACKER} does not belong to this config.json ({reason_of(error)})"
+                ) from error
+            check_finite(folder / TRACKER, self.tracker.state_dict())
+
+    def _check_graph(self, path: Path) -> None:
+        """Raises CheckpointError unless inputs and outputs of the graph are those that ``config.json`` describes."""
+        config, grid = self.config, self.config.doppler_grid
+        features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
+        wanted = dict(zip(INPUTS, (features, grid, None), strict=True))
+        found = {x.name: x.shape for x in self.session.get_inputs()}
+        outputs = [x.name for x in self.session.get_outputs()]
+        widths = {name: shape[-1] if len(shape) == 3 else None for name, shape in found.items()}
+        if widths != wanted or outputs != list(OUTPUTS if config.error_variance else OUTPUTS[:-1]):
+            raise CheckpointError(
+                f"{path} takes {found} and gives {outputs}, but config.json describes {features} features on a grid of "
+                f"{grid}; they do not belong together; export the checkpoint again"
+            )
 
     def network(
         self, features: Tensor, log_periodogram: Tensor, noise: Tensor, readings: Readings | None = None

@@ -26,8 +26,9 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.csi import PortShape, check_port_shape, dft_codebook, resolve_inputs
 from airlam.interfaces import Precoder, all_finite
-from airlam.models.airlam_model import build_backbone
+from airlam.models.airlam_model import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.fields import check_backbone, refuse_unknown_fields
 from airlam.models.inference import in_inference_mode
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
@@ -53,9 +54,8 @@ class AirlamPilotsConfig(PretrainedConfig):
     model_type = "airlam-pilots"
 
     def __init__(self, backbone: dict[str, Any] | None = None, **kwargs: Any):
-        self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
-        if not isinstance(self.backbone, dict) or "model_type" not in self.backbone:
-            raise ValueError("backbone must be a dict with a model_type")
+        refuse_unknown_fields(type(self), ("backbone",), kwargs)
+        self.backbone = check_backbone(dict(DEFAULT_BACKBONE) if backbone is None else backbone)
         super().__init__(**kwargs)
 
 
@@ -144,6 +144,7 @@ class AirlamPilots(OnBackbone):
         self.head = nn.Linear(width, DIRECTIONS + 1)
         use_onednn(self)
         self.post_init()
+        freeze_unused(self)
         nn.init.zeros_(self.head.weight)  # starts as the separable model
         nn.init.zeros_(self.head.bias)
 

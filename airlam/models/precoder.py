@@ -33,8 +33,9 @@ from airlam.baselines.robust import certain_rates, received_errors
 from airlam.csi import resolve_inputs
 from airlam.metrics import UTILITIES, utility
 from airlam.metrics.rates import noise_of_users
-from airlam.models.airlam_model import build_backbone
+from airlam.models.airlam_model import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.fields import check_backbone, check_choice, check_whole, refuse_unknown_fields
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
 
@@ -70,15 +71,11 @@ class AirlamPrecoderConfig(PretrainedConfig):
         utility: str = "sum_rate",
         **kwargs: Any,
     ):
-        self.backbone = dict(DEFAULT_BACKBONE) if backbone is None else backbone
-        if not isinstance(self.backbone, dict) or self.backbone.get("model_type") not in BIDIRECTIONAL:
-            raise ValueError(f"backbone must be a dict with a model_type out of {', '.join(BIDIRECTIONAL)}")
-        for name, value in (("rounds", rounds), ("edge_width", edge_width)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        if utility not in UTILITIES:
-            raise ValueError(f"utility is {utility!r}, but must be one of {', '.join(UTILITIES)}")
-        self.rounds, self.edge_width, self.utility = rounds, edge_width, utility
+        refuse_unknown_fields(type(self), ("backbone", "rounds", "edge_width", "utility"), kwargs)
+        self.backbone = check_backbone(dict(DEFAULT_BACKBONE) if backbone is None else backbone, BIDIRECTIONAL)
+        self.rounds = check_whole("rounds", rounds, 1, 64)
+        self.edge_width = check_whole("edge_width", edge_width, 1, 16384)
+        self.utility = check_choice("utility", utility, UTILITIES)
         super().__init__(**kwargs)
 
 
@@ -143,6 +140,7 @@ class AirlamPrecoder(OnBackbone):
         self.head = nn.Linear(width, 4)
         use_onednn(self)
         self.post_init()
+        freeze_unused(self)
         nn.init.zeros_(self.head.weight)  # starts as robust regularised zero forcing
         nn.init.zeros_(self.head.bias)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,15 +15,13 @@ from airlam.interfaces import check_prediction_request, extreme_scale
 from airlam.models.airlam_model import AirlamModel, SpectralModel
 from airlam.models.views import WEIGHTS
 
-if TYPE_CHECKING:
-    from airlam.models.onnx_model import OnnxModel
-
 
 class AirlamPredictor:
     """Channel prediction by an :class:`AirlamModel`.
 
     Args:
-        model: the model, or the same adapted by :func:`airlam.models.add_lora`.
+        model: an :class:`AirlamModel`, the same adapted by :func:`airlam.models.add_lora`, or another
+            :class:`SpectralModel` that is a module (an exported graph).
         name: of the row in tables.
         correction: False leaves only the classical start; what the network adds is the difference.
         chunk: links per forward pass, bounds the memory.
@@ -41,7 +39,7 @@ class AirlamPredictor:
 
     def __init__(
         self,
-        model: AirlamModel | OnnxModel,
+        model: SpectralModel,
         name: str = "airlam",
         *,
         correction: bool = True,
@@ -62,7 +60,8 @@ class AirlamPredictor:
             raise ValueError(f"chunk is {chunk!r}, but must be a whole number of at least 1")
         if not isinstance(correction, bool):
             raise TypeError(f"correction is {correction!r}, but must be true or false")
-        self.model, self.name, self.correction, self.chunk = model.eval(), name, correction, chunk
+        model = model.eval()  # type: ignore[attr-defined]
+        self.model, self.name, self.correction, self.chunk = model, name, correction, chunk
         self.views = views
 
     @resolve_inputs

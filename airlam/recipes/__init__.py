@@ -3,7 +3,7 @@
 Loads nothing heavy: the command line and every room may use this.
 """
 
-from airlam.recipes.build import check_argument, find_class, instantiate
+from airlam.recipes.build import check_argument, find_class, instantiate, is_class_path, read_class
 from airlam.recipes.checks import (
     as_number,
     check_choice,
@@ -13,10 +13,21 @@ from airlam.recipes.checks import (
     check_range,
     check_switch,
 )
-from airlam.recipes.locate import KINDS, find_checkpoint, find_recipe, list_recipes, nearest, recipe_root
+from airlam.recipes.locate import (
+    KINDS,
+    find_checkpoint,
+    find_recipe,
+    list_recipes,
+    nearest,
+    recipe_root,
+    shipped_checkpoints,
+)
+from airlam.recipes.own_code import allow_imports_from
+from airlam.recipes.reading import parse_yaml, read_yaml
 
 __all__ = [
     "KINDS",
+    "allow_imports_from",
     "as_number",
     "check_argument",
     "check_choice",
@@ -29,7 +40,12 @@ __all__ = [
     "find_class",
     "find_recipe",
     "instantiate",
+    "is_class_path",
     "list_recipes",
     "nearest",
+    "parse_yaml",
+    "read_class",
+    "read_yaml",
     "recipe_root",
+    "shipped_checkpoints",
 ]

@@ -1,60 +1,168 @@
-"""From a class path and arguments in a recipe to an object, with errors that name what is wrong."""
+"""From a class path and arguments in a recipe to an object, with errors that name what is wrong.
+
+A class path is ``package.module.Class``, ``package.module:Class`` or ``folder/file.py:Class``. Modules are looked for
+among the installed ones first, then in the current folder (:mod:`airlam.recipes.own_code`).
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from airlam.errors import RecipeError
 from airlam.recipes.locate import nearest
+from airlam.recipes.own_code import allow_imports_from, import_file
+
+KEYS = ("class_path", "init_args")
+_NAME = r"[^\W\d]\w*"
+_DOTTED = re.compile(rf"{_NAME}(?:\.{_NAME})*[.:]{_NAME}")
+
+
+def is_class_path(value: Any) -> bool:
+    """Whether a text names a class rather than a file, a folder or a shipped name. Imports nothing but packages.
+
+    Example:
+        >>> [is_class_path(text) for text in ("torch.nn.GRU", "torch.nn:GRU", "mine.py:GRU", "ar", "last.ckpt")]
+        [True, True, True, False, False]
+    """
+    if not isinstance(value, str) or value.endswith(".ckpt"):
+        return False
+    if re.fullmatch(rf".+\.py:{_NAME}", value):
+        return True
+    if not _DOTTED.fullmatch(value):
+        return False
+    if ":" in value:
+        return True
+    if Path(value).exists():
+        return False
+    allow_imports_from()
+    try:
+        return importlib.util.find_spec(value.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def find_class(class_path: str, source: str) -> Any:
-    """A class by its dotted name."""
-    module, _, name = class_path.rpartition(".")
+    """A class by its class path.
+
+    Args:
+        source: what asks for it, the beginning of every error.
+
+    Raises:
+        RecipeError: no such module or class, or the module cannot be imported; names the reason.
+    """
+    module, _, name = class_path.rpartition(":" if ":" in class_path else ".")
+    if not module or not name:
+        raise RecipeError(f"{source}: {class_path!r} is no class path; write package.module.Class")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(f"{source}: no class {class_path!r} ({error}); airlam's own is "
-                          "airlam.evaluation.ChannelPredictionBenchmark") from None  # fmt: skip
+        if module.endswith(".py"):
+            found = import_file(Path(module), source)
+        else:
+            allow_imports_from()
+            found = importlib.import_module(module)
+    except RecipeError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            reason = f"no module {error.name!r} is installed or in the current folder {Path.cwd()}"
+        else:
+            reason = f"its module needs {error.name!r}, which is not installed"
+        raise RecipeError(f"{source}: no class {class_path!r}: {reason}") from None
+    except Exception as error:  # whatever a user's module raises while it is imported
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"{source}: {module} cannot be imported ({type(error).__name__}: {reason})") from error
+    try:
+        return getattr(found, name)
+    except AttributeError:
+        own = [key for key, value in vars(found).items() if inspect.isclass(value)] or dir(found)
+        raise RecipeError(
+            f"{source}: no class {class_path!r}: {getattr(found, '__file__', module)} has no {name!r}"
+            f"{nearest(name, own)}"
+        ) from None
 
 
-def instantiate(runner: Any, init_args: dict[str, Any], source: str) -> Any:
-    """An object of a class from a recipe's arguments, checked by name and type."""
-    known = list(inspect.signature(runner).parameters)
+def read_class(value: Any, source: str) -> tuple[str, dict[str, Any]]:
+    """``class_path`` and ``init_args`` of a mapping ``{class_path: ..., init_args: {...}}``.
+
+    Raises:
+        RecipeError: not such a mapping, or further keys.
+    """
+    if not isinstance(value, Mapping) or not isinstance(value.get("class_path"), str):
+        raise RecipeError(f"{source} is {value!r}, but must be a mapping with class_path and init_args")
+    for key in value:
+        if key not in KEYS:
+            raise RecipeError(f"{source} has no key {key!r}{nearest(str(key), KEYS) or ';'} keys are {', '.join(KEYS)}")
+    init_args = value.get("init_args") or {}
+    if not isinstance(init_args, Mapping):
+        raise RecipeError(f"{source}: init_args must be a mapping, got {type(init_args).__name__}")
+    return value["class_path"], dict(init_args)
+
+
+def instantiate(factory: Callable[..., Any], init_args: Mapping[str, Any], source: str) -> Any:
+    """An object from a recipe's arguments, which are checked by name and type.
+
+    Raises:
+        RecipeError: an argument that does not exist (with the nearest one), of a wrong type, or that is missing.
+    """
+    name = getattr(factory, "__name__", str(factory))
+    parameters = inspect.signature(factory).parameters
+    known = [key for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
+    takes_any = len(known) < len(parameters)
     for key in init_args:
-        if key not in known:
-            raise RecipeError(f"{source}: {runner.__name__} has no argument {key!r}{nearest(str(key), known) or ';'} "
-                              f"arguments are {', '.join(known)}")  # fmt: skip
+        if key not in known and not takes_any:
+            has = f"arguments are {', '.join(known)}" if known else "it has none"
+            raise RecipeError(f"{source}: {name} has no argument {key!r}{nearest(str(key), known) or ';'} {has}")
     for key, value in init_args.items():
-        check_argument(runner, key, value, source)
+        check_argument(factory, key, value, source)
+    missing = [
+        key
+        for key in known
+        if parameters[key].default is inspect.Parameter.empty
+        and parameters[key].kind is not inspect.Parameter.VAR_POSITIONAL
+        and key not in init_args
+    ]
+    if missing:
+        raise RecipeError(f"{source}: {name} needs {', '.join(missing)}; give it under init_args")
     try:
-        return runner(**init_args)
+        return factory(**init_args)
     except TypeError as error:
-        raise RecipeError(f"{source}: {runner.__name__} cannot be made of these arguments ({error})") from None
+        raise RecipeError(f"{source}: {name} cannot be made of these arguments ({error})") from error
 
 
 WORDS = {
-    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false",
-    "Sequence[float]": "a list of numbers, like [3, 30]", "Sequence[int]": "a list of whole numbers, like [4, 8]",
-    "Sequence[str]": "a list of names, like [ar, hold]", "float | None": "a number or null",
-}  # fmt: skip
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "Sequence[float]": "a list of numbers, like [3, 30]",
+    "Sequence[int]": "a list of whole numbers, like [4, 8]",
+    "Sequence[str]": "a list of names, like [ar, hold]",
+    "float | None": "a number or null",
+}
 
 
-def check_argument(runner: Any, key: str, value: Any, source: str) -> None:
-    """An error if ``value`` is not of the type that the runner's signature gives ``key``, or not finite."""
+def check_argument(factory: Any, key: str, value: Any, source: str) -> None:
+    """An error if ``value`` is not of the type that the signature of ``factory`` gives ``key``, or not finite."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
-    added = parser.add_class_arguments(runner, fail_untyped=False)
-    if key not in added:
+    add = parser.add_class_arguments if inspect.isclass(factory) else parser.add_function_arguments
+    try:
+        if key not in add(factory, fail_untyped=False):
+            return
+    except Exception:  # annotations of a user's class that jsonargparse cannot read: nothing to check
         return
-    wanted = str(inspect.signature(runner).parameters[key].annotation)
+    annotation = inspect.signature(factory).parameters[key].annotation
+    wanted = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     wrong = isinstance(value, str) and wanted.startswith("Sequence")  # a text is a sequence, but never what is meant
     try:
-        parser.parse_object({key: value})
+        parser.parse_object({key: _copy(value)})  # it changes mappings with a class_path in place
     except Exception:
         wrong = True
     if wrong:
@@ -62,3 +170,10 @@ def check_argument(runner: Any, key: str, value: Any, source: str) -> None:
     for number in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(number, float) and not math.isfinite(number):
             raise RecipeError(f"{source}: {key} is {value!r}, but must be finite")
+
+
+def _copy(value: Any) -> Any:
+    """The same values in containers of their own."""
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value

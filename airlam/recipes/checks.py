@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from airlam.recipes.locate import nearest
 
 
 def as_number(value: Any) -> Any:
-    """A text that YAML 1.1 did not take for a number, like ``1.0e6`` or ``20e6``, as the number; all else as it is."""
+    """A text that holds a number, such as ``"20e6"`` in quotes, as the number; all else as it is."""
     for kind in (int, float) if isinstance(value, str) else ():
         try:
             return kind(value)
@@ -21,11 +22,19 @@ def as_number(value: Any) -> Any:
 
 
 def check_positive(name: str, value: Any) -> float:
-    """A positive, finite number; accepts what YAML makes of 1e-3 (a text)."""
+    """A positive, finite number, also as a text."""
     number = as_number(value)
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < float("inf"):
-        raise RecipeError(f"{name} is {value!r}, but must be a positive number")
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number <= sys.float_info.max:
+        raise RecipeError(f"{name} is {shown(value)}, but must be a positive number")
     return float(number)
+
+
+def shown(value: Any) -> str:
+    """A value in an error message: its text, cut where it is long."""
+    if isinstance(value, int) and abs(value) > sys.float_info.max:  # Python refuses to print thousands of digits
+        return "a number beyond all floats"
+    text = f"{value:g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def check_choice(name: str, value: object, choices) -> Any:
@@ -37,19 +46,24 @@ def check_choice(name: str, value: object, choices) -> Any:
 
 
 def check_number(name: str, value: object, low: float, high: float, *, unit: str = "", integer: bool = False) -> Any:
-    """``value`` as a float (or int) within [low, high]. Accepts what YAML makes of 2.4e9 (a string)."""
-    value = as_number(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RecipeError(f"{name} is {value!r}, but must be a number{unit and ' in ' + unit}")
-    if integer and float(value) != int(value) if math.isfinite(value) else False:
-        raise RecipeError(f"{name} is {value!r}, but must be a whole number")
-    if not low <= value <= high:
+    """``value`` as a float (or int) within [low, high]; also a text that holds a number.
+
+    Raises:
+        RecipeError: no number, not finite where a whole number is asked for, or out of bounds.
+    """
+    number = as_number(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise RecipeError(f"{name} is {shown(value)}, but must be a number{unit and ' in ' + unit}")
+    if integer and isinstance(number, float) and not number.is_integer():  # also infinity and NaN
+        raise RecipeError(f"{name} is {shown(number)}, but must be a whole number")
+    # Compared as they are: a whole number may be too large for a float.
+    if not low <= number <= high or (not integer and isinstance(number, int) and abs(number) > sys.float_info.max):
         bound = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise RecipeError(f"{name} is {value:g}, but must be {bound}{unit and ' ' + unit}")
-    return int(value) if integer else float(value)
+        raise RecipeError(f"{name} is {shown(number)}, but must be {bound}{unit and ' ' + unit}")
+    return int(number) if integer else float(number)
 
 
-def check_range(name: str, value: object, low: float, high: float, *, unit: str) -> Any:
+def check_range(name: str, value: object, low: float, high: float, *, unit: str = "") -> Any:
     """A number, or ``[min, max]`` from which each link draws."""
     if not isinstance(value, (list, tuple)):
         return check_number(name, value, low, high, unit=unit)

@@ -10,6 +10,8 @@ Only the standard library: the command line and every room may use this.
 from __future__ import annotations
 
 import difflib
+import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -95,18 +97,33 @@ def find_checkpoint(name: str | Path) -> Path:
     """
     path = Path(name).expanduser()
     for candidate in (path, Path("checkpoints") / path, recipe_root() / "checkpoints" / path, recipe_root() / path):
-        if (candidate / "config.json").is_file():
+        if os.path.isfile(candidate / "config.json"):  # False, not an error, where the name is too long for a file
             return candidate
-    if (path / "adapter_config.json").is_file():
+    if os.path.isfile(path / "adapter_config.json"):
         raise CheckpointError(
             f"{path} holds adapters without their base; to go on from them, merge them into a checkpoint: "
             f"save_checkpoint(load_predictor({str(path)!r}).model.merge_and_unload(), 'merged'), load_precoder for a "
             "precoder's"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CheckpointError(f"{path} has no config.json: not a checkpoint of airlam")
     known = [Path(entry).name for entry in list_recipes("checkpoints")]
     raise CheckpointError(
-        f"no checkpoint {str(name)!r} here or among the shipped ones{nearest(path.name, known) or ';'} "
+        f"no checkpoint {str(name)[:200]!r} here or among the shipped ones{nearest(path.name[:200], known) or ';'} "
         f"'airlam list' shows them all"
     )
+
+
+def shipped_checkpoints(model_type: str) -> list[str]:
+    """Names of the shipped checkpoints of one type.
+
+    Example:
+        >>> "airlam-tiny" in shipped_checkpoints("airlam")
+        True
+    """
+    found = []
+    for entry in list_recipes("checkpoints"):
+        config = json.loads((recipe_root() / entry / "config.json").read_text(encoding="utf-8"))
+        if config.get("model_type") == model_type:
+            found.append(Path(entry).name)
+    return found

@@ -22,7 +22,7 @@ from airlam.models import (
     load_learned_precoder,
 )
 from airlam.recipes import find_checkpoint
-from airlam.tasks.channel_prediction import read_lightning
+from airlam.tasks.lightning_files import described_task, load_state, read_lightning
 from airlam.tasks.optimisation import configured_adamw
 
 SOURCES = ("predicted", "denoised", "raw")
@@ -229,10 +229,8 @@ class Beamforming(L.LightningModule):
         known = {"backbone", "model", "checkpoint", "lora_rank", "utility"}
         if "groups" not in saved["hyper_parameters"]:
             raise CheckpointError(f"{path} is no checkpoint of the task Beamforming")
-        task = cls(**{key: value for key, value in saved["hyper_parameters"].items() if key in known})
-        try:
-            task.load_state_dict(saved["state_dict"])
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: its tensors do not fit the model that it describes") from error
+        arguments = {key: value for key, value in saved["hyper_parameters"].items() if key in known}
+        task = described_task(cls, path, saved, arguments)
+        load_state(task, path, saved["state_dict"])
         model = task.model
         return (model if isinstance(model, AirlamPrecoder) else model.merge_and_unload()).eval()

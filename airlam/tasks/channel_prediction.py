@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from typing import Any
 
 import lightning as L
 import torch
 
-from airlam.interfaces import CheckpointError
 from airlam.metrics import nmse
 from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint
 from airlam.recipes import find_checkpoint
+from airlam.tasks.lightning_files import described_task, load_state, read_lightning
 from airlam.tasks.objectives import forecast_error
 from airlam.tasks.optimisation import configured_adamw
 
@@ -128,39 +127,11 @@ class ChannelPrediction(L.LightningModule):
         Read with ``weights_only=True``: a checkpoint that needs more is refused.
         """
         saved = read_lightning(path)
-        state, h = saved["state_dict"], dict(saved["hyper_parameters"])
+        state, h = saved["state_dict"], saved["hyper_parameters"]
         known = {"checkpoint", "model", "lora_rank", "context"}
-        task = cls(**{key: value for key, value in h.items() if key in known})
+        task = described_task(cls, path, saved, {key: value for key, value in h.items() if key in known})
         if any(name.startswith("model.tracker.") for name in state):
             task.model.add_tracker()
-        try:
-            task.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: its tensors do not fit the model that it describes") from error
+        load_state(task, path, state)
         model = task.model
         return (model if isinstance(model, AirlamModel) else model.merge_and_unload()).eval()
-
-
-def read_lightning(path: str) -> dict[str, Any]:
-    """A Lightning ``.ckpt`` as plain data, without running code from it.
-
-    Raises:
-        CheckpointError: the file is damaged, needs code to load, or is no Lightning checkpoint.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # compares every member with its CRC
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise CheckpointError(f"{path} is no checkpoint, or cut short (not a whole ZIP file); copy it again") from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: {damaged} does not match its checksum; copy it again")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch reports foreign pickles with several types
-        raise CheckpointError(
-            f"{path} holds more than tensors and plain values, so it is not safe to load; only Lightning checkpoints "
-            "of airlam's tasks are read"
-        ) from error
-    if not isinstance(saved, dict) or not {"state_dict", "hyper_parameters"} <= saved.keys():
-        raise CheckpointError(f"{path} is no Lightning checkpoint: it has no state_dict with hyper_parameters")
-    return saved

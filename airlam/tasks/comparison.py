@@ -9,7 +9,7 @@ import torch
 
 from airlam.interfaces import CheckpointError
 from airlam.models.comparators import Comparator, build_comparator
-from airlam.tasks.channel_prediction import read_lightning
+from airlam.tasks.lightning_files import described_task, load_state, read_lightning
 from airlam.tasks.objectives import energy
 from airlam.tasks.optimisation import configured_adamw
 
@@ -96,12 +96,11 @@ class ComparatorTraining(L.LightningModule):
         """The comparator in a Lightning ``.ckpt`` of this task, read with ``weights_only=True``."""
         saved = read_lightning(path)
         h = saved["hyper_parameters"]
-        arguments = dict(h["model"] or {})
-        if "pretrained" in arguments or h["kind"] == "minilm":
-            arguments["pretrained"] = None  # its weights are in the file
-        try:
-            task = cls(h["kind"], arguments)
-            task.load_state_dict(saved["state_dict"])
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: its tensors do not fit the model that it describes") from error
+        arguments = h.get("model") or {}
+        if not isinstance(arguments, dict):
+            raise CheckpointError(f"{path}: its hyperparameter model is no mapping")
+        if "pretrained" in arguments or "minilm" in (h.get("kind"), arguments.get("network")):
+            arguments = arguments | {"pretrained": None}  # its weights are in the file
+        task = described_task(cls, path, saved, {"kind": h.get("kind"), "model": arguments})
+        load_state(task, path, saved["state_dict"])
         return task.model.eval()

@@ -15,13 +15,15 @@ PACKAGE = Path(__file__).resolve().parents[2] / "airlam"
 
 # A room is a module or subpackage right under airlam/. Every room above the ground floor may use COMMON; `cli` and
 # `__init__` may use everyone.
-COMMON = {"constants", "errors", "io", "seeds", "csi", "interfaces", "recipes"}
+COMMON = {"constants", "errors", "io", "progress", "seeds", "csi", "interfaces", "recipes", "methods"}
 ALLOWED = {
     "constants": set(),
     "errors": set(),
     "io": {"errors"},
+    "progress": set(),
     "seeds": {"io"},
     "recipes": {"errors", "io"},
+    "methods": {"errors", "recipes"},
     "csi": {"errors"},
     "interfaces": {"csi", "errors"},
     "metrics": {"csi"},
@@ -63,7 +65,7 @@ EXCLUSIVE = {
 }
 HEAVY = (
     "torch", "lightning", "sionna", "mitsuba", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr",
-    "tensorflow", "onnx", "onnxruntime",
+    "pandas", "scipy", "tensorflow", "onnx", "onnxruntime",
 )  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

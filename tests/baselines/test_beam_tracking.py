@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from airlam.baselines import LastBest, LinearExtrapolation, TrainedLinear
+from airlam.baselines import LastBest, LinearExtrapolation, SoftmaxRegression, TrainedLinear
 from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
 
 ALL = torch.ones(4, 3, dtype=torch.bool)
@@ -77,10 +77,60 @@ def test_the_trained_one_learns_what_beams_say_of_each_other():
         made.scores(power, seen, 2)
     with pytest.raises(ValueError, match="another schedule"):
         made.scores(power, ALL, 1)
-    with pytest.raises(ValueError, match="ridge must not be negative"):
+    with pytest.raises(ValueError, match="ridge must be a finite number and not negative"):
         TrainedLinear.fit(power, seen, future, ridge=-1.0)
     with pytest.raises(ValueError, match="future contains NaN"):
         TrainedLinear.fit(power, seen, torch.full_like(future, torch.nan))
+
+
+def _softmax_problem():
+    g = torch.Generator().manual_seed(3)
+    power = torch.rand(240, 2, 4, generator=g) + 0.1
+    measured = torch.tensor([[True, True, True, False], [True, False, True, False]])
+    noise = 0.1 * torch.rand(240, 2, 4, generator=g)
+    future = torch.stack([power[:, 0], power[:, 1]], 1) + noise
+    future[..., 3] = 0.5
+    return power, measured, future
+
+
+def test_softmax_regression_is_where_its_objective_has_no_slope():
+    """Cross-entropy plus ridge, written anew in double precision on standardised inputs."""
+    power, measured, future = _softmax_problem()
+    ridge = 3.0
+    made = SoftmaxRegression.fit(power, measured, future, ridge=ridge)
+    x = power.double().log().flatten(1)[:, measured.flatten()]
+    scale = x.std(0, correction=0)
+    z = (x - x.mean(0)) / scale
+    found = made.weight.double()[1:][measured.flatten()] * scale[:, None]
+    constant = made.weight.double()[0] + x.mean(0) @ made.weight.double()[1:][measured.flatten()]
+    weight, constant = found.clone().requires_grad_(), constant.clone().requires_grad_()
+    scores = (z @ weight + constant).unflatten(1, (2, 4)).flatten(0, 1)
+    loss = torch.nn.functional.cross_entropy(scores, future.argmax(-1).flatten(), reduction="sum")
+    (loss + ridge / 2 * weight.square().sum()).backward()
+    assert weight.grad.abs().max() < 0.05 and constant.grad.abs().max() < 0.05  # of 240 tracks
+    # beams that no sweep measured say nothing
+    assert not made.weight[1:][~measured.flatten()].any()
+    assert made.num_weights == 6 * 2 * 4
+
+
+def test_softmax_regression_repeats_itself_and_ranks_as_it_should():
+    power, measured, future = _softmax_problem()
+    first, second = (SoftmaxRegression.fit(power, measured, future, ridge=1.0) for _ in range(2))
+    assert torch.equal(first.weight, second.weight)
+    hit = first.scores(power, measured, 2).argmax(-1)[:, 0] == future.argmax(-1)[:, 0]
+    assert float(hit.float().mean()) > 0.9
+    # all ridge: the share of each beam in the training tracks
+    flat = SoftmaxRegression.fit(power, measured, future, ridge=1e9)
+    best = torch.nn.functional.one_hot(future.argmax(-1), 4).double().mean(0)
+    torch.testing.assert_close(
+        flat.scores(power[:1], measured, 2)[0].softmax(-1).double(), best, atol=1e-3, rtol=0
+    )
+    with pytest.raises(ValueError, match="another schedule"):
+        first.scores(power, ~measured, 1)
+    with pytest.raises(ValueError, match="ridge must be a finite"):
+        SoftmaxRegression.fit(power, measured, future, ridge=float("nan"))
+    with pytest.raises(ValueError, match="does not fit power"):
+        SoftmaxRegression.fit(power, measured, future[..., :3])
 
 
 @pytest.mark.parametrize(

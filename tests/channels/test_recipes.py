@@ -38,6 +38,23 @@ def test_a_name_a_path_and_a_dict_are_the_same(tmp_path, repo_root):
     assert load_channel(UMA).recipe["num_subcarriers"] == DEFAULTS["num_subcarriers"]
 
 
+def test_a_recipe_in_the_current_folder_is_found_by_name(tmp_path, monkeypatch):
+    (tmp_path / "channels").mkdir()
+    (tmp_path / "channels" / "mine.yaml").write_text("{scenario: uma, state: nlos, carrier_frequency: 35e8}")
+    (tmp_path / "other.yml").write_text("{scenario: umi}")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "channels/mine", "channels/mine.yaml", tmp_path / "channels" / "mine.yaml"):
+        assert load_channel(name).carrier_frequency == 3.5e9
+    assert load_channel("other.yml").recipe["scenario"] == "umi"
+    assert load_channel("uma_nlos").carrier_frequency == 2.4e9  # those that ship are there as before
+
+
+def test_panels_of_a_mixture_may_be_texts():
+    mixture = {"scenario": "mixture", "max_ports": 8, "components": [{"scenario": "uma"}]}
+    model = load_channel({**mixture, "bs_panel": {"rows": "2", "columns": 2.0}}).draw(seed=1)
+    assert model.num_tx_ant == 8
+
+
 def test_headline():
     model = load_channel("uma_nlos")
     assert (model.num_subcarriers, model.subcarrier_spacing, model.num_rx_ant, model.num_tx_ant) == (48, 180e3, 1, 32)
@@ -51,8 +68,8 @@ def test_headline():
         ({"scenario": "CDL-F"}, "unknown scenario 'CDL-F'; did you mean 'cdl_"),
         ({"scenario": 3}, "scenario is 3"),
         ({}, "no key 'scenario'"),
-        ("uma_nloss", "no channel recipe 'uma_nloss'; did you mean 'uma_nlos'"),
-        ("missing.yaml", "no file missing.yaml"),
+        ("uma_nloss", "no recipe 'uma_nloss' .*; did you mean 'uma_nlos'"),
+        ("missing.yaml", "no recipe 'missing.yaml'"),
         (7, "a recipe's name, a path or a dict, got int"),
         ({**UMA, "speed_kmh": -3}, "speed_kmh is -3, but must be between 0 and 1000 km/h"),
         ({**UMA, "speed_kmh": [30, 3]}, r"write \[3, 30\]"),
@@ -103,7 +120,7 @@ def test_pattern_may_be_a_number_and_frequencies_strings_as_yaml_reads_them():
 
 
 def test_broken_yaml(tmp_path):
-    for text, error in (("scenario: [", "not valid YAML"), ("- uma", "must hold a mapping")):
+    for text, error in (("scenario: [", "not valid YAML"), ("- uma", "is a list, but a recipe holds keys and values")):
         path = tmp_path / "x.yaml"
         path.write_text(text)
         with pytest.raises(RecipeError, match=error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 
 def test_evaluate_hands_on(airlam, monkeypatch):
@@ -36,3 +37,21 @@ def test_every_command_explains_itself(airlam, command):
 def test_fit_explains_itself(airlam):
     result = airlam("fit", "--help")
     assert result.code == 0 and "--data.num_train" in result.out and "--ckpt_path" in result.out
+
+
+def test_evaluate_lists_the_arguments_of_a_benchmark(airlam):
+    result = airlam("evaluate", "--config", "tasks/channel_prediction/benchmark.yaml", "--help")
+    assert result.code == 0, result.err
+    text = " ".join(result.out.split())
+    assert "--num_links int" in text and "--speeds_kmh" in text and "(recipe: " in text and "(default: " in text
+
+
+def test_evaluate_prints_the_resolved_recipe(airlam, refuses, tmp_path):
+    benchmark = ("--config", "tasks/channel_prediction/benchmark.yaml")
+    result = airlam("evaluate", *benchmark, "--print_config", "--num_links", 16)
+    assert result.code == 0, result.err
+    shown = yaml.safe_load(result.out)
+    assert shown["init_args"]["num_links"] == 16 and shown["init_args"]["model"] == "airlam-tiny"
+    (tmp_path / "mine.yaml").write_text(result.out)
+    assert airlam("evaluate", "--config", "mine.yaml", "--print_config").out == result.out
+    assert "did you mean 'num_links'" in refuses("evaluate", *benchmark, "--print_config", "--num_link", 7)

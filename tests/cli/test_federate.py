@@ -98,14 +98,14 @@ def test_a_slow_server_keeps_the_model_on_the_devices_and_copies_are_planned_one
 
 
 def test_old_results_do_not_stand_beside_a_new_run(airlam, refuses, recipe, tmp_path):
-    from airlam.data.generation import locked
     from airlam.edge.federated.commands.results import LOCK
+    from airlam.io import inheritable_lock
 
     out = tmp_path / "out"
     assert airlam("federate", "--config", recipe, "--out", out, "--rounds", 1).code == 0
     about = json.loads((out / "adapters" / "adapter_config.json").read_text())
     assert about["base_model_name_or_path"] == "airlam-tiny"
-    with locked(out / LOCK):
+    with inheritable_lock(out / LOCK):
         said = refuses("federate", "--config", recipe, "--out", out, "--overwrite")
     assert "a run, or the deployed processes" in said
     idle = ["--selection", json.dumps({"policy": "fastest", "devices": 1, "max_joules": 1e-9})]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -115,7 +119,7 @@ def test_a_task_may_name_its_data(airlam, task, tmp_path):
         (["--trainr.max_epochs", "3"], "did you mean '--trainer.max_epochs'"),
         (["--data.num_tran", "3"], "did you mean '--data.num_train'"),
         (["--data.num_train", "some"], "data.num_train is 'some', but must be int or null"),
-        (["--data.num_train", "-4"], "num_train is -4, but must be a whole number of at least 0"),
+        (["--data.num_train", "-4"], "num_train is -4, but must be at least 0"),
         (["--model.learning_rat", "3"], "has no argument 'learning_rat'; did you mean 'learning_rate'"),
         (["--model", "Pretrainig"], "no class 'Pretrainig'; did you mean 'Pretraining'"),
         (["--model", "airlam.tasks.ChannelPredicton"], "did you mean 'ChannelPrediction'"),
@@ -187,3 +191,100 @@ def test_fewer_steps_than_an_epoch_still_leave_a_model(airlam, tmp_path):
     saved = load_file(folder / "predictions.safetensors")
     assert "predictions.safetensors" in result.out and saved["h_future"].dtype == torch.complex64
     assert len(saved["h_future"]) == len(saved["index"]) == len(saved["nmse"]) and (saved["nmse"] < 1).all()
+
+
+SHIPPED = ("--config", "tasks/channel_prediction/airlam_tiny.yaml", "--data", "tiny")
+
+
+def test_out_takes_everything_and_a_second_run_is_refused(airlam, refuses, tmp_path):
+    """All that a recipe writes follows --out; nothing is replaced in silence; last.ckpt is the newest run."""
+    result = airlam("fit", *SHIPPED, "--trainer.max_epochs", 1, "--out", "there")
+    assert result.code == 0, result.err
+    assert not (tmp_path / "runs").exists()
+    assert {path.name for path in (tmp_path / "there").iterdir()} >= {"adapter", "last.ckpt", "tensorboard"}
+    lines = result.out.strip().splitlines()[-2:]
+    assert lines[0] == "written to there/adapter"
+    assert lines[1].startswith("try next: airlam evaluate --config tasks/")
+    assert lines[1].endswith("--model there/adapter")
+
+    line = refuses("fit", *SHIPPED, "--trainer.max_epochs", 1, "--out", "there")
+    assert "there holds an earlier run" in line and "--out FOLDER" in line and "--overwrite" in line
+    again = airlam("fit", *SHIPPED, "--trainer.max_epochs", 2, "--out", "there", "--overwrite")
+    assert again.code == 0, again.err
+    assert not list((tmp_path / "there").glob("last-v*.ckpt"))
+    assert torch.load(tmp_path / "there" / "last.ckpt", weights_only=True)["global_step"] == 8
+    moved = airlam("fit", *SHIPPED, "--trainer.max_epochs", 1, "--trainer.default_root_dir", "elsewhere")
+    assert moved.code == 0 and (tmp_path / "elsewhere" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_options_win_over_a_checkpoint(airlam, task, tmp_path):
+    """Of the command line: into the hyperparameters, the optimiser and the next checkpoint."""
+    assert airlam("fit", "--config", task(), "--data", "tiny").code == 0
+    last = tmp_path / "runs" / "small" / "version_0" / "checkpoints" / "last.ckpt"
+    options = ("--model.learning_rate", "1e-6", "--model.weight_decay", "0.25", "--trainer.max_epochs", 3)
+    result = airlam("fit", "--config", task(), "--data", "tiny", "--ckpt_path", "last", *options)
+    assert result.code == 0 and "learning_rate 1e-06, weight_decay 0.25: from the command line" in result.out
+    saved = torch.load(last, weights_only=True)
+    groups = saved["optimizer_states"][0]["param_groups"]
+    assert saved["hyper_parameters"]["learning_rate"] == 1e-6 and saved["hyper_parameters"]["weight_decay"] == 0.25
+    assert all(group["initial_lr"] == 1e-6 and group["lr"] <= 1e-6 for group in groups)
+    assert [group["weight_decay"] for group in groups] == [0.25, 0.0]
+    assert saved["lr_schedulers"][0]["base_lrs"] == [1e-6, 1e-6]
+    # what is not given stays the checkpoint's, over the recipe's
+    other = task(lambda recipe: recipe["model"]["init_args"].update(learning_rate=0.5))
+    go_on = ("--data", "tiny", "--ckpt_path", "last", "--trainer.max_epochs", 4)
+    assert airlam("fit", "--config", other, *go_on).code == 0
+    assert torch.load(last, weights_only=True)["hyper_parameters"]["learning_rate"] == 1e-6
+
+
+def test_a_checkpoint_of_another_model_is_one_line(airlam, task, refuses):
+    assert airlam("fit", "--config", task(), "--data", "tiny").code == 0
+    model = ("--model.model", '{"num_tokens": 8, "num_groups": 2, "doppler_grid": 33}')
+    assert "does not fit this model" in refuses(
+        "fit", "--config", task(), "--data", "tiny", "--ckpt_path", "last", *model
+    )
+
+
+def test_unknown_fields_of_a_model_are_refused(task, refuses):
+    recipe = task(lambda r: r["model"]["init_args"].update(model={"num_token": 8}))
+    assert "no field 'num_token'; did you mean 'num_tokens'" in refuses("fit", "--config", recipe, "--data", "tiny")
+
+
+def process(*arguments, **options):
+    """The command as a process of its own, its output in a pipe."""
+    command = [sys.executable, "-P", "-c", "import sys; from airlam.cli import main; sys.exit(main())", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    rare = ("--trainer.max_epochs", "100000", "--trainer.check_val_every_n_epoch", "100000")
+    run = process("fit", *SHIPPED, *rare, "--out", "cut", "--trainer.enable_model_summary", "false", cwd=tmp_path)
+    events = tmp_path / "cut" / "tensorboard"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(events.rglob("events*")):
+        time.sleep(0.2)
+    time.sleep(3)
+    run.send_signal(signal.SIGINT)
+    out, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, out
+    assert "saved cut/last.ckpt" in out.splitlines()[-1] and "--ckpt_path cut/last.ckpt" in out.splitlines()[-1]
+    steps = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"]
+    again = process("fit", *SHIPPED, "--out", "cut", "--trainer.max_steps", str(steps + 2), "--ckpt_path", "last",
+                    "--trainer.max_epochs", "100000", cwd=tmp_path)  # fmt: skip
+    out, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, out
+    assert torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"] == steps + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["8", "null"])
+def test_two_processes_train_together(rank, tmp_path, monkeypatch):
+    """Every trainable parameter gets a gradient: distributed training waits for all of them."""
+    monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
+    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.max_epochs", "1")
+    run = process("fit", *SHIPPED, *devices, "--model.lora_rank", rank, "--out", "two", cwd=tmp_path)
+    out, _ = run.communicate(timeout=240)
+    assert run.returncode == 0, out[-2000:]

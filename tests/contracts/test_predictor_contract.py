@@ -7,26 +7,29 @@ from functools import cache
 import pytest
 import torch
 
-from airlam import baselines
+from airlam.baselines import HoldPredictor, StackPredictor, WienerPredictor
 from airlam.interfaces import CheckpointError, Predictor
+from airlam.methods import find, names
 from airlam.metrics import nmse
 
 PORTS = (2, 2, 2)
 CONTEXT = {"speed": 10.0, "slot_duration": 0.5e-3, "carrier_frequency": 2.4e9}
-CLASSICAL = {
-    "hold": baselines.HoldPredictor,
-    "wiener": baselines.WienerPredictor,
-    "jakes-wiener": baselines.JakesWienerPredictor,
-    "kalman": baselines.KalmanPredictor,
-    "ar": lambda: baselines.ARPredictor(num_bins=64),
-    "ar-all-bins": lambda: baselines.ARPredictor(num_bins=None),
-    "ar-pooled": lambda: baselines.ARPredictor(num_bins=64, shrinkage=float("inf"), tail="pooled"),
-    "ar-alone": lambda: baselines.ARPredictor(num_bins=64, shrinkage=0.0, tail="hold"),
-    "eigen-ar": baselines.EigenARPredictor,
-    "pad": baselines.PADPredictor,
-    "pad-95": lambda: baselines.PADPredictor(energy=0.95),
-    "vector-prony": baselines.VectorPronyPredictor,
+# Every registered predictor at its defaults, or with the settings that are named here, and in further settings.
+SETTINGS = {"ar": {"num_bins": 64}}
+VARIANTS = {
+    "mean-forgetting": ("mean", {"forgetting": 0.8}),
+    "ar-all-bins": ("ar", {"num_bins": None}),
+    "ar-pooled": ("ar", {"num_bins": 64, "shrinkage": float("inf"), "tail": "pooled"}),
+    "ar-alone": ("ar", {"num_bins": 64, "shrinkage": 0.0, "tail": "hold"}),
+    "ar-mean": ("ar", {"num_bins": 64, "mean_share": 1.0}),
+    "eigen-ar-mean": ("eigen-ar", {"mean_share": 0.5}),
+    "pad-95": ("pad", {"energy": 0.95}),
 }
+REGISTERED = names("predictor", built=True)
+MADE = {  # of other predictors, so not built by name
+    "stack": lambda: StackPredictor([HoldPredictor(), WienerPredictor()], torch.tensor([[0.25 + 0.1j, 0.75 - 0.1j]]))
+}
+CLASSICAL = [*REGISTERED, *VARIANTS, *MADE]
 LEARNED = ["airlam-tiny"]
 # Learned comparators with small random weights everywhere. Some are made for one band: single_antenna_single_tone.
 COMPARATORS = {
@@ -40,13 +43,16 @@ COMPARATORS = {
     "comparator-minilm": {"num_subcarriers": 12, "pretrained": None, "width": 32, "num_layers": 1, "num_heads": 2},
     "comparator-refined": {"network": "cnn", "width": 8, "num_blocks": 1},
 }
-VARIANCE = ["wiener", "jakes-wiener", "kalman", *LEARNED]
+VARIANCE = [n for n in REGISTERED if hasattr(find(n, "predictor").load(), "predict_with_variance")] + LEARNED
 
 
 @cache
 def predictor_of(name: str) -> Predictor:
+    if name in MADE:
+        return MADE[name]()
     if name in CLASSICAL:
-        return CLASSICAL[name]()
+        method, options = VARIANTS.get(name, (name, SETTINGS.get(name, {})))
+        return find(method, "predictor").build(**options)
     if name in COMPARATORS:
         from airlam.models.comparators import ComparatorPredictor, build_comparator
 
@@ -255,3 +261,49 @@ def test_variance_has_the_size_of_the_error(name):
         error = float((h_hat - clean).abs().square().mean()) - 0.01  # less the noise of `clean`
         factor = 6 if name in ("kalman", *LEARNED) else 3
         assert error / factor <= float(variance.mean()) <= error * factor
+
+
+VIEWS = {
+    "strided": lambda x: torch.stack([x, torch.zeros_like(x)], -1)[..., 0],
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "conjugated": lambda x: x.conj().resolve_conj().conj(),
+    "negated": lambda x: torch._neg_view(-x),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_gives_what_its_copy_gives(predictor, view):
+    """To the bit where only flags differ; strides may change the order of sums."""
+    h_past = history(3)
+    context = {**CONTEXT, "speed": torch.tensor([10.0, 20.0, 30.0])}
+    expected = predict(predictor, h_past, context=context)
+    found = predict(predictor, VIEWS[view](h_past), context={**context, "speed": torch._neg_view(-context["speed"])})
+    assert not found.is_conj() and not found.is_neg()
+    if view in ("conjugated", "negated"):
+        assert torch.equal(found, expected)
+    else:
+        assert_close(found, expected)
+
+
+def test_the_adjoint_is_taken_as_it_is(predictor):
+    """``g.mH``, as users write it: its transposed and conjugated memory is no copy."""
+    g = history(2, rx=2)
+    assert_close(predict(predictor, g.mH.mH), predict(predictor, g))
+
+
+def test_complex32_is_refused_in_words(predictor):
+    with pytest.raises(TypeError, match=r"h_past is complex32.*give h_past.to\(torch.complex64\)"):
+        predict(predictor, history(2).to(torch.complex32))
+
+
+def test_the_prediction_is_an_ordinary_tensor(predictor):
+    """It can be written to, and autograd can keep it."""
+    out = predictor.predict(history(2), 4, port_shape=PORTS, context=CONTEXT)
+    assert not out.is_inference()
+    weight = torch.ones((), requires_grad=True)
+    (out * weight).abs().sum().backward()
+    assert bool(torch.isfinite(weight.grad))
+    out = out.detach()
+    doubled = 2 * out
+    out *= 2
+    assert torch.equal(out, doubled)

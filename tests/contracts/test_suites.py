@@ -7,6 +7,7 @@ import pytest
 import airlam
 from airlam.baselines import HoldPredictor
 from airlam.channels import load_channel
+from airlam.methods import names
 from airlam.models import AirlamEstimator, load_checkpoint
 from airlam.recipes import find_checkpoint
 from airlam.testing import ChannelContract, EstimatorContract, PrecoderContract, PredictorContract
@@ -24,24 +25,10 @@ class TestAirlamEstimator(EstimatorContract):
         return AirlamEstimator(load_checkpoint(find_checkpoint("airlam-tiny")))
 
 
-class TestMRT(PrecoderContract):
-    def make(self):
-        return airlam.load_precoder("mrt")
-
-
-class TestZF(PrecoderContract):
-    def make(self):
-        return airlam.load_precoder("zf")
-
-
-class TestRZF(PrecoderContract):
-    def make(self):
-        return airlam.load_precoder("rzf")
-
-
-class TestWMMSE(PrecoderContract):
-    def make(self):
-        return airlam.load_precoder("wmmse")
+class TestRegisteredPrecoders(PrecoderContract):
+    @pytest.fixture(params=names("precoder", "classical", built=True))
+    def precoder(self, request):
+        return airlam.load_precoder(request.param)
 
 
 class TestLearnedPrecoder(PrecoderContract):

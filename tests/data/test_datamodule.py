@@ -245,6 +245,20 @@ def test_loader_processes_do_not_change_the_batches(module):
 
 
 @pytest.mark.slow
+def test_loader_processes_find_a_relative_store_after_a_change_of_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = {"channel": "cdl_c", "num_train": 8, "num_val": 4, "num_test": 4, "batch_size": 4, "block_size": 4}
+    generate(recipe, "links.h5", workers=1, progress=False)
+    modules = [CSIDataModule(**recipe, store="links.h5", num_workers=workers) for workers in (0, 1)]
+    for data in modules:
+        data.setup("fit")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    alone, helped = [[*data.train_dataloader(), *data.val_dataloader()] for data in modules]
+    assert len(alone) == 3 and all(same(a, b) for a, b in zip(alone, helped, strict=True))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("num_train", [32, None])
 def test_training_processes_do_not_change_the_batches(num_train):
     def batches(workers):

@@ -151,11 +151,88 @@ def test_two_writers_of_one_file(fake, tmp_path):
             time.sleep(0.01)
         recipe = fake.recipe(num_train=80, channel={"scenario": "fake", "pause": 0.2})
         for options in ({}, {"overwrite": True}, {"resume": False}):
-            with pytest.raises(StoreError, match="another process is writing"):
+            with pytest.raises(StoreError, match="another 'airlam generate' is writing"):
                 quietly(recipe, tmp_path / "x.h5", **options)
     finally:
         child.kill()
         child.communicate()
+
+
+RACE = """
+    import importlib.util, pathlib, sys, time
+    spec = importlib.util.spec_from_file_location("fake_channel", sys.argv[1])
+    fake = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fake)
+    fake.use_fake_channel()
+    from airlam.data import generate, generation
+    create = generation.create_store
+    def create_slowly(path, *others):  # as a large file is: the other process looks meanwhile
+        create(path, *others)
+        time.sleep(0.1)
+    generation.create_store = create_slowly
+    folder, me, rounds = pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    recipe = {**fake.TINY, "channel": {"scenario": "fake", "pause": 0.05}}
+    for number in range(rounds):
+        (folder / f"{number}.ready.{me}").touch()
+        while not (folder / f"{number}.ready.{1 - me}").exists():
+            time.sleep(0)
+        try:
+            generate(recipe, folder / f"{number}.h5", progress=False, workers=1)
+            result = "finished"
+        except OSError as error:
+            result = f"{type(error).__name__}: {error}"
+        (folder / f"{number}.result.{me}").write_text(result)
+        (folder / f"{number}.left.{me}").touch()
+        while not (folder / f"{number}.left.{1 - me}").exists():
+            time.sleep(0.001)
+"""
+
+
+def test_two_processes_that_start_at_once(fake, tmp_path):
+    rounds, whole = 3, quietly(fake.recipe(channel={"scenario": "fake", "pause": 0.05}), tmp_path / "whole.h5")
+    folder = tmp_path / "race"
+    folder.mkdir()
+    command = [sys.executable, "-c", textwrap.dedent(RACE), str(HERE / "conftest.py"), str(folder)]
+    children = [subprocess.Popen([*command, str(me), str(rounds)]) for me in (0, 1)]
+    try:
+        assert [child.wait(timeout=120) for child in children] == [0, 0]
+    finally:
+        for child in children:
+            child.kill()
+    for number in range(rounds):
+        results = sorted((folder / f"{number}.result.{me}").read_text() for me in (0, 1))
+        assert results[0].startswith("StoreError: another 'airlam generate' is writing"), results
+        assert results[1] == "finished"
+        assert (folder / f"{number}.h5").read_bytes() == whole.read_bytes()
+    assert sorted(p.name for p in folder.glob("*.h5*")) == [f"{number}.h5" for number in range(rounds)]
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": False}], ids=str)
+def test_unfinished_work_under_the_final_name_is_finished(fake, tmp_path, stop_after, store_path, options):
+    out, partial = tmp_path / "x.h5", tmp_path / "x.h5.partial"
+    disarm = stop_after(2, Stop())
+    with pytest.raises(Stop):
+        quietly(fake.recipe(), out)
+    os.replace(partial, out)
+    with pytest.raises(StoreError, match="5 blocks are missing; run the same 'airlam generate' again"):
+        CSIStore(out)
+    if not options:  # also after a second interruption
+        disarm()
+        disarm = stop_after(1, Stop())
+        with pytest.raises(Stop):
+            quietly(fake.recipe(), out)
+        assert finished_blocks(partial) == 3
+    disarm()
+    quietly(fake.recipe(), out, **options)
+    assert out.read_bytes() == store_path.read_bytes() and not partial.exists()
+
+
+def test_leftovers_of_a_killed_beginning_do_not_matter(fake, tmp_path, store_path):
+    for name in ("x.h5.partial.new", "x.h5.lock"):
+        (tmp_path / name).write_bytes(b"left behind")
+    quietly(fake.recipe(), tmp_path / "x.h5")
+    assert (tmp_path / "x.h5").read_bytes() == store_path.read_bytes()
+    assert sorted(p.name for p in tmp_path.glob("x*")) == ["x.h5"]
 
 
 def test_a_finished_store_is_left_alone(store_path, fake):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import fields
 
 import pytest
@@ -26,9 +27,12 @@ def test_arguments_of_the_data_module_are_those_of_the_recipe():
         ({"history": 0}, ["history is 0", "at least 1"]),
         ({"batch_size": 2.5}, ["batch_size is 2.5", "whole number"]),
         ({"num_train": True}, ["num_train is True"]),
-        ({"csi_snr_db": 300}, ["csi_snr_db is 300", "-40 to 100"]),
-        ({"csi_snr_db": [30, 0]}, ["csi_snr_db is [30, 0]", "[min, max]"]),
+        ({"csi_snr_db": 300}, ["csi_snr_db is 300", "between -40 and 100 dB"]),
+        ({"csi_snr_db": [30, 0]}, ["csi_snr_db is [30.0, 0.0]", "write [0, 30]"]),
         ({"csi_snr_db": "loud"}, ["csi_snr_db is 'loud'"]),
+        ({"num_train": math.inf}, ["num_train is inf", "whole number"]),
+        ({"impairments": ["missing"]}, ["impairments is ['missing']", "mapping"]),
+        ({"channel_overrides": 3}, ["channel_overrides is 3"]),
         ({"channel": None}, ["channel is missing"]),
         ({"chanel": "uma_nlos"}, ["unknown key 'chanel'", "did you mean 'channel'"]),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import random
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+import airlam.data.layout as layout
 from airlam.csi import mean_power
 from airlam.data import CSIStore, generate
-from airlam.data.recipe import blocks_of
+from airlam.data.recipe import blocks_of, load_dataset_recipe
 from airlam.interfaces import StoreError
 
 
@@ -45,7 +47,7 @@ def test_every_kind_of_index(store_path):
     for wrong in (34, -35, [0, 34]):
         with pytest.raises(IndexError, match="34 links"):
             store.h[wrong]
-    with pytest.raises(TypeError):
+    with pytest.raises(StoreError, match="'3' is a str"):
         store.h["3"]
     with pytest.raises(ValueError, match="20 slots"):
         store.read([0], num_slots=21)
@@ -162,3 +164,60 @@ def test_pickles_and_closes(store_path):
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.h[0]
+
+
+@pytest.mark.parametrize("mode", ["r", "r+"])
+@pytest.mark.parametrize("options", [{"locking": True}, {"locking": False}, {"locking": "best-effort"}, {}], ids=str)
+def test_other_handles_in_the_process_do_not_matter(fake, store_path, mode, options):
+    before = CSIStore(store_path)
+    with h5py.File(store_path, mode, libver="latest", **options) as other:
+        if mode == "r+" and not options:
+            other.swmr_mode = True  # marks the file as open for writing
+        with CSIStore(store_path) as store:
+            store.verify()
+        pickle.loads(pickle.dumps(before)).verify()
+        before.verify()
+        assert generate(fake.recipe(), store_path, progress=False) == store_path
+
+
+def test_a_file_without_permission_is_not_called_damaged(store_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(layout, "open", refused, raising=False)
+    with pytest.raises(StoreError, match="Permission denied; check its permissions"):
+        CSIStore(store_path)
+
+
+def test_a_relative_store_survives_a_change_of_folder(store_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(store_path.parent)
+    store = CSIStore(store_path.name)
+    data = pickle.dumps(store)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert torch.equal(pickle.loads(data).h[3], store.h[3])
+    store.verify()
+
+
+@pytest.mark.parametrize(
+    "name, field",
+    [("speed", layout.Field("<f8", (), "m/s")), ("los", layout.Field("u1", (), "bool")),
+     ("position", layout.Field("<f4", ("xy",), "m", (2,))), ("drop", layout.Field("<i4", (), "id"))],
+)  # fmt: skip
+def test_arrays_of_another_type_are_refused(fake, tmp_path, monkeypatch, name, field):
+    recipe = load_dataset_recipe(fake.recipe())
+    with monkeypatch.context() as patch:
+        patch.setitem(layout.TRUTH, name, field)
+        layout.create_store(tmp_path / "x.h5", recipe.content, recipe.channel_model)
+    with pytest.raises(StoreError, match=f"array '{name}' is {np.dtype(field.dtype)} .*its recipe asks for"):
+        layout.open_layout(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("changes", [{"num_test": 9}, {"num_train": 12}, {"horizon": 5}])
+def test_rows_that_the_recipe_does_not_ask_for_are_refused(fake, tmp_path, monkeypatch, changes):
+    recipe, other = load_dataset_recipe(fake.recipe()), load_dataset_recipe(fake.recipe(**changes))
+    attributes = layout.store_attributes(other.content, recipe.channel_model)
+    monkeypatch.setattr(layout, "store_attributes", lambda *_: attributes)
+    layout.create_store(tmp_path / "x.h5", recipe.content, recipe.channel_model)
+    with pytest.raises(StoreError, match=r"array 'h' is float16 \[34, 20, .*its recipe asks for"):
+        layout.open_layout(tmp_path / "x.h5")

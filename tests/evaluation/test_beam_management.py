@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from airlam.evaluation import BeamManagementBenchmark, Results
-from airlam.evaluation.beam_management import judge
+from airlam.evaluation.beam_figures import judge, mean_gain, mean_value, strongest
+from airlam.evaluation.beam_management import Training
+from airlam.evaluation.methods import look
 from airlam.evaluation.plots import PLOTS
 from airlam.interfaces import RecipeError
+from airlam.methods import find, names
 from airlam.models import AirlamBeams, AirlamBeamsConfig, save_checkpoint
 
 BACKBONE = {
@@ -35,7 +38,7 @@ def test_a_full_sweep_is_best_and_rates_follow_measurements(tmp_path, model):
     path = benchmark.run(tmp_path / "out")
     results = Results.load(tmp_path / "out" / "results.json")
     main = {row.method: row for row in results.select(group="cell")}
-    assert {"last-best", "extrapolation", "trained-linear", "beams:start", "beams", "sweep"} < set(main)
+    assert {*names("beam-tracker", "classical"), "beams:start", "beams", "sweep"} < set(main)
     for name, row in main.items():
         figures = row.figures
         assert 0 <= figures["top1"].value <= figures["top3"].value <= figures["top5"].value <= 1, name
@@ -47,6 +50,18 @@ def test_a_full_sweep_is_best_and_rates_follow_measurements(tmp_path, model):
     snr = {(r.method, r.csi_snr_db): r.figures["top1"].value for r in results.select(group="snr")}
     assert snr["sweep", 20.0] > snr["sweep", 0.0]
     assert {row.settings["codebook"] for row in results.select(group="array")} == {8}
+    # the bar, and the classical method in the headline, are the strongest
+    top1 = {name: main[name].figures["top1"].number for name in names("beam-tracker", "classical")}
+    assert results.extras["bar"] == max(top1, key=top1.get)
+    assert f"against {100 * max(top1.values()):.1f} %" in results.headline
+    # one gain has one interval: headline, mean column and the table of gains print the same
+    bar = look(results.extras["bar"]).label
+    gains = next(t for t in results.extras["tables"] if t["title"].startswith("Gains of beams"))
+    interval = next(line for line in gains["lines"] if line[0] == bar)[1]
+    mean = next(line for line in results.extras["tables"][0]["lines"] if line[0] == "beams")[1]
+    assert mean.endswith(f"({interval})")
+    assert interval.replace(", ", ", 95 % interval ") in results.headline
+    assert "64 tracks from 16 drops" in gains["text"]
     page = path.read_text()
     assert "Top-1 accuracy" in page and "full sweep" in page
     for name in ("beam_accuracy", "beam_se_ratio"):
@@ -72,11 +87,54 @@ def test_judging_by_hand():
     assert found["rate_top1"] == [[1.0]] and found["rate_top3"] == [[2.0]]  # log2(1 + 1), log2(1 + 3)
 
 
+def _record(hits, best, drop):
+    """A cell's record in which every rate is the hit times the best rate."""
+    methods = {}
+    for name, values in hits.items():
+        hit = torch.tensor(values, dtype=torch.float64)
+        columns = {"hit": hit.tolist(), "rate": (hit * torch.tensor(best)).tolist()}
+        methods[name] = {f"{what}_top{k}": value for k in (1, 3, 5) for what, value in columns.items()}
+    return {"best": best, "drop": drop, "methods": methods}
+
+
+def test_means_and_gains_over_cells_by_hand():
+    records = [
+        _record({"a": [[1.0], [0.0]], "b": [[1.0], [1.0]], "c": [[0.0], [0.0]]}, [[1.0], [3.0]], [0, 1]),
+        _record({"a": [[1.0], [1.0]], "b": [[0.0], [1.0]], "c": [[1.0], [0.0]]}, [[2.0], [2.0]], [0, 1]),
+    ]
+    assert mean_value(records, "top1", "a").number == pytest.approx((1 / 2 + 1) / 2)
+    assert mean_value(records, "se_ratio_top1", "a").number == pytest.approx((1 / 4 + 1) / 2)
+    assert mean_gain(records, "se_ratio_top3", "a", "b").number == pytest.approx((-3 / 4 + 1 / 2) / 2)
+    assert strongest(records, "se_ratio_top1", ["c", "a", "b"]) == "b" and strongest(records, "top1", ["c", "a"]) == "a"
+    assert strongest(records, "top1", ["a", "b"]) == "a"  # equal: the first
+
+
+def test_a_ridge_is_chosen_on_drops_that_were_not_fitted():
+    """What fits the fitted tracks best is not what serves the drops held out."""
+    g = torch.Generator().manual_seed(1)
+    power, future = torch.rand(160, 4, 8, generator=g) + 0.1, torch.rand(160, 1, 8, generator=g) + 0.1
+    future += 0.1 * power[:, -1:]
+    measured = torch.ones(4, 8, dtype=torch.bool)
+    training = Training(measured, power, future, torch.arange(160) // 4)
+    for name in ("trained-linear", "softmax"):
+        kind, ridges = find(name, "beam-tracker").load(), find(name, "beam-tracker").grid["ridge"]
+        lost, own = [], []
+        for ridge in ridges:
+            made = kind.fit(power[:120], measured, future[:120], ridge)  # a quarter of the drops is held out
+            lost.append(training.lost(made, slice(120, None)))
+            own.append(training.lost(made, slice(120)))
+        made, settings = training.fit(name)
+        assert settings["ridge"] == ridges[lost.index(min(lost))] != ridges[own.index(min(own))], name
+        torch.testing.assert_close(made.weight, kind.fit(power, measured, future, settings["ridge"]).weight)
+        assert made.num_weights == 33 * 8
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"methods": ["last"]}, "no method 'last'"),
         ({"bar": "sweep", "methods": ["last-best"]}, "not among the methods"),
+        ({"methods": ["{model}", "sweep"]}, "no classical method is run"),
         ({"num_links": 10}, "multiple of links_per_drop"),
         ({"scenarios": []}, "must not be empty"),
         ({"horizon": 0}, "horizon is 0"),

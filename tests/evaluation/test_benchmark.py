@@ -10,7 +10,8 @@ import yaml
 import airlam.evaluation
 from airlam.evaluation import channel_prediction
 from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
-from airlam.evaluation.contenders import check_methods, fingerprint
+from airlam.evaluation.contenders import check_methods
+from airlam.evaluation.fingerprint import fingerprint
 from airlam.evaluation.rows import Results
 from airlam.evaluation.runner import load_runner
 from airlam.interfaces import RecipeError
@@ -49,7 +50,7 @@ def model(tmp_path_factory):
 
     torch.manual_seed(0)
     backbone = DEFAULT_BACKBONE | {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
-    config = AirlamConfig(backbone=backbone, num_tokens=16, num_bins=32)
+    config = AirlamConfig(backbone=backbone, num_tokens=16)
     return str(save_checkpoint(AirlamModel(config), tmp_path_factory.mktemp("models") / "pygmy"))
 
 
@@ -232,7 +233,7 @@ def test_methods_keep_their_order_and_count_once():
         ("class_path: airlam.evaluation.Benchmark", "no class"),
         ("class_path: airlam.evaluation.Row", "no benchmark"),
         ("init_args: {}", "class_path"),
-        ("- a\n- b", "mapping"),
+        ("- a\n- b", "a list"),
         ("a: [", "not valid YAML"),
     ],
 )

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from airlam.evaluation import ChannelPredictionBenchmark
-from airlam.evaluation.contenders import fingerprint, of_predictor, without_correction
+from airlam.evaluation.contenders import of_predictor, without_correction
+from airlam.evaluation.fingerprint import fingerprint
 from airlam.interfaces import RecipeError
 from airlam.loading import load_predictor
 from airlam.models.comparators import build_comparator, save_comparator
@@ -22,7 +23,8 @@ def test_others_by_name_become_methods():
     benchmark = ChannelPredictionBenchmark(methods=methods, others={"gru": "runs/a/checkpoint", "cnn": "runs/b"})
     expected = ["hold", "ar", "airlam-tiny", "airlam-tiny:no-correction", "gru", "cnn", "perfect"]
     assert benchmark.methods == expected
-    assert benchmark.others == {"gru": "runs/a/checkpoint", "cnn": "runs/b"}
+    learned = {"airlam-tiny": "airlam-tiny", "gru": "runs/a/checkpoint", "cnn": "runs/b"}
+    assert benchmark.entries.learned == learned
     named = ChannelPredictionBenchmark(methods=["hold", "gru", "ar", "{model}"], others={"gru": "x"})
     assert named.methods == ["hold", "gru", "ar", "airlam-tiny"]
     listed = ChannelPredictionBenchmark(methods=["ar", "{model}", "small"], others=["checkpoints/small"])

@@ -31,7 +31,7 @@ def model(tmp_path_factory):
 
     torch.manual_seed(0)
     backbone = DEFAULT_BACKBONE | {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
-    config = AirlamConfig(backbone=backbone, num_tokens=16, num_bins=32)
+    config = AirlamConfig(backbone=backbone, num_tokens=16)
     return str(save_checkpoint(AirlamModel(config), tmp_path_factory.mktemp("models") / "pygmy"))
 
 
@@ -61,6 +61,26 @@ def test_demo_adapts_compares_and_reports(model, tmp_path, capsys):
     assert len(results.select(group="cell", method="ar")) == 2
     printed = capsys.readouterr().out.replace("\n", "")
     assert "report.html" in printed and "perfect CSI" in printed
+    assert "its gain over the tuned AR [dB], sum-SE [bit/s/Hz], median latency (p50) [ms]" in printed
+    assert "Quick run (num_adapt 12 instead of 384, num_held_out 16 instead of 96, steps 2 instead of 250)" in printed
+    assert "A demonstration on one site" in report.read_text()
+
+
+def test_printed_texts_are_no_markup(results, capsys):
+    from rich.console import Console
+
+    results.title, results.extras["focus"] = "[bold]title[/x]", "[red]mine[/y]"
+    for row in results.rows:
+        row.method = "[red]mine[/y]" if row.method == "airlam-tiny" else row.method
+    demo._print_table(Console(width=200), results)
+    printed = capsys.readouterr().out
+    assert "[bold]title[/x]" in printed and "[red]mine[/y]" in printed
+    assert "[dB]" in printed and "[bit/s/Hz]" in printed and "[ms]" in printed
+
+
+def test_only_smaller_demos_are_quick_runs():
+    assert "Quick run" not in demo.SiteDemo()._banner() and "one site" in demo.SiteDemo()._banner()
+    assert demo.SiteDemo(steps=10)._banner().startswith("Quick run (steps 10 instead of 250)")
 
 
 @pytest.mark.slow

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from airlam.evaluation import LinkLevelBenchmark, Results
+from airlam.evaluation.link_level import best_entry, split_groups, throughput
 from airlam.evaluation.plots import PLOTS
+from airlam.evaluation.spectral_efficiency import group_users
 from airlam.interfaces import RecipeError
 
 SMALL = dict(
     precoder="wmmse", methods=["hold + rzf", "ar + tuned", "{model} + robust rzf", "perfect + rzf"], bar="ar + tuned",
     speeds_kmh=[100.0],
-    num_links=16, num_tune=16, users=4, transmit_snr_db=[0.0, 20.0], mcs=[5, 20], tone_step=1,
+    num_links=16, num_choose=8, num_tune=16, links_per_drop=8, users=4,
+    transmit_snr_db=[0.0, 20.0], mcs=[5, 20], tone_step=1,
     channel_overrides={"num_subcarriers": 12, "bs_panel": {"rows": 1, "columns": 8, "polarisation": "dual",
                                                            "pattern": "38.901"}},
 )  # fmt: skip
@@ -33,19 +38,58 @@ def test_throughput_follows_the_csi(tmp_path):
         assert all("[dB]" in axes.get_xlabel() for axes in PLOTS[name](results).figure.axes)
 
 
-def test_the_best_entry_of_the_table_counts():
+def test_the_mcs_is_chosen_on_other_drops(tmp_path):
+    """The record says on which drops, and figures are those of the chosen entry alone."""
     benchmark = LinkLevelBenchmark(**SMALL)
-    errors = [[[0.0, 0.0], [0.9, 1.0]], [[0.0, 0.0], [0.1, 0.3]]]  # [snr, mcs, group]
-    found, chosen = benchmark._throughput(errors, torch.tensor([1.0, 4.0]))
-    assert chosen == [0, 1]
-    torch.testing.assert_close(found, torch.tensor([[4.0, 4 * 4 * 0.9], [4.0, 4 * 4 * 0.7]]))
+    benchmark.run(tmp_path)
+    record = json.loads(next((tmp_path / "cells").glob("*.json")).read_text())
+    judged = set(record["group_drop"]["4"])
+    assert judged == set(record["drop"]) and not judged & set(record["choosing_drop"])
+    assert len(record["drop"]) == 16 and len(record["choosing_drop"]) == 2
+    rows = {row.method: row for row in Results.load(tmp_path / "results.json").select(group="link")}
+    for method, entry in record["methods"].items():
+        for number, (errors, lost, chosen) in enumerate(
+            zip(entry["errors"], entry["lost"], entry["chosen"], strict=True)
+        ):
+            assert len(lost) == 4 and all(len(groups) == 2 for groups in errors)
+            arrived = [e * (1 - sum(x) / len(x)) for e, x in zip(record["efficiency"], errors, strict=True)]
+            assert arrived[chosen] == max(arrived)
+            value = 4 * record["efficiency"][chosen] * (1 - sum(lost) / len(lost))
+            assert rows[method].figures["throughput"].value[number] == pytest.approx(value)
+            assert rows[method].settings["mcs"][number] == SMALL["mcs"][chosen]
+
+
+def test_groups_are_split_between_drops():
+    groups = group_users(torch.arange(24) // 8, 4)
+    first, second = split_groups(groups, 16)
+    assert first.drop.tolist() == [0, 0, 1, 1] and second.drop.tolist() == [2, 2]
+    assert second.users.min() == 16
+
+
+def test_the_entry_that_brings_most_and_its_throughput_by_hand():
+    assert best_entry([torch.tensor([0.0, 0.0]), torch.tensor([0.9, 1.0])], [1.0, 4.0]) == 0
+    assert best_entry([torch.tensor([0.0, 0.0]), torch.tensor([0.1, 0.3])], [1.0, 4.0]) == 1
+    entry = {"lost": [[0.0, 0.5], [0.1, 0.3]], "chosen": [0, 1]}  # [snr, group]
+    found = throughput(entry, torch.tensor([1.0, 4.0]), users=4)
+    expected = torch.tensor([[4.0, 4 * 4 * 0.9], [4 * 0.5, 4 * 4 * 0.7]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_headline_holds_every_snr(tmp_path):
+    benchmark = LinkLevelBenchmark(**(SMALL | {"methods": ["ar + tuned", "{model} + wmmse"]}))
+    benchmark.run(tmp_path)
+    text = Results.load(tmp_path / "results.json").headline
+    for snr in ("0 dB", "20 dB"):
+        assert f"{snr} " in text
+    assert text.count("against") == 3 and any(word in text for word in ("better", "level", "worse"))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"users": 3}, "a multiple of users"),
-        ({"num_links": 12}, "multiples of it"),
+        ({"users": 3}, "a positive multiple of users"),
+        ({"num_links": 12}, "num_links is 12, but must be a positive multiple of links_per_drop"),
+        ({"num_choose": 0}, "num_choose is 0, but must be a positive multiple"),
         ({"bar": "ar + rzf"}, "not among the methods"),
         ({"mcs": []}, "must not be empty"),
         ({"methods": ["perfect + dpc", "ar + tuned"]}, "cannot be sent"),

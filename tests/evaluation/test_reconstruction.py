@@ -70,7 +70,7 @@ TASK = {"axis": "subcarrier", "patterns": ["comb:4"]}
     ({"tasks": {"x": {**TASK, "patterns": ["combs"]}}}, "no pattern 'combs'"),
     ({"tasks": {"x": {**TASK, "axis": "tone"}}}, "needs an axis"),
     ({"tasks": {"x": {**TASK, "chanel": {}}}}, "no key 'chanel'"),
-    ({"tasks": {"x": {**TASK, "methods": ["linear", "{model}"]}}}, "must hold the bar 'lmmse'"),
+    ({"tasks": {"x": {**TASK, "methods": ["linear", "{model}"]}}}, "must hold the baseline (bar) 'lmmse'"),
     ({"num_links": 7}, "num_links is 7"),
     ({"shots": [1.5]}, "shots are shares"),
     ({"csi_snr_db": [0.0]}, "adapted_csi_snr_db"),

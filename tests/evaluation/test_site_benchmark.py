@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from airlam.evaluation import Results, SiteBenchmark
+from airlam.evaluation import Results, SiteBenchmark, statistics
 from airlam.evaluation.methods import look, order
 from airlam.evaluation.site_adaptation import Choice, adapt
-from airlam.evaluation.site_benchmark import average
+from airlam.evaluation.site_benchmark import average, user_blocks
 from airlam.interfaces import RecipeError
 
 TINY = {
@@ -39,7 +39,7 @@ def model(tmp_path_factory):
 
     torch.manual_seed(0)
     backbone = DEFAULT_BACKBONE | {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
-    config = AirlamConfig(backbone=backbone, num_tokens=16, num_groups=0, num_bins=32)
+    config = AirlamConfig(backbone=backbone, num_tokens=16, num_groups=0)
     return str(save_checkpoint(AirlamModel(config), tmp_path_factory.mktemp("models") / "pygmy"))
 
 
@@ -138,3 +138,21 @@ def test_arguments_that_do_not_fit(change, message):
 def test_a_site_needs_spatial_consistency():
     with pytest.raises(RecipeError, match="cdl_a has no spatial consistency"):
         SiteBenchmark(sites={"line": {"channel": "cdl_a"}}).recipe("line")
+
+
+def test_neighbours_are_resampled_together():
+    """Users whose errors are alike within a block: resampled by block the interval is as wide as it must be."""
+    generator = torch.Generator().manual_seed(0)
+    corner = 50.0 * torch.arange(16).repeat_interleave(12)
+    position = torch.stack([corner, -corner, 1.5 * torch.ones_like(corner)], 1)
+    position[:, :2] += 49 * torch.rand(192, 2, generator=generator)
+    blocks = user_blocks(position, 50.0)
+    assert blocks.unique(return_counts=True)[1].tolist() == [12] * 16
+    assert torch.equal(blocks[:12], blocks[:1].expand(12))
+    # the mean of 16 independent blocks: standard deviation 1 / 4; the mean of 192 independent users: 1 / 14
+    shared = torch.randn(16, generator=generator).repeat_interleave(12)
+    by_block = statistics.mean_figure(shared.double(), blocks, "1")
+    by_user = statistics.mean_figure(shared.double(), torch.arange(192), "1")
+    widths = [figure.ends[1] - figure.ends[0] for figure in (by_block, by_user)]
+    assert widths[0] > 3 * widths[1]
+    assert widths[0] == pytest.approx(2 * 2.13 * float(shared[::12].std()) / 4, rel=0.2)  # Student's t, 15 degrees

@@ -12,6 +12,7 @@ from airlam.metrics import (
     five_percent_user_rate,
     hold_after_horizon,
     latency_charged_se,
+    quantile,
     single_user_se,
     sinr,
     sum_rate,
@@ -130,3 +131,26 @@ def test_break_even():
     curve = torch.tensor([4.0, 3.0, 2.0, 1.0])
     assert float(break_even_latency(curve, latency, 2.0)) == 2.0
     assert math.isnan(float(break_even_latency(curve, latency, 9.0)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20, 21, 1000, 12345])
+@pytest.mark.parametrize("q", [0.0, 0.05, 0.1, 0.37, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_quantiles_are_those_of_torch_to_the_bit(count, q, dtype):
+    x = torch.randn(3, count, dtype=dtype, generator=torch.Generator().manual_seed(count))
+    assert torch.equal(quantile(x, q), torch.quantile(x, q, dim=-1))
+    assert torch.equal(quantile(x, q, dim=0, keepdim=True), torch.quantile(x, q, dim=0, keepdim=True))
+
+
+def test_a_quantile_of_nan_is_nan_and_of_nothing_refused():
+    assert quantile(torch.tensor([[1.0, math.nan], [1.0, 2.0]]), 0.5).isnan().tolist() == [True, False]
+    with pytest.raises(ValueError, match="a quantile needs at least one"):
+        five_percent_user_rate(torch.zeros(0))
+    with pytest.raises(ValueError, match=r"q is 1.5, but must lie in \[0, 1\]"):
+        quantile(torch.ones(3), 1.5)
+
+
+def test_five_percent_of_more_rates_than_torch_sorts():
+    """torch.quantile stops at 2^24 entries; rank 0.05 (n - 1) is whole here, and the value at a rank is the rank."""
+    rates = torch.arange(2**24 + 5, dtype=torch.float64).flip(0)
+    assert float(five_percent_user_rate(rates)) == (2**24 + 4) / 20

@@ -93,9 +93,9 @@ def test_bad_input():
         made.scores(power, measured, 1, port_shape=(1, 5, 3))
     with pytest.raises(ValueError, match="no beam was measured"):
         made.scores(power, torch.zeros_like(measured), 1, port_shape=(1, 4, 3))
-    with pytest.raises(ValueError, match="history and horizon"):
+    with pytest.raises(ValueError, match="history must be an integer of at least 1, got 0"):
         AirlamBeamsConfig(SMALL, history=0)
-    with pytest.raises(ValueError, match="memory is 1.5"):
+    with pytest.raises(ValueError, match="memory must be a number from 0 to 1, below 1, got 1.5"):
         AirlamBeamsConfig(SMALL, memory=1.5)
     with pytest.raises(ValueError, match="model_type"):
         AirlamBeamsConfig({"hidden_size": 3})

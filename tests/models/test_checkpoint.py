@@ -178,3 +178,25 @@ def test_shipped_checkpoints(name):
     future, variance = predictor.predict_with_variance(past, 4, port_shape=(2, 4, 4))
     assert float(nmse(future, h[:, 16:])) < 0.1 * float(nmse(past[:, -1:].expand_as(future), h[:, 16:]))
     assert bool((variance > 0).all())
+
+
+@pytest.mark.parametrize("name", ["airlam-tiny", "airlam-precoder", "airlam-beams", "airlam-pilots"])
+def test_what_gets_no_gradient_is_frozen(name):
+    """Word embeddings, pooler, tracker: as loaded and as made, so that distributed training waits for nothing."""
+    from airlam.models.checkpoint import load_shipped
+
+    loaded = load_shipped(name)
+    for model in (loaded, type(loaded)(loaded.config)):
+        frozen = {key for key, value in model.named_parameters() if not value.requires_grad}
+        assert frozen == {key for key, _ in model.named_parameters() if "word_emb" in key or "pooler" in key
+                          or key.startswith("tracker.")}  # fmt: skip
+
+
+def test_every_trainable_parameter_of_a_forecast_gets_a_gradient():
+    from airlam.tasks.objectives import forecast_error
+
+    model = load_checkpoint(find_checkpoint("airlam-tiny")).train()
+    h = torch.randn(2, 12, 6, 1, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    forecast_error(model, h[:, :8], h[:, 8:]).nmse.log().mean().backward()
+    missing = [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    assert not missing

@@ -96,7 +96,7 @@ def test_bad_readings_are_refused(model, h):
     ):
         with pytest.raises(ValueError, match=message):
             predictor.predict(h, 2, context=context() | change)
-    with pytest.raises(ValueError, match="sensors are velocity, position, cell"):
+    with pytest.raises(ValueError, match="must be one of velocity, position, cell"):
         AirlamConfig(context=["speedometer"])
     with pytest.raises(ValueError, match="leave lora_rank out"):
         ChannelPrediction(model={"num_tokens": 8}, lora_rank=2, context=["velocity"])

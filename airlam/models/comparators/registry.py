@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from airlam.interfaces import CheckpointError
-from airlam.models.checkpoint import CHECKSUM, check_weights, file_hash, read_config, replace_files
-from airlam.models.comparators.comparator import Comparator
+from airlam.errors import CheckpointError
+from airlam.io import file_hash
+from airlam.models.checkpoint import (
+    CHECKSUM,
+    check_finite,
+    check_names,
+    check_weights,
+    read_config,
+    reason_of,
+    replace_files,
+)
+from airlam.models.comparators.comparator import Comparator, check_arguments
+from airlam.models.fields import check_size, refuse_unknown, shown
 from airlam.recipes import nearest
 
 MODEL_TYPE = "airlam-comparator"  # "model_type" in config.json
@@ -42,10 +53,25 @@ def build_comparator(kind: str, **arguments: Any) -> Comparator:
         >>> build_comparator("cnn", width=8).config["width"]
         8
     """
-    if kind not in KINDS:
-        raise ValueError(f"no comparator {kind!r}{nearest(str(kind), KINDS) or ';'} kinds are {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        hint = nearest(str(kind)[:64], KINDS) or ";"
+        raise ValueError(f"no comparator {shown(kind)}{hint} kinds are {', '.join(KINDS)}")
     module, name = KINDS[kind]
-    return getattr(import_module(f"airlam.models.comparators.{module}"), name)(**arguments)
+    made = getattr(import_module(f"airlam.models.comparators.{module}"), name)
+    known = inspect.signature(made).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        refuse_unknown(f"comparator {kind!r}", arguments, known)
+    check_arguments(arguments)
+    if _takes_weights_from_elsewhere(kind, arguments):
+        return made(**arguments)
+    check_size(f"comparator {kind!r}", lambda: made(**arguments))
+    return made(**arguments)
+
+
+def _takes_weights_from_elsewhere(kind: str, arguments: dict[str, Any]) -> bool:
+    """Whether pretrained weights are read, which set the sizes by themselves."""
+    network = arguments.get("network", kind)
+    return arguments.get("pretrained", "package" if network == "minilm" else None) is not None
 
 
 def save_comparator(model: Comparator, folder: str | Path) -> Path:
@@ -76,15 +102,29 @@ def load_comparator(folder: str | Path) -> Comparator:
     folder = Path(folder)
     config = read_config(folder)
     if config.get("model_type") != MODEL_TYPE or not isinstance(config.get("comparator"), dict):
-        raise CheckpointError(f"{folder} holds no comparator: its model_type is {config.get('model_type')!r}")
+        kind = shown(config.get("model_type"))
+        raise CheckpointError(f"{folder} holds no comparator: its model_type is {kind}")
     weights = check_weights(folder, config)
+    described = config["comparator"]
+    if described.get("pretrained") is not None or "pretrained" not in described and _has_language_model(described):
+        raise CheckpointError(
+            f"{folder}/config.json: pretrained is {shown(described.get('pretrained'))}, but must be null: the weights "
+            "of a checkpoint are in its own file"
+        )
     try:
         with torch.random.fork_rng(devices=[]):  # weights that are replaced at once must not move the global generator
-            model = build_comparator(**config["comparator"])
+            check_names(weights, check_size("the comparator", lambda: build_comparator(**described)).state_dict())
+            model = build_comparator(**described)
         model.load_state_dict(load_file(weights))
+    except CheckpointError:
+        raise
     except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"{folder}: config.json and model.safetensors do not belong together ({reason})"
+            f"{folder}: config.json and model.safetensors do not belong together ({reason_of(error)})"
         ) from error
+    check_finite(weights, model.state_dict())
     return model.eval()
+
+
+def _has_language_model(described: dict[str, Any]) -> bool:
+    return "minilm" in (described.get("kind"), described.get("network"))

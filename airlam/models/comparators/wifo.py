@@ -45,18 +45,16 @@ class WiFoComparator(Comparator):
         num_decoder_layers: int = 2,
         num_heads: int = 4,
     ):
-        patch = tuple(patch)
         super().__init__(
             history=history,
             horizon=horizon,
-            patch=list(patch),
+            patch=list(patch) if isinstance(patch, tuple) else patch,
             width=width,
             num_layers=num_layers,
             num_decoder_layers=num_decoder_layers,
             num_heads=num_heads,
         )
-        if len(patch) != 3 or min(patch) < 1:
-            raise ValueError(f"patch is (slots, delays, beams), three positive integers; got {patch}")
+        patch = (patch[0], patch[1], patch[2])
         if history % patch[0] or horizon % patch[0]:
             raise ValueError(f"patches of {patch[0]} slots do not divide history {history} and horizon {horizon}")
         if width % 6:

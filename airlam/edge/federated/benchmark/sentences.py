@@ -15,13 +15,13 @@ def sentences(results: Results) -> tuple[str, list[str]]:
     focus, full = rows[FOCUS], rows.get(FULL)
     share, gain = focus.figures["recovered"], focus.figures["gain_db"]
     headline = (
-        f"Federated adapters gain {gain.number:.2f} dB over the model as it was, {100 * share.number:.0f} % of what "
-        f"centralised training gains ({rows[CENTRAL].figures['gain_db'].number:.2f} dB), "
-        f"with {focus.figures['megabytes'].number:.1f} MB over all links."
+        f"Federated adapters gain {gain.number:.2f} dB over the model before training, {100 * share.number:.0f} % of "
+        f"what centralised training gains ({rows[CENTRAL].figures['gain_db'].number:.2f} dB), with "
+        f"{focus.figures['megabytes'].number:.1f} MB over all links."
     )
     details = [
-        f"Recovered {100 * share.number:.0f} % ({100 * share.ends[0]:.0f} to {100 * share.ends[1]:.0f}); 80 % was "
-        "asked."
+        f"Share of the centralised gain: {100 * share.number:.0f} % ({100 * share.ends[0]:.0f} to "
+        f"{100 * share.ends[1]:.0f} %); the aim was 80 %."
     ]
     for row in (focus, rows[CENTRAL]):
         by_seed = row.figures.get("gain_by_seed_db")
@@ -34,7 +34,8 @@ def sentences(results: Results) -> tuple[str, list[str]]:
         spent = full.figures["megabytes"].number
         if theirs is not None:
             text = f"FedAvg of the whole model reaches the same validation NMSE ({target:.2f} dB) with {theirs:.0f} MB"
-            details.append(f"{text}: adapters need {100 * (mine or 0) / theirs:.1f} % of that; at most 10 % was asked.")
+            needed = 100 * (mine or 0) / theirs
+            details.append(f"{text}: adapters need {needed:.1f} % of that; the aim was at most 10 %.")
         else:
             text = f"FedAvg of the whole model does not reach the same validation NMSE ({target:.2f} dB) in its rounds"
             details.append(f"{text} ({spent:.0f} MB): adapters need less than {100 * (mine or 0) / spent:.1f} %.")
@@ -47,7 +48,7 @@ def sentences(results: Results) -> tuple[str, list[str]]:
         here = {row.method: row for row in results.select(group=group)}
         if name in here and against in here:
             off = here[name].figures["nmse_cells_db"].number - here[against].figures["nmse_cells_db"].number
-            asked = "the failure without a defence" if limit is None else f"at most {limit} dB was asked"
+            asked = "the failure without a defence" if limit is None else f"the aim was at most {limit} dB"
             details.append(f"{name}: {off:+.2f} dB against '{against}' ({asked}).")
     return headline, details
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from airlam.data.generation import locked
 from airlam.edge.federated.commands.console import print_result, progress
 from airlam.edge.federated.commands.results import LOCK, SUMMARY, check_results, forget, write_model
 from airlam.edge.federated.engines.run import ENGINES, run_rounds
@@ -21,7 +20,7 @@ from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.recipe.read import federated_recipe
 from airlam.edge.federated.server.state import STATE, State
 from airlam.interfaces import AirlamError, RecipeError
-from airlam.io import check_folder, write_json
+from airlam.io import check_folder, inheritable_lock, write_json
 from airlam.metrics import cpu_threads
 from airlam.models.split import check_split
 from airlam.recipes import check_choice
@@ -75,7 +74,7 @@ def only_run(folder: Path) -> Iterator[int]:
     """
     path = folder / LOCK
     path.touch()
-    with locked(path, "a run, or the deployed processes of one that was killed") as lock:
+    with inheritable_lock(path, by="a run, or the deployed processes of one that was killed") as lock:
         yield lock
 
 

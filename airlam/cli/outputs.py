@@ -1,0 +1,102 @@
+"""Where ``airlam fit`` writes: ``--out``, no silent replacement of an earlier run, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from airlam.errors import RecipeError
+from airlam.recipes import read_yaml
+
+# what can be done with a task's result, where that is not `airlam validate`
+BENCHMARKS = {
+    "ChannelPrediction": "tasks/channel_prediction/benchmark.yaml",
+    "Pretraining": "tasks/channel_prediction/benchmark.yaml",
+    "ComparatorTraining": "tasks/channel_prediction/benchmark.yaml",
+}
+
+
+def recipe_root_dir(arguments: Sequence[str]) -> str | None:
+    """``trainer.default_root_dir`` of the last recipe that has one, before options change it."""
+    found = None
+    for option, value in zip(arguments, arguments[1:], strict=False):
+        if option in ("--config", "-c"):
+            data = read_yaml(Path(value))
+            trainer = data.get("trainer") if isinstance(data, dict) else None
+            found = (trainer.get("default_root_dir") if isinstance(trainer, dict) else None) or found
+    return found
+
+
+def moved(config: Any, old: str, new: str) -> Any:
+    """Callbacks or loggers with every path under the folder ``old`` moved under ``new``.
+
+    Example:
+        >>> moved([{"dirpath": "runs/a/adapter", "monitor": "runs"}], "runs/a", "there")
+        [{'dirpath': 'there/adapter', 'monitor': 'runs'}]
+    """
+    if isinstance(config, list):
+        return [moved(item, old, new) for item in config]
+    if isinstance(config, str):
+        path = Path(config)
+        return str(Path(new) / path.relative_to(old)) if path.is_relative_to(old) else config
+    if hasattr(config, "items"):
+        for key, value in list(config.items()):
+            if isinstance(value, (str, list)) or hasattr(value, "items"):
+                config[key] = moved(value, old, new)
+    return config
+
+
+def values_of(config: Any, key: str) -> list[Any]:
+    """All values of a key, however deep."""
+    if isinstance(config, list):
+        return [value for item in config for value in values_of(item, key)]
+    if not hasattr(config, "items"):
+        return []
+    found = []
+    for name, value in config.items():  # jsonargparse's are flat: "init_args.dirpath"
+        found += [value] if name.rpartition(".")[2] == key else values_of(value, key)
+    return found
+
+
+def earlier_results(callbacks: Any) -> list[Path]:
+    """Checkpoints and exported folders of an earlier run, where the callbacks would write."""
+    files = [file for folder in values_of(callbacks, "dirpath") if folder for file in Path(folder).glob("*.ckpt")]
+    exported = [Path(folder) for folder in values_of(callbacks, "folder") if folder]
+    named = ("config.json", "adapter_config.json")
+    return [*sorted(files), *(folder for folder in exported if any((folder / name).is_file() for name in named))]
+
+
+def make_room(callbacks: Any, overwrite: bool, resumed: str | None) -> None:
+    """Raises RecipeError where a new run would replace an earlier one; with ``overwrite`` its ``.ckpt`` files go.
+
+    Args:
+        resumed: checkpoint that is gone on from; one of the same folder means the same run.
+    """
+    found = earlier_results(callbacks)
+    folders = {path.parent.resolve() for path in found}
+    if not found or (resumed and Path(resumed).resolve().parent in folders):
+        return
+    if not overwrite:
+        raise RecipeError(
+            f"{found[-1].parent} holds an earlier run ({', '.join(path.name for path in found[-3:])}); choose another "
+            "folder with --out FOLDER, go on with --ckpt_path last, or replace it with --overwrite"
+        )
+    for path in found:
+        if path.suffix == ".ckpt":
+            path.unlink()
+
+
+def next_steps(task: str, folder: str | None, checkpoint: str | None, arguments: Sequence[str]) -> list[str]:
+    """The two closing lines: where the result lies, and a command to try."""
+    if not folder and not checkpoint:
+        return ["nothing written: this recipe has neither ModelCheckpoint nor ExportCheckpoint"]
+    lines = [f"written to {folder or checkpoint}"]
+    if task in BENCHMARKS and (folder or task == "ChannelPrediction"):
+        return [*lines, f"try next: airlam evaluate --config {BENCHMARKS[task]} --model {folder or checkpoint}"]
+    keep = []
+    for option, value in zip(arguments, arguments[1:], strict=False):
+        if option in ("--config", "-c", "--data"):
+            keep += [option, shlex.quote(value)]
+    return [*lines, f"try next: airlam validate {' '.join(keep)} --ckpt_path {checkpoint or 'last'}"]

@@ -1,0 +1,31 @@
+"""The registry of methods: what can be named in a recipe, how it is built, tuned, labelled and drawn.
+
+A :class:`Method` is a light declaration: its class is named by text (``"airlam.baselines.ar:ARPredictor"``) and
+imported when the method is built. Listing methods therefore imports neither torch nor any class.
+
+Shipped methods are declared in this folder, one file a role. Another package adds its own in one of two ways:
+
+* an entry point of the group ``airlam.methods`` that names a :class:`Method` or a list of them;
+* :func:`register`, called before the method is named.
+
+A class of your own needs no registration: recipes also take ``{class_path: my_gru.MyGRU}``, see docs/extending.md.
+"""
+
+from airlam.methods.method import KINDS, ROLES, Method
+from airlam.methods.own import build_own, describe, is_own, own_method
+from airlam.methods.registry import find, grid_of, known, names, register
+
+__all__ = [
+    "KINDS",
+    "ROLES",
+    "Method",
+    "build_own",
+    "describe",
+    "find",
+    "grid_of",
+    "is_own",
+    "known",
+    "names",
+    "own_method",
+    "register",
+]
