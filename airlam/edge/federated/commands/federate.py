@@ -58,10 +58,11 @@ def federate(
     folder = check_folder(out if out is not None else "outputs/federated")
     with only_run(folder) as lock:
         check_results(federation, folder, resume=resume, overwrite=overwrite)
-        check_startable(federation, engine)
+        places = Places()
+        check_startable(federation, engine, places)
         if not resume:
             forget(folder)
-        _federate(federation, folder, engine, resume, lock)
+        _federate(federation, folder, engine, resume, lock, places)
     return folder
 
 
@@ -78,7 +79,9 @@ def only_run(folder: Path) -> Iterator[int]:
         yield lock
 
 
-def _federate(federation: Federation, folder: Path, engine: str, resume: bool, lock: int) -> None:
+def _federate(
+    federation: Federation, folder: Path, engine: str, resume: bool, lock: int, places: Places
+) -> None:
     console = Console()
     if resume and not (folder / STATE).exists():
         console.print(f"nothing to resume in {folder}: a new run", style="yellow", highlight=False, markup=False)
@@ -88,9 +91,9 @@ def _federate(federation: Federation, folder: Path, engine: str, resume: bool, l
 
             state = run_deployed(federation, folder, resume=resume, watch=watch, lock=lock)
         else:
-            state = run_rounds(federation, folder, engine=engine, resume=resume, watch=watch)
+            state = run_rounds(federation, folder, engine=engine, resume=resume, watch=watch, places=places)
         console.print("testing on the held-out users of each site", style="dim")
-        learner, tests = tested(federation, state)
+        learner, tests = tested(federation, state, places)
     if all(record.used == 0 for record in state.rounds if record.number):
         raise AirlamError(
             f"no round could use any update, so nothing was trained and nothing is written; {folder / STATE} has the "
@@ -112,7 +115,7 @@ def _federate(federation: Federation, folder: Path, engine: str, resume: bool, l
     console.print(f"\n{written} written", highlight=False, markup=False)
 
 
-def check_startable(federation: Federation, engine: str) -> None:
+def check_startable(federation: Federation, engine: str, places: Places) -> None:
     """Load the model and draw every site once, so that errors come before an earlier run is deleted.
 
     Raises:
@@ -121,7 +124,7 @@ def check_startable(federation: Federation, engine: str) -> None:
     f = federation
     if f.secure_aggregation and engine != "simulation":
         raise RecipeError("secure_aggregation runs in engine simulation alone: elsewhere it would average in the clear")
-    learner, places = Learner(f, None if f.lora_rank is None else f.largest_rank), Places()
+    learner = Learner(f, None if f.lora_rank is None else f.largest_rank)
     for number, spec in enumerate(f.sites):
         site = places.site(f, number)
         users = torch.arange(min(2, len(site.train)))
@@ -133,13 +136,14 @@ def check_startable(federation: Federation, engine: str) -> None:
         raise RecipeError(f"sites.{f.sites[0].label}: the model gives {found} for its validation users before training")
 
 
-def tested(federation: Federation, state: State) -> tuple[Learner, dict[str, dict[str, float]]]:
+def tested(
+    federation: Federation, state: State, places: Places
+) -> tuple[Learner, dict[str, dict[str, float]]]:
     """The trained model, and the mean figure of each site's held-out users before and after: site -> when -> figure."""
     f = federation
     learner = Learner(f, None if f.lora_rank is None else f.largest_rank)
     learner.model.eval()
     found: dict[str, dict[str, float]] = {}
-    places = Places()
     for when, arrays in (("before", learner.start()), ("after", state.arrays)):
         learner.load(arrays, f.rounds + 1)
         for number, spec in enumerate(f.sites):
