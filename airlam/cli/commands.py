@@ -125,7 +125,7 @@ def federate(arguments: Sequence[str]) -> None:
     known, fields = parser.parse_with_fields(arguments)
     _need("flwr", "federated")
 
-    from airlam.edge.federated.training import federate as run
+    from airlam.edge.federated.commands.federate import federate as run
 
     run(known.config, known.out, engine=known.engine, resume=known.resume, overwrite=known.overwrite, **fields)
 
@@ -149,7 +149,7 @@ def plan(arguments: Sequence[str]) -> None:
     known, fields = parser.parse_with_fields(arguments[1:] if arguments[0] == "federated" else arguments)
     _need("flwr", "federated")
 
-    from airlam.edge.federated.planning import plan as run
+    from airlam.edge.federated.commands.plan import plan as run
 
     run(known.config, known.out, goal=known.goal, slack=known.slack, min_rank=known.min_rank, **fields)
 
@@ -195,7 +195,7 @@ def _demo_federated(out: Path) -> None:
     if importlib.util.find_spec("flwr") is None:
         print("federated fine-tuning is left out: pip install 'airlam[federated]'")
         return
-    from airlam.edge.federated.training import federate as run
+    from airlam.edge.federated.commands.federate import federate as run
 
     print("\nThree other sites adapt the shipped model together; users report their CSI in quantised form (FDD)")
     sizes: dict[str, Any] = {"rounds": 3, "local_steps": 8, "num_train": 64, "num_val": 16, "num_test": 32}

@@ -145,7 +145,7 @@ def fastest(
 def _fastest_of(
     candidates: list[Candidate], devices: int, min_samples: int, left_out: set[int], max_joules: float | None
 ) -> Allocation:
-    """:func:`fastest` of those that are not left out, energy not looked at."""
+    """:func:`fastest` of the candidates that are not left out, whatever energy they need."""
     band = candidates[0].link.cell.bandwidth
     able = [n for n in range(len(candidates)) if n not in left_out]
     samples = np.array([candidates[n].samples for n in able], dtype=float)

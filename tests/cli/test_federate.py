@@ -98,7 +98,7 @@ def test_a_slow_server_keeps_the_model_on_the_devices_and_copies_are_planned_one
 
 
 def test_old_results_do_not_stand_beside_a_new_run(airlam, refuses, recipe, tmp_path):
-    from airlam.edge.federated.training import LOCK
+    from airlam.edge.federated.commands.results import LOCK
     from airlam.io import inheritable_lock
 
     out = tmp_path / "out"
@@ -120,7 +120,7 @@ def test_old_results_do_not_stand_beside_a_new_run(airlam, refuses, recipe, tmp_
 
 def test_a_precoder_keeps_its_utility(recipe, tmp_path):
     import airlam as package
-    from airlam.edge.federated.training import federate
+    from airlam.edge.federated.commands.federate import federate
     from airlam.models import load_learned_precoder, save_checkpoint
     from airlam.recipes import find_checkpoint
 

@@ -34,8 +34,8 @@ def test_experiment_instantiates(path, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", FEDERATIONS, ids=name)
 def test_federation_instantiates(path):
-    from airlam.edge.federated.objectives import make_objective
-    from airlam.edge.federated.planning import federated_recipe
+    from airlam.edge.federated.learning.objectives import make_objective
+    from airlam.edge.federated.recipe.read import federated_recipe
 
     federation, _ = federated_recipe(path, {})
     objective = make_objective(federation, federation.lora_rank)

@@ -1,17 +1,9 @@
-"""What travels: adapters (or all weights) as named arrays, and how those of several devices become one.
+"""Adapters (or all weights) as named arrays: cutting, averaging, products, and how far an average is from exact.
 
-A layer of weights ``W0 [out, in]`` is adapted by ``SCALE * B @ A``, ``A [rank, in]``, ``B [out, rank]``; some
-aggregations add an exact dense part ``SCALE * W``. Arrays are named ``A/layer``, ``B/layer``, ``W/layer``; where all
-weights travel, by the parameters' own names. A device of a smaller rank takes the first rows of A and columns of B.
-
-Aggregations of adapters of different ranks (weights ``w_k`` sum to one):
-
-- ``naive``: A and B are padded with zeros and averaged, each by itself; the product of the averages is not the average
-  of the products (:func:`product_error` says by how much).
-- ``ffa``: A is frozen (FFA-LoRA, arXiv 2403.12313), so the average of B is that of the products.
-- ``svd``: the average of the products, re-factorised to the largest rank (FlexLoRA, arXiv 2402.11505).
-- ``stacking``: the average of the products goes into W, adapters start anew (FLoRA, arXiv 2409.05976).
-- ``residual``: A and B are averaged, and what that misses goes into W (FedEx-LoRA, arXiv 2410.09432).
+A layer of weights ``W0 [out, in]`` is adapted by ``SCALE * B @ A`` with ``A [rank, in]`` and ``B [out, rank]``; some
+aggregation schemes add a dense part ``SCALE * W``. Arrays are named ``A/layer``, ``B/layer``, ``W/layer``. Where all
+weights travel, they have the parameters' own names. A device of a smaller rank takes the first rows of A and the first
+columns of B.
 """
 
 from __future__ import annotations
@@ -24,6 +16,7 @@ import torch
 
 SCALE = 2.0  # airlam.models.add_lora's alpha / rank, for every rank
 Arrays = dict[str, np.ndarray]
+Shapes = dict[str, tuple[int, int]]  # adapted layer -> (out, in)
 
 
 def layers(arrays: Arrays) -> list[str]:
@@ -31,22 +24,36 @@ def layers(arrays: Arrays) -> list[str]:
     return [name[2:] for name in arrays if name.startswith("B/")]
 
 
-def fresh_a(layer_shapes: dict[str, tuple[int, int]], rank: int, *key: int) -> Arrays:
-    """``A/layer [rank, in]`` from a seed, the same everywhere, in peft's distribution; rows do not depend on the rank.
+def fresh_a(shapes: Shapes, rank: int, *key: int) -> Arrays:
+    """``A/layer [rank, in]`` drawn from a seed, the same on every device, with peft's initial distribution.
 
-    Args:
-        layer_shapes: layer -> (out, in).
+    The first rows of a larger rank are the rows of a smaller one.
     """
     made = {}
-    for number, (name, (_, fan_in)) in enumerate(layer_shapes.items()):
+    for number, (name, (_, fan_in)) in enumerate(shapes.items()):
         rng = np.random.default_rng([*key, number])
         bound = math.sqrt(1 / fan_in)  # kaiming_uniform_ with a = sqrt(5)
         made[f"A/{name}"] = rng.uniform(-bound, bound, (rank, fan_in)).astype(np.float32)
     return made
 
 
+def zero_a(shapes: Shapes, rank: int) -> Arrays:
+    """``A/layer [rank, in]`` of zeros."""
+    return {f"A/{name}": np.zeros((rank, fan_in), np.float32) for name, (_, fan_in) in shapes.items()}
+
+
+def zero_b(shapes: Shapes, rank: int) -> Arrays:
+    """``B/layer [out, rank]`` of zeros."""
+    return {f"B/{name}": np.zeros((out, rank), np.float32) for name, (out, _) in shapes.items()}
+
+
+def zero_w(shapes: Shapes) -> Arrays:
+    """``W/layer [out, in]`` of zeros."""
+    return {f"W/{name}": np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
 def fitted(arrays: Arrays, rank: int) -> Arrays:
-    """Adapters cut or padded with zeros to ``rank``; everything else as it is."""
+    """Adapters cut, or padded with zeros, to ``rank``; every other array as it is."""
     made = {}
     for name, value in arrays.items():
         axis = {"A/": 0, "B/": 1}.get(name[:2])
@@ -58,41 +65,49 @@ def fitted(arrays: Arrays, rank: int) -> Arrays:
     return made
 
 
+def shares(weights: list[float]) -> np.ndarray:
+    """Weights over their sum.
+
+    Raises:
+        ValueError: the sum is not a positive, finite number, so that the shares would be 0 or not numbers.
+    """
+    total = sum(weights)
+    if not 0 < total < math.inf:
+        raise ValueError(f"the weights of {len(weights)} updates sum to {total}, not to a positive, finite number")
+    return np.array(weights) / total
+
+
 def average(updates: list[Arrays], weights: list[float]) -> Arrays:
-    """Weighted mean, array by array."""
-    shares = np.array(weights) / sum(weights)
+    """The weighted mean of the updates, array by array."""
+    parts = shares(weights)
     return {
-        name: np.tensordot(shares, np.stack([update[name] for update in updates]), 1).astype(np.float32)
+        name: np.tensordot(parts, np.stack([update[name] for update in updates]), 1).astype(np.float32)
         for name in updates[0]
     }
 
 
 def stacked(updates: list[Arrays], weights: list[float], layer: str) -> tuple[np.ndarray, np.ndarray]:
-    """``(B, A)`` whose product is the average of the products of a layer, ranks one behind the other; double."""
-    total = sum(weights)
-    wide = [w / total * update[f"B/{layer}"].astype(np.float64) for w, update in zip(weights, updates, strict=True)]
+    """``B [out, sum of ranks]`` and ``A [sum of ranks, in]`` whose product is the weighted mean of the updates'
+    products of a layer, in double precision."""
+    parts = shares(weights).tolist()
+    wide = [part * update[f"B/{layer}"].astype(np.float64) for part, update in zip(parts, updates, strict=True)]
     tall = [update[f"A/{layer}"].astype(np.float64) for update in updates]
     return np.concatenate(wide, 1), np.concatenate(tall, 0)
 
 
-def refactorise(b: np.ndarray, a: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best ``(B, A)`` of ``rank`` for ``b @ a``, by an SVD of the small core; both factors of equal norm."""
-    q_b, r_b = np.linalg.qr(b)
-    q_a, r_a = np.linalg.qr(a.T)
-    u, s, vh = np.linalg.svd(r_b @ r_a.T)
-    count = min(rank, len(s))
-    root = np.sqrt(s[:count])
-    best_b, best_a = (q_b @ u[:, :count]) * root, root[:, None] * (vh[:count] @ q_a.T)
-    missing = rank - count
-    return np.pad(best_b, [(0, 0), (0, missing)]), np.pad(best_a, [(0, missing), (0, 0)])
+def product(arrays: Arrays, layer: str) -> np.ndarray:
+    """``B @ A`` of a layer in double precision."""
+    return arrays[f"B/{layer}"].astype(np.float64) @ arrays[f"A/{layer}"].astype(np.float64)
 
 
 def product_error(updates: list[Arrays], weights: list[float], result: Arrays, before: Arrays | None = None) -> float:
-    """How far a result is from the average of the products, over how far that average is from where the round began:
-    the share of the round's change that aggregation misses (Frobenius norms over all layers).
+    """The share of a round's change that aggregation misses.
+
+    It is the distance of the result from the mean of the updates' products, over the distance of that mean from the
+    products that the round began with (Frobenius norms over all layers).
 
     Args:
-        before: what the devices started from; its ``W/layer``, if there are, are in the result's as well.
+        before: what the devices started from. Its ``W/layer``, if there are any, are in the result's as well.
     """
     wrong = right = 0.0
     before = before or {}
@@ -100,40 +115,14 @@ def product_error(updates: list[Arrays], weights: list[float], result: Arrays, b
         b, a = stacked(updates, weights, layer)
         target, got, start = b @ a, np.zeros(()), np.zeros(())
         if f"A/{layer}" in before:
-            start = before[f"B/{layer}"].astype(np.float64) @ before[f"A/{layer}"].astype(np.float64)
+            start = product(before, layer)
         if f"B/{layer}" in result:
-            got = got + result[f"B/{layer}"].astype(np.float64) @ result[f"A/{layer}"].astype(np.float64)
+            got = got + product(result, layer)
         if f"W/{layer}" in result:
             got = got + result[f"W/{layer}"] - before.get(f"W/{layer}", 0.0)
         wrong += float(np.square(got - target).sum())
         right += float(np.square(target - start).sum())
     return math.sqrt(wrong / right) if right > 0 else 0.0
-
-
-def combine(aggregation: str, updates: list[Arrays], weights: list[float], before: Arrays, rank: int) -> Arrays:
-    """``naive``, ``svd``, ``stacking`` or ``residual``; see the module's docstring.
-
-    Args:
-        updates: ``A/layer`` and ``B/layer`` of each device, of its own rank.
-        before: what the devices started from; its ``W/layer`` are carried on.
-        rank: of the result.
-    """
-    if aggregation == "naive":
-        return average([fitted(update, rank) for update in updates], weights)
-    made: Arrays = {}
-    padded = average([fitted(update, rank) for update in updates], weights) if aggregation == "residual" else {}
-    for layer in layers(updates[0]):
-        b, a = stacked(updates, weights, layer)
-        if aggregation == "svd":
-            b, a = refactorise(b, a, rank)
-            made[f"A/{layer}"], made[f"B/{layer}"] = a.astype(np.float32), b.astype(np.float32)
-            continue
-        dense = before[f"W/{layer}"].astype(np.float64) + b @ a
-        if aggregation == "residual":
-            made[f"A/{layer}"], made[f"B/{layer}"] = padded[f"A/{layer}"], padded[f"B/{layer}"]
-            dense = dense - padded[f"B/{layer}"].astype(np.float64) @ padded[f"A/{layer}"]
-        made[f"W/{layer}"] = dense.astype(np.float32)
-    return made
 
 
 def norm_of_change(after: Arrays, before: Arrays) -> float:
@@ -142,5 +131,5 @@ def norm_of_change(after: Arrays, before: Arrays) -> float:
 
 
 def as_arrays(tensors: Mapping[str, torch.Tensor]) -> Arrays:
-    """Tensors as arrays of their own."""
+    """Copies of tensors as arrays."""
     return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}

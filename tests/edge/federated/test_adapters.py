@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from airlam.edge.federated.adapters import (
-    average,
-    combine,
-    fitted,
-    fresh_a,
-    norm_of_change,
-    product_error,
-    refactorise,
-)
+from airlam.edge.federated.adapters import average, fitted, fresh_a, norm_of_change, product_error
+from airlam.edge.federated.aggregation import SCHEMES
+from airlam.edge.federated.aggregation.svd import refactorise
 
 SHAPES = {"one": (12, 20), "two.three": (16, 8)}
 RANKS, WEIGHTS = (2, 4, 8), [10.0, 20.0, 30.0]
@@ -34,6 +28,10 @@ def updates(seed: int = 0) -> list[dict[str, np.ndarray]]:
 def dense_average(every: list[dict[str, np.ndarray]], layer: str) -> np.ndarray:
     products = [u[f"B/{layer}"].astype(float) @ u[f"A/{layer}"].astype(float) for u in every]
     return sum(w * p for w, p in zip(WEIGHTS, products, strict=True)) / sum(WEIGHTS)
+
+
+def combine(aggregation: str, *arguments):
+    return SCHEMES.find(aggregation)().combine(*arguments)
 
 
 def before(aggregation: str) -> dict[str, np.ndarray]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from airlam.edge.federated.distillation import distil, make_student, server_batches
-from airlam.edge.federated.sites import make_site
+from airlam.edge.federated.benchmark.distillation import distil, make_student, server_batches
+from airlam.edge.federated.learning.sites import Places
 from airlam.models import load_checkpoint
 from airlam.recipes import find_checkpoint
 from airlam.tasks.objectives import forecast_target, predicted_error
@@ -29,7 +29,8 @@ def test_a_student_is_small_and_reads_the_same_tokens(teacher):
 def test_the_server_makes_places_of_its_own(federation):
     f = federation()
     past, future, _ = next(server_batches(f, 4, 1))
-    mine = [make_site(f, n).train.h[:, : f.history] for n in range(3)]
+    places = Places()
+    mine = [places.site(f, n).train.h[:, : f.history] for n in range(3)]
     assert past.shape[1] == f.history and future.shape[1] == f.horizon
     assert not any(torch.equal(past[0], h[0]) for h in mine)
 
@@ -38,7 +39,7 @@ def test_the_server_makes_places_of_its_own(federation):
 def test_distilling_lowers_what_it_minimises(federation, teacher, weight):
     f = federation(num_train=16)
     student = make_student(teacher, 0)
-    site = make_site(f, 0)
+    site = Places().site(f, 0)
     users = torch.arange(8)
     past, future = site.measured(site.val, users[:4], 3), site.val.h[:4, 16:20]
     target = forecast_target(teacher, past, future, site.val.port_shape)

@@ -13,8 +13,9 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from airlam.edge.federated import run_rounds
-from airlam.edge.federated.grids import InProcessGrid, NodeSubset
-from airlam.edge.federated.server_app import STATE, State
+from airlam.edge.federated.engines.in_process import InProcessGrid
+from airlam.edge.federated.server.state import STATE, State
+from airlam.edge.federated.server.subset import NodeSubset
 from airlam.interfaces import RecipeError
 
 
@@ -117,7 +118,8 @@ def test_secure_aggregation_is_refused_where_it_would_do_nothing(federation, eng
 @pytest.mark.slow
 def test_deployed_nodes_give_the_same_numbers_and_strangers_are_refused(federation, tmp_path):
     """SuperLink and SuperNodes with TLS and keys; one node is killed in the second round, one has a strange key."""
-    from airlam.edge.federated.deployment import deployed, make_node_key, submit
+    from airlam.edge.federated.engines.credentials import make_node_key
+    from airlam.edge.federated.engines.deployment import deployed, submit
 
     sites = {name: federation().config["sites"][name] for name in ("street", "city")}
     f = federation(sites=sites, rounds=2, num_train=4, num_val=2, num_test=2, local_steps=1)

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord
+from flwr.proto.node_pb2 import NodeInfo
+from rich.console import Console
 
-from airlam.edge.federated.client_app import build_client_app
-from airlam.edge.federated.grids import InProcessGrid
-from airlam.edge.federated.server_app import serve
+from airlam.edge.federated.adapters import average, stacked
+from airlam.edge.federated.client.app import build_client_app
+from airlam.edge.federated.client.workshop import Workshop
+from airlam.edge.federated.commands.console import progress
+from airlam.edge.federated.engines.credentials import make_node_key, public_pem
+from airlam.edge.federated.engines.deployment import write_app
+from airlam.edge.federated.engines.in_process import InProcessGrid
+from airlam.edge.federated.messages import shown
+from airlam.edge.federated.server.app import serve
+from airlam.edge.federated.server.record import RoundRecord
+from airlam.edge.federated.server.roster import Roster
+from airlam.interfaces import RecipeError
 
 NODE = 1
 
 
+HOSTILE = {
+    "closing tag": "no file [/x/y]",
+    "markup": "[bold red]no[/] [link=https://example.org]file[/link] :boom:",
+    "control": "one\ntwo\x1b[2J\x07\u202e\ud800",
+    "long": "x" * 10_000_000,
+}
+
+
+def client_of(f):
+    workshop = Workshop(f)
+    return build_client_app(lambda _: workshop)
+
+
 def run(f, kind, change):
     """A run in which the replies of one node to messages of a kind are tampered with; the records of its rounds."""
-    client = build_client_app(f.to_json())
+    client = client_of(f)
 
     def tampered(message, context):
         reply = client(message, context)
@@ -64,6 +90,8 @@ def retyped(kind):
         (without("arrays"), "it has no arrays"), (without("metrics"), "num-examples is None"),
         (garbled, "cannot be read"), (say(num_examples=float("nan")), "num-examples is nan"),
         (say(num_examples=-8), "num-examples is -8"), (say(num_examples=0), "has no users"),
+        (say(num_examples=1.7e308), "beyond"), (say(num_examples=5), "claims 5 training users, but its site has 4"),
+        (say(seconds=1e300), "beyond"), (say(loss=-1e300), "beyond"),
         (retyped("<U8"), "of type <U8"), (retyped("complex64"), "complex64"), (retyped("float64"), "float64"),
         (say(loss=[1.0, 2.0]), "loss is [1.0, 2.0]"), (say(seconds=None), "seconds is None"),
     ],
@@ -86,7 +114,7 @@ def test_nodes_cannot_speak_for_others(federation):
 
 def test_a_node_that_does_not_say_who_it_is_stays_out(federation):
     f = federation(rounds=1, num_train=4, num_val=2)
-    for wrong in (say(site=None), say(site=7), say(flops=float("inf"))):
+    for wrong in (say(site=None), say(site=7), say(site=0.5), say(flops=float("inf")), say(num_examples=1e9)):
         records = run(f, "query.describe", wrong)
         assert records[1].chosen == [0, 2] and records[1].strays
 
@@ -128,3 +156,104 @@ def test_an_update_without_values(federation):
         content["arrays"] = ArrayRecord()
 
     assert "missing or unknown" in run(f, "train", empty)[1].rejected["city"]
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_texts_of_nodes_are_one_short_printable_line(text):
+    line = shown(text)
+    assert line.isprintable() and len(line) < 250
+    assert shown("no file [/x/y]") == "no file [/x/y]"  # what it says is not changed
+    assert shown("one\ntwo\x1b") == r"one\ntwo\x1b"
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate", "query.describe", "train.split"])
+def test_what_a_failing_node_says_is_kept_short_and_printed_as_it_is(federation, kind):
+    f = federation(rounds=1, num_train=4, num_val=2, mode="split" if kind == "train.split" else "local")
+
+    def fail(content):
+        raise ValueError("".join(HOSTILE.values()))
+
+    records = run(f, kind, fail)
+    kept = [*records[1].lost.values(), *records[1].strays, *records[0].strays]
+    assert kept and all(why.isprintable() and len(why) < 250 and "ValueError" in why for why in kept)
+    assert printed(f, records).count("ValueError") == len(kept)
+
+
+def printed(f, records) -> str:
+    """What the progress bar prints of records, as plain text."""
+    console = Console(file=io.StringIO(), width=10_000)
+    with progress(f, console) as watch:
+        for record in records:
+            watch(record)
+    return console.file.getvalue()
+
+
+def test_markup_of_nodes_is_printed_and_not_obeyed(federation):
+    record = RoundRecord(1)
+    record.lose("street", HOSTILE["closing tag"])
+    record.reject("city", HOSTILE["markup"])
+    text = printed(federation(), [record])
+    assert "street lost (no file [/x/y])" in text and HOSTILE["markup"] in text
+
+
+@pytest.mark.parametrize("aggregation", ["naive", "ffa", "svd", "stacking", "residual"])
+def test_claims_of_examples_cannot_empty_the_model(federation, aggregation):
+    """Two nodes claim 1.7e308 examples each: their sum is infinite, and every share of it would be 0."""
+    f = federation(rounds=1, num_train=4, num_val=2, aggregation=aggregation)
+    client = client_of(f)
+
+    def boasting(message, context):
+        reply = client(message, context)
+        if context.node_config["partition-id"] != 1 and message.metadata.message_type == "train":
+            say(num_examples=1.7e308)(reply.content)
+        return reply
+
+    grid, records = InProcessGrid(boasting, 3), []
+    with grid.identity():
+        state = serve(f, grid, None, watch=records.append)
+    assert list(records[1].rejected) == ["street", "factory"] and records[1].used == 1
+    assert any(np.abs(value).max() > 0 for value in state.arrays.values())
+
+
+@pytest.mark.parametrize("weights", [[1.7e308, 1.7e308], [0.0, 0.0], [float("nan"), 1.0]], ids=str)
+def test_weights_without_a_sum_are_refused(weights):
+    one = {"A/x": np.ones((2, 3), np.float32), "B/x": np.ones((4, 2), np.float32)}
+    for combined in (lambda: average([one, one], weights), lambda: stacked([one, one], weights, "x")):
+        with pytest.raises(ValueError, match="weights of 2 updates sum to"):
+            combined()
+
+
+class KnownGrid(InProcessGrid):
+    """Nodes with public keys, as the SuperLink knows them under node authentication."""
+
+    keys: list[bytes]
+
+    def get_nodes(self):
+        return [NodeInfo(node_id=node, public_key=self.keys[n]) for n, node in enumerate(self.get_node_ids())]
+
+
+def test_a_node_has_the_site_of_its_key_alone(federation, tmp_path):
+    """Node 0 claims site 1. Without keys it has it, and the owner is shut out; with keys it is refused."""
+    f = federation(rounds=1, num_train=4, num_val=2)
+    keys = [public_pem(make_node_key(tmp_path / str(n)).with_name(f"{n}.pub")).encode() for n in range(3)]
+    client = client_of(f)
+
+    def lying(message, context):
+        reply = client(message, context)
+        if context.node_config["partition-id"] == 0 and message.metadata.message_type == "query.describe":
+            say(site=1)(reply.content)
+        return reply
+
+    def sites_with(given):
+        grid = KnownGrid(lying, 3)
+        grid.keys = keys
+        roster = Roster(f, given)
+        with grid.identity():
+            roster.meet(grid)
+        return {node - 2: site for node, site in roster.sites.items()}, roster.troubles
+
+    assert sites_with([])[0] == {0: 1, 2: 2}
+    found, troubles = sites_with(keys)
+    assert found == {1: 1, 2: 2} and "its key is not that site's" in troubles[0]
+    with pytest.raises(RecipeError, match="keys has 1 files, but there are 3 sites"):
+        write_app(tmp_path, f, tmp_path, keys=[tmp_path / "0.pub"])

@@ -81,12 +81,11 @@ def test_bad_arguments(federation, changes, words):
     with pytest.raises(RecipeError) as caught:
         made = federation(**changes)
         # a few are only known to the classes that they are for
-        from airlam.edge.federated.objectives import make_objective
-        from airlam.edge.federated.sites import make_site
-        from airlam.edge.federated.strategies import make_strategy
+        from airlam.edge.federated.learning.objectives import make_objective
+        from airlam.edge.federated.learning.sites import Places
 
-        make_strategy(made)
-        make_site(made, 0)
+        made.server_strategy.make()
+        Places().site(made, 0)
         make_objective(made, made.lora_rank)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 

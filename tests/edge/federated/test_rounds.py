@@ -10,11 +10,12 @@ import torch
 from safetensors.numpy import save_file
 
 from airlam.edge.federated import run_rounds
-from airlam.edge.federated.adapters import combine, product_error
-from airlam.edge.federated.learner import Learner
-from airlam.edge.federated.rounds import wire_bytes
-from airlam.edge.federated.server_app import State
-from airlam.edge.federated.sites import TRAIN, make_site
+from airlam.edge.federated.adapters import product_error
+from airlam.edge.federated.aggregation import SCHEMES
+from airlam.edge.federated.learning.learner import Learner
+from airlam.edge.federated.learning.sites import TRAIN, Places
+from airlam.edge.federated.messages import wire_bytes
+from airlam.edge.federated.server.state import State
 from airlam.interfaces import StoreError
 
 
@@ -34,7 +35,8 @@ def test_one_full_batch_step_is_the_centralised_step(federation, changes):
     start = learner.start()
     learner.load(start, 1)
     learner.model.train()
-    sites = [make_site(f, n) for n in range(3)]
+    places = Places()
+    sites = [places.site(f, n) for n in range(3)]
     errors = []
     for site in sites:
         order = torch.arange(len(site.train))
@@ -166,7 +168,7 @@ def test_trimmed_mean_keeps_poison_out_where_the_mean_does_not(federation):
 def test_selection_in_turn(federation):
     _, records = records_of(federation(selection={"policy": "round_robin", "devices": 1}, rounds=3))
     assert [r.chosen for r in records[1:]] == [[0], [1], [2]]
-    assert all(len(r.figures) == 3 for r in records)  # everyone is looked at
+    assert all(len(r.figures) == 3 for r in records)  # everyone validates
 
 
 def test_a_starved_device_has_its_turn(federation):
@@ -255,7 +257,7 @@ def test_a_state_of_another_run_is_refused(federation, tmp_path):
 
 def test_sites_are_places(federation):
     f = federation(sites={"a": {"channel": "umi_nlos", "links": 5}})
-    site = make_site(f, 0)
+    site = Places().site(f, 0)
     assert len(site.train) == 5 and len(site.val) == 4 and len(site.test) == 4
     assert len(torch.cat([site.train.drop, site.val.drop, site.test.drop]).unique()) == 1
     positions = torch.cat([site.train.position, site.val.position, site.test.position])
@@ -266,7 +268,7 @@ def test_sites_are_places(federation):
 
 def test_combine_of_equal_updates_is_the_update():
     one = {"A/x": np.ones((2, 3), np.float32), "B/x": np.ones((4, 2), np.float32)}
-    assert product_error([one, one], [1.0, 2.0], combine("naive", [one, one], [1.0, 2.0], {}, 2)) < 1e-7
+    assert product_error([one, one], [1.0, 2.0], SCHEMES.find("naive")().combine([one, one], [1.0, 2.0], {}, 2)) < 1e-7
 
 
 def test_a_precoder_is_adapted(federation):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from airlam.edge.federated import run_rounds
-from airlam.edge.federated.learner import Learner
-from airlam.edge.federated.sites import make_site
-from airlam.edge.federated.split import SplitLearner, activation_bytes, gradients, step_adamw
-from airlam.edge.federated.strategies import learning_rate
+from airlam.edge.federated.learning.learner import Learner
+from airlam.edge.federated.learning.optimisers import learning_rate, step_arrays
+from airlam.edge.federated.learning.sites import Places
+from airlam.edge.federated.learning.split import SplitLearner, activation_bytes, gradients
 from airlam.interfaces import RecipeError
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.models.split import back, check_split, front, num_layers, on_device
@@ -51,7 +51,7 @@ def test_gradients_are_those_of_the_whole_model(federation, layers):
     for name in start:  # B not zero, so that A has a gradient as well
         start[name] = start[name] + 0.02 * rng.standard_normal(start[name].shape).astype(np.float32)
     learner.load(start, 1)
-    split, site = SplitLearner(f, learner, layers), make_site(f, 0)
+    split, site = SplitLearner(f, learner, layers), Places().site(f, 0)
 
     target = split.target(site, 1, 0)
     predicted_error(split.base, target).log().mean().backward()
@@ -78,13 +78,13 @@ def test_one_round_of_one_site_is_training_the_whole_model(federation):
     learner = Learner(f, f.lora_rank)
     arrays = learner.start()
     learner.load(arrays, 1)
-    split, site = SplitLearner(f, learner, 0), make_site(f, 0)
+    split, site = SplitLearner(f, learner, 0), Places().site(f, 0)
     sides = [(split.device, {}), (split.server, {})]
     for step in range(3):
         predicted_error(split.base, split.target(site, 1, step)).log().mean().backward()
         for parameters, moments in sides:
             grads = gradients(parameters)
-            step_adamw(arrays, grads, moments, learning_rate(f, 1), "adamw")
+            step_arrays(arrays, grads, moments, learning_rate(f, 1), "adamw")
         with torch.no_grad():
             for name, p in (split.device | split.server).items():
                 p.copy_(torch.from_numpy(arrays[name]))
@@ -105,7 +105,7 @@ def test_adamw_on_arrays_is_torchs():
         p.grad = torch.from_numpy(grad.copy())
         torch.nn.utils.clip_grad_norm_([p], 1.0)
         optimizer.step()
-        step_adamw(weights, {"a": grad}, state, 0.01, "adamw")
+        step_arrays(weights, {"a": grad}, state, 0.01, "adamw")
     assert np.allclose(weights["a"], p.detach().numpy(), atol=1e-7)
 
 
@@ -113,7 +113,7 @@ def test_bytes_follow_the_formula(federation):
     f = federation(mode="split", aggregation="ffa", rounds=1, local_steps=3)
     records = []
     run_rounds(f, watch=records.append)
-    site = make_site(f, 0)
+    site = Places().site(f, 0)
     learner = Learner(f, f.lora_rank)
     split = SplitLearner(f, learner, 0)
     tokens = split.target(site, 1, 0).tokens.features.shape[1]

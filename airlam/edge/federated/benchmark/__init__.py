@@ -1,0 +1,1 @@
+"""The federated benchmark: what federated fine-tuning reaches, against everything in one place and everyone alone."""

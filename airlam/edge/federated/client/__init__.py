@@ -1,0 +1,1 @@
+"""The devices' side of a federated run."""

@@ -1,0 +1,1 @@
+"""What the commands ``airlam federate`` and ``airlam plan federated`` call."""

@@ -1,0 +1,1 @@
+"""Training on one machine: data, objectives, optimisers, whole and split models."""

@@ -1,0 +1,1 @@
+"""What a federated run is, read from YAML and checked."""
