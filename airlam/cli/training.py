@@ -116,11 +116,21 @@ class AirlamCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Options of airlam's own."""
-        parser.add_argument("--out", type=str, default=None, help="folder for everything that is written, in "
-                            "the place of the recipe's trainer.default_root_dir")  # fmt: skip
+        parser.add_argument(
+            "--out",
+            type=str,
+            default=None,
+            help="folder for everything that is written, in the place of the recipe's trainer.default_root_dir",
+        )
         if self._name == "fit":
-            parser.add_argument("--overwrite", type=bool, default=False, nargs="?", const=True,
-                                help="replace an earlier run in the same folder")  # fmt: skip
+            parser.add_argument(
+                "--overwrite",
+                type=bool,
+                default=False,
+                nargs="?",
+                const=True,
+                help="replace an earlier run in the same folder",
+            )
 
     def _place_output(self) -> None:
         """Everything that the recipe writes under its ``default_root_dir`` goes to the folder that was asked for."""

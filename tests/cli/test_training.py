@@ -274,8 +274,19 @@ def test_ctrl_c_saves_and_says_so(tmp_path, monkeypatch):
     assert "saved cut/last.ckpt" in out.splitlines()[-1] and "--ckpt_path cut/last.ckpt" in out.splitlines()[-1]
     steps = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"]
     whole = 4 * (steps // 4 + 2)  # last.ckpt is written at the end of an epoch, of 4 steps
-    again = process("fit", *SHIPPED, "--out", "cut", "--trainer.max_steps", str(whole), "--ckpt_path", "last",
-                    "--trainer.max_epochs", "100000", cwd=tmp_path)  # fmt: skip
+    again = process(
+        "fit",
+        *SHIPPED,
+        "--out",
+        "cut",
+        "--trainer.max_steps",
+        str(whole),
+        "--ckpt_path",
+        "last",
+        "--trainer.max_epochs",
+        "100000",
+        cwd=tmp_path,
+    )
     out, _ = again.communicate(timeout=120)
     assert again.returncode == 0, out
     assert torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"] == whole

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from airlam.evaluation import Results, SiteBenchmark, statistics
-from airlam.evaluation.methods import look, order
+from airlam.evaluation import Results, SiteBenchmark
+from airlam.evaluation.benchmarks.sites.benchmark import average, user_blocks
+from airlam.evaluation.engine import statistics
+from airlam.evaluation.engine.training import Choice, adapt
+from airlam.evaluation.report.style import look, order
+from airlam.evaluation.report.verdicts import support
 from airlam.evaluation.rows import Row
-from airlam.evaluation.site_adaptation import Choice, adapt
-from airlam.evaluation.site_benchmark import average, user_blocks
-from airlam.evaluation.verdicts import support
 from airlam.interfaces import RecipeError
 
 TINY = {

@@ -36,9 +36,15 @@ from airlam.export import export_onnx  # noqa: E402
 
 SHAPE = (2, 2, 2)
 BERT = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 32, "max_position_embeddings": 66, "vocab_size": 2, "pad_token_id": 1,
-}  # fmt: skip
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 66,
+    "vocab_size": 2,
+    "pad_token_id": 1,
+}
 GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 2, "n_positions": 64}
 
 
