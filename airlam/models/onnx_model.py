@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from airlam.errors import CheckpointError
 from airlam.io import file_hash
-from airlam.models.airlam_model import NUM_SCALARS, START_SLOTS, Spectra, SpectralModel
 from airlam.models.checkpoint import check_finite, check_names, made_config, read_config, reason_of
 from airlam.models.config import AirlamConfig
 from airlam.models.context import Readings
 from airlam.models.fields import MAX_PARAMETERS, check_whole, shown
 from airlam.models.phase_tracker import PhaseTracker
 from airlam.models.predictor import AirlamPredictor
+from airlam.models.spectral_model import Spectra, SpectralModel
+from airlam.models.tokens import NUM_SCALARS, START_SLOTS
 
 GRAPH, TRACKER = "model.onnx", "tracker.safetensors"
 FORMAT, CHECKSUM, TRACKER_CHECKSUM = "export_format", "graph_sha256", "tracker_sha256"  # keys of config.json
