@@ -127,7 +127,8 @@ class ChannelModel(ABC):
         h = torch.from_numpy(np.empty(shape, np.complex64))
         power = torch.empty(num_links)
         per_chunk = self.drops_per_chunk * per_drop
-        chunks, rays = [], []
+        chunks: list[Chunk] = []
+        rays: list[Rays] = []
         with torch.no_grad():
             for number, start in enumerate(range(0, num_links, per_chunk)):
                 out = slice(start, min(start + per_chunk, num_links))
@@ -135,7 +136,8 @@ class ChannelModel(ABC):
                 generator = torch.Generator().manual_seed(int(topology_seed))
                 chunk, atoms = self._make(h[out], power[out], generator, int(sionna_seed), return_rays)
                 chunks.append(chunk)
-                rays.append(atoms)
+                if atoms is not None:
+                    rays.append(atoms)
         truth = {name: torch.cat([getattr(c, name) for c in chunks]) for name in Chunk.__dataclass_fields__}
         gain = truth.pop("gain")
         return LinkBatch(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,8 @@ class OnnxModel(SpectralModel, nn.Module):
         if not self.one_by_one or len(features) == 1:
             return self._run(inputs)
         parts = zip(*(self._run(tuple(x[i : i + 1] for x in inputs)) for i in range(len(features))), strict=True)
-        return Spectra(*(None if part[0] is None else torch.cat(part) for part in parts))
+        joined: list[Any] = [None if part[0] is None else torch.cat(part) for part in parts]
+        return Spectra(*joined)
 
     def _run(self, inputs: tuple[Tensor, ...]) -> Spectra:
         arrays = {name: np.ascontiguousarray(x.detach().cpu().numpy()) for name, x in zip(INPUTS, inputs, strict=True)}
