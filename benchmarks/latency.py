@@ -110,8 +110,14 @@ def latency(names: dict[str, str], batches: list[int], threads: list[int], round
             calls |= {f"{model}:stream-{kind}": call for kind, call in streaming_calls(every[model], h).items()}
             found = in_turn(calls, rounds, 60 if batch == 1 else 5, count)
             rows += [
-                {"method": label, "batch": batch, "threads": count, **times, "ms_per_link": times["p50_ms"] / batch,
-                 "ratio": times["p50_ms"] / found["ar-reference"]["p50_ms"]}  # fmt: skip
+                {
+                    "method": label,
+                    "batch": batch,
+                    "threads": count,
+                    **times,
+                    "ms_per_link": times["p50_ms"] / batch,
+                    "ratio": times["p50_ms"] / found["ar-reference"]["p50_ms"],
+                }
                 for label, times in found.items()
             ]
     torch.set_num_threads(1)

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import measure
-from airlam.evaluation.site_adaptation import Choice, adapt, readings
+from airlam.evaluation.engine.training import Choice, adapt, readings
 from airlam.metrics import bootstrap_interval
 from airlam.models import AirlamModel, load_checkpoint
 from airlam.recipes import find_checkpoint
@@ -41,10 +41,15 @@ def judge(model: AirlamModel, links: LinkBatch, past: torch.Tensor) -> torch.Ten
     """NMSE in dB of each link."""
     with torch.no_grad():
         errors = [
-            forecast_error(model, past[n : n + 32], links.h[n : n + 32, HISTORY:], links.port_shape,
-                           readings(links, slice(n, n + 32))).nmse
+            forecast_error(
+                model,
+                past[n : n + 32],
+                links.h[n : n + 32, HISTORY:],
+                links.port_shape,
+                readings(links, slice(n, n + 32)),
+            ).nmse
             for n in range(0, len(past), 32)
-        ]  # fmt: skip
+        ]
     return 10 * torch.cat(errors).log10()
 
 
@@ -62,8 +67,10 @@ def main() -> None:
     for site in track(range(arguments.sites), description="sites"):
         links = channel.sample(arguments.users, HISTORY + HORIZON, seed=100 + site)
         order = torch.randperm(arguments.users, generator=torch.Generator().manual_seed(site))
-        train, val, test = (links[part] for part in order.split(
-            [arguments.users - 2 * (arguments.users // 8)] + 2 * [arguments.users // 8]))  # fmt: skip
+        train, val, test = (
+            links[part]
+            for part in order.split([arguments.users - 2 * (arguments.users // 8)] + 2 * [arguments.users // 8])
+        )
         past = measure(test.h[:, :HISTORY], CSI_SNR_DB, torch.Generator().manual_seed(site))
         found["zero-shot"].append(judge(load_checkpoint(find_checkpoint("airlam-tiny")), test, past))
         for arm, sensors in ARMS.items():
@@ -72,8 +79,18 @@ def main() -> None:
                 torch.manual_seed(site)
                 start.add_context(sensors)
             choice = Choice(arguments.learning_rate)
-            model = adapt(start, train, val, choice, steps=arguments.steps, batch_size=32, history=HISTORY,
-                          csi_snr_db=CSI_SNR_DB, seed=site, precision="bfloat16").model  # fmt: skip
+            model = adapt(
+                start,
+                train,
+                val,
+                choice,
+                steps=arguments.steps,
+                batch_size=32,
+                history=HISTORY,
+                csi_snr_db=CSI_SNR_DB,
+                seed=site,
+                precision="bfloat16",
+            ).model
             found[arm].append(judge(model, test, past))
     errors = {arm: torch.cat(values) for arm, values in found.items()}
     table = Table("", "NMSE, mean of dB", "against no sensors [dB]", title="sensors at a site")

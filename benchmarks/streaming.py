@@ -42,10 +42,14 @@ def accuracy(predictor, speed_kmh: float, links: int, seed: int) -> dict[str, fl
     found = {
         "ar": decibels(
             [
-                float(nmse(ar.predict(measured[:, s - HISTORY + 1 : s + 1], HORIZON, port_shape=shape),
-                           batch.h[:, s + 1 : s + 1 + HORIZON]))
+                float(
+                    nmse(
+                        ar.predict(measured[:, s - HISTORY + 1 : s + 1], HORIZON, port_shape=shape),
+                        batch.h[:, s + 1 : s + 1 + HORIZON],
+                    )
+                )
                 for s in range(FIRST, LAST)
-            ]  # fmt: skip
+            ]
         )
     }
     for every in REFRESH:
@@ -98,8 +102,10 @@ def main() -> None:
         table.add_row(f"{speed}", *(f"{value:.2f}" for value in found.values()))
     console = Console()
     console.print(table)
-    console.print(f"median time: push {times['push']:.2f} ms, refresh {times['refresh']:.2f} ms, "
-                  f"full prediction {times['full']:.2f} ms")  # fmt: skip
+    console.print(
+        f"median time: push {times['push']:.2f} ms, refresh {times['refresh']:.2f} ms, "
+        f"full prediction {times['full']:.2f} ms"
+    )
     out = Path("runs/streaming.json")
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"model": chosen.model, "latency_ms": times, "nmse_db": rows}, indent=1))

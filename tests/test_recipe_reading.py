@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
+import airlam
 from airlam.data.recipe import load_dataset_recipe
 from airlam.errors import RecipeError
 from airlam.recipes import check_number, check_positive, check_range, parse_yaml, read_yaml
@@ -18,10 +21,15 @@ digits = st.text("0123456789", min_size=1, max_size=6)
 exponents = st.builds(lambda e, sign, d: e + sign + d, st.sampled_from("eE"), st.sampled_from(["", "+", "-"]), digits)
 numbers = st.one_of(
     st.builds(lambda sign, a, e: sign + a + e, st.sampled_from(["", "-", "+"]), digits, exponents),
-    st.builds(lambda sign, a, b, e: f"{sign}{a}.{b}{e}", st.sampled_from(["", "-", "+"]), digits,
-              st.just("") | digits, st.just("") | exponents),
+    st.builds(
+        lambda sign, a, b, e: f"{sign}{a}.{b}{e}",
+        st.sampled_from(["", "-", "+"]),
+        digits,
+        st.just("") | digits,
+        st.just("") | exponents,
+    ),
     st.builds(lambda b, e: f".{b}{e}", digits, st.just("") | exponents),
-)  # fmt: skip
+)
 
 
 @given(numbers)
@@ -39,10 +47,24 @@ def test_files_and_the_command_line_read_numbers_alike(text):
 
 @pytest.mark.parametrize(
     "text, value",
-    [("12", 12), ("-3", -3), ("[1, 2e1]", [1, 20.0]), (".inf", math.inf), ("-.INF", -math.inf), ("true", True),
-     ("'2e1'", "2e1"), ("e1", "e1"), ("2e", "2e"), ("2024-01-01", "2024-01-01"), ("1e3m", "1e3m"), ("null", None),
-     (".", "."), ("-", [None]), ("1.2.3", "1.2.3")],
-)  # fmt: skip
+    [
+        ("12", 12),
+        ("-3", -3),
+        ("[1, 2e1]", [1, 20.0]),
+        (".inf", math.inf),
+        ("-.INF", -math.inf),
+        ("true", True),
+        ("'2e1'", "2e1"),
+        ("e1", "e1"),
+        ("2e", "2e"),
+        ("2024-01-01", "2024-01-01"),
+        ("1e3m", "1e3m"),
+        ("null", None),
+        (".", "."),
+        ("-", [None]),
+        ("1.2.3", "1.2.3"),
+    ],
+)
 def test_other_scalars(text, value):
     assert parse_yaml(text) == value and type(parse_yaml(text)) is type(value)
 
@@ -64,10 +86,15 @@ def test_a_data_set_of_a_file_equals_that_of_numbers(tmp_path):
 
 @pytest.mark.parametrize(
     "content, words",
-    [(b"a: [", "is not valid YAML"), (b"- 1", "is a list, but a recipe holds keys and values"), (b"", "is empty"),
-     (b"\xff\xfe\x00", "is not valid YAML"), (b"[" * 5000, "is not valid YAML"),
-     (b"a: " + b"9" * 5000, "is not valid YAML")],
-)  # fmt: skip
+    [
+        (b"a: [", "is not valid YAML"),
+        (b"- 1", "is a list, but a recipe holds keys and values"),
+        (b"", "is empty"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
+        (b"[" * 5000, "is not valid YAML"),
+        (b"a: " + b"9" * 5000, "is not valid YAML"),
+    ],
+)
 def test_files_that_hold_no_recipe(tmp_path, content, words):
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
@@ -79,10 +106,20 @@ def test_files_that_hold_no_recipe(tmp_path, content, words):
 
 
 @given(
-    value=st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=5), st.just(10**400),
-                    st.just("9" * 5000), st.floats().map(repr)),
-    low=st.sampled_from([-math.inf, 0, 1]), high=st.sampled_from([100, math.inf]), integer=st.booleans(),
-)  # fmt: skip
+    value=st.one_of(
+        st.floats(),
+        st.integers(),
+        st.booleans(),
+        st.none(),
+        st.text(max_size=5),
+        st.just(10**400),
+        st.just("9" * 5000),
+        st.floats().map(repr),
+    ),
+    low=st.sampled_from([-math.inf, 0, 1]),
+    high=st.sampled_from([100, math.inf]),
+    integer=st.booleans(),
+)
 def test_a_number_within_its_bounds_or_one_line(value, low, high, integer):
     try:
         number = check_number("x", value, low, high, integer=integer)
@@ -111,3 +148,9 @@ def test_ranges():
     for wrong, words in (([1], "number or"), ([1, 0], r"write \[0, 1\]"), ([0, 2], r"x\[1\] is 2")):
         with pytest.raises(RecipeError, match=words):
             check_range("x", wrong, 0, 1)
+
+
+def test_yaml_is_read_in_one_place():
+    package = Path(airlam.__file__).parent
+    readers = [p for p in package.rglob("*.py") if re.search(r"yaml\.(safe_)?load", p.read_text(encoding="utf-8"))]
+    assert [p.relative_to(package).as_posix() for p in readers] == ["recipes/reading.py"]

@@ -70,7 +70,7 @@ class LastBest:
         """Logarithm of the averaged power ``[batch, beam]``."""
         # a beam's n-th last measurement weighs memory^n
         later = measured.flip(1).cumsum(1).flip(1) - 1
-        weight = torch.where(measured, self.memory**later.to(power.dtype), torch.zeros_like(power))
+        weight = torch.where(measured, self.memory ** later.to(power.dtype), torch.zeros_like(power))
         mean = (weight * power.nan_to_num()).sum(1) / weight.sum(1).clamp_min(1e-12)
         return torch.where(measured.any(1), _log(mean), torch.full_like(mean, NEVER))
 
@@ -237,9 +237,14 @@ class SoftmaxRegression(TrainedLinear):
             return (loss + 0.5 * ridge * (ease * weight[1:]).square().sum()) / len(scores)
 
         solver = torch.optim.LBFGS(
-            [weight], max_iter=max_iterations, max_eval=2 * max_iterations, history_size=20, tolerance_grad=1e-6,
-            tolerance_change=1e-9, line_search_fn="strong_wolfe",
-        )  # fmt: skip
+            [weight],
+            max_iter=max_iterations,
+            max_eval=2 * max_iterations,
+            history_size=20,
+            tolerance_grad=1e-6,
+            tolerance_change=1e-9,
+            line_search_fn="strong_wolfe",
+        )
 
         def closure() -> Tensor:
             solver.zero_grad()

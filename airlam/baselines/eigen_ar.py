@@ -43,8 +43,10 @@ class Eigenbasis(NamedTuple):
             h = h * observed[:, :, None, None, None]
         links, _, subcarriers, _, ports = h.shape
         by_tone = h.transpose(1, 2).reshape(links, subcarriers, -1)
-        by_port = h.unflatten(-1, (polarisations, -1)).movedim((-2, -1), (1, 2)).reshape(
-            links, polarisations, ports // polarisations, -1
+        by_port = (
+            h.unflatten(-1, (polarisations, -1))
+            .movedim((-2, -1), (1, 2))
+            .reshape(links, polarisations, ports // polarisations, -1)
         )
         return cls(
             torch.linalg.eigh(by_tone @ by_tone.mH).eigenvectors, torch.linalg.eigh(by_port @ by_port.mH).eigenvectors

@@ -236,9 +236,7 @@ def svd_water_filling(h: Tensor, power: float | Tensor, no: float | Tensor) -> T
     return right.mH * powers.sqrt().to(h.real.dtype).unsqueeze(-2)
 
 
-def type1_codebook(
-    port_shape: PortShape, *, oversampling: int = 4, device: torch.device | str | None = None
-) -> Tensor:
+def type1_codebook(port_shape: PortShape, *, oversampling: int = 4, device: torch.device | str | None = None) -> Tensor:
     r"""Rank-1 codewords of the Type I single-panel codebook, ``complex64 [tx_ant, codeword]`` of unit norm.
 
     3GPP TS 38.214, clause 5.2.2.2.1: :math:`\frac{1}{\sqrt{P}}[v_{l,m};\ \varphi_n v_{l,m}]` with DFT beams over

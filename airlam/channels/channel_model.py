@@ -120,8 +120,7 @@ class ChannelModel(ABC):
             up = num_links - num_links % per_drop + per_drop
             choices = f"{up - per_drop} or {up}" if up > per_drop else f"{up}"
             raise ValueError(
-                f"num_links is {num_links}, but drops of {per_drop} links cannot be split; "
-                f"ask for {choices}"
+                f"num_links is {num_links}, but drops of {per_drop} links cannot be split; ask for {choices}"
             )
         # From numpy, which asks for huge pages: touching fresh memory otherwise costs a third of the whole generation
         shape = (num_links, num_slots, self.num_subcarriers, self.num_rx_ant, self.num_tx_ant)

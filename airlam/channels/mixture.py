@@ -131,8 +131,15 @@ def _delegate(name: str) -> property:
     return property(lambda self: getattr(self._require_shared(name), name), doc=getattr(ChannelModel, name).__doc__)
 
 
-for _name in ("port_shape", "num_tx_ant", "num_rx_ant", "num_subcarriers", "subcarrier_spacing", "slot_duration",
-              "carrier_frequency"):  # fmt: skip
+for _name in (
+    "port_shape",
+    "num_tx_ant",
+    "num_rx_ant",
+    "num_subcarriers",
+    "subcarrier_spacing",
+    "slot_duration",
+    "carrier_frequency",
+):
     setattr(MixtureChannel, _name, _delegate(_name))
 
 
@@ -208,8 +215,12 @@ def _candidates(key: str, value: Any) -> list:
 def _variants(recipe: Mapping) -> Iterator[dict]:
     """The recipe with each drawn field in turn at each of its candidates, the others at their first."""
     paths: list[tuple[str, ...]] = [(key,) for key in recipe]
-    paths += [(key, inner) for key, value in recipe.items() if isinstance(value, Mapping) and not _is_draw(value)
-              for inner in value]  # fmt: skip
+    paths += [
+        (key, inner)
+        for key, value in recipe.items()
+        if isinstance(value, Mapping) and not _is_draw(value)
+        for inner in value
+    ]
     base = {key: _first(value, key) for key, value in recipe.items()}
     yield base
     for path in paths:

@@ -329,8 +329,10 @@ def _collect(paths) -> TracedPaths:
     gain = torch.complex(torch.from_numpy(real), torch.from_numpy(imag))[:, :, 0].movedim(-1, 1)
     gain = torch.where(valid[..., None, None], gain, 0)
     delay = delay.clamp_min(0)
-    angles = {name: torch.from_numpy(np.array(getattr(paths, name).numpy()))[:, 0].double()
-              for name in ("theta_t", "phi_t", "theta_r", "phi_r")}  # fmt: skip
+    angles = {
+        name: torch.from_numpy(np.array(getattr(paths, name).numpy()))[:, 0].double()
+        for name in ("theta_t", "phi_t", "theta_r", "phi_r")
+    }
     arrival = _unit(angles["theta_r"], angles["phi_r"])
     departure = _unit(angles["theta_t"], angles["phi_t"])
     length = SPEED_OF_LIGHT * delay

@@ -22,9 +22,13 @@ from airlam.interfaces import AirlamError
 
 OLDEST_LLVM = 16  # 14 is refused by Dr.Jit, 15 aborts the process at the first solve; 19 is what is tested
 _LLVM_NAMES = (
-    "/usr/lib/*/libLLVM.so.*", "/usr/lib/*/libLLVM-*.so*", "/usr/lib/llvm-*/lib/libLLVM*.so*",
-    "/usr/lib64/libLLVM*.so*", "/usr/local/lib/libLLVM*.so*", "/opt/homebrew/opt/llvm/lib/libLLVM*.dylib",
-)  # fmt: skip
+    "/usr/lib/*/libLLVM.so.*",
+    "/usr/lib/*/libLLVM-*.so*",
+    "/usr/lib/llvm-*/lib/libLLVM*.so*",
+    "/usr/lib64/libLLVM*.so*",
+    "/usr/local/lib/libLLVM*.so*",
+    "/opt/homebrew/opt/llvm/lib/libLLVM*.dylib",
+)
 INSTALL = "pip install 'airlam[rt]', and on CPUs LLVM 19 ('apt install libllvm19')"
 
 
@@ -123,8 +127,11 @@ def rt_available() -> Availability:
         return Availability(True, f"traced a scene with {variant}" + (f", {used}" if "llvm" in variant else ""))
     lines = [line for line in result.stderr.strip().splitlines() if line.strip()] or ["no message"]
     why = f"the process was aborted (signal {-result.returncode})" if result.returncode < 0 else lines[-1].strip()
-    return Availability(False, f"{why}, with {used}; LLVM 19 is tested: 'apt install libllvm19', or set "
-                               "DRJIT_LIBLLVM_PATH to the file of its shared library")  # fmt: skip
+    return Availability(
+        False,
+        f"{why}, with {used}; LLVM 19 is tested: 'apt install libllvm19', or set "
+        "DRJIT_LIBLLVM_PATH to the file of its shared library",
+    )
 
 
 def import_ray_tracing():

@@ -34,8 +34,11 @@ DEFAULTS: dict[str, Any] = {
 }
 CLUSTER_DEFAULTS: dict[str, Any] = {"delay_spread": 100e-9}
 SYSTEM_DEFAULTS: dict[str, Any] = {
-    "state": "random", "links_per_drop": 1, "spatial_consistency": False, "tracks": False,
-}  # fmt: skip
+    "state": "random",
+    "links_per_drop": 1,
+    "spatial_consistency": False,
+    "tracks": False,
+}
 PANEL_DEFAULTS: dict[str, Any] = {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"}
 OUTDOOR_DEFAULTS: dict[str, Any] = {"o2i_model": "low"}
 RAY_TRACED_DEFAULTS: dict[str, Any] = {

@@ -16,23 +16,33 @@ from airlam.recipes import nearest
 # name -> (what it does, "module:function"); the function takes the remaining arguments
 COMMANDS = {
     "demo": ("the main job on real input, in minutes; names the report it wrote", "airlam.cli.commands:demo"),
-    "generate": ("make the links of a data set: airlam generate --config datasets/uma_nlos.yaml",
-                 "airlam.cli.commands:generate"),
+    "generate": (
+        "make the links of a data set: airlam generate --config datasets/uma_nlos.yaml",
+        "airlam.cli.commands:generate",
+    ),
     "fit": ("train or adapt a model: airlam fit --config tasks/... --data datasets/...", "airlam.cli.training:fit"),
     "validate": ("evaluate a model on the validation split", "airlam.cli.training:validate"),
     "test": ("evaluate a model on the test split", "airlam.cli.training:test"),
     "predict": ("run a model over the test split", "airlam.cli.training:predict"),
-    "evaluate": ("a benchmark against tuned classics and the limit, with a report: airlam evaluate --config tasks/...",
-                 "airlam.cli.commands:evaluate"),
-    "federate": ("adapt a model at several sites that keep their data: airlam federate --config tasks/...",
-                 "airlam.cli.commands:federate"),
-    "plan": ("who computes what before a distributed run: airlam plan federated --config tasks/...",
-             "airlam.cli.commands:plan"),
-    "export": ("a trained model for ONNX Runtime: airlam export airlam-tiny --format onnx --out FOLDER",
-               "airlam.cli.commands:export"),
+    "evaluate": (
+        "a benchmark against tuned classics and the limit, with a report: airlam evaluate --config tasks/...",
+        "airlam.cli.commands:evaluate",
+    ),
+    "federate": (
+        "adapt a model at several sites that keep their data: airlam federate --config tasks/...",
+        "airlam.cli.commands:federate",
+    ),
+    "plan": (
+        "who computes what before a distributed run: airlam plan federated --config tasks/...",
+        "airlam.cli.commands:plan",
+    ),
+    "export": (
+        "a trained model for ONNX Runtime: airlam export airlam-tiny --format onnx --out FOLDER",
+        "airlam.cli.commands:export",
+    ),
     "list": ("recipes, checkpoints, predictors, precoders", "airlam.cli.listing:run"),
     "doctor": ("what is installed and usable", "airlam.cli.doctor:run"),
-}  # fmt: skip
+}
 
 
 class UsageError(Exception):

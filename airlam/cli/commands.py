@@ -30,7 +30,9 @@ def generate(arguments: Sequence[str]) -> None:
     parser.add_argument("--config", "-c", required=True, metavar="YAML", help="recipe of the data set")
     parser.add_argument("--out", "-o", metavar="FILE", help="the store to write")
     parser.add_argument("--workers", type=int, metavar="N", help="processes, one thread each (default: one per core)")
-    parser.add_argument("--ray-address", "--ray_address", metavar="ADDRESS", help="a Ray cluster instead (auto, ray://)")
+    parser.add_argument(
+        "--ray-address", "--ray_address", metavar="ADDRESS", help="a Ray cluster instead (auto, ray://)"
+    )
     parser.add_argument("--no-resume", "--no_resume", action="store_true", help="start again instead of going on")
     parser.add_argument("--overwrite", action="store_true", help="replace a store of another recipe")
     parser.add_argument("--verify", action="store_true", help="read it all back and compare with the checksums")

@@ -105,6 +105,22 @@ class OptionsWin(L.Callback):
         print(f"{listed}: from the command line, in the place of the checkpoint's")
 
 
+class FreezePoolerAdapters(L.Callback):
+    """Freeze the adapters of the pooler where several devices train together.
+
+    Adapters lie on every linear layer of a backbone, on its pooler too, which nothing reads. They get no gradient, and
+    distributed training stops where a trainable parameter has none.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Before the strategy looks at the parameters."""
+        if trainer.world_size == 1:
+            return
+        for name, parameter in pl_module.named_parameters():
+            if ".pooler." in name:
+                parameter.requires_grad_(False)
+
+
 class ProgressInLines(ProgressBar):
     """A plain line every ``seconds`` where the output is no terminal.
 

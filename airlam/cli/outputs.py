@@ -23,8 +23,7 @@ def recipe_root_dir(arguments: Sequence[str]) -> str | None:
     found = None
     for option, value in zip(arguments, arguments[1:], strict=False):
         if option in ("--config", "-c"):
-            data = read_yaml(Path(value))
-            trainer = data.get("trainer") if isinstance(data, dict) else None
+            trainer = read_yaml(value).get("trainer")
             found = (trainer.get("default_root_dir") if isinstance(trainer, dict) else None) or found
     return found
 

@@ -21,7 +21,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import airlam.tasks
 from airlam.cli import UsageError
-from airlam.cli.fit_callbacks import OPTIMISER_FIELDS, OptionsWin, ProgressInLines, SaveOnInterrupt
+from airlam.cli.fit_callbacks import (
+    OPTIMISER_FIELDS,
+    FreezePoolerAdapters,
+    OptionsWin,
+    ProgressInLines,
+    SaveOnInterrupt,
+)
 from airlam.cli.outputs import make_room, moved, next_steps, recipe_root_dir, values_of
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
@@ -110,11 +116,21 @@ class AirlamCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Options of airlam's own."""
-        parser.add_argument("--out", type=str, default=None, help="folder for everything that is written, in "
-                            "the place of the recipe's trainer.default_root_dir")  # fmt: skip
+        parser.add_argument(
+            "--out",
+            type=str,
+            default=None,
+            help="folder for everything that is written, in the place of the recipe's trainer.default_root_dir",
+        )
         if self._name == "fit":
-            parser.add_argument("--overwrite", type=bool, default=False, nargs="?", const=True,
-                                help="replace an earlier run in the same folder")  # fmt: skip
+            parser.add_argument(
+                "--overwrite",
+                type=bool,
+                default=False,
+                nargs="?",
+                const=True,
+                help="replace an earlier run in the same folder",
+            )
 
     def _place_output(self) -> None:
         """Everything that the recipe writes under its ``default_root_dir`` goes to the folder that was asked for."""
@@ -207,7 +223,7 @@ class AirlamCLI(LightningCLI):
             trainer.callbacks = [c for c in trainer.callbacks if c is not trainer.progress_bar_callback]
             trainer.callbacks.append(ProgressInLines())
         if self._name == "fit":
-            trainer.callbacks.insert(0, self._keeper)
+            trainer.callbacks[:0] = [self._keeper, FreezePoolerAdapters()]
             given = [name for name in OPTIMISER_FIELDS if name in self._options]
             if given and self.config[self._name].get("ckpt_path"):
                 trainer.callbacks.insert(0, OptionsWin(given))

@@ -20,7 +20,6 @@ SLOT, SUBCARRIER, RX_ANT, TX_ANT = -4, -3, -2, -1
 PortShape = tuple[int, int, int]
 
 
-
 @resolve_inputs
 def from_sionna(h: Tensor) -> Tensor:
     """Sionna's OFDM channel -> airlam's CSI.
@@ -54,7 +53,6 @@ def to_sionna(h: Tensor) -> Tensor:
     return h.permute(0, 3, 4, 1, 2)[:, None, :, None]
 
 
-
 def check_port_shape(num_tx_ant: int, port_shape: PortShape | None) -> PortShape:
     """``port_shape`` as a tuple of ints whose product is ``num_tx_ant``; ``None`` means one line of ports."""
     if port_shape is None:
@@ -69,7 +67,6 @@ def check_port_shape(num_tx_ant: int, port_shape: PortShape | None) -> PortShape
             "give the shape of the panel that made this CSI, or None for one line of ports"
         )
     return shape  # type: ignore[return-value]
-
 
 
 @resolve_inputs

@@ -103,9 +103,7 @@ def impair(
 
 
 @resolve_inputs
-def lose_slots(
-    h: Tensor, probability: float, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
+def lose_slots(h: Tensor, probability: float, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Lose slots of a measured history at random, all but the first and the last.
 
     Args:
@@ -121,7 +119,7 @@ def lose_slots(
         >>> bool(observed[:, 0].all()), bool((h == 1).all())
         (True, True)
     """
-    observed = torch.rand(h.shape[: SUBCARRIER], device=h.device, generator=generator) >= probability
+    observed = torch.rand(h.shape[:SUBCARRIER], device=h.device, generator=generator) >= probability
     observed[..., 0] = observed[..., -1] = True
     slot = torch.arange(h.shape[SLOT], device=h.device).expand_as(observed)
     before = torch.where(observed, slot, 0).cummax(-1).values

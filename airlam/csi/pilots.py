@@ -25,7 +25,6 @@ def phase_combiner(num_pilots: int, num_tx_ant: int, generator: torch.Generator 
     return torch.polar(torch.full_like(phase, num_tx_ant**-0.5), phase)
 
 
-
 @resolve_inputs
 def observe_pilots(
     h: Tensor, combiner: Tensor, noise: float | Tensor, generator: torch.Generator | None = None

@@ -206,9 +206,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(file)
 
 
-def _fill(
-    partial: Path, content: dict[str, Any], workers: int | None, ray_address: str | None, progress: bool
-) -> None:
+def _fill(partial: Path, content: dict[str, Any], workers: int | None, ray_address: str | None, progress: bool) -> None:
     """Makes and writes the blocks that are missing in the work file."""
     _, columns = open_layout(partial)
     file = os.open(partial, os.O_RDWR)

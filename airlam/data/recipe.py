@@ -123,9 +123,17 @@ class DatasetRecipe:
         if self.channel_overrides is not None and not isinstance(self.channel_overrides, dict):
             raise RecipeError(f"channel_overrides is {self.channel_overrides!r}, but must be keys of a channel recipe")
         for name, low in (
-            ("history", 1), ("horizon", 1), ("batch_size", 1), ("batches_per_epoch", 1), ("block_size", 1),
-            ("num_train", 0), ("num_val", 0), ("num_test", 0), ("num_workers", 0), ("seed", 0),
-        ):  # fmt: skip
+            ("history", 1),
+            ("horizon", 1),
+            ("batch_size", 1),
+            ("batches_per_epoch", 1),
+            ("block_size", 1),
+            ("num_train", 0),
+            ("num_val", 0),
+            ("num_test", 0),
+            ("num_workers", 0),
+            ("seed", 0),
+        ):
             value = getattr(self, name)
             if name != "num_train" or value is not None:
                 object.__setattr__(self, name, check_number(name, value, low, math.inf, integer=True))

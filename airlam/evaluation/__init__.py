@@ -10,33 +10,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airlam.evaluation.beam_management import BeamManagementBenchmark
-    from airlam.evaluation.beamforming import BeamformingBenchmark
-    from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
-    from airlam.evaluation.headline import headline
-    from airlam.evaluation.link_level import LinkLevelBenchmark
-    from airlam.evaluation.probes import ProbeBenchmark
-    from airlam.evaluation.reconstruction import ReconstructionBenchmark
-    from airlam.evaluation.report import write_report
+    from airlam.evaluation.benchmarks.beam_management.benchmark import BeamManagementBenchmark
+    from airlam.evaluation.benchmarks.beamforming.benchmark import BeamformingBenchmark
+    from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
+    from airlam.evaluation.benchmarks.link_level.benchmark import LinkLevelBenchmark
+    from airlam.evaluation.benchmarks.probes.benchmark import ProbeBenchmark
+    from airlam.evaluation.benchmarks.reconstruction.benchmark import ReconstructionBenchmark
+    from airlam.evaluation.benchmarks.sites.benchmark import SiteBenchmark
+    from airlam.evaluation.report.html import write_report
+    from airlam.evaluation.report.sentences import headline
     from airlam.evaluation.rows import Figure, Results, Row, environment
-    from airlam.evaluation.runner import run
-    from airlam.evaluation.site_benchmark import SiteBenchmark
+    from airlam.evaluation.run import run
 
 _HOMES = {
-    "BeamManagementBenchmark": "beam_management",
-    "BeamformingBenchmark": "beamforming",
-    "ChannelPredictionBenchmark": "channel_prediction",
+    "BeamManagementBenchmark": "benchmarks.beam_management.benchmark",
+    "BeamformingBenchmark": "benchmarks.beamforming.benchmark",
+    "ChannelPredictionBenchmark": "benchmarks.channel_prediction.benchmark",
     "Figure": "rows",
-    "LinkLevelBenchmark": "link_level",
-    "ProbeBenchmark": "probes",
-    "ReconstructionBenchmark": "reconstruction",
+    "LinkLevelBenchmark": "benchmarks.link_level.benchmark",
+    "ProbeBenchmark": "benchmarks.probes.benchmark",
+    "ReconstructionBenchmark": "benchmarks.reconstruction.benchmark",
     "Results": "rows",
     "Row": "rows",
-    "SiteBenchmark": "site_benchmark",
+    "SiteBenchmark": "benchmarks.sites.benchmark",
     "environment": "rows",
-    "headline": "headline",
-    "run": "runner",
-    "write_report": "report",
+    "headline": "report.sentences",
+    "run": "run",
+    "write_report": "report.html",
 }
 __all__ = [
     "BeamManagementBenchmark",

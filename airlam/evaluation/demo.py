@@ -22,18 +22,18 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import measure, normalise
-from airlam.evaluation.assembly import cell_rows, mean_rows
-from airlam.evaluation.cell import Cell, Contender
-from airlam.evaluation.cells import measure_cell, picture, predict_all
-from airlam.evaluation.channel_prediction import NOTES
-from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
-from airlam.evaluation.headline import details, headline
-from airlam.evaluation.methods import order, short
-from airlam.evaluation.report import write_report
+from airlam.evaluation.benchmarks.channel_prediction.benchmark import NOTES
+from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.contenders import OFF, of_predictor, tuned, without_correction
+from airlam.evaluation.engine.measure import measure_cell, picture, predict_all
+from airlam.evaluation.engine.summarise import cell_rows, mean_rows
+from airlam.evaluation.engine.timing import BUSY, is_busy
+from airlam.evaluation.report.html import write_report
+from airlam.evaluation.report.sentences import details, headline
+from airlam.evaluation.report.style import order, short
+from airlam.evaluation.report.verdicts import banner
 from airlam.evaluation.rows import Results, environment
-from airlam.evaluation.runner import narrator
-from airlam.evaluation.timing import BUSY, is_busy
-from airlam.evaluation.verdicts import banner
+from airlam.evaluation.run import narrator
 from airlam.interfaces import Predictor, RecipeError
 from airlam.io import check_folder
 from airlam.metrics import cpu_threads
@@ -81,9 +81,13 @@ class StepBar(L.Callback):
 
     def __init__(self, steps: int):
         self.bar = Progress(
-            TextColumn("        "), BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("        "),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             transient=True,
-        )  # fmt: skip
+        )
         self.task = self.bar.add_task("", total=steps)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -247,7 +251,7 @@ class SiteDemo:
     def records(
         self, adapt: LinkBatch, held_out: LinkBatch, learned: dict[str, tuple[Any, int]]
     ) -> list[dict[str, Any]]:
-        """One record for each speed class of the held-out users; see :func:`airlam.evaluation.cells.measure_cell`."""
+        """One record for each speed class of the held-out users; see :func:`airlam.evaluation.engine.measure.measure_cell`."""
         window, records = self.history + self.horizon, []
         for number, users in enumerate(held_out.speed.argsort().chunk(self.num_speed_classes)):
             part = held_out[users]
@@ -305,8 +309,11 @@ class SiteDemo:
 
     def _banner(self) -> str:
         usual = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
-        small = [f"{name} {getattr(self, name)} instead of {usual[name]}"
-                 for name in ("num_adapt", "num_held_out", "steps") if getattr(self, name) < usual[name]]  # fmt: skip
+        small = [
+            f"{name} {getattr(self, name)} instead of {usual[name]}"
+            for name in ("num_adapt", "num_held_out", "steps")
+            if getattr(self, name) < usual[name]
+        ]
         quick = f"Quick run ({', '.join(small)}): do not quote its figures. " if small else ""
         return f"{quick}A demonstration on one site: its intervals and verdicts say nothing about other sites."
 

@@ -31,9 +31,21 @@ if TYPE_CHECKING:
 SCHEMA = "airlam-cell/2"
 LEVEL, NUM_RESAMPLES = 0.95, 2000
 COLUMNS = (
-    "group", "cell", "data", "speed_kmh", "csi_snr_db", "label", "method", "metric", "unit", "users", "at", "drop",
-    "item", "value",
-)  # fmt: skip
+    "group",
+    "cell",
+    "data",
+    "speed_kmh",
+    "csi_snr_db",
+    "label",
+    "method",
+    "metric",
+    "unit",
+    "users",
+    "at",
+    "drop",
+    "item",
+    "value",
+)
 Per = Literal["link", "group", "user", "cell"]
 
 
@@ -257,8 +269,9 @@ def summarise(
         cells = [_by_drop(cell, columns) for _, cell in part.groupby("cell", sort=True)]
         estimate, low, high = interval(cells, statistic, level=level, seed=seed)
         drops = sum(len(counts) for _, counts in cells)
-        rows.append({**where, "estimate": estimate, "low": low, "high": high, "num_drops": drops,
-                     "num_values": len(part)})  # fmt: skip
+        rows.append(
+            {**where, "estimate": estimate, "low": low, "high": high, "num_drops": drops, "num_values": len(part)}
+        )
     return pd.DataFrame(rows, columns=[*by, "estimate", "low", "high", "num_drops", "num_values"])
 
 
@@ -302,7 +315,13 @@ def interval(
     # too narrow by sqrt((n - 1) / n), with normal instead of t quantiles: both are made up for; smallest cell's factor
     wide = math.sqrt(min(sizes) / (min(sizes) - 1)) * stats.t.ppf((1 + level) / 2, sum(sizes) - len(sizes))
     found = stats.bootstrap(
-        index, value, paired=False, vectorized=True, n_resamples=NUM_RESAMPLES, method="percentile",
-        confidence_level=1 - 2 * stats.norm.cdf(-wide), rng=np.random.default_rng(seed),
-    )  # fmt: skip
+        index,
+        value,
+        paired=False,
+        vectorized=True,
+        n_resamples=NUM_RESAMPLES,
+        method="percentile",
+        confidence_level=1 - 2 * stats.norm.cdf(-wide),
+        rng=np.random.default_rng(seed),
+    )
     return estimate, float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -24,10 +24,24 @@ CARD_MARK = "<!-- written by airlam: replaced when the adapters are saved again 
 MAX_RANK = 1024
 # keys of adapter_config.json that are checked one by one, or say nothing about the layers
 READ = frozenset(
-    ["peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "base_model_name_or_path",
-     "rank_pattern", "alpha_pattern", "inference_mode", "peft_version", "task_type", "auto_mapping", "revision",
-     "init_lora_weights"]
-)  # fmt: skip
+    [
+        "peft_type",
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "target_modules",
+        "exclude_modules",
+        "base_model_name_or_path",
+        "rank_pattern",
+        "alpha_pattern",
+        "inference_mode",
+        "peft_version",
+        "task_type",
+        "auto_mapping",
+        "revision",
+        "init_lora_weights",
+    ]
+)
 
 
 def add_lora(

@@ -275,9 +275,7 @@ class SpectralModel:
         series = torch.cat([single, grouped.flatten(1, 2)], 1)
         return Estimate(series, tokens.per_bin(spectra.gate), error, 1 / (1 + spectra.noise[:, -1:]))
 
-    def predict_tokens(
-        self, tokens: Tokens, num_future: int, observed: Tensor | None = None
-    ) -> Estimate:
+    def predict_tokens(self, tokens: Tokens, num_future: int, observed: Tensor | None = None) -> Estimate:
         """As :meth:`estimate`, of the slots that follow, and blended with the start."""
         slots = tokens.series.shape[-1]
         targets = torch.arange(slots, slots + num_future, device=tokens.series.device)
@@ -366,9 +364,7 @@ class SpectralModel:
             spread = tokens.basis.inverse_covariance if covariance else tokens.basis.inverse_power
             return tokens.csi(estimate.series * tokens.scale, h_past.shape[3]), spread(variance, h_past.shape[3])
 
-        future, variance = self._over_views(
-            future_and_variance, x, num_future, port_shape, observed, context, views
-        )
+        future, variance = self._over_views(future_and_variance, x, num_future, port_shape, observed, context, views)
         return scale * future, scale.square()[(...,) + (None,) * covariance] * variance
 
     def _over_views(

@@ -95,9 +95,7 @@ class AirlamBeams(OnBackbone):
 
     @in_inference_mode
     @resolve_inputs
-    def scores(
-        self, power: Tensor, measured: Tensor, horizon: int = 1, *, port_shape: PortShape
-    ) -> Tensor:
+    def scores(self, power: Tensor, measured: Tensor, horizon: int = 1, *, port_shape: PortShape) -> Tensor:
         """Logarithm of the probability that a beam will be the best, ``[batch, horizon, beam]``.
 
         Args:
@@ -135,9 +133,7 @@ class AirlamBeams(OnBackbone):
         missing = self.config.history - power.shape[1]
         sweeps = [nn.functional.pad(x, (missing, 0)) for x in (level / 4, seen)]
         top = start.amax(-1, keepdim=True)
-        facts = torch.stack(
-            [start / 4, (top / 4).expand_as(start), (start - top) / 4, measured.any(1).float()], -1
-        )
+        facts = torch.stack([start / 4, (top / 4).expand_as(start), (start - top) / 4, measured.any(1).float()], -1)
         place = _places(shape).to(power.device).expand(len(power), -1, -1)
         embedded = self.embedding(torch.cat([*sweeps, facts, place], -1)).to(self.backbone.dtype)
         hidden = self.backbone(inputs_embeds=embedded).last_hidden_state

@@ -79,8 +79,10 @@ def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPilots | Airlam
     """A checkpoint of whatever kind, by its name or folder."""
     folder = find_checkpoint(name)
     loaders: dict[str, Any] = {
-        "airlam-beams": load_beams, "airlam-pilots": load_pilots, "airlam-precoder": load_learned_precoder,
-    }  # fmt: skip
+        "airlam-beams": load_beams,
+        "airlam-pilots": load_pilots,
+        "airlam-precoder": load_learned_precoder,
+    }
     return loaders.get(str(read_config(folder).get("model_type")), load_checkpoint)(folder)
 
 
@@ -144,9 +146,7 @@ def check_names(path: Path, expected: Mapping[str, Tensor]) -> None:
     compare_shapes(path, found, {name: tuple(value.shape) for name, value in expected.items()})
 
 
-def compare_shapes(
-    path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
-) -> None:
+def compare_shapes(path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
     """Raises CheckpointError unless names and shapes in ``found`` are those ``expected``."""
     lost, alien = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if lost or alien:

@@ -106,9 +106,15 @@ class AirlamConfig(PretrainedConfig):
     ):
         refuse_unknown_fields(type(self), FIELDS, kwargs)
         whole = dict(
-            num_tokens=num_tokens, num_groups=num_groups, group_size=group_size, doppler_grid=doppler_grid,
-            max_history=max_history, views=views, start_order=start_order, start_classes=start_classes,
-        )  # fmt: skip
+            num_tokens=num_tokens,
+            num_groups=num_groups,
+            group_size=group_size,
+            doppler_grid=doppler_grid,
+            max_history=max_history,
+            views=views,
+            start_order=start_order,
+            start_classes=start_classes,
+        )
         for name, value in whole.items():
             setattr(self, name, check_whole(name, value, *BOUNDS[name]))
         self.start_ridge = check_real("start_ridge", start_ridge, 0, 1e12)

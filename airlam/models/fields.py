@@ -28,16 +28,39 @@ MAX_TEXT, MAX_ENTRIES, MAX_DEPTH = 256, 1024, 4  # of texts, lists and nested va
 
 # Keys that transformers, save_checkpoint or `airlam export` write beside a model's own fields.
 WRITTEN_KEYS = frozenset(
-    ["weights_sha256", "export_format", "graph_sha256", "tracker_sha256", "parameters", "model_type", "torch_dtype",
-     "name_or_path", "_name_or_path", "attn_implementation", "_attn_implementation", "_attn_implementation_autoset",
-     "_commit_hash", "transformers_weights"]
-)  # fmt: skip
+    [
+        "weights_sha256",
+        "export_format",
+        "graph_sha256",
+        "tracker_sha256",
+        "parameters",
+        "model_type",
+        "torch_dtype",
+        "name_or_path",
+        "_name_or_path",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_autoset",
+        "_commit_hash",
+        "transformers_weights",
+    ]
+)
 # Keys in published configurations of backbones that transformers keeps but no longer reads.
 LEGACY_KEYS = frozenset(
-    ["gradient_checkpointing", "task_specific_params", "position_embedding_type", "summary_activation",
-     "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "n_ctx", "use_cache",
-     "num_labels"]
-)  # fmt: skip
+    [
+        "gradient_checkpointing",
+        "task_specific_params",
+        "position_embedding_type",
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+        "n_ctx",
+        "use_cache",
+        "num_labels",
+    ]
+)
 
 
 def shown(value: Any) -> str:

@@ -94,11 +94,13 @@ class PhaseTracker(nn.Module):
         ]
         smallest = LAGS + 2
         self.filters = nn.Parameter(
-            torch.stack([
-                least_squares(slots, max(h, min(smallest, slots)), min(n, slots - 1), min(s, max(1, h - n)))
-                for h, n, s in shapes
-            ])
-        )  # fmt: skip
+            torch.stack(
+                [
+                    least_squares(slots, max(h, min(smallest, slots)), min(n, slots - 1), min(s, max(1, h - n)))
+                    for h, n, s in shapes
+                ]
+            )
+        )
         self.weigh = nn.Sequential(
             nn.Linear(NUM_FACTS, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, MIXTURE)
         )

@@ -137,9 +137,7 @@ class AirlamPilots(OnBackbone):
         super().__init__(config)
         self.backbone = build_backbone(config.backbone)
         width = self.backbone.config.hidden_size
-        self.embedding = nn.Sequential(
-            nn.Linear(3 * DIRECTIONS + TAP_FACTS, width), nn.GELU(), nn.Linear(width, width)
-        )
+        self.embedding = nn.Sequential(nn.Linear(3 * DIRECTIONS + TAP_FACTS, width), nn.GELU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, DIRECTIONS + 1)
         use_onednn(self)
@@ -288,14 +286,20 @@ class PilotPrecoder:
         """Beams ``[subcarrier, tx_ant, user]`` for the users whose pilots are ``y``; see :meth:`AirlamPilots.forward`
         and :meth:`airlam.interfaces.Precoder.precode`."""
         check_pilots(y, combiner, noise)
-        for given, name, size in ((antenna_covariance, "antenna_covariance", combiner.shape[1]),
-                                  (tone_covariance, "tone_covariance", y.shape[1])):  # fmt: skip
+        for given, name, size in (
+            (antenna_covariance, "antenna_covariance", combiner.shape[1]),
+            (tone_covariance, "tone_covariance", y.shape[1]),
+        ):
             if given is not None:
                 check_covariance(given, name, size)
         h, covariance = self.pilots(
-            y, combiner, noise, port_shape=port_shape, antenna_covariance=antenna_covariance,
+            y,
+            combiner,
+            noise,
+            port_shape=port_shape,
+            antenna_covariance=antenna_covariance,
             tone_covariance=tone_covariance,
-        )  # fmt: skip
+        )
         return self.precoder.precode(h.transpose(0, 1), power, no, error_covariance=covariance.transpose(0, 1))
 
 

@@ -139,8 +139,12 @@ class AirlamPredictor:
         if context is None or not _base(self.model).config.context:
             return None
         out = {key: value for key, value in context.items() if key != "observed"}
-        for name, shape in (("velocity", (-1, 3)), ("position", (-1, 3)), ("velocity_age_s", (-1,)),
-                            ("position_age_s", (-1,))):  # fmt: skip
+        for name, shape in (
+            ("velocity", (-1, 3)),
+            ("position", (-1, 3)),
+            ("velocity_age_s", (-1,)),
+            ("position_age_s", (-1,)),
+        ):
             if out.get(name) is None:
                 continue
             value = torch.as_tensor(out[name])  # lists and arrays, too

@@ -49,9 +49,7 @@ class LinkFilters:
         """Predict from the kept coefficients of the newest slots: ``[link, target, subcarrier, rx_ant, tx_ant]``."""
         filtered = (self.weights @ series[..., None])[..., 0]
         start = roll_out(series, self.taps, filtered.shape[-1])
-        return self.basis.inverse(
-            place(start + self.gate * (filtered - start), self.index, self.num_bins), num_rx_ant
-        )
+        return self.basis.inverse(place(start + self.gate * (filtered - start), self.index, self.num_bins), num_rx_ant)
 
 
 def link_filters(model: SpectralModel, h_past: Tensor, num_future: int, port_shape: PortShape | None) -> LinkFilters:

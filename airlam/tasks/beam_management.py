@@ -85,9 +85,11 @@ class BeamManagement(L.LightningModule):
         count = round(few * (most / few) ** float(torch.rand((), generator=generator)))
         measured = sweep_schedule(beams, count, config.history, generator)
         return dict(
-            power=measure_beams(past, codebook, noise, generator), measured=measured,
-            future=beam_power(future, codebook) / noise, port_shape=batch["port_shape"],
-        )  # fmt: skip
+            power=measure_beams(past, codebook, noise, generator),
+            measured=measured,
+            future=beam_power(future, codebook) / noise,
+            port_shape=batch["port_shape"],
+        )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One draw of measurements for one batch."""

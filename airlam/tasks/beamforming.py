@@ -163,9 +163,7 @@ class Beamforming(L.LightningModule):
         return Groups(truth[who, slot, tone], csi[who, slot, tone], covariance[who, slot, tone], 10 ** (-snr_db / 10))
 
     @torch.no_grad()
-    def believe(
-        self, batch: dict[str, Any], source: str, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def believe(self, batch: dict[str, Any], source: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Truth, CSI and error covariance ``[link, slot, tone, ...]`` of some tones, receive antenna 0; links scaled to
         unit mean power of their true history, as transmit SNR is defined."""
         past, clean, count = batch["h_past"], batch["h_past_true"], batch["h_past"].shape[2]

@@ -15,9 +15,7 @@ EULER = 0.5772156649
 
 
 @torch.no_grad()
-def calibrate_variance(
-    model: AirlamModel, batches: Iterable[tuple[Tensor, Tensor, PortShape | None]]
-) -> float:
+def calibrate_variance(model: AirlamModel, batches: Iterable[tuple[Tensor, Tensor, PortShape | None]]) -> float:
     """Fit the row of the head that corrects the filters' own error variance.
 
     The mean of ``log |e|^2`` of a complex Gaussian error of variance v is ``log v`` less Euler's constant, so the log

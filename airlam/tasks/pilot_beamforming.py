@@ -102,16 +102,27 @@ class PilotBeamforming(L.LightningModule):
         noise = 10 ** (-(low + (high - low) * float(torch.rand((), generator=generator))) / 10)
         mine = truth[~known]
         return dict(
-            truth=mine, drop=batch["drop"][~known], y=observe_pilots(mine, combiner, noise, generator),
-            combiner=combiner, noise=noise, antenna=antenna, tone=tone, port_shape=batch["port_shape"],
-        )  # fmt: skip
+            truth=mine,
+            drop=batch["drop"][~known],
+            y=observe_pilots(mine, combiner, noise, generator),
+            combiner=combiner,
+            noise=noise,
+            antenna=antenna,
+            tone=tone,
+            port_shape=batch["port_shape"],
+        )
 
     def _estimate(self, p: dict[str, Any], correction: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Channel, covariance, and the NMSE of each user."""
         h, covariance = self.model(
-            p["y"], p["combiner"], p["noise"], port_shape=p["port_shape"], antenna_covariance=p["antenna"],
-            tone_covariance=p["tone"], correction=correction,
-        )  # fmt: skip
+            p["y"],
+            p["combiner"],
+            p["noise"],
+            port_shape=p["port_shape"],
+            antenna_covariance=p["antenna"],
+            tone_covariance=p["tone"],
+            correction=correction,
+        )
         return h, covariance, (h - p["truth"]).abs().square().mean((1, 2))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:

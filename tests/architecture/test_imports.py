@@ -64,9 +64,22 @@ EXCLUSIVE = {
     "onnxruntime": {"export", "models"},  # models runs what export writes
 }
 HEAVY = (
-    "torch", "lightning", "sionna", "mitsuba", "transformers", "peft", "h5py", "matplotlib", "ray", "flwr",
-    "pandas", "scipy", "tensorflow", "onnx", "onnxruntime",
-)  # fmt: skip
+    "torch",
+    "lightning",
+    "sionna",
+    "mitsuba",
+    "transformers",
+    "peft",
+    "h5py",
+    "matplotlib",
+    "ray",
+    "flwr",
+    "pandas",
+    "scipy",
+    "tensorflow",
+    "onnx",
+    "onnxruntime",
+)
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
@@ -120,8 +133,12 @@ def test_the_rule_itself_finds_every_way_to_import(tmp_path, monkeypatch):
         "def f():\n    from . import tokens\n    import_module('airlam.cli')\n"
     )
     assert [name for _, name in imported_modules(path)] == [
-        "airlam.data", "airlam.channels", "airlam.data.store.x", "airlam.models.tokens", "airlam.cli",
-    ]  # fmt: skip
+        "airlam.data",
+        "airlam.channels",
+        "airlam.data.store.x",
+        "airlam.models.tokens",
+        "airlam.cli",
+    ]
 
 
 def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess:

@@ -122,9 +122,7 @@ def test_softmax_regression_repeats_itself_and_ranks_as_it_should():
     # all ridge: the share of each beam in the training tracks
     flat = SoftmaxRegression.fit(power, measured, future, ridge=1e9)
     best = torch.nn.functional.one_hot(future.argmax(-1), 4).double().mean(0)
-    torch.testing.assert_close(
-        flat.scores(power[:1], measured, 2)[0].softmax(-1).double(), best, atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(flat.scores(power[:1], measured, 2)[0].softmax(-1).double(), best, atol=1e-3, rtol=0)
     with pytest.raises(ValueError, match="another schedule"):
         first.scores(power, ~measured, 1)
     with pytest.raises(ValueError, match="ridge must be a finite"):
@@ -151,8 +149,11 @@ def test_bad_sweeps(power, measured, error, message):
 
 
 def test_bad_settings():
-    for make, message in ((lambda: LastBest(1.0), "memory"), (lambda: LinearExtrapolation(1), "at least 2"),
-                          (lambda: LinearExtrapolation(2, -1.0), "ridge")):  # fmt: skip
+    for make, message in (
+        (lambda: LastBest(1.0), "memory"),
+        (lambda: LinearExtrapolation(1), "at least 2"),
+        (lambda: LinearExtrapolation(2, -1.0), "ridge"),
+    ):
         with pytest.raises(ValueError, match=message):
             make()
     with pytest.raises(ValueError, match="horizon is 0"):

@@ -22,9 +22,9 @@ def test_basis_is_unitary():
 def test_a_rank_one_link_is_one_coefficient():
     """One ray with off-grid delay and angle: all its energy in one series (a DFT would spread it)."""
     t, f, a = (torch.arange(n, dtype=torch.float64) for n in (8, 12, 6))
-    h = torch.einsum(
-        "t,f,a->tfa", torch.exp(0.3j * t), torch.exp(-1.234j * f), torch.exp(0.777j * a)
-    )[None, :, :, None, :].to(torch.complex128)
+    h = torch.einsum("t,f,a->tfa", torch.exp(0.3j * t), torch.exp(-1.234j * f), torch.exp(0.777j * a))[
+        None, :, :, None, :
+    ].to(torch.complex128)
     bins = Eigenbasis.of(h, 1).forward(h)
     energy = bins.abs().square().sum((0, 2))
     assert energy.max() / energy.sum() == pytest.approx(1.0, abs=1e-12)

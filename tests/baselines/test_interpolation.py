@@ -128,9 +128,14 @@ def test_tuning_finds_the_noise():
     y = measure(h, 0.0, torch.Generator().manual_seed(1))
     every = torch.ones(TONES, dtype=torch.bool)
     found = tune_estimator(
-        lambda **a: LMMSEInterpolator(true_covariance(), **a), {"noise": (1e-3, 1.0, 1e3)}, y, h, COMB, every,
+        lambda **a: LMMSEInterpolator(true_covariance(), **a),
+        {"noise": (1e-3, 1.0, 1e3)},
+        y,
+        h,
+        COMB,
+        every,
         axis="subcarrier",
-    )  # fmt: skip
+    )
     assert found == {"noise": 1.0}
 
 
@@ -140,8 +145,12 @@ def test_errors():
         LMMSEInterpolator().estimate(h, COMB, axis="subcarrier")
     with pytest.raises(ValueError, match="but the axis has 32 samples"):
         LMMSEInterpolator(torch.eye(8)).estimate(h, COMB, axis="subcarrier")
-    for wrong in (lambda: LMMSEInterpolator(None, -1.0), lambda: DelayInterpolator(0.0), lambda: DelayInterpolator(2.0),
-                  lambda: PowerDelayInterpolator(1.0)):  # fmt: skip
+    for wrong in (
+        lambda: LMMSEInterpolator(None, -1.0),
+        lambda: DelayInterpolator(0.0),
+        lambda: DelayInterpolator(2.0),
+        lambda: PowerDelayInterpolator(1.0),
+    ):
         with pytest.raises(ValueError):
             wrong()
 

@@ -93,8 +93,15 @@ def test_system_level_equals_plain_sionna():
     arrays = arrays_of(model)
     plain = UMa(carrier_frequency=2.4e9, o2i_model="low", direction="downlink", device="cpu", **arrays)
     with sionna_stream(stream):
-        plain.set_topology(drops.ut_position, drops.bs_position, drops.ut_orientation, drops.bs_orientation,
-                           drops.velocity, drops.indoor, los=False)  # fmt: skip
+        plain.set_topology(
+            drops.ut_position,
+            drops.bs_position,
+            drops.ut_orientation,
+            drops.bs_orientation,
+            drops.velocity,
+            drops.indoor,
+            los=False,
+        )
         h = ofdm(*plain(6, 1 / model.slot_duration), model)
     ours = batch.h * (10 ** (batch.gain_db / 20)).reshape(-1, 1, 1, 1, 1)
     assert relative_error(ours, h) < 1e-5

@@ -112,8 +112,17 @@ def test_steering_is_that_of_the_statistical_channels():
 @pytest.mark.slow
 def test_phase_of_the_line_of_sight_advances_as_its_length_does(traced):
     """h[t, f] / h[0, f] = exp(-j 2 pi f (L(t) - L(0)) / c), over several traced positions."""
-    recipe = {**RT, "state": "los", "max_depth": 0, "diffraction": False, "speed_kmh": 100, "key_distance": 0.2,
-              "bs_panel": SINGLE, "num_subcarriers": 4, "chunk": 4}  # fmt: skip
+    recipe = {
+        **RT,
+        "state": "los",
+        "max_depth": 0,
+        "diffraction": False,
+        "speed_kmh": 100,
+        "key_distance": 0.2,
+        "bs_panel": SINGLE,
+        "num_subcarriers": 4,
+        "chunk": 4,
+    }
     model = load_channel(recipe)
     links = model.sample(4, 40, seed=3)
     assert links.los.all()
@@ -199,8 +208,9 @@ def _sionnas_cfr(model, tracks):
     for name, place, held in zip(names, tracks.start.tolist(), tracks.orientation.tolist(), strict=True):
         scene.add(tracer.rt.Receiver(name, place, orientation=held))
     try:
-        paths = tracer.solver(scene, max_depth=3, samples_per_src=model.recipe["num_samples"], diffraction=True,
-                              refraction=False)  # fmt: skip
+        paths = tracer.solver(
+            scene, max_depth=3, samples_per_src=model.recipe["num_samples"], diffraction=True, refraction=False
+        )
         tones = (180e3 * (torch.arange(48) - 24)).numpy()
         h = paths.cfr(frequencies=tones, normalize_delays=False, normalize=False, out_type="numpy")
     finally:

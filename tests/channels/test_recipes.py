@@ -13,9 +13,23 @@ from airlam.channels.recipe import DEFAULTS
 from airlam.interfaces import RecipeError
 
 EXPECTED = {
-    "uma_nlos", "umi_nlos", "uma_los", "umi_los", "rma_nlos", "inh_los", "inf_nlos", "cdl_a", "cdl_b", "cdl_c", "cdl_d",
-    "cdl_e", "tdl_a", "mixture_headline", "mixture_broad", "umi_site",
-}  # fmt: skip
+    "uma_nlos",
+    "umi_nlos",
+    "uma_los",
+    "umi_los",
+    "rma_nlos",
+    "inh_los",
+    "inf_nlos",
+    "cdl_a",
+    "cdl_b",
+    "cdl_c",
+    "cdl_d",
+    "cdl_e",
+    "tdl_a",
+    "mixture_headline",
+    "mixture_broad",
+    "umi_site",
+}
 UMA = {"scenario": "uma"}
 
 

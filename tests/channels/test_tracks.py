@@ -10,9 +10,13 @@ from airlam.channels.drops import draw_drops
 from airlam.csi import beam_power, dft_codebook
 from airlam.interfaces import RecipeError
 
-TRACKS = {**{k: v for k, v in load_channel("umi_tracks_28ghz").recipe.items()}, "num_subcarriers": 4,
-          "links_per_drop": 2, "chunk": 4, "bs_panel": {"rows": 2, "columns": 4, "polarisation": "single",
-                                                         "pattern": "38.901"}}  # fmt: skip
+TRACKS = {
+    **{k: v for k, v in load_channel("umi_tracks_28ghz").recipe.items()},
+    "num_subcarriers": 4,
+    "links_per_drop": 2,
+    "chunk": 4,
+    "bs_panel": {"rows": 2, "columns": 4, "polarisation": "single", "pattern": "38.901"},
+}
 
 
 def channel(**changes):

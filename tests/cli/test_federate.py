@@ -15,9 +15,14 @@ SMALL = {
             "hall": {"channel": "inf_nlos", "device": {"profile": "sensor", "memory_bytes": 30e6}, "distance_m": 60},
         },
         "channel_overrides": {"num_subcarriers": 12, "bs_panel": {"rows": 1, "columns": 4, "polarisation": "single"}},
-        "rounds": 2, "local_steps": 1, "batch_size": 4, "num_train": 8, "num_val": 4, "num_test": 4,
+        "rounds": 2,
+        "local_steps": 1,
+        "batch_size": 4,
+        "num_train": 8,
+        "num_val": 4,
+        "num_test": 4,
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -54,8 +59,12 @@ def test_nothing_of_others_is_deleted(airlam, refuses, recipe, tmp_path):
     other = tmp_path / "other"
     assert airlam("federate", "--config", recipe, "--out", other, "--rounds", 1).code == 0
     state = (other / "state.safetensors").read_bytes()
-    for wrong in (["--model", "nonesuch"], ["--split_layers", 99, "--mode", "split"], ["--engine", "cloud"],
-                  ["--secure_aggregation", "true", "--aggregation", "ffa"]):  # fmt: skip
+    for wrong in (
+        ["--model", "nonesuch"],
+        ["--split_layers", 99, "--mode", "split"],
+        ["--engine", "cloud"],
+        ["--secure_aggregation", "true", "--aggregation", "ffa"],
+    ):
         refuses("federate", "--config", recipe, "--out", other, "--overwrite", *wrong)
     refuses("federate", "--config", recipe, "--out", other, "--resume", "--model", other / "adapters")
     assert (other / "state.safetensors").read_bytes() == state and (other / "adapters").is_dir()
@@ -78,8 +87,12 @@ def test_a_plan_keeps_to_memory_and_runs(airlam, refuses, recipe, tmp_path):
     sites = yaml.safe_load(out.read_text())["init_args"]["sites"]
     assert {site["mode"] for site in sites.values()} <= {"local", "split"}
     assert airlam("federate", "--config", out, "--out", tmp_path / "out", "--rounds", 1).code == 0
-    poor = json.dumps({**SMALL["init_args"]["sites"], "hall": {"channel": "inf_nlos",
-                       "device": {"profile": "sensor", "memory_bytes": 1e5}}})  # fmt: skip
+    poor = json.dumps(
+        {
+            **SMALL["init_args"]["sites"],
+            "hall": {"channel": "inf_nlos", "device": {"profile": "sensor", "memory_bytes": 1e5}},
+        }
+    )
     assert "sensor has 0.1 MB" in refuses("plan", "federated", "--config", recipe, "--sites", poor)
 
 

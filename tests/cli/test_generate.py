@@ -5,8 +5,17 @@ from __future__ import annotations
 import h5py
 import pytest
 
-SMALL = ("--num_train", 4, "--num_val=2", "--num_test", 2, "--block_size", 4, "--channel_overrides",
-         "{num_subcarriers: 2, chunk: 4, bs_panel: {rows: 1, columns: 1}}")  # fmt: skip
+SMALL = (
+    "--num_train",
+    4,
+    "--num_val=2",
+    "--num_test",
+    2,
+    "--block_size",
+    4,
+    "--channel_overrides",
+    "{num_subcarriers: 2, chunk: 4, bs_panel: {rows: 1, columns: 1}}",
+)
 
 
 def test_writes_a_store_and_knows_it_again(airlam, tmp_path):

@@ -15,9 +15,20 @@ from airlam.data import CSIDataModule, CSIStore, OnTheFly, generate
 from airlam.interfaces import RecipeError, StoreError
 
 KEYS = {
-    "h_past", "h_past_true", "h_future", "csi_snr_db", "speed", "velocity", "position", "index", "drop",
-    "port_shape", "slot_duration", "subcarrier_spacing", "carrier_frequency",
-}  # fmt: skip
+    "h_past",
+    "h_past_true",
+    "h_future",
+    "csi_snr_db",
+    "speed",
+    "velocity",
+    "position",
+    "index",
+    "drop",
+    "port_shape",
+    "slot_duration",
+    "subcarrier_spacing",
+    "carrier_frequency",
+}
 
 
 @pytest.fixture
@@ -87,8 +98,10 @@ def test_on_the_fly_batches_never_meet_the_evaluation_links(module):
 def test_training_noise_is_fresh_and_evaluation_noise_fixed(module):
     data = module()
     train = data.train_dataloader()
-    epochs = [{int(i): (p, t) for b in train for i, p, t in zip(b["index"], b["h_past"], b["h_past_true"], strict=True)}
-              for _ in range(2)]  # fmt: skip
+    epochs = [
+        {int(i): (p, t) for b in train for i, p, t in zip(b["index"], b["h_past"], b["h_past_true"], strict=True)}
+        for _ in range(2)
+    ]
     assert epochs[0].keys() == epochs[1].keys() == set(range(20))
     for link in epochs[0]:
         (noisy, true), (noisy_again, true_again) = epochs[0][link], epochs[1][link]
@@ -193,9 +206,15 @@ def test_lightning_resumes_with_the_same_batches(module, changes, stop_at, tmp_p
     def run(seen, **options):
         checkpoint = options.pop("ckpt_path", None)
         trainer = pl.Trainer(
-            default_root_dir=tmp_path, logger=False, enable_progress_bar=False, enable_model_summary=False,
-            accelerator="cpu", enable_checkpointing=False, num_sanity_val_steps=1, **options,
-        )  # fmt: skip
+            default_root_dir=tmp_path,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="cpu",
+            enable_checkpointing=False,
+            num_sanity_val_steps=1,
+            **options,
+        )
         trainer.fit(Recorder(seen), datamodule=module(**changes), ckpt_path=checkpoint, weights_only=True)
         return trainer
 
@@ -210,9 +229,15 @@ def test_lightning_resumes_with_the_same_batches(module, changes, stop_at, tmp_p
 def test_limited_epochs_under_lightning(module, tmp_path):
     seen: list = []
     trainer = pl.Trainer(
-        default_root_dir=tmp_path, logger=False, enable_progress_bar=False, enable_model_summary=False,
-        accelerator="cpu", enable_checkpointing=False, limit_train_batches=3, max_epochs=3,
-    )  # fmt: skip
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        enable_checkpointing=False,
+        limit_train_batches=3,
+        max_epochs=3,
+    )
     trainer.fit(Recorder(seen), datamodule=module())
     assert len(seen) == 9
 
@@ -266,8 +291,16 @@ def test_training_processes_do_not_change_the_batches(num_train):
             "channel": "uma_nlos",
             "channel_overrides": {"num_subcarriers": 4, "chunk": 4, "bs_panel": {"rows": 1, "columns": 1}},
         }
-        data = CSIDataModule(**recipe, num_train=num_train, num_val=0, num_test=0, block_size=4, batch_size=4,
-                             batches_per_epoch=8, num_workers=workers)  # fmt: skip
+        data = CSIDataModule(
+            **recipe,
+            num_train=num_train,
+            num_val=0,
+            num_test=0,
+            block_size=4,
+            batch_size=4,
+            batches_per_epoch=8,
+            num_workers=workers,
+        )
         train = data.train_dataloader()
         return [batch for _ in range(2) for batch in train]
 

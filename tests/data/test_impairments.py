@@ -65,8 +65,12 @@ def test_without_impairments_the_noise_is_what_it_was():
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [({"probability": [0, 1]}, "impairments.probability is"), ({"missing": [0, 2]}, r"impairments.missing\[1\] is 2"),
-     ({"fase_std": 0.1}, "did you mean 'phase_std'"), ({"phase_std": -1}, "impairments.phase_std is -1")],
+    [
+        ({"probability": [0, 1]}, "impairments.probability is"),
+        ({"missing": [0, 2]}, r"impairments.missing\[1\] is 2"),
+        ({"fase_std": 0.1}, "did you mean 'phase_std'"),
+        ({"phase_std": -1}, "impairments.phase_std is -1"),
+    ],
 )
 def test_typos_and_bounds(spec, message):
     with pytest.raises(RecipeError, match=message):

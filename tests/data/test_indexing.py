@@ -122,13 +122,23 @@ def test_a_mask_from_the_truth_chooses_its_links(stored):
 @pytest.mark.parametrize(
     "index, words",
     [
-        ("speed", "'speed' is a str"), (1.5, "1.5 is a float"), (True, "True is a bool"), ([0.5], "0.5.* is a list"),
-        ([[1], [1, 2]], "not an array"), (np.ones(33, bool), r"shape \[33\].*link: \[34\]"), ({}, "is a dict"),
-        (np.ones((34, 19), bool), r"link, slot: \[34, 20\]"), ((..., ...), "more than once"), ((0,) * 6, "6 axes"),
-        (([0, 1], [0, 1, 2]), r"\[2\] and \[3\]"), (slice(0.5, 2), "slice"), (slice(1, 2, 0), "zero"),
-        (torch.tensor([0.5]), "Tensor"), (torch.tensor(True), "Tensor"),
+        ("speed", "'speed' is a str"),
+        (1.5, "1.5 is a float"),
+        (True, "True is a bool"),
+        ([0.5], "0.5.* is a list"),
+        ([[1], [1, 2]], "not an array"),
+        (np.ones(33, bool), r"shape \[33\].*link: \[34\]"),
+        ({}, "is a dict"),
+        (np.ones((34, 19), bool), r"link, slot: \[34, 20\]"),
+        ((..., ...), "more than once"),
+        ((0,) * 6, "6 axes"),
+        (([0, 1], [0, 1, 2]), r"\[2\] and \[3\]"),
+        (slice(0.5, 2), "slice"),
+        (slice(1, 2, 0), "zero"),
+        (torch.tensor([0.5]), "Tensor"),
+        (torch.tensor(True), "Tensor"),
     ],
-)  # fmt: skip
+)
 def test_other_indices_are_named_in_one_line(stored, index, words):
     with pytest.raises(StoreError, match=words) as caught:
         stored.pair[0].h[index]

@@ -201,9 +201,13 @@ def test_a_relative_store_survives_a_change_of_folder(store_path, tmp_path, monk
 
 @pytest.mark.parametrize(
     "name, field",
-    [("speed", layout.Field("<f8", (), "m/s")), ("los", layout.Field("u1", (), "bool")),
-     ("position", layout.Field("<f4", ("xy",), "m", (2,))), ("drop", layout.Field("<i4", (), "id"))],
-)  # fmt: skip
+    [
+        ("speed", layout.Field("<f8", (), "m/s")),
+        ("los", layout.Field("u1", (), "bool")),
+        ("position", layout.Field("<f4", ("xy",), "m", (2,))),
+        ("drop", layout.Field("<i4", (), "id")),
+    ],
+)
 def test_arrays_of_another_type_are_refused(fake, tmp_path, monkeypatch, name, field):
     recipe = load_dataset_recipe(fake.recipe())
     with monkeypatch.context() as patch:

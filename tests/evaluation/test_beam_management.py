@@ -6,25 +6,42 @@ import pytest
 import torch
 
 from airlam.evaluation import BeamManagementBenchmark, Results
-from airlam.evaluation.beam_figures import judge, mean_gain, mean_value, strongest
-from airlam.evaluation.beam_management import Training
-from airlam.evaluation.methods import look
-from airlam.evaluation.plots import PLOTS
+from airlam.evaluation.benchmarks.beam_management.benchmark import Training
+from airlam.evaluation.benchmarks.beam_management.judging import judge, mean_gain, mean_value, strongest
+from airlam.evaluation.report.plots import PLOTS
+from airlam.evaluation.report.style import look
 from airlam.interfaces import RecipeError
 from airlam.methods import find, names
 from airlam.models import AirlamBeams, AirlamBeamsConfig, save_checkpoint
 
 BACKBONE = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1,
-}  # fmt: skip
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+}
 SMALL = dict(
-    scenarios=["umi_tracks_28ghz"], speeds_kmh=[60.0], beams_per_sweep=4, history=4, horizon=2, num_links=64,
-    num_tune=64, links_per_drop=4, side_links=32, sweep_beams=[16], sweep_snr_db=[20.0], sweep_periods_ms=[80.0],
-    channel_overrides={"num_subcarriers": 4, "bs_panel": {"rows": 2, "columns": 8, "polarisation": "single",
-                                                          "pattern": "38.901"}},
+    scenarios=["umi_tracks_28ghz"],
+    speeds_kmh=[60.0],
+    beams_per_sweep=4,
+    history=4,
+    horizon=2,
+    num_links=64,
+    num_tune=64,
+    links_per_drop=4,
+    side_links=32,
+    sweep_beams=[16],
+    sweep_snr_db=[20.0],
+    sweep_periods_ms=[80.0],
+    channel_overrides={
+        "num_subcarriers": 4,
+        "bs_panel": {"rows": 2, "columns": 8, "polarisation": "single", "pattern": "38.901"},
+    },
     arrays={"4 x 2": {"bs_panel": {"rows": 2, "columns": 4, "polarisation": "single", "pattern": "38.901"}}},
-)  # fmt: skip
+)
 
 
 @pytest.fixture

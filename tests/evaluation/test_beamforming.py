@@ -7,32 +7,62 @@ import torch
 
 from airlam.baselines import rzf
 from airlam.evaluation import Results
-from airlam.evaluation.beamforming import BeamformingBenchmark, best_classical, gap_closed
-from airlam.evaluation.chains import Belief, Served, Tuned, UserErrors, halves, parse_chain, rates_of, served
-from airlam.evaluation.methods import is_learned, look, order
-from airlam.evaluation.plots import PLOTS
+from airlam.evaluation.benchmarks.beamforming.benchmark import BeamformingBenchmark, best_classical, gap_closed
+from airlam.evaluation.benchmarks.beamforming.chains import (
+    Belief,
+    Served,
+    Tuned,
+    UserErrors,
+    halves,
+    parse_chain,
+    rates_of,
+    served,
+)
+from airlam.evaluation.engine.spectral_efficiency import Groups
+from airlam.evaluation.report.plots import PLOTS
+from airlam.evaluation.report.style import is_learned, look, order
 from airlam.evaluation.rows import Figure
-from airlam.evaluation.spectral_efficiency import Groups
 from airlam.interfaces import RecipeError
 from airlam.metrics import user_rates
 from airlam.models import AirlamPilots, AirlamPilotsConfig, save_checkpoint
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig
 
 SMALL = dict(
-    scenarios=["umi_nlos"], speeds_kmh=[60.0], num_links=16, num_tune=16, num_train=64,
-    side_links=16, links_per_drop=4, users=[2, 4],
-    transmit_snr_db=[20.0], tone_step=6, sweep_csi_snr_db=[0.0], sweep_speeds_kmh=[60.0], sweep_users=[2, 4],
-    csi_periods_ms=[0.5, 5.0], static_csi_snr_db=[0.0], age_speed_kmh=60.0,
-    channel_overrides={"num_subcarriers": 12, "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual",
-                                                           "pattern": "38.901"}},
-)  # fmt: skip
+    scenarios=["umi_nlos"],
+    speeds_kmh=[60.0],
+    num_links=16,
+    num_tune=16,
+    num_train=64,
+    side_links=16,
+    links_per_drop=4,
+    users=[2, 4],
+    transmit_snr_db=[20.0],
+    tone_step=6,
+    sweep_csi_snr_db=[0.0],
+    sweep_speeds_kmh=[60.0],
+    sweep_users=[2, 4],
+    csi_periods_ms=[0.5, 5.0],
+    static_csi_snr_db=[0.0],
+    age_speed_kmh=60.0,
+    channel_overrides={
+        "num_subcarriers": 12,
+        "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"},
+    },
+)
 
 
 @pytest.fixture(scope="module")
 def precoder(tmp_path_factory):
     """A learned precoder with random weights: no result depends on what it learned."""
-    backbone = {"model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1,
-                "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1}  # fmt: skip
+    backbone = {
+        "model_type": "roberta-prelayernorm",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 2,
+        "eos_token_id": 1,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AirlamPrecoder(AirlamPrecoderConfig(backbone=backbone))
@@ -42,8 +72,15 @@ def precoder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pilots(tmp_path_factory):
-    backbone = {"model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1,
-                "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1}  # fmt: skip
+    backbone = {
+        "model_type": "roberta-prelayernorm",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 2,
+        "eos_token_id": 1,
+    }
     return str(
         save_checkpoint(AirlamPilots(AirlamPilotsConfig(backbone)), tmp_path_factory.mktemp("pilots") / "reader")
     )
@@ -53,8 +90,7 @@ def pilots(tmp_path_factory):
 def report(pilots, precoder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     arrays = {"two receive antennas": {"ut_panel": {"rows": 1, "columns": 2, "polarisation": "single"}}}
-    learned = {"precoder": precoder, "controls": {"random-start": precoder}, "pilots": pilots,
-               "pilots_control": pilots}  # fmt: skip
+    learned = {"precoder": precoder, "controls": {"random-start": precoder}, "pilots": pilots, "pilots_control": pilots}
     benchmark = BeamformingBenchmark(**learned, arrays=arrays, num_pilots=[2, 8], pilot_snr_db=[20.0], **SMALL)
     path = benchmark.run(out)
     return path, Results.load(out / "results.json"), benchmark
@@ -180,7 +216,7 @@ def test_tuning_tries_each_users_own_covariance():
 
 def test_robust_wmmse_has_a_trust_of_its_own(monkeypatch):
     """Rates in which zero forcing wants little trust and WMMSE much: the tuning finds WMMSE with much."""
-    from airlam.evaluation import chains
+    from airlam.evaluation.benchmarks.beamforming import chains
 
     def rates(made, groups, no):
         value = {("rzf", "shared", 0.5): 2.0, ("wmmse", "shared", 2.0): 3.0}.get(made.choice, 1.0)
@@ -243,9 +279,7 @@ def test_orderings_and_tables(report):
     assert results.select(group="age") and results.select(group="csi_period")
     found = results.select(group="pilots")
     pilots = {(row.method, row.settings["pilots"]): row.figures["sum_se_k2"].number for row in found}
-    assert (
-        pilots["perfect + rzf", 8] > pilots["lmmse + rzf", 8] > pilots["lmmse + rzf", 2]
-    )
+    assert pilots["perfect + rzf", 8] > pilots["lmmse + rzf", 8] > pilots["lmmse + rzf", 2]
     # an untrained network is its start
     assert pilots["reader + graph", 2] == pytest.approx(pilots["reader:no-correction + graph", 2], abs=0.1)
     assert pilots["reader:random-start + graph", 2] == pilots["reader + graph", 2]  # the same weights, as a control

@@ -8,12 +8,12 @@ import torch
 import yaml
 
 import airlam.evaluation
-from airlam.evaluation import channel_prediction
-from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
-from airlam.evaluation.contenders import check_methods
-from airlam.evaluation.fingerprint import fingerprint
+from airlam.evaluation.benchmarks.channel_prediction import benchmark as channel_prediction
+from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
+from airlam.evaluation.engine.contenders import check_methods
+from airlam.evaluation.engine.fingerprint import fingerprint
 from airlam.evaluation.rows import Results
-from airlam.evaluation.runner import load_runner
+from airlam.evaluation.run import load_runner
 from airlam.interfaces import RecipeError
 from airlam.recipes import find_recipe
 
@@ -73,8 +73,14 @@ def test_end_to_end(finished):
     results = Results.load(finished.parent / "results.json")
     means = {row.method: row for row in results.select(group="mean")}
     assert set(means) == {
-        "hold", "ar", "pygmy", "pygmy:no-correction", "genie_per_bin", "genie_lmmse", "perfect",
-    }  # fmt: skip
+        "hold",
+        "ar",
+        "pygmy",
+        "pygmy:no-correction",
+        "genie_per_bin",
+        "genie_lmmse",
+        "perfect",
+    }
     for method, row in means.items():
         assert row.data_hash and row.seeds and row.num_links == 16 and row.num_drops == 4
         assert row.figures["sum_se_k2"].interval is not None
@@ -148,9 +154,14 @@ def test_interrupted_it_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
         return original(cell, *rest)
 
     small = SMALL | {
-        "methods": ["hold", "{model}", "perfect"], "bar": "hold", "age_speed_kmh": None, "csi_periods_ms": [],
-        "impairments": {}, "sweep_csi_snr_db": [], "held_out": {},
-    }  # fmt: skip
+        "methods": ["hold", "{model}", "perfect"],
+        "bar": "hold",
+        "age_speed_kmh": None,
+        "csi_periods_ms": [],
+        "impairments": {},
+        "sweep_csi_snr_db": [],
+        "held_out": {},
+    }
     benchmark = ChannelPredictionBenchmark(**small, model=model)
     monkeypatch.setattr(channel_prediction, "measure_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):

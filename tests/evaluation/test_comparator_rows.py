@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from airlam.evaluation import ChannelPredictionBenchmark
-from airlam.evaluation.contenders import of_predictor, without_correction
-from airlam.evaluation.fingerprint import fingerprint
+from airlam.evaluation.engine.contenders import of_predictor, without_correction
+from airlam.evaluation.engine.fingerprint import fingerprint
 from airlam.interfaces import RecipeError
 from airlam.loading import load_predictor
 from airlam.models.comparators import build_comparator, save_comparator
@@ -28,8 +28,8 @@ def test_others_by_name_become_methods():
     named = ChannelPredictionBenchmark(methods=["hold", "gru", "ar", "{model}"], others={"gru": "x"})
     assert named.methods == ["hold", "gru", "ar", "airlam-tiny"]
     listed = ChannelPredictionBenchmark(methods=["ar", "{model}", "small"], others=["checkpoints/small"])
-    assert listed.others == {"small": "checkpoints/small"} and listed.methods == ["ar", "airlam-tiny", "small"]
-    with pytest.raises(RecipeError, match="a list of checkpoints or a mapping"):
+    assert listed.entries.learned["small"] == "checkpoints/small" and listed.methods == ["ar", "airlam-tiny", "small"]
+    with pytest.raises(RecipeError, match="a list, or a mapping"):
         ChannelPredictionBenchmark(others="gru")
 
 

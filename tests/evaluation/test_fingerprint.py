@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from airlam.evaluation.fingerprint import UNCACHED, combined, fingerprint, outside
+from airlam.evaluation.engine.fingerprint import UNCACHED, combined, fingerprint, outside
 from airlam.loading import load_predictor
 from airlam.methods import Method, register, registry
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_hashed_is_not_cached_and_says_so(capsys):
 
 
 def test_a_run_of_cells_keeps_only_what_it_may(tmp_path):
-    from airlam.evaluation.cells import run_cells
+    from airlam.evaluation.engine.measure import run_cells
 
     class Cell:
         name, group, data, speed_kmh, label = "cell", "cell", "uma", 3.0, ""

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from airlam.evaluation import statistics
-from airlam.evaluation.headline import details, headline, verdict
+from airlam.evaluation.engine import statistics
+from airlam.evaluation.report.sentences import details, headline, verdict
+from airlam.evaluation.report.verdicts import MIN_GROUPS
 from airlam.evaluation.rows import Figure
-from airlam.evaluation.verdicts import MIN_GROUPS
 
 
 def sentence(make_results, gain, **kwargs):

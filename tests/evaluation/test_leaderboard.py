@@ -1,6 +1,6 @@
 """The leaderboard says what the results say."""
 
-from airlam.evaluation.leaderboard import write_leaderboard
+from airlam.evaluation.report.markdown import write_leaderboard
 
 
 def test_tables_hold_the_figures(make_results, tmp_path):

@@ -8,19 +8,29 @@ import pytest
 import torch
 
 from airlam.evaluation import LinkLevelBenchmark, Results
-from airlam.evaluation.link_level import best_entry, split_groups, throughput
-from airlam.evaluation.plots import PLOTS
-from airlam.evaluation.spectral_efficiency import group_users
+from airlam.evaluation.benchmarks.link_level.benchmark import best_entry, split_groups, throughput
+from airlam.evaluation.engine.spectral_efficiency import group_users
+from airlam.evaluation.report.plots import PLOTS
 from airlam.interfaces import RecipeError
 
 SMALL = dict(
-    precoder="wmmse", methods=["hold + rzf", "ar + tuned", "{model} + robust rzf", "perfect + rzf"], bar="ar + tuned",
+    precoder="wmmse",
+    methods=["hold + rzf", "ar + tuned", "{model} + robust rzf", "perfect + rzf"],
+    bar="ar + tuned",
     speeds_kmh=[100.0],
-    num_links=16, num_choose=8, num_tune=16, links_per_drop=8, users=4,
-    transmit_snr_db=[0.0, 20.0], mcs=[5, 20], tone_step=1,
-    channel_overrides={"num_subcarriers": 12, "bs_panel": {"rows": 1, "columns": 8, "polarisation": "dual",
-                                                           "pattern": "38.901"}},
-)  # fmt: skip
+    num_links=16,
+    num_choose=8,
+    num_tune=16,
+    links_per_drop=8,
+    users=4,
+    transmit_snr_db=[0.0, 20.0],
+    mcs=[5, 20],
+    tone_step=1,
+    channel_overrides={
+        "num_subcarriers": 12,
+        "bs_panel": {"rows": 1, "columns": 8, "polarisation": "dual", "pattern": "38.901"},
+    },
+)
 
 
 def test_throughput_follows_the_csi(tmp_path):
@@ -81,7 +91,7 @@ def test_the_headline_holds_every_snr(tmp_path):
     text = Results.load(tmp_path / "results.json").headline
     for snr in ("0 dB", "20 dB"):
         assert f"{snr} " in text
-    assert text.count("against") == 3 and any(word in text for word in ("better", "level", "worse"))
+    assert text.count("against") == 3 and text.count("no verdict") == 2  # two drops allow none
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from airlam.evaluation import ProbeBenchmark, ReconstructionBenchmark, Results
-from airlam.evaluation.contenders import trainable
-from airlam.evaluation.probes import fit_probe
+from airlam.evaluation.benchmarks.probes.benchmark import fit_probe
+from airlam.evaluation.engine.contenders import trainable
 from airlam.interfaces import RecipeError
 
 TINY = {"links_per_drop": 2, "scenarios": ["uma_nlos"]}
@@ -16,13 +16,23 @@ SMALL = {"num_subcarriers": 16, "bs_panel": {"rows": 1, "columns": 4, "polarisat
 def test_a_tiny_reconstruction_benchmark(tmp_path):
     benchmark = ReconstructionBenchmark(
         tasks={
-            "combs": {"axis": "subcarrier", "patterns": ["comb:4"], "methods": ["linear", "lmmse", "eigen-lmmse-sample",
-                      "{model}", "lmmse-genie"], "channel": SMALL},
-            "band": {"axis": "subcarrier", "patterns": ["first:0.5"], "methods": ["hold", "lmmse", "{model}"],
-                     "channel": SMALL},
+            "combs": {
+                "axis": "subcarrier",
+                "patterns": ["comb:4"],
+                "methods": ["linear", "lmmse", "eigen-lmmse-sample", "{model}", "lmmse-genie"],
+                "channel": SMALL,
+            },
+            "band": {
+                "axis": "subcarrier",
+                "patterns": ["first:0.5"],
+                "methods": ["hold", "lmmse", "{model}"],
+                "channel": SMALL,
+            },
         },
-        quick=True, lora_rank=None, **TINY,
-    )  # fmt: skip
+        quick=True,
+        lora_rank=None,
+        **TINY,
+    )
     report = benchmark.run(tmp_path)
     assert "airlam-tiny" in report.read_text() and "After few-shot" in (tmp_path / "leaderboard.md").read_text()
     results = Results.load(tmp_path / "results.json")
@@ -65,17 +75,20 @@ def test_probes_find_what_is_linear():
 TASK = {"axis": "subcarrier", "patterns": ["comb:4"]}
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"tasks": {"x": {**TASK, "methods": ["lmse", "lmmse", "{model}"]}}}, "did you mean 'lmmse'"),
-    ({"tasks": {"x": {**TASK, "patterns": ["combs"]}}}, "no pattern 'combs'"),
-    ({"tasks": {"x": {**TASK, "axis": "tone"}}}, "needs an axis"),
-    ({"tasks": {"x": {**TASK, "chanel": {}}}}, "no key 'chanel'"),
-    ({"tasks": {"x": {**TASK, "methods": ["linear", "{model}"]}}}, "must hold the baseline (bar) 'lmmse'"),
-    ({"num_links": 7}, "num_links is 7"),
-    ({"shots": [1.5]}, "shots are shares"),
-    ({"csi_snr_db": [0.0]}, "adapted_csi_snr_db"),
-    ({"scenarios": []}, "must not be empty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": {"x": {**TASK, "methods": ["lmse", "lmmse", "{model}"]}}}, "did you mean 'lmmse'"),
+        ({"tasks": {"x": {**TASK, "patterns": ["combs"]}}}, "no pattern 'combs'"),
+        ({"tasks": {"x": {**TASK, "axis": "tone"}}}, "needs an axis"),
+        ({"tasks": {"x": {**TASK, "chanel": {}}}}, "no key 'chanel'"),
+        ({"tasks": {"x": {**TASK, "methods": ["linear", "{model}"]}}}, "must hold the baseline (bar) 'lmmse'"),
+        ({"num_links": 7}, "num_links is 7"),
+        ({"shots": [1.5]}, "shots are shares"),
+        ({"csi_snr_db": [0.0]}, "adapted_csi_snr_db"),
+        ({"scenarios": []}, "must not be empty"),
+    ],
+)
 def test_bad_recipes_are_refused_in_one_line(change, message):
     with pytest.raises(RecipeError) as error:
         ReconstructionBenchmark(**change)

@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from airlam.evaluation import plots
-from airlam.evaluation.headline import details, headline
-from airlam.evaluation.leaderboard import write_leaderboard, write_tables
-from airlam.evaluation.palette import Looks
-from airlam.evaluation.report import extra_tables, mean_table, write_report
+from airlam.evaluation.engine.timing import is_busy, timed_figure
+from airlam.evaluation.report import plots
+from airlam.evaluation.report.html import extra_tables, mean_table, write_report
+from airlam.evaluation.report.markdown import write_leaderboard, write_tables
+from airlam.evaluation.report.palette import Looks
+from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.timing import is_busy, timed_figure
 
 
 class Links(HTMLParser):
@@ -70,10 +70,16 @@ def test_texts_are_escaped(report):
 # those of beamforming, which test_beamforming.py, test_link_level.py and test_beam_management.py look at, and of
 # federated training, which tests/edge/federated/test_benchmark.py does
 OTHERS = {
-    "nmse_vs_rounds", "nmse_vs_clients",
-    "sum_se_vs_csi_snr", "sum_se_vs_users", "sum_se_vs_pilots", "throughput_vs_snr", "bler_vs_snr", "beam_accuracy",
+    "nmse_vs_rounds",
+    "nmse_vs_clients",
+    "sum_se_vs_csi_snr",
+    "sum_se_vs_users",
+    "sum_se_vs_pilots",
+    "throughput_vs_snr",
+    "bler_vs_snr",
+    "beam_accuracy",
     "beam_se_ratio",
-}  # fmt: skip
+}
 
 
 def test_every_plot_is_drawn_labelled_and_written(report):

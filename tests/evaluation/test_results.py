@@ -91,8 +91,9 @@ def test_links_of_one_drop_count_once():
     """The same value four times in each drop: the interval is that of the drops."""
     values = np.random.default_rng(1).normal(size=30)
     once = summarise(tidy([record({"ar": values.tolist()}, list(range(30)))]), ["method"]).iloc[0]
-    often = summarise(tidy([record({"ar": np.repeat(values, 4).tolist()}, np.repeat(range(30), 4).tolist())]),
-                      ["method"]).iloc[0]  # fmt: skip
+    often = summarise(
+        tidy([record({"ar": np.repeat(values, 4).tolist()}, np.repeat(range(30), 4).tolist())]), ["method"]
+    ).iloc[0]
     assert often["low"] == pytest.approx(once["low"]) and often["high"] == pytest.approx(once["high"])
     assert (once["num_drops"], often["num_drops"], often["num_values"]) == (30, 30, 120)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from airlam.evaluation import Results, SiteBenchmark, statistics
-from airlam.evaluation.methods import look, order
-from airlam.evaluation.site_adaptation import Choice, adapt
-from airlam.evaluation.site_benchmark import average, user_blocks
+from airlam.evaluation import Results, SiteBenchmark
+from airlam.evaluation.benchmarks.sites.benchmark import average, user_blocks
+from airlam.evaluation.engine import statistics
+from airlam.evaluation.engine.training import Choice, adapt
+from airlam.evaluation.report.style import look, order
+from airlam.evaluation.report.verdicts import support
+from airlam.evaluation.rows import Row
 from airlam.interfaces import RecipeError
 
 TINY = {
@@ -156,3 +159,9 @@ def test_neighbours_are_resampled_together():
     widths = [figure.ends[1] - figure.ends[0] for figure in (by_block, by_user)]
     assert widths[0] > 3 * widths[1]
     assert widths[0] == pytest.approx(2 * 2.13 * float(shared[::12].std()) / 4, rel=0.2)  # Student's t, 15 degrees
+
+
+def test_a_site_says_how_many_blocks_it_rests_on():
+    rows = [Row("ar", "umi_site", num_links=64, num_drops=30), Row("ar", "uma_site", num_links=64, num_drops=41)]
+    assert support(rows, "blocks of neighbouring users") == "64 links from 30 to 41 blocks of neighbouring users"
+    assert support(rows, "users") == "64 users"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from airlam.evaluation.spectral_efficiency import group_rates, group_users, link_se
+from airlam.evaluation.engine.spectral_efficiency import group_rates, group_users, link_se
 
 
 def channels(links=8, slots=2, tones=6, rx=1, tx=16, seed=0):

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from airlam.evaluation import statistics
+from airlam.evaluation.engine import statistics
 from airlam.metrics import bootstrap_interval
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,9 +36,15 @@ from airlam.export import export_onnx  # noqa: E402
 
 SHAPE = (2, 2, 2)
 BERT = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 32, "max_position_embeddings": 66, "vocab_size": 2, "pad_token_id": 1,
-}  # fmt: skip
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 66,
+    "vocab_size": 2,
+    "pad_token_id": 1,
+}
 GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 2, "n_positions": 64}
 
 
@@ -236,3 +243,24 @@ def test_a_graph_is_no_checkpoint_and_a_checkpoint_no_graph(folder):
         load_checkpoint(folder)
     with pytest.raises(CheckpointError, match="no exported graph"):
         OnnxPredictor("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_history": 10**9}, "max_history must be at most 512"),
+        ({"max_history": 64, "phase_tracker": False}, "do not belong together"),
+        ({"doppler_grid": 33}, "do not belong together"),
+        ({"error_variance": False}, "do not belong together"),
+        ({"num_token": 8}, "did you mean 'num_tokens'"),
+        ({"parameters": 10**30}, "parameters must be at most"),
+        ({"model_type": "x" * 5000}, "only models of type 'airlam'"),
+        ({"export_format": ["onnx"] * 5000}, "export_format"),
+    ],
+)
+def test_configurations_of_strangers_are_refused(folder, tmp_path, changes, message):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    edit(copy, **changes)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_predictor(copy)
+    assert len(str(caught.value)) < 700

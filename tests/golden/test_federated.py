@@ -22,17 +22,25 @@ RUN = {
         "city": {"channel": "uma_nlos", "speed_kmh": [30, 60], "device": "vehicle"},
         "factory": {"channel": "inf_nlos", "speed_kmh": [3, 30], "device": "gateway", "distance_m": 60},
     },
-    "rounds": 2, "local_steps": 2, "batch_size": 4, "num_train": 8, "num_val": 4, "num_test": 4,
+    "rounds": 2,
+    "local_steps": 2,
+    "batch_size": 4,
+    "num_train": 8,
+    "num_val": 4,
+    "num_test": 4,
     "channel_overrides": {"num_subcarriers": 12, "bs_panel": PANEL},
-    "feedback": {"coefficients": 16, "phase_bits": 3}, "learning_rate": 3e-3,
-}  # fmt: skip
+    "feedback": {"coefficients": 16, "phase_bits": 3},
+    "learning_rate": 3e-3,
+}
 CASES = {
     "svd": {},
     "split": {"mode": "split", "aggregation": "ffa", "rounds": 1},
     "private": {
-        "privacy": {"clip": 0.5, "noise_multiplier": 0.1, "noise_seed": 3}, "aggregation": "naive", "rounds": 1,
+        "privacy": {"clip": 0.5, "noise_multiplier": 0.1, "noise_seed": 3},
+        "aggregation": "naive",
+        "rounds": 1,
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -44,7 +52,5 @@ def test_a_short_run_gives_the_stored_figures(case):
     last = state.rounds[-1]
     figures |= {"bytes": last.bytes, "seconds": last.delay, "loss": last.train_loss or 0.0}
     check_golden(Path(__file__).with_name(f"federated_{case}.json"), figures, rtol=1e-5, atol=1e-4)
-    norms = {
-        name: math.sqrt(float(np.square(value.astype(np.float64)).sum())) for name, value in state.arrays.items()
-    }
+    norms = {name: math.sqrt(float(np.square(value.astype(np.float64)).sum())) for name, value in state.arrays.items()}
     check_golden(Path(__file__).with_name(f"federated_{case}_weights.json"), norms, rtol=1e-2, atol=1e-6)

@@ -23,10 +23,16 @@ from airlam.testing import check_golden
 
 FOLDER = Path(__file__).parent
 BACKBONE = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1, "hidden_dropout_prob": 0.0,
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+    "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
+}
 MODEL = {"num_tokens": 16, "num_groups": 2, "backbone": BACKBONE}
 SLOTS = {"num_subcarriers": 8, "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"}}
 OPTIMISER = {"learning_rate": 3e-3, "warmup_steps": 2}
@@ -44,9 +50,19 @@ class Losses(L.Callback):
 
 def data(channel: str = "umi_nlos", **changes) -> CSIDataModule:
     options = dict(
-        channel=channel, channel_overrides={**SLOTS, "links_per_drop": 6}, num_train=None, num_val=12, num_test=12,
-        history=8, horizon=2, csi_snr_db=20.0, batch_size=12, batches_per_epoch=4, block_size=12, seed=3,
-    )  # fmt: skip
+        channel=channel,
+        channel_overrides={**SLOTS, "links_per_drop": 6},
+        num_train=None,
+        num_val=12,
+        num_test=12,
+        history=8,
+        horizon=2,
+        csi_snr_db=20.0,
+        batch_size=12,
+        batches_per_epoch=4,
+        block_size=12,
+        seed=3,
+    )
     return CSIDataModule(**(options | changes))
 
 
@@ -55,9 +71,16 @@ def run(make_task, module: CSIDataModule, steps: int = 4) -> dict[str, float]:
     L.seed_everything(0, verbose=False)
     task, losses = make_task(), Losses()
     trainer = L.Trainer(
-        max_steps=steps, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0, callbacks=[losses],
-    )  # fmt: skip
+        max_steps=steps,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        callbacks=[losses],
+    )
     trainer.fit(task, module)
     found = {f"step {i}": value for i, value in enumerate(losses.values)}
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -72,21 +95,33 @@ def test_every_task(tmp_path):
     users = {"users": (2, 3), "groups": 8}
     own = {"backbone": None, **OPTIMISER}
     beams = {"num_subcarriers": 4, "bs_panel": {"rows": 1, "columns": 8, "polarisation": "single", "pattern": "38.901"}}
-    tracks = data("mixture_beam_management", channel_overrides=beams, history=4, horizon=1, batch_size=64,
-                  num_train=None, num_val=64, block_size=64)  # fmt: skip
+    tracks = data(
+        "mixture_beam_management",
+        channel_overrides=beams,
+        history=4,
+        horizon=1,
+        batch_size=64,
+        num_train=None,
+        num_val=64,
+        block_size=64,
+    )
     ranges = {"phase_std": (0.1, 0.2), "slope_std": (0.1, 0.2), "probability": 1.0}
     cases = {
         "pretraining": (lambda: Pretraining(model=MODEL, mask_probability=0.25, **OPTIMISER), data()),
         "prediction": (lambda: ChannelPrediction(checkpoint=str(base), lora_rank=2, **OPTIMISER), data()),
         "phase tracking": (lambda: PhaseTracking(str(base), warmup_steps=2, **ranges), data()),
-        "reconstruction": (lambda: Reconstruction(checkpoint=str(base), axis="subcarrier", patterns=("comb:2",),
-                                                  **OPTIMISER), data()),
+        "reconstruction": (
+            lambda: Reconstruction(checkpoint=str(base), axis="subcarrier", patterns=("comb:2",), **OPTIMISER),
+            data(),
+        ),
         "gru": (lambda: ComparatorTraining("gru", gru, **OPTIMISER), data()),
         "beamforming": (lambda: Beamforming(model={"backbone": BACKBONE, "rounds": 1}, **users, **own), data()),
-        "pilots": (lambda: PilotBeamforming(precoder=str(precoder), model={"backbone": BACKBONE}, **users, **own),
-                   data(history=1, horizon=1)),
+        "pilots": (
+            lambda: PilotBeamforming(precoder=str(precoder), model={"backbone": BACKBONE}, **users, **own),
+            data(history=1, horizon=1),
+        ),
         "beams": (lambda: BeamManagement(model={"backbone": BACKBONE, "history": 4, "horizon": 1}, **own), tracks),
-    }  # fmt: skip
+    }
     found: dict[str, float] = {}
     for name, (task, module) in cases.items():
         found |= {f"{name}: {key}": value for key, value in run(task, module).items()}

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from airlam.evaluation.chains import chain_text
-from airlam.evaluation.channel_prediction import ChannelPredictionBenchmark
-from airlam.evaluation.contenders import Entries
-from airlam.evaluation.methods import is_learned, look
+from airlam.evaluation.benchmarks.beamforming.chains import chain_text
+from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
+from airlam.evaluation.engine.contenders import Entries
+from airlam.evaluation.report.style import is_learned, look
 from airlam.interfaces import RecipeError
 from airlam.loading import load_precoder, load_predictor
 from airlam.methods import find, own_method

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from airlam.evaluation.methods import is_learned, look
+from airlam.evaluation.report.style import is_learned, look
 from airlam.loading import load_precoder, load_predictor
 from airlam.methods import KINDS, ROLES, Method, find, grid_of, known, names, register
 
@@ -94,8 +94,8 @@ def test_an_installed_package_adds_methods(tmp_path):
         (info / "entry_points.txt").write_text(f"[airlam.methods]\n{name} = {value}\n")
     done = run(
         "import airlam\n"
-        "from airlam.evaluation.methods import look\n"
-        "from airlam.evaluation.contenders import check_methods\n"
+        "from airlam.evaluation.report.style import look\n"
+        "from airlam.evaluation.engine.contenders import check_methods\n"
         "print(airlam.load_predictor('theirs', a=2).a, look('theirs').label, check_methods(['theirs', 'ar'], []))",
         tmp_path,
     )

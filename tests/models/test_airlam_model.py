@@ -58,9 +58,14 @@ def test_links_do_not_see_each_other(model):
 
 @pytest.mark.parametrize(
     "shape, port_shape, future",
-    [((2, 16, 48, 1, 32), (2, 4, 4), 4), ((1, 5, 12, 2, 4), None, 1), ((3, 32, 20, 1, 6), (1, 3, 2), 16),
-     ((1, 1, 3, 1, 1), None, 2), ((2, 40, 12, 4, 2), (2, 1, 1), 3)],
-)  # fmt: skip
+    [
+        ((2, 16, 48, 1, 32), (2, 4, 4), 4),
+        ((1, 5, 12, 2, 4), None, 1),
+        ((3, 32, 20, 1, 6), (1, 3, 2), 16),
+        ((1, 1, 3, 1, 1), None, 2),
+        ((2, 40, 12, 4, 2), (2, 1, 1), 3),
+    ],
+)
 def test_one_model_takes_every_array_band_history_and_horizon(model, shape, port_shape, future):
     out = model(csi(*shape), future, port_shape=port_shape)
     assert out.shape == (shape[0], future, *shape[2:])

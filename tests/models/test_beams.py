@@ -12,10 +12,16 @@ from airlam.models import AirlamBeams, AirlamBeamsConfig, AirlamModel, load_beam
 from airlam.recipes import find_checkpoint
 
 SMALL = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1, "hidden_dropout_prob": 0.0,
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+    "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
+}
 
 
 def network(head: float = 0.1) -> AirlamBeams:

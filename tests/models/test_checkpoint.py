@@ -171,8 +171,10 @@ def test_shipped_checkpoints(name):
     assert all(f"## {title}" in card for title in ("Training", "Scores", "Limits"))
     assert (folder / "model.safetensors").stat().st_size < 25e6
     time, place = torch.arange(20.0), torch.arange(48.0)[:, None, None]
-    h = sum(torch.exp(1j * (a * time[:, None, None, None] + b * place + c * torch.arange(32.0)))
-            for a, b, c in ((0.1, 0.05, 0.3), (-0.15, 0.2, -1.0)))[None]  # fmt: skip
+    h = sum(
+        torch.exp(1j * (a * time[:, None, None, None] + b * place + c * torch.arange(32.0)))
+        for a, b, c in ((0.1, 0.05, 0.3), (-0.15, 0.2, -1.0))
+    )[None]
     past = measure(h[:, :16], 20.0, torch.Generator().manual_seed(0))
     predictor = load_predictor(name)
     future, variance = predictor.predict_with_variance(past, 4, port_shape=(2, 4, 4))
@@ -188,8 +190,11 @@ def test_what_gets_no_gradient_is_frozen(name):
     loaded = load_shipped(name)
     for model in (loaded, type(loaded)(loaded.config)):
         frozen = {key for key, value in model.named_parameters() if not value.requires_grad}
-        assert frozen == {key for key, _ in model.named_parameters() if "word_emb" in key or "pooler" in key
-                          or key.startswith("tracker.")}  # fmt: skip
+        assert frozen == {
+            key
+            for key, _ in model.named_parameters()
+            if "word_emb" in key or "pooler" in key or key.startswith("tracker.")
+        }
 
 
 def test_every_trainable_parameter_of_a_forecast_gets_a_gradient():

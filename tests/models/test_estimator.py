@@ -15,8 +15,14 @@ SHAPE = (2, 4, 1)
 @pytest.fixture(scope="module")
 def estimator():
     torch.manual_seed(0)
-    backbone = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-                "intermediate_size": 64, "vocab_size": 2}  # fmt: skip
+    backbone = {
+        "model_type": "bert",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 2,
+    }
     return AirlamEstimator(AirlamModel(AirlamConfig(num_tokens=24, num_groups=2, backbone=backbone)))
 
 
@@ -30,13 +36,16 @@ def one_ray(links=3, slots=2, tones=40, delay=0.06):
     return torch.einsum("lf,la->lfa", f, a)[:, None, :, None].expand(-1, slots, -1, -1, -1).to(torch.complex64)
 
 
-@pytest.mark.parametrize(("axis", "pattern"), [
-    ("subcarrier", torch.arange(40) % 4 == 0),
-    ("subcarrier", torch.arange(40) % 8 == 3),
-    ("subcarrier", torch.ones(40, dtype=torch.bool)),
-    ("column", torch.tensor([True, True, False, True])),
-    ("slot", torch.tensor([True, False, True, True])),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("axis", "pattern"),
+    [
+        ("subcarrier", torch.arange(40) % 4 == 0),
+        ("subcarrier", torch.arange(40) % 8 == 3),
+        ("subcarrier", torch.ones(40, dtype=torch.bool)),
+        ("column", torch.tensor([True, True, False, True])),
+        ("slot", torch.tensor([True, False, True, True])),
+    ],
+)
 def test_a_single_ray_is_reconstructed(estimator, axis, pattern):
     """The head starts silent, so the spectrum is the periodogram: a peak at the ray's frequency, as wide as one over
     the number of samples, which of three columns leaves 7 %."""
@@ -121,15 +130,18 @@ def test_wiener_at_is_wiener_on_whole_samples():
     assert torch.allclose(a, b, atol=1e-10) and torch.allclose(va, vb, atol=1e-10)
 
 
-@pytest.mark.parametrize(("change", "error", "message"), [
-    ({"axis": "tone"}, ValueError, "axis must be slot, subcarrier or column"),
-    ({"observed": torch.ones(7, dtype=torch.bool)}, ValueError, "but must be bool of shape"),
-    ({"observed": torch.ones(40)}, ValueError, "but must be bool"),
-    ({"observed": torch.zeros(40, dtype=torch.bool)}, ValueError, "without any measured subcarrier"),
-    ({"port_shape": (2, 3, 1)}, ValueError, "port_shape"),
-    ({"h_measured": torch.zeros(1, 2, 40, 1, 8)}, TypeError, "must be complex"),
-    ({"h_measured": torch.full((1, 2, 40, 1, 8), float("nan"), dtype=torch.complex64)}, ValueError, "NaN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"axis": "tone"}, ValueError, "axis must be slot, subcarrier or column"),
+        ({"observed": torch.ones(7, dtype=torch.bool)}, ValueError, "but must be bool of shape"),
+        ({"observed": torch.ones(40)}, ValueError, "but must be bool"),
+        ({"observed": torch.zeros(40, dtype=torch.bool)}, ValueError, "without any measured subcarrier"),
+        ({"port_shape": (2, 3, 1)}, ValueError, "port_shape"),
+        ({"h_measured": torch.zeros(1, 2, 40, 1, 8)}, TypeError, "must be complex"),
+        ({"h_measured": torch.full((1, 2, 40, 1, 8), float("nan"), dtype=torch.complex64)}, ValueError, "NaN"),
+    ],
+)
 def test_errors(estimator, change, error, message):
     request = {"h_measured": one_ray(), "observed": torch.arange(40) < 20, "axis": "subcarrier", "port_shape": SHAPE}
     with pytest.raises(error, match=message):

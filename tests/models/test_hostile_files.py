@@ -38,14 +38,43 @@ from airlam.models import (
 from airlam.models.comparators import build_comparator, load_comparator, save_comparator
 
 BACKBONE = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 32, "max_position_embeddings": 66, "vocab_size": 2, "pad_token_id": 1, "hidden_act": "gelu",
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 66,
+    "vocab_size": 2,
+    "pad_token_id": 1,
+    "hidden_act": "gelu",
     "layer_norm_eps": 1e-12,
-}  # fmt: skip
+}
 NASTY = [
-    None, True, False, 0, 1, -1, 7, 10**6, 10**9, 10**30, 0.5, -0.5, 1e300, math.nan, math.inf, "", "x", "x" * 5000,
-    [], [1], ["x" * 5000], list(range(5000)), {}, {"a": {"b": {"c": {"d": {"e": 1}}}}},
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    7,
+    10**6,
+    10**9,
+    10**30,
+    0.5,
+    -0.5,
+    1e300,
+    math.nan,
+    math.inf,
+    "",
+    "x",
+    "x" * 5000,
+    [],
+    [1],
+    ["x" * 5000],
+    list(range(5000)),
+    {},
+    {"a": {"b": {"c": {"d": {"e": 1}}}}},
+]
 SECONDS, MEGABYTES = 2.0, 300  # a second each, and twice that on a busy machine
 
 
@@ -93,6 +122,7 @@ def loads_or_is_refused(load, *, seconds: float = SECONDS) -> str | None:
 
 def changed(fields: dict):
     """``(path of keys, value, changed copy)``: each field in turn gets each nasty value, or is missing; a new field."""
+
     def walk(here: dict, keys: tuple[str, ...]):
         for key, value in here.items():
             for nasty in NASTY:

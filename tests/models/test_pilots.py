@@ -14,10 +14,16 @@ from airlam.models.pilots import directions, root_of, separable_powers, tap_mode
 from airlam.recipes import find_checkpoint
 
 SMALL = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1, "hidden_dropout_prob": 0.0,
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+    "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
+}
 SHAPE = (2, 4, 2)  # 16 ports
 
 
@@ -134,8 +140,17 @@ def test_pilots_to_beams_and_checkpoints(tmp_path):
 )
 def test_bad_pilots(change, error, message):
     combiner = phase_combiner(4, 16, torch.Generator().manual_seed(1))
-    request = dict(y=observe_pilots(users(3), combiner, 0.05), combiner=combiner, noise=0.05, power=1.0, no=0.01,
-                   port_shape=SHAPE) | change  # fmt: skip
+    request = (
+        dict(
+            y=observe_pilots(users(3), combiner, 0.05),
+            combiner=combiner,
+            noise=0.05,
+            power=1.0,
+            no=0.01,
+            port_shape=SHAPE,
+        )
+        | change
+    )
     with pytest.raises(error, match=message):
         PilotPrecoder(network(), load_precoder("rzf")).precode(**request)
 

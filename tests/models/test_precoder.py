@@ -15,10 +15,16 @@ from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, Learned
 from airlam.recipes import find_checkpoint
 
 SMALL = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1, "hidden_dropout_prob": 0.0,
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+    "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
+}
 
 
 def model(head: float = 0.3, seed: int = 0, **config) -> AirlamPrecoder:

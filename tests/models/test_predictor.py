@@ -14,9 +14,15 @@ SHAPE = (2, 2, 2)
 def model(**changes):
     torch.manual_seed(0)
     backbone = {
-        "model_type": "roberta-prelayernorm", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 32, "max_position_embeddings": 66, "vocab_size": 2, "pad_token_id": 1,
-    }  # fmt: skip
+        "model_type": "roberta-prelayernorm",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 66,
+        "vocab_size": 2,
+        "pad_token_id": 1,
+    }
     return AirlamModel(AirlamConfig(backbone=backbone, num_tokens=16, num_groups=2, **changes))
 
 

@@ -42,8 +42,10 @@ def test_refreshed_less_often_it_stays_ahead_of_the_ar(links, predictor):
     assert stream.age == 39 - 15 - 3 * 8
     ar = load_predictor("ar")
     streamed = [float(nmse(outs[s], true[:, s + 1 : s + 5])) for s in range(16, 40)]
-    bar = [float(nmse(ar.predict(measured[:, s - 15 : s + 1], 4, port_shape=shape), true[:, s + 1 : s + 5]))
-           for s in range(16, 40)]  # fmt: skip
+    bar = [
+        float(nmse(ar.predict(measured[:, s - 15 : s + 1], 4, port_shape=shape), true[:, s + 1 : s + 5]))
+        for s in range(16, 40)
+    ]
     assert sum(streamed) < sum(bar)
 
 

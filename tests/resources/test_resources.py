@@ -26,8 +26,15 @@ from airlam.resources import (
 @pytest.mark.parametrize("state", ["los", "nlos"])
 def test_path_loss_is_sionnas(scenario, state):
     """Parity with the channel engine, user by user, at the heights of the table."""
-    links = load_channel({"scenario": scenario, "state": state, "carrier_frequency": 3.5e9, "num_subcarriers": 1,
-                          "bs_panel": {"rows": 1, "columns": 1}}).sample(24, 1, seed=3)  # fmt: skip
+    links = load_channel(
+        {
+            "scenario": scenario,
+            "state": state,
+            "carrier_frequency": 3.5e9,
+            "num_subcarriers": 1,
+            "bs_panel": {"rows": 1, "columns": 1},
+        }
+    ).sample(24, 1, seed=3)
     distance = links.position[:, :2].norm(dim=-1)
     ours = [path_loss_db(scenario, state, max(10.0, float(d)), 3.5e9) for d in distance]
     low = links.position[:, 2] < 1.6  # outdoor users; others stand higher, which the closed form leaves out

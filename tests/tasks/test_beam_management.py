@@ -11,31 +11,53 @@ from airlam.models import load_beams
 from airlam.tasks import BeamManagement, ExportCheckpoint
 
 BACKBONE = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1,
-}  # fmt: skip
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+}
 MODEL = {"backbone": BACKBONE, "history": 4, "horizon": 1}
 
 
 def data(history: int = 4) -> CSIDataModule:
-    overrides = {"num_subcarriers": 4, "bs_panel": {"rows": 1, "columns": 8, "polarisation": "single",
-                                                    "pattern": "38.901"}}  # fmt: skip
+    overrides = {
+        "num_subcarriers": 4,
+        "bs_panel": {"rows": 1, "columns": 8, "polarisation": "single", "pattern": "38.901"},
+    }
     return CSIDataModule(
-        channel="mixture_beam_management", channel_overrides=overrides, num_train=512, num_val=256, num_test=8,
-        history=history, horizon=1, batch_size=64, seed=3,
-    )  # fmt: skip
+        channel="mixture_beam_management",
+        channel_overrides=overrides,
+        num_train=512,
+        num_val=256,
+        num_test=8,
+        history=history,
+        horizon=1,
+        batch_size=64,
+        seed=3,
+    )
 
 
 def test_training_gains_and_comes_back(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
     L.seed_everything(0, verbose=False)
-    task = BeamManagement(backbone=None, model=MODEL, beams_per_sweep=(2, 2), snr_db=(10, 10), learning_rate=3e-3,
-                          warmup_steps=2)  # fmt: skip
+    task = BeamManagement(
+        backbone=None, model=MODEL, beams_per_sweep=(2, 2), snr_db=(10, 10), learning_rate=3e-3, warmup_steps=2
+    )
     trainer = L.Trainer(
-        max_steps=120, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, gradient_clip_val=1.0, num_sanity_val_steps=0, check_val_every_n_epoch=15,
+        max_steps=120,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        gradient_clip_val=1.0,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=15,
         callbacks=[ExportCheckpoint(str(tmp_path / "beams"))],
-    )  # fmt: skip
+    )
     trainer.fit(task, data())
     reached = trainer.callback_metrics
     assert float(reached["val_rate_gain"]) > 0.01  # bit/s/Hz over the average that it starts from

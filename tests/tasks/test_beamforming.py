@@ -14,18 +14,35 @@ from airlam.tasks import Beamforming, ExportCheckpoint
 from airlam.tasks.beamforming import SOURCES
 
 BACKBONE = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1,
-}  # fmt: skip
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+}
 CHANNEL = {
-    "links_per_drop": 6, "num_subcarriers": 12, "speed_kmh": [30, 100],
+    "links_per_drop": 6,
+    "num_subcarriers": 12,
+    "speed_kmh": [30, 100],
     "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"},
-}  # fmt: skip
+}
 
 
 def data(**changes) -> CSIDataModule:
-    options = dict(channel="umi_nlos", channel_overrides=CHANNEL, num_train=None, num_val=12, num_test=12,
-                   csi_snr_db=[0.0, 30.0], batch_size=12, batches_per_epoch=50, block_size=12, seed=3)  # fmt: skip
+    options = dict(
+        channel="umi_nlos",
+        channel_overrides=CHANNEL,
+        num_train=None,
+        num_val=12,
+        num_test=12,
+        csi_snr_db=[0.0, 30.0],
+        batch_size=12,
+        batches_per_epoch=50,
+        block_size=12,
+        seed=3,
+    )
     return CSIDataModule(**(options | changes))
 
 
@@ -35,8 +52,14 @@ def cache(tmp_path, monkeypatch):
 
 
 def task(**changes) -> Beamforming:
-    options = dict(backbone=None, model={"backbone": BACKBONE, "rounds": 1}, users=(2, 6), groups=24,
-                   learning_rate=3e-3, warmup_steps=2)  # fmt: skip
+    options = dict(
+        backbone=None,
+        model={"backbone": BACKBONE, "rounds": 1},
+        users=(2, 6),
+        groups=24,
+        learning_rate=3e-3,
+        warmup_steps=2,
+    )
     return Beamforming(**(options | changes))
 
 
@@ -72,10 +95,17 @@ def test_training_gains_and_comes_back(tmp_path):
     L.seed_everything(0, verbose=False)
     made = task(sources={"predicted": 1.0}, users=(6, 6), transmit_snr_db=(20.0, 20.0))
     trainer = L.Trainer(
-        max_steps=40, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=tmp_path, callbacks=[ExportCheckpoint(str(tmp_path / "precoder"))], gradient_clip_val=1.0,
-        num_sanity_val_steps=0, val_check_interval=20,
-    )  # fmt: skip
+        max_steps=40,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[ExportCheckpoint(str(tmp_path / "precoder"))],
+        gradient_clip_val=1.0,
+        num_sanity_val_steps=0,
+        val_check_interval=20,
+    )
     trainer.fit(made, data())
     # eight antennas, six users, old CSI: some users are better not served alike
     assert float(trainer.callback_metrics["val_gain"]) > 0.02
@@ -89,9 +119,14 @@ def test_another_utility_by_adapters(tmp_path):
     save_checkpoint(task().model, tmp_path / "base")
     adapted = task(model=None, checkpoint=str(tmp_path / "base"), lora_rank=2, utility="max_min")
     trainer = L.Trainer(
-        max_steps=2, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, callbacks=[ExportCheckpoint(str(tmp_path / "adapter"))],
-    )  # fmt: skip
+        max_steps=2,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        callbacks=[ExportCheckpoint(str(tmp_path / "adapter"))],
+    )
     trainer.fit(adapted, data())
     assert load_precoder(tmp_path / "adapter").utility == "max_min"  # adapters say what they are for
     assert load_precoder(tmp_path / "adapter", utility="sum_rate").utility == "sum_rate"

@@ -39,9 +39,15 @@ def loader(count, first=0):
 
 def trainer(tmp_path, **kwargs):
     return L.Trainer(
-        default_root_dir=tmp_path, accelerator="cpu", devices=1, enable_progress_bar=False, logger=False,
-        enable_checkpointing=kwargs.pop("enable_checkpointing", False), enable_model_summary=False, **kwargs,
-    )  # fmt: skip
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        devices=1,
+        enable_progress_bar=False,
+        logger=False,
+        enable_checkpointing=kwargs.pop("enable_checkpointing", False),
+        enable_model_summary=False,
+        **kwargs,
+    )
 
 
 def task():
@@ -123,9 +129,13 @@ def test_a_resumed_run_goes_on_and_a_finished_one_stays_finished(clock, tmp_path
 
 def test_the_budget_serves_airlams_own_model(clock, tmp_path):
     backbone = {
-        "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 32, "vocab_size": 2,
-    }  # fmt: skip
+        "model_type": "bert",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "vocab_size": 2,
+    }
     model = AirlamConfig(backbone=backbone, num_tokens=8, num_groups=0, max_history=8)
     fields = {name: getattr(model, name) for name in ("backbone", "num_tokens", "num_groups", "max_history")}
     module = Pretraining(model=fields, mask_probability=0.0, warmup_steps=50)

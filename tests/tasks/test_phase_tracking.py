@@ -29,9 +29,16 @@ def test_the_tracker_learns_and_the_backbone_stays(batches, base, tmp_path):
     torch.manual_seed(1)
     task = PhaseTracking(str(base), warmup_steps=5, phase_std=(0.1, 0.2), slope_std=(0.1, 0.2), probability=1.0)
     trainer = L.Trainer(
-        default_root_dir=tmp_path, accelerator="cpu", devices=1, max_steps=60, enable_progress_bar=False, logger=False,
-        enable_checkpointing=False, enable_model_summary=False, callbacks=[ExportCheckpoint(str(tmp_path / "out"))],
-    )  # fmt: skip
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        devices=1,
+        max_steps=60,
+        enable_progress_bar=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[ExportCheckpoint(str(tmp_path / "out"))],
+    )
     loader = DataLoader(batches, batch_size=None)
     before = trainer.validate(task, loader, verbose=False)[0]
     trainer.fit(task, loader)

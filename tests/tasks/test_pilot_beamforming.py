@@ -11,13 +11,20 @@ from airlam.models import AirlamPrecoder, AirlamPrecoderConfig, load_pilots, sav
 from airlam.tasks import ExportCheckpoint, PilotBeamforming
 
 BACKBONE = {
-    "model_type": "roberta-prelayernorm", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 64, "vocab_size": 2, "eos_token_id": 1,
-}  # fmt: skip
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+}
 CHANNEL = {
-    "links_per_drop": 6, "num_subcarriers": 24, "speed_kmh": 0.0,
+    "links_per_drop": 6,
+    "num_subcarriers": 24,
+    "speed_kmh": 0.0,
     "bs_panel": {"rows": 1, "columns": 8, "polarisation": "dual", "pattern": "38.901"},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -27,21 +34,44 @@ def precoder(tmp_path):
 
 def data(batch_size: int = 36) -> CSIDataModule:
     return CSIDataModule(
-        channel="uma_nlos", channel_overrides=CHANNEL, num_train=None, num_val=72, num_test=36, history=1, horizon=1,
-        batch_size=batch_size, batches_per_epoch=60, block_size=36, seed=3,
-    )  # fmt: skip
+        channel="uma_nlos",
+        channel_overrides=CHANNEL,
+        num_train=None,
+        num_val=72,
+        num_test=36,
+        history=1,
+        horizon=1,
+        batch_size=batch_size,
+        batches_per_epoch=60,
+        block_size=36,
+        seed=3,
+    )
 
 
 def test_training_gains_and_comes_back(tmp_path, precoder, monkeypatch):
     monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
     L.seed_everything(0, verbose=False)
-    task = PilotBeamforming(precoder=precoder, backbone=None, model={"backbone": BACKBONE}, users=(2, 4), groups=8,
-                            learning_rate=3e-3, warmup_steps=2)  # fmt: skip
+    task = PilotBeamforming(
+        precoder=precoder,
+        backbone=None,
+        model={"backbone": BACKBONE},
+        users=(2, 4),
+        groups=8,
+        learning_rate=3e-3,
+        warmup_steps=2,
+    )
     trainer = L.Trainer(
-        max_steps=60, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, gradient_clip_val=1.0, num_sanity_val_steps=0, val_check_interval=60,
+        max_steps=60,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        gradient_clip_val=1.0,
+        num_sanity_val_steps=0,
+        val_check_interval=60,
         callbacks=[ExportCheckpoint(str(tmp_path / "pilots"))],
-    )  # fmt: skip
+    )
     trainer.fit(task, data())
     assert float(trainer.callback_metrics["val_gain_db"]) > 0.1  # dB over the separable start
     loaded = load_pilots(tmp_path / "pilots")

@@ -15,10 +15,16 @@ CONFIG = {
     "num_tokens": 24,
     "num_groups": 2,
     "backbone": {
-        "model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 64, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "vocab_size": 2,
+        "model_type": "bert",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "vocab_size": 2,
     },
-}  # fmt: skip
+}
 
 
 def batch(seed, links=8, slots=3):
@@ -39,13 +45,21 @@ def loader(count, first=0):
 
 def trainer(tmp_path, **kwargs):
     return L.Trainer(
-        default_root_dir=tmp_path, accelerator="cpu", devices=1, enable_progress_bar=False, logger=False,
-        enable_checkpointing=False, enable_model_summary=False, **kwargs,
-    )  # fmt: skip
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        devices=1,
+        enable_progress_bar=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        **kwargs,
+    )
 
 
-@pytest.mark.parametrize(("axis", "pattern"), [("subcarrier", "comb:4"), ("subcarrier", "first:0.5"),
-                                               ("column", "comb:2"), ("slot", "comb:2")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("axis", "pattern"),
+    [("subcarrier", "comb:4"), ("subcarrier", "first:0.5"), ("column", "comb:2"), ("slot", "comb:2")],
+)
 def test_the_error_is_that_of_the_estimator(axis, pattern):
     torch.manual_seed(0)
     task, b = Reconstruction(model=CONFIG, axis=axis, patterns=[pattern]), batch(0)
@@ -71,8 +85,10 @@ def test_adaptation_learns_and_comes_back(tmp_path):
     run.save_checkpoint(tmp_path / "run.ckpt")
     back, b = AirlamEstimator(load_predictor(tmp_path / "run.ckpt").model), batch(50)
     observed = torch.arange(24) % 4 == 0
-    a, c = (e.estimate(b["h_past"], observed, axis="subcarrier", port_shape=(1, 4, 1))
-            for e in (back, AirlamEstimator(task.model.eval())))  # fmt: skip
+    a, c = (
+        e.estimate(b["h_past"], observed, axis="subcarrier", port_shape=(1, 4, 1))
+        for e in (back, AirlamEstimator(task.model.eval()))
+    )
     assert torch.equal(a, c)
     out = run.predict(task, loader(1))[0]
     assert out["h"].shape == b["h_past"].shape and out["nmse"].shape == (8,)
@@ -90,10 +106,15 @@ def test_patterns():
             sampling_pattern(wrong, 8)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"axis": "tone"}, "axis must be one of"), ({"patterns": []}, "patterns is empty"),
-    ({"patterns": ["combs"]}, "no pattern 'combs'"), ({"slots": 0}, "slots must be at least 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"axis": "tone"}, "axis must be one of"),
+        ({"patterns": []}, "patterns is empty"),
+        ({"patterns": ["combs"]}, "no pattern 'combs'"),
+        ({"slots": 0}, "slots must be at least 1"),
+    ],
+)
 def test_errors(change, message):
     with pytest.raises(ValueError, match=message):
         Reconstruction(model=CONFIG, **change)

@@ -62,9 +62,15 @@ def loader(count, first=0):
 
 def trainer(tmp_path, **kwargs):
     return L.Trainer(
-        default_root_dir=tmp_path, accelerator="cpu", devices=1, enable_progress_bar=False, logger=False,
-        enable_checkpointing=kwargs.pop("enable_checkpointing", False), enable_model_summary=False, **kwargs,
-    )  # fmt: skip
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        devices=1,
+        enable_progress_bar=False,
+        logger=False,
+        enable_checkpointing=kwargs.pop("enable_checkpointing", False),
+        enable_model_summary=False,
+        **kwargs,
+    )
 
 
 def model():

@@ -21,8 +21,14 @@ from airlam.csi import (
 from airlam.models.fields import MAX_LAYERS, check_whole, shown
 
 # least and largest value of whole numbers among a comparator's arguments; of all others: LARGEST
-BOUNDS = {"history": (1, 1024), "horizon": (1, 1024), "num_layers": (1, MAX_LAYERS), "num_blocks": (1, MAX_LAYERS),
-          "num_decoder_layers": (1, MAX_LAYERS), "num_heads": (1, 1024)}  # fmt: skip
+BOUNDS = {
+    "history": (1, 1024),
+    "horizon": (1, 1024),
+    "num_layers": (1, MAX_LAYERS),
+    "num_blocks": (1, MAX_LAYERS),
+    "num_decoder_layers": (1, MAX_LAYERS),
+    "num_heads": (1, 1024),
+}
 LARGEST = (1, 65536)
 
 

@@ -14,7 +14,7 @@ from airlam.edge.federated.benchmark.config import Job, federation_of, read_jobs
 from airlam.edge.federated.benchmark.figures import build_results
 from airlam.edge.federated.benchmark.jobs import JobTrainer
 from airlam.edge.federated.recipe.read import federated_recipe
-from airlam.evaluation.report import publish
+from airlam.evaluation.report.html import publish
 from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads

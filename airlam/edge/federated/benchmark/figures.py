@@ -12,8 +12,8 @@ import torch
 from airlam.edge.federated.benchmark.sentences import CENTRAL, FOCUS, ZERO, sentences
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.record import RoundRecord
+from airlam.evaluation.engine.statistics import NUM_RESAMPLES
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.statistics import NUM_RESAMPLES
 from airlam.io import recipe_hash
 from airlam.metrics.intervals import interval_of
 

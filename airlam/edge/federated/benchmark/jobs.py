@@ -18,7 +18,7 @@ from airlam.edge.federated.learning.learner import Learner
 from airlam.edge.federated.learning.sites import TEST, Places
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.record import RoundRecord
-from airlam.evaluation.contenders import tuned
+from airlam.evaluation.engine.contenders import tuned
 from airlam.interfaces import RecipeError
 from airlam.models import load_checkpoint, save_checkpoint
 

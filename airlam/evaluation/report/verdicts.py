@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from airlam.evaluation.rows import Figure, Results, Row
 
 MIN_GROUPS = 8
-"""Fewest drops (or users of one site) in every cell for a verdict.
+"""Fewest drops (or blocks of users of one site) in every cell for a verdict.
 
 Simulated coverage of the 95 % interval for normal values: 49 % from 2 drops, 74 % from 3, 87 % from 4, 95 % from 8.
 With 2 drops an interval excludes zero in half of the cases where there is no difference.
@@ -53,7 +53,8 @@ def support(rows: Iterable[Row], resampled: str = "drops") -> str:
 
     Args:
         rows: of one table or plot.
-        resampled: what :attr:`~airlam.evaluation.rows.Row.num_drops` counts, "drops" or "users".
+        resampled: what :attr:`~airlam.evaluation.rows.Row.num_drops` counts: "drops", "users" (then each link is one),
+            or blocks of users.
 
     Example:
         >>> support([Row("ar", "umi", num_links=16, num_drops=2), Row("ar", "umi", num_links=48, num_drops=6)])
@@ -63,7 +64,7 @@ def support(rows: Iterable[Row], resampled: str = "drops") -> str:
     if not rows:
         return ""
     links = [row.num_links for row in rows]
-    if resampled != "drops":
+    if resampled == "users":
         return _range(links, resampled)
     return f"{_range(links, 'links')} from {_range([row.num_drops for row in rows], resampled)}"
 

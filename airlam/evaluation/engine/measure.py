@@ -18,10 +18,10 @@ from torch import Tensor
 from airlam.channels import LinkBatch
 from airlam.constants import THERMAL_NOISE_DBM_PER_HZ
 from airlam.csi import to_beam_delay
-from airlam.evaluation.cell import Cell, Contender
-from airlam.evaluation.fingerprint import UNCACHED
-from airlam.evaluation.spectral_efficiency import group_rates, group_users, link_se
-from airlam.evaluation.timing import latency_fields
+from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.fingerprint import UNCACHED
+from airlam.evaluation.engine.spectral_efficiency import group_rates, group_users, link_se
+from airlam.evaluation.engine.timing import latency_fields
 from airlam.io import read_finished, write_json
 from airlam.metrics import hold_after_horizon, measure_latency, nmse
 
@@ -36,7 +36,7 @@ def run_cells(
     """The records of all cells, in order: those that stand in ``out/cells`` as they are, the others by ``run``.
 
     Args:
-        weights: what a cell's record depends on besides the cell (:mod:`airlam.evaluation.fingerprint`); part of its
+        weights: what a cell's record depends on besides the cell (:mod:`airlam.evaluation.engine.fingerprint`); part of its
             file's name. With ``"uncached"`` in it the cell is computed anew and its record is not kept.
         cost: rough share of a cell in the whole, for the time left.
     """
@@ -51,9 +51,13 @@ def run_cells(
     from airlam.progress import ProgressLines
 
     columns = (
-        TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description:44}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     records = []
     with ProgressLines(*columns, transient=False) as progress:
         task = progress.add_task("", total=sum(cost(cell) for cell in cells))

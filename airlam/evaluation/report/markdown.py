@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airlam.evaluation import plots
-from airlam.evaluation.contenders import GENIES
-from airlam.evaluation.headline import bar_label
-from airlam.evaluation.methods import is_learned, look, order, short
+from airlam.evaluation.engine.contenders import GENIES
+from airlam.evaluation.engine.timing import BUSY, is_busy
+from airlam.evaluation.report import plots
+from airlam.evaluation.report.sentences import bar_label
+from airlam.evaluation.report.style import is_learned, look, order, short
+from airlam.evaluation.report.verdicts import banner, support
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.timing import BUSY, is_busy
-from airlam.evaluation.verdicts import banner, support
 from airlam.io import write_text
 
 INTRO = """\
@@ -68,12 +68,14 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
         ("All cells of the headline", _means(results.select(group="mean"), bar)),
         ("Never seen in pretraining", _held_out(results.select(group="held_out"), bar)),
         ("Every cell: NMSE [dB]", _cells(results.select(group="cell"), bar)),
-        (f"Sum-SE by speed, and the share of the gap that {bar_label(bar)} leaves to perfect CSI that is closed",
-         _by_speed(results.select(group="cell"), bar)),
+        (
+            f"Sum-SE by speed, and the share of the gap that {bar_label(bar)} leaves to perfect CSI that is closed",
+            _by_speed(results.select(group="cell"), bar),
+        ),
         ("Impaired histories: NMSE [dB]", _impairments(results.select(group="impairments"))),
         ("CSI period: sum-SE [bit/s/Hz]", _periods(results.select(group="csi_period"), "sum_se")),
         ("CSI period: NMSE [dB]", _periods(results.select(group="csi_period"), "nmse_db")),
-    ]  # fmt: skip
+    ]
     for title, table in sections:
         if table:
             text += f"\n## {title}\n\n{_rests(results, SUPPORTED.get(title))}{table}"
@@ -237,8 +239,6 @@ def _periods(rows: list[Row], figure: str) -> str:
     assert first.axis is not None
     figures = {row.method: row.figures[name].value for row in rows}
     lines = [
-        [_name(m), *(f"{v:.2f}" for v in value)]
-        for m in order(list(figures))
-        if isinstance(value := figures[m], list)
+        [_name(m), *(f"{v:.2f}" for v in value)] for m in order(list(figures)) if isinstance(value := figures[m], list)
     ]
     return _table(["method", *(f"{period:g} ms" for period in first.axis)], lines)

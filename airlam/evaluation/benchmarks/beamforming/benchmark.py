@@ -11,10 +11,7 @@ from typing import Any
 
 import torch
 
-from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, mean_sum_se_gain
-from airlam.evaluation.cell import Cell
-from airlam.evaluation.cells import run_cells
-from airlam.evaluation.chains import (
+from airlam.evaluation.benchmarks.beamforming.chains import (
     DENOISED,
     Chain,
     chain_text,
@@ -25,12 +22,15 @@ from airlam.evaluation.chains import (
     pilot_sources,
     predicted_sources,
 )
-from airlam.evaluation.contenders import OFF, build_row, row_of
-from airlam.evaluation.fingerprint import combined, fingerprint, outside
-from airlam.evaluation.methods import is_learned, look, order
-from airlam.evaluation.report import publish
+from airlam.evaluation.engine.cell import Cell
+from airlam.evaluation.engine.contenders import OFF, build_row, row_of
+from airlam.evaluation.engine.fingerprint import combined, fingerprint, outside
+from airlam.evaluation.engine.measure import run_cells
+from airlam.evaluation.engine.summarise import age_rows, cell_rows, csi_period_rows, mean_rows, mean_sum_se_gain
+from airlam.evaluation.report.html import publish
+from airlam.evaluation.report.style import is_learned, look, order
+from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.methods import describe, is_own
 from airlam.methods import names as registered
@@ -38,18 +38,42 @@ from airlam.metrics import cpu_threads
 from airlam.recipes import find_checkpoint
 
 METHODS = (
-    "hold + rzf", "ar + rzf", "ar + wmmse", "ar + tuned", "eigen-ar + tuned", "{model} + rzf", "{model} + robust rzf",
-    "{model} + robust wmmse", "{model} + {precoder}", "perfect + rzf", "perfect + wmmse", "perfect + tuned",
+    "hold + rzf",
+    "ar + rzf",
+    "ar + wmmse",
+    "ar + tuned",
+    "eigen-ar + tuned",
+    "{model} + rzf",
+    "{model} + robust rzf",
+    "{model} + robust wmmse",
+    "{model} + {precoder}",
+    "perfect + rzf",
+    "perfect + wmmse",
+    "perfect + tuned",
     "perfect + dpc",
-)  # fmt: skip
+)
 PILOT_METHODS = (
-    "ls + rzf", "lmmse + rzf", "lmmse + tuned", "{pilots}:no-correction + {precoder}", "{pilots} + rzf",
-    "{pilots} + {precoder}", "perfect + rzf",
-)  # fmt: skip
+    "ls + rzf",
+    "lmmse + rzf",
+    "lmmse + tuned",
+    "{pilots}:no-correction + {precoder}",
+    "{pilots} + rzf",
+    "{pilots} + {precoder}",
+    "perfect + rzf",
+)
 STATIC = (
-    "raw + tuned", "threshold + tuned", "lmmse + tuned", "{model} + rzf", "{model} + wmmse", "{model} + robust wmmse",
-    "{model} + {precoder}", "{pilots} + {precoder}", "perfect + rzf", "perfect + wmmse", "perfect + tuned",
-)  # fmt: skip
+    "raw + tuned",
+    "threshold + tuned",
+    "lmmse + tuned",
+    "{model} + rzf",
+    "{model} + wmmse",
+    "{model} + robust wmmse",
+    "{model} + {precoder}",
+    "{pilots} + {precoder}",
+    "perfect + rzf",
+    "perfect + wmmse",
+    "perfect + tuned",
+)
 
 
 FULL = "perfect CSI with the best classical precoder (RZF or WMMSE, chosen in each cell as for the baseline)"
@@ -60,7 +84,7 @@ CONTROL = ":random-start"  # after the name of what a control is of
 class BeamformingBenchmark:
     """Chains of CSI and precoder against the best classical pair, and against perfect CSI.
 
-    A chain is named ``"ar + rzf"``: any predictor, and any precoder (see :mod:`airlam.evaluation.chains`). Headline
+    A chain is named ``"ar + rzf"``: any predictor, and any precoder (see :mod:`airlam.evaluation.benchmarks.beamforming.chains`). Headline
     cells are all ``scenarios`` x ``speeds_kmh`` at ``csi_snr_db``; beside them stand, with fewer links, sweeps over CSI
     SNR, speed, users, CSI period; other arrays; the latency-charged curve; and static users with noisy CSI.
 
@@ -71,7 +95,7 @@ class BeamformingBenchmark:
         controls: further learned precoders: names of their rows -> checkpoints. Each follows ``{precoder}`` as a row.
         scenarios: names of channel recipes. speeds_kmh: of all users.
         csi_snr_db: of the measured history in the headline cells.
-        methods: chains, see :func:`airlam.evaluation.chains.chain_text`; ``{model}`` and ``{precoder}`` stand for the
+        methods: chains, see :func:`airlam.evaluation.benchmarks.beamforming.chains.chain_text`; ``{model}`` and ``{precoder}`` stand for the
             learned ones.
         bar: the chain that gains are relative to.
         history, horizon: slots seen, slots predicted.
@@ -374,9 +398,7 @@ class BeamformingBenchmark:
     def _needs_covariance(self, chain: Chain) -> bool:
         return chain.source == self.label and chain.robust and not outside([chain.precoder], "precoder")
 
-    def _run_cell(
-        self, cell: Cell, model: Any, learned: dict[str, Any], networks: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _run_cell(self, cell: Cell, model: Any, learned: dict[str, Any], networks: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()
         links, known = cell.links("test", cell.num_links), cell.links("tune", cell.num_tune)
         chains = self._chains_of(cell.group)
@@ -550,9 +572,7 @@ class BeamformingBenchmark:
                 for method in order([row.method for row in here]):
                     line = [look(method).label]
                     for count in counts:
-                        figures = next(
-                            r.figures for r in here if r.method == method and r.settings["pilots"] == count
-                        )
+                        figures = next(r.figures for r in here if r.method == method and r.settings["pilots"] == count)
                         bar = next(
                             r.figures for r in here if r.method == "lmmse + rzf" and r.settings["pilots"] == count
                         )
@@ -654,4 +674,3 @@ NOTES = (
     "Latency: predicting one user (with the covariance where it is used) and precoding one slot of a group on the "
     "tones of the table, on one thread.",
 )
-

@@ -18,7 +18,7 @@ class Look:
     short: str = ""
 
 
-# Forms of the registered precoders in a chain ("ar + robust rzf", airlam.evaluation.chains).
+# Forms of the registered precoders in a chain ("ar + robust rzf", airlam.evaluation.benchmarks.beamforming.chains).
 PRECODER_FORMS = {
     "robust rzf": Look("robust RZF", "#e69f00", "-"),
     "robust slnr": Look("robust SLNR", "#e69f00", ":"),

@@ -12,11 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from airlam.evaluation import statistics
-from airlam.evaluation.assembly import new_row
-from airlam.evaluation.cell import Cell
-from airlam.evaluation.cells import run_cells
-from airlam.evaluation.chains import (
+from airlam.evaluation.benchmarks.beamforming.chains import (
     GROUPS_AT_ONCE,
     Served,
     Tuned,
@@ -28,13 +24,17 @@ from airlam.evaluation.chains import (
     served,
     tones_of,
 )
-from airlam.evaluation.contenders import OFF, build_row, row_of
-from airlam.evaluation.fingerprint import combined, outside
-from airlam.evaluation.methods import look, order
-from airlam.evaluation.report import publish
+from airlam.evaluation.engine import statistics
+from airlam.evaluation.engine.cell import Cell
+from airlam.evaluation.engine.contenders import OFF, build_row, row_of
+from airlam.evaluation.engine.fingerprint import combined, outside
+from airlam.evaluation.engine.measure import run_cells
+from airlam.evaluation.engine.spectral_efficiency import Groups, group_users
+from airlam.evaluation.engine.summarise import new_row
+from airlam.evaluation.report.html import publish
+from airlam.evaluation.report.style import look, order
+from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.spectral_efficiency import Groups, group_users
-from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.methods import describe, find, is_own
 from airlam.methods import names as registered
@@ -104,8 +104,10 @@ class LinkLevelBenchmark:
             raise RecipeError(f"links_per_drop is {links_per_drop}, but must be a positive multiple of users ({users})")
         for name, count in sizes.items():
             if count < 1 or count % links_per_drop:
-                raise RecipeError(f"{name} is {count}, but must be a positive multiple of links_per_drop "
-                                  f"({links_per_drop}): no drop is ever split")  # fmt: skip
+                raise RecipeError(
+                    f"{name} is {count}, but must be a positive multiple of links_per_drop "
+                    f"({links_per_drop}): no drop is ever split"
+                )
         if not speeds_kmh or not transmit_snr_db or not mcs:
             raise RecipeError("speeds_kmh, transmit_snr_db and mcs must not be empty")
         self.label, self.model = row_of(model, "model")
@@ -152,11 +154,27 @@ class LinkLevelBenchmark:
             recipe = {**load_channel(self.scenario).recipe, "speed_kmh": speed, **self.channel_overrides}
             recipe = load_channel({**recipe, "links_per_drop": self.links_per_drop}).recipe
             label = f"mcs {self.mcs} of table {self.mcs_table}, {self.num_symbols} symbols, chosen on {self.num_choose}"
-            out.append(Cell(
-                "link", self.scenario, recipe, speed, self.csi_snr_db, self.num_links, self.num_tune, self.history,
-                self.horizon, self.horizon, tuple(chain.name for chain in self.chains), (self.users,),
-                self.transmit_snr_db, self.transmit_snr_db[-1], self.tone_step, self.seed, label=label,
-            ))  # fmt: skip
+            out.append(
+                Cell(
+                    "link",
+                    self.scenario,
+                    recipe,
+                    speed,
+                    self.csi_snr_db,
+                    self.num_links,
+                    self.num_tune,
+                    self.history,
+                    self.horizon,
+                    self.horizon,
+                    tuple(chain.name for chain in self.chains),
+                    (self.users,),
+                    self.transmit_snr_db,
+                    self.transmit_snr_db[-1],
+                    self.tone_step,
+                    self.seed,
+                    label=label,
+                )
+            )
         return out
 
     def run(self, out: str | Path) -> Path:
@@ -186,15 +204,23 @@ class LinkLevelBenchmark:
         other = known[halves(known)[1]]
         coded = [self.links_of(index) for index in self.mcs]
         record: dict[str, Any] = {
-            "cell": asdict(cell), "drop": links.drop[: cell.num_links].tolist(),
-            "group_drop": {str(self.users): judged.drop.tolist()}, "choosing_drop": choosing.drop.tolist(),
-            "efficiency": [c.efficiency for c in coded], "methods": {},
-        }  # fmt: skip
+            "cell": asdict(cell),
+            "drop": links.drop[: cell.num_links].tolist(),
+            "group_drop": {str(self.users): judged.drop.tolist()},
+            "choosing_drop": choosing.drop.tolist(),
+            "efficiency": [c.efficiency for c in coded],
+            "methods": {},
+        }
         for chain in self.chains:
             source = sources[chain.source]
             trial, final = (served(source.test, truth, part) for part in (choosing, judged))
-            entry: dict[str, Any] = {"settings": dict(source.settings), "parameters": [source.parameters, 0],
-                                     "errors": [], "lost": [], "chosen": []}  # fmt: skip
+            entry: dict[str, Any] = {
+                "settings": dict(source.settings),
+                "parameters": [source.parameters, 0],
+                "errors": [],
+                "lost": [],
+                "chosen": [],
+            }
             for number, snr_db in enumerate(cell.transmit_snr_db):
                 no = 10 ** (-snr_db / 10)
                 if chain.precoder == "tuned":
@@ -243,8 +269,12 @@ class LinkLevelBenchmark:
                     row.figures[f"bler_mcs{index}"] = statistics.curve(errors[:, place].mT, choosing, axis, name, "1")
                 results.rows.append(row)
         results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
-        results.extras = {"focus": f"{self.label} + {self.precoder_label}", "bar": self.bar,
-                          "tables": self._tables(results.rows), "compared": self._compared()}  # fmt: skip
+        results.extras = {
+            "focus": f"{self.label} + {self.precoder_label}",
+            "bar": self.bar,
+            "tables": self._tables(results.rows),
+            "compared": self._compared(),
+        }
         results.headline = self._headline(results)
         results.notes = [
             "Measured: every block was encoded, sent among the others, and decoded.",
@@ -295,7 +325,7 @@ class LinkLevelBenchmark:
                 text = f"{snr:g} dB {own[place]:.2f} against {bar[place]:.2f} bit/s/Hz"
                 if gain is not None and isinstance(gain.interval, list):
                     low, high = gain.interval[place]
-                    word = verdict(Figure(_values(gain)[place], gain.unit, gain.kind, (low, high)))
+                    word = verdict(Figure(_values(gain)[place], gain.unit, gain.kind, (low, high), groups=gain.groups))
                     text += f" ({_values(gain)[place]:+.2f}, {low:+.2f} to {high:+.2f}: {word})"
                 points.append(text)
             words.append(f"{speed:g} km/h: " + ", ".join(points))

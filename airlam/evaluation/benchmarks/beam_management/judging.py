@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from airlam.evaluation import statistics
+from airlam.evaluation.engine import statistics
 from airlam.evaluation.rows import Figure
 
 TOP = (1, 3, 5)

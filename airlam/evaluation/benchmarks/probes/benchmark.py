@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from airlam.csi import measure
-from airlam.evaluation import statistics
-from airlam.evaluation.report import publish
+from airlam.evaluation.engine import statistics
+from airlam.evaluation.report.html import publish
+from airlam.evaluation.report.verdicts import NO_VERDICT, verdict
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.verdicts import NO_VERDICT, verdict
 from airlam.interfaces import RecipeError
 from airlam.io import recipe_hash
 from airlam.metrics import cpu_threads
@@ -126,10 +126,14 @@ class ProbeBenchmark:
         with cpu_threads(self.threads):
             rows, recipes = self.rows()
         results = Results(self.title, "probes", rows, config=dict(self.config), recipes=recipes)
-        results.extras = {"focus": self.label, "tables": self.tables(rows), "compared": [
-            "The same linear head on three sets of features of the same noisy histories. Penalties are chosen on "
-            "validation links; figures are of test links of other drops, intervals bootstrapped over drops.",
-        ]}  # fmt: skip
+        results.extras = {
+            "focus": self.label,
+            "tables": self.tables(rows),
+            "compared": [
+                "The same linear head on three sets of features of the same noisy histories. Penalties are chosen on "
+                "validation links; figures are of test links of other drops, intervals bootstrapped over drops.",
+            ],
+        }
         results.headline = self.headline(rows)
         results.notes = ["Labels come from the simulator; LOS and NLOS are 3GPP's states, one recipe each."]
         return publish(results, out, threads=self.threads)
@@ -153,7 +157,7 @@ class ProbeBenchmark:
     def rows(self) -> tuple[list[Row], dict[str, Any]]:
         """One row for each target, SNR, share of the training links and set of features."""
         from airlam.baselines import link_features
-        from airlam.evaluation.contenders import trainable
+        from airlam.evaluation.engine.contenders import trainable
         from airlam.models import pooled_hidden
 
         shipped = trainable(self.model).model  # type: ignore[attr-defined]
@@ -181,11 +185,19 @@ class ProbeBenchmark:
                     for name, x in features.items():
                         loss, settings = self.probe(x, labels, share, classify=target != "speed")
                         row = Row(
-                            name, ", ".join(self.scenarios), recipe_hash(recipes), None, snr_db, self.history, 0,
+                            name,
+                            ", ".join(self.scenarios),
+                            recipe_hash(recipes),
+                            None,
+                            snr_db,
+                            self.history,
+                            0,
                             settings=settings | {"target": target, "links": math.ceil(share * self.links["train"])},
-                            seeds={"benchmark": self.seed}, num_links=len(loss),
-                            num_drops=len(splits["test"].drop.unique()), group="probe",
-                        )  # fmt: skip
+                            seeds={"benchmark": self.seed},
+                            num_links=len(loss),
+                            num_drops=len(splits["test"].drop.unique()),
+                            group="probe",
+                        )
                         drop = splits["test"].drop
                         row.figures["loss"] = statistics.mean_figure(loss, drop, "1")
                         row.figures["score"] = _score(row.figures["loss"], target)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from airlam.evaluation import plots
-from airlam.evaluation.headline import bar_label
-from airlam.evaluation.leaderboard import write_tables
-from airlam.evaluation.methods import BOUNDS, look, order, short
-from airlam.evaluation.palette import Looks
+from airlam.evaluation.engine.timing import BUSY, is_busy
+from airlam.evaluation.report import plots
+from airlam.evaluation.report.markdown import write_tables
+from airlam.evaluation.report.palette import Looks
+from airlam.evaluation.report.sentences import bar_label
+from airlam.evaluation.report.style import BOUNDS, look, order, short
+from airlam.evaluation.report.verdicts import banner, support, verdict
 from airlam.evaluation.rows import Figure, Results, Row, environment
-from airlam.evaluation.timing import BUSY, is_busy
-from airlam.evaluation.verdicts import banner, support, verdict
 from airlam.io import write_text
 
 CAPTIONS = {
@@ -142,7 +142,10 @@ def write_report(results: Results, out: str | Path) -> Path:
     out = Path(out)
     drawings = plots.save_all(results, out / "plots")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("airlam.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("airlam.evaluation.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     focus = results.extras.get("focus", "")
     sections = []
@@ -254,18 +257,30 @@ def held_out_table(results: Results, focus: str) -> Table | None:
     sums, gain = _sum_names(rows), f"gain over {_bar(results)} [dB]"
     table = Table(
         "Never seen in pretraining",
-        ["data", "method", "NMSE [dB], linear mean", gain, "NMSE [dB], mean of cells", gain,
-         *(f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]" for name in sums)],
+        [
+            "data",
+            "method",
+            "NMSE [dB], linear mean",
+            gain,
+            "NMSE [dB], mean of cells",
+            gain,
+            *(f"sum-SE, {name.removeprefix('sum_se_k')} users [bit/s/Hz]" for name in sums),
+        ],
         tags=["measured"],
         text="Means over speeds. Classical methods are tuned on each kind of data; the learned one is used as it is.",
         support=_in_all(results, rows),
-    )  # fmt: skip
+    )
     looks = Looks.of(results)
     for label in dict.fromkeys(row.settings["held_out"] for row in rows):
         mine = {row.method: row.figures for row in rows if row.settings["held_out"] == label}
         for place, method in enumerate(order(list(mine))):
-            styles = (("nmse_linear_db", ".2f"), ("gain_linear_db", "+.2f"), ("nmse_cells_db", ".2f"),
-                      ("gain_cells_db", "+.2f"), *((name, ".2f") for name in sums))  # fmt: skip
+            styles = (
+                ("nmse_linear_db", ".2f"),
+                ("gain_linear_db", "+.2f"),
+                ("nmse_cells_db", ".2f"),
+                ("gain_cells_db", "+.2f"),
+                *((name, ".2f") for name in sums),
+            )
             cells = [label if place == 0 else "", _name(looks, method)]
             cells += [_cell(mine[method].get(name), style) for name, style in styles]
             table.lines.append((_css(method, focus), cells))
@@ -278,10 +293,16 @@ def extra_tables(results: Results) -> list[Table]:
     found = support(results.rows, _resampled(results))
     rests = f"Each figure rests on {found}." if found else ""
     return [
-        Table(t["title"], t["columns"], [("", [str(cell) for cell in line]) for line in t["lines"]],
-              t.get("text", ""), support=rests, tags=["measured"])
+        Table(
+            t["title"],
+            t["columns"],
+            [("", [str(cell) for cell in line]) for line in t["lines"]],
+            t.get("text", ""),
+            support=rests,
+            tags=["measured"],
+        )
         for t in results.extras.get("tables", [])
-    ]  # fmt: skip
+    ]
 
 
 def cell_table(results: Results, focus: str) -> Table | None:
@@ -310,8 +331,10 @@ def cell_table(results: Results, focus: str) -> Table | None:
         cells.append(_cell(row.figures.get("gain_db"), "+.2f"))
         cells += [_cell(row.figures.get(name), ".2f") for name in sums]
         cells += [_cell(row.figures.get("se_5pct"), ".2f"), _cell(row.figures.get("se_single"), ".2f")]
-        settings = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-                             for name, value in row.settings.items())  # fmt: skip
+        settings = ", ".join(
+            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in row.settings.items()
+        )
         cells += [f"{row.num_links} / {row.num_drops}", settings or DASH]
         table.lines.append((_css(row.method, focus), cells))
     return table

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from airlam.channels import LinkBatch
 from airlam.csi import mean_power
 from airlam.errors import RecipeError
-from airlam.evaluation.cell import Cell, Contender
+from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.interfaces import Predictor
 from airlam.loading import load_precoder, load_predictor
 from airlam.methods import Method, find, is_own, names, own_method, register

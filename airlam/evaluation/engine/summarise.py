@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from airlam.evaluation import statistics
-from airlam.evaluation.contenders import GENIES, OFF
-from airlam.evaluation.methods import is_learned, parts
+from airlam.evaluation.engine import statistics
+from airlam.evaluation.engine.contenders import GENIES, OFF
+from airlam.evaluation.engine.timing import timed_figure
+from airlam.evaluation.report.style import is_learned, parts
+from airlam.evaluation.report.verdicts import NO_VERDICT, verdict
 from airlam.evaluation.rows import Figure, Row
-from airlam.evaluation.timing import timed_figure
-from airlam.evaluation.verdicts import NO_VERDICT, verdict
 from airlam.io import recipe_hash
 from airlam.methods import names
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se

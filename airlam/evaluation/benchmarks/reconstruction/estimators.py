@@ -116,8 +116,13 @@ def adapt(
             task = Reconstruction(checkpoint=model, lora_rank=lora_rank, learning_rate=rate, **options)
         task.model.train()
         trainer = L.Trainer(
-            accelerator="cpu", max_steps=steps, logger=False, enable_checkpointing=False, gradient_clip_val=1.0,
-            enable_model_summary=False, enable_progress_bar=False,
-        )  # fmt: skip
+            accelerator="cpu",
+            max_steps=steps,
+            logger=False,
+            enable_checkpointing=False,
+            gradient_clip_val=1.0,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
         trainer.fit(task, DataLoader(batches, batch_size=None))
     return task.model.eval()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 
-from airlam.evaluation.methods import Look, is_learned, look, order
+from airlam.evaluation.report.style import Look, is_learned, look, order
 from airlam.evaluation.rows import Results
 
 COLORS = ("#d55e00", "#117733", "#332288", "#cc79a7", "#661100", "#009988", "#999933", "#6699cc")  # Okabe-Ito, Tol
@@ -14,7 +14,7 @@ MARKERS = ("o", "P", "X", "*", "h", "p", ">", "8")
 
 
 class Looks:
-    """How each method of a set of results is drawn: :func:`airlam.evaluation.methods.look`, made distinct.
+    """How each method of a set of results is drawn: :func:`airlam.evaluation.report.style.look`, made distinct.
 
     Methods are taken in the order of the tables, so equal results give equal looks.
 

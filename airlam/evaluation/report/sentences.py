@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airlam.evaluation.methods import is_classical, look
+from airlam.evaluation.engine.timing import is_busy
+from airlam.evaluation.report.style import is_classical, look
+from airlam.evaluation.report.verdicts import MIN_GROUPS, NO_VERDICT, verdict
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.timing import is_busy
-from airlam.evaluation.verdicts import MIN_GROUPS, NO_VERDICT, verdict
 
 __all__ = ["bar_label", "details", "headline", "verdict"]
 

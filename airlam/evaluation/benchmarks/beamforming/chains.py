@@ -22,12 +22,12 @@ from airlam.baselines import TrainingLMMSE, dpc_sum_capacity, rzf, wmmse
 from airlam.baselines.denoising import BeamDelayThreshold
 from airlam.channels import LinkBatch
 from airlam.csi import observe_pilots, phase_combiner
-from airlam.evaluation.cell import Cell, Contender
-from airlam.evaluation.cells import predict_all
-from airlam.evaluation.contenders import OFF, contenders_of_cell, size
-from airlam.evaluation.fingerprint import outside
-from airlam.evaluation.spectral_efficiency import Groups, group_users
-from airlam.evaluation.timing import latency_fields
+from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.contenders import OFF, contenders_of_cell, size
+from airlam.evaluation.engine.fingerprint import outside
+from airlam.evaluation.engine.measure import predict_all
+from airlam.evaluation.engine.spectral_efficiency import Groups, group_users
+from airlam.evaluation.engine.timing import latency_fields
 from airlam.interfaces import Precoder, RecipeError
 from airlam.loading import load_precoder
 from airlam.methods import is_own, own_method
@@ -523,7 +523,7 @@ def measure_chains(
     learned: Mapping[str, Precoder],
     tuning: LinkBatch,
 ) -> dict[str, Any]:
-    """The record of one cell; see :func:`airlam.evaluation.cells.measure_cell`, whose form it has.
+    """The record of one cell; see :func:`airlam.evaluation.engine.measure.measure_cell`, whose form it has.
 
     Args:
         sources: by name, see :func:`predicted_sources` and :func:`denoised_sources`.
@@ -552,8 +552,9 @@ def measure_chains(
             precoder = learned[chain.precoder]
         elif chain.precoder not in ("tuned", "dpc"):
             options: dict[str, dict[str, Any]] = {
-                "type1": {"port_shape": links.port_shape}, "wmmse": {"num_iterations": WMMSE_ITERATIONS},
-            }  # fmt: skip
+                "type1": {"port_shape": links.port_shape},
+                "wmmse": {"num_iterations": WMMSE_ITERATIONS},
+            }
             precoder = load_precoder(chain.precoder, **options.get(chain.precoder, {}))
         entry["parameters"][0] += size(precoder)
         for users, found in groups.items():

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from airlam.csi import measure, series_along
-from airlam.evaluation import statistics
-from airlam.evaluation.assembly import add_mean_nmse
-from airlam.evaluation.headline import details, headline
-from airlam.evaluation.methods import look, order
-from airlam.evaluation.report import publish
+from airlam.evaluation.engine import statistics
+from airlam.evaluation.engine.summarise import add_mean_nmse
+from airlam.evaluation.report.html import publish
+from airlam.evaluation.report.sentences import details, headline
+from airlam.evaluation.report.style import look, order
 from airlam.evaluation.rows import Results, Row
-from airlam.evaluation.runner import narrator
+from airlam.evaluation.run import narrator
 from airlam.interfaces import RecipeError
 from airlam.io import recipe_hash
 from airlam.methods import names
@@ -26,8 +26,15 @@ from airlam.recipes import nearest
 from airlam.seeds import stream_seed
 
 INTERPOLATORS = (
-    "linear", "dft", "lmmse", "lmmse-sample", "eigen-lmmse", "eigen-lmmse-sample", "{model}", "lmmse-genie",
-)  # fmt: skip
+    "linear",
+    "dft",
+    "lmmse",
+    "lmmse-sample",
+    "eigen-lmmse",
+    "eigen-lmmse-sample",
+    "{model}",
+    "lmmse-genie",
+)
 
 
 class ReconstructionBenchmark:
@@ -102,7 +109,7 @@ class ReconstructionBenchmark:
         self._check()
 
     def _check(self) -> None:
-        from airlam.evaluation.estimators import GENIE
+        from airlam.evaluation.benchmarks.reconstruction.estimators import GENIE
         from airlam.tasks import sampling_pattern
         from airlam.tasks.reconstruction import AXES
 
@@ -177,7 +184,7 @@ class ReconstructionBenchmark:
     ) -> list[dict[str, Any]]:
         """One record for each cell of a task: linear NMSE of every link under every method; ``say`` shows progress."""
         from airlam.baselines import axis_covariance
-        from airlam.evaluation.contenders import trainable
+        from airlam.evaluation.engine.contenders import trainable
         from airlam.models import AirlamEstimator
 
         shipped = trainable(self.model).model  # type: ignore[attr-defined]
@@ -198,9 +205,15 @@ class ReconstructionBenchmark:
                 for snr_db in self.csi_snr_db:
                     few = adapted if snr_db == self.adapted_csi_snr_db else {}
                     cell = dict(
-                        task=label, axis=axis, pattern=pattern, data=scenario, csi_snr_db=snr_db, seed=self.seed,
-                        recipe={k: v for k, v in links.recipe.items() if k != "seed"}, history=self.slots,
-                    )  # fmt: skip
+                        task=label,
+                        axis=axis,
+                        pattern=pattern,
+                        data=scenario,
+                        csi_snr_db=snr_db,
+                        seed=self.seed,
+                        recipe={k: v for k, v in links.recipe.items() if k != "seed"},
+                        history=self.slots,
+                    )
                     methods = self._cell(cell, links, tune[scenario], covariance, self.methods(task), learned | few)
                     records.append({"cell": cell, "drop": links.drop.tolist(), "methods": methods})
         return records
@@ -209,7 +222,7 @@ class ReconstructionBenchmark:
         self, cell: dict[str, Any], links: Any, tune: Any, covariance: Tensor, methods: list[str], learned: dict
     ) -> dict[str, Any]:
         from airlam.baselines import LMMSEInterpolator
-        from airlam.evaluation.estimators import GENIE, genie_context, tuned_classic
+        from airlam.evaluation.benchmarks.reconstruction.estimators import GENIE, genie_context, tuned_classic
         from airlam.tasks import sampling_pattern
 
         axis, shape = cell["axis"], links.port_shape
@@ -239,13 +252,18 @@ class ReconstructionBenchmark:
 
     def adapted(self, task: dict[str, Any], train: dict, tune: dict) -> dict[str, tuple[Any, dict, int]]:
         """Adapted estimators, and the control from random weights, for every share of the training links."""
-        from airlam.evaluation.estimators import FewLinks, adapt
+        from airlam.evaluation.benchmarks.reconstruction.estimators import FewLinks, adapt
         from airlam.models import AirlamEstimator
 
         shape = next(iter(train.values())).port_shape
         span = (min(self.csi_snr_db), max(self.csi_snr_db))
-        options = dict(axis=task["axis"], patterns=list(task["patterns"]), steps=self.steps, seed=self.seed,
-                       learning_rate=self.learning_rate)  # fmt: skip
+        options = dict(
+            axis=task["axis"],
+            patterns=list(task["patterns"]),
+            steps=self.steps,
+            seed=self.seed,
+            learning_rate=self.learning_rate,
+        )
         known = torch.cat([links.h for links in tune.values()])
 
         def batches(share: float) -> FewLinks:
@@ -336,10 +354,21 @@ def new_row(record: dict[str, Any], method: str, group: str) -> Row:
     cell, entry = record["cell"], record["methods"][method]
     settings = {"task": cell["task"], "pattern": cell["pattern"], **entry["settings"]}
     return Row(
-        method, cell["data"], recipe_hash(cell["recipe"]), None, cell["csi_snr_db"], cell["history"], 0,
-        entry["parameters"][0], entry["parameters"][1], settings, {"benchmark": cell["seed"]}, len(record["drop"]),
-        len(set(record["drop"])), group=group,
-    )  # fmt: skip
+        method,
+        cell["data"],
+        recipe_hash(cell["recipe"]),
+        None,
+        cell["csi_snr_db"],
+        cell["history"],
+        0,
+        entry["parameters"][0],
+        entry["parameters"][1],
+        settings,
+        {"benchmark": cell["seed"]},
+        len(record["drop"]),
+        len(set(record["drop"])),
+        group=group,
+    )
 
 
 def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
@@ -384,8 +413,9 @@ def pattern_tables(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
             values = [torch.tensor(r["methods"][method]["nmse"]).double().mean().log10().item() * 10 for r in here]
             lines.append([look(method).label, f"{sum(values) / len(values):.1f}", *(f"{v:.1f}" for v in values)])
         columns = [f"{r['cell']['data']} {r['cell']['csi_snr_db']:g} dB" for r in here]
-        tables.append({"title": f"{task}, {pattern}: NMSE [dB]", "columns": ["method", "mean of cells", *columns],
-                       "lines": lines})  # fmt: skip
+        tables.append(
+            {"title": f"{task}, {pattern}: NMSE [dB]", "columns": ["method", "mean of cells", *columns], "lines": lines}
+        )
     return tables
 
 
@@ -404,8 +434,15 @@ def few_shot_table(results: Results, task: str) -> dict[str, Any]:
         figures, settings = rows[method].figures, rows[method].settings
         gain = figures.get("gain_cells_db")
         text = "-" if gain is None else f"{gain.number:+.2f} ({gain.ends[0]:+.2f} to {gain.ends[1]:+.2f})"
-        lines.append([look(method).label, str(settings.get("links", "-")), settings.get("trained", "-"),
-                      f"{figures['nmse_cells_db'].number:.2f}", text,
-                      f"{figures['nmse_linear_db'].number:.2f}"])  # fmt: skip
+        lines.append(
+            [
+                look(method).label,
+                str(settings.get("links", "-")),
+                settings.get("trained", "-"),
+                f"{figures['nmse_cells_db'].number:.2f}",
+                text,
+                f"{figures['nmse_linear_db'].number:.2f}",
+            ]
+        )
     columns = ["method", "links", "trained", "NMSE, mean of cells [dB]", "gain over baseline [dB]", "NMSE, linear mean"]
     return {"title": f"After few-shot adaptation, {task}", "columns": columns, "lines": lines}

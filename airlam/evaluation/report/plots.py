@@ -17,10 +17,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from airlam.evaluation.methods import Look, is_classical, is_learned, order, short
-from airlam.evaluation.palette import Looks
+from airlam.evaluation.engine.timing import is_busy
+from airlam.evaluation.report.palette import Looks
+from airlam.evaluation.report.style import Look, is_classical, is_learned, order, short
 from airlam.evaluation.rows import Results, Row
-from airlam.evaluation.timing import is_busy
 from airlam.io import write_text
 
 STYLE: dict[str, Any] = {
@@ -479,9 +479,14 @@ def beam_delay_picture(results: Results) -> Figure | None:
         def show(axes: Any, image: Any, name: str) -> Any:
             axes.set_title(name, size=9.5)
             return axes.imshow(
-                np.array(image) - true.max(), aspect="auto", origin="lower", cmap="cividis", vmin=-50, vmax=0,
+                np.array(image) - true.max(),
+                aspect="auto",
+                origin="lower",
+                cmap="cividis",
+                vmin=-50,
+                vmax=0,
                 interpolation="nearest",
-            )  # fmt: skip
+            )
 
         shown = show(grid[0, 0], true, "true channel")
         for column, method in enumerate(methods, 1):
@@ -570,8 +575,18 @@ def title(scenario: str) -> str:
     """
     if scenario.endswith((".yaml", ".yml")):
         scenario = Path(scenario).stem
-    words = {"uma": "UMa", "umi": "UMi", "rma": "RMa", "inh": "InH", "inf": "InF", "los": "LOS", "nlos": "NLOS",
-             "28ghz": "28 GHz", "site": "site", "rt": "ray-traced"}  # fmt: skip
+    words = {
+        "uma": "UMa",
+        "umi": "UMi",
+        "rma": "RMa",
+        "inh": "InH",
+        "inf": "InF",
+        "los": "LOS",
+        "nlos": "NLOS",
+        "28ghz": "28 GHz",
+        "site": "site",
+        "rt": "ray-traced",
+    }
     parts = [_word(word, words) for word in scenario.split("_") if word]
     return ("-".join(parts) if parts[:1] in (["CDL"], ["TDL"]) else " ".join(parts)) or scenario
 

@@ -17,9 +17,7 @@ from torch import Tensor
 from airlam.baselines import TrainedLinear
 from airlam.channels import LinkBatch
 from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
-from airlam.evaluation import statistics
-from airlam.evaluation.assembly import SE, new_row
-from airlam.evaluation.beam_figures import (
+from airlam.evaluation.benchmarks.beam_management.judging import (
     METRICS,
     TOP,
     judge,
@@ -30,14 +28,16 @@ from airlam.evaluation.beam_figures import (
     share,
     strongest,
 )
-from airlam.evaluation.cell import Cell
-from airlam.evaluation.cells import run_cells
-from airlam.evaluation.fingerprint import combined, outside
-from airlam.evaluation.methods import look, order
-from airlam.evaluation.report import publish
+from airlam.evaluation.engine import statistics
+from airlam.evaluation.engine.cell import Cell
+from airlam.evaluation.engine.fingerprint import combined, outside
+from airlam.evaluation.engine.measure import run_cells
+from airlam.evaluation.engine.summarise import SE, new_row
+from airlam.evaluation.engine.timing import latency_fields, timed_figure
+from airlam.evaluation.report.html import publish
+from airlam.evaluation.report.style import look, order
+from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.timing import latency_fields, timed_figure
-from airlam.evaluation.verdicts import verdict
 from airlam.interfaces import RecipeError
 from airlam.methods import describe, find, is_own, names, own_method
 from airlam.metrics import cpu_threads, measure_latency
@@ -181,11 +181,23 @@ class BeamManagementBenchmark:
             if not 1 <= count <= beams:
                 raise RecipeError(f"beams_per_sweep is {count}, but {data} has a codebook of {beams} beams")
             values: dict[str, Any] = dict(
-                group="cell", data=data, recipe=recipe, speed_kmh=float(speed), csi_snr_db=self.snr_db,
-                num_links=self.side_links, num_tune=self.num_tune, history=self.history, horizon=self.horizon,
-                num_future=self.horizon, methods=tuple(self.methods), users=(), transmit_snr_db=(),
-                headline_snr_db=self.snr_db, tone_step=1, seed=self.seed,
-            )  # fmt: skip
+                group="cell",
+                data=data,
+                recipe=recipe,
+                speed_kmh=float(speed),
+                csi_snr_db=self.snr_db,
+                num_links=self.side_links,
+                num_tune=self.num_tune,
+                history=self.history,
+                horizon=self.horizon,
+                num_future=self.horizon,
+                methods=tuple(self.methods),
+                users=(),
+                transmit_snr_db=(),
+                headline_snr_db=self.snr_db,
+                tone_step=1,
+                seed=self.seed,
+            )
             return Cell(**(values | fields))
 
         first, at, out = self.scenarios[0], self.sweep_speed_kmh, []
@@ -246,9 +258,12 @@ class BeamManagementBenchmark:
             known.drop,
         )
         record: dict[str, Any] = {
-            "cell": asdict(cell), "drop": links.drop.tolist(), "beams": codebook.shape[1],
-            "best": (1 + future.amax(-1)).log2().tolist(), "methods": {},
-        }  # fmt: skip
+            "cell": asdict(cell),
+            "drop": links.drop.tolist(),
+            "beams": codebook.shape[1],
+            "best": (1 + future.amax(-1)).log2().tolist(),
+            "methods": {},
+        }
         for name in cell.methods:
             before = time.perf_counter()
             if name == "sweep":
@@ -322,8 +337,12 @@ class BeamManagementBenchmark:
                         row.figures[name] = timed_figure(entry, name, "ms")
                 results.rows.append(row)
         results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
-        results.extras = {"focus": self.label, "bar": against, "tables": self._tables(results, main, against),
-                          "compared": self._compared(records[0])}  # fmt: skip
+        results.extras = {
+            "focus": self.label,
+            "bar": against,
+            "tables": self._tables(results, main, against),
+            "compared": self._compared(records[0]),
+        }
         results.headline = self._headline(main)
         results.notes = [
             "Measured: computed on simulated channels, or timed, in this run.",
@@ -360,10 +379,14 @@ class BeamManagementBenchmark:
         cells = results.select(group="cell")
         methods = order([row.method for row in cells])
         keys = list(dict.fromkeys((row.data, row.speed_kmh) for row in cells))
-        for name, title in (("top1", "Top-1 accuracy [%]"), ("top3", "Top-3 accuracy [%]"),
-                            ("top5", "Top-5 accuracy [%]"), ("se_ratio_top1", "SE of the first beam over the best [%]"),
-                            ("se_ratio_top3", "SE after measuring the first three, over the best [%]"),
-                            ("se_ratio_top5", "SE after measuring the first five, over the best [%]")):  # fmt: skip
+        for name, title in (
+            ("top1", "Top-1 accuracy [%]"),
+            ("top3", "Top-3 accuracy [%]"),
+            ("top5", "Top-5 accuracy [%]"),
+            ("se_ratio_top1", "SE of the first beam over the best [%]"),
+            ("se_ratio_top3", "SE after measuring the first three, over the best [%]"),
+            ("se_ratio_top5", "SE after measuring the first five, over the best [%]"),
+        ):
             lines = []
             for method in methods:
                 mine = {(row.data, row.speed_kmh): row for row in cells if row.method == method}
@@ -385,15 +408,21 @@ class BeamManagementBenchmark:
             text = f"Means over the {len(main)} cells above, paired, with 95 % intervals. {_rests_on(cells[0])}"
             title = f"Gains of {look(self.label).label} over every other method [percentage points]"
             out.append({"title": title, "columns": columns, "lines": lines, "text": text})
-        for group, key, what in (("beams", "beams", "beams measured in a sweep"), ("snr", None, "SNR per port [dB]"),
-                                 ("period", "period_ms", "sweep period [ms]"),
-                                 ("array", "label", "array")):  # fmt: skip
+        for group, key, what in (
+            ("beams", "beams", "beams measured in a sweep"),
+            ("snr", None, "SNR per port [dB]"),
+            ("period", "period_ms", "sweep period [ms]"),
+            ("array", "label", "array"),
+        ):
             found = results.select(group=group)
             if not found:
                 continue
             at = list(dict.fromkeys(r.settings[key] if key else r.csi_snr_db for r in found))
-            for name, title in (("top1", "top-1 accuracy [%]"), ("se_ratio_top1", "SE of the first beam [%]"),
-                                ("se_ratio_top3", "SE after measuring the first three [%]")):  # fmt: skip
+            for name, title in (
+                ("top1", "top-1 accuracy [%]"),
+                ("se_ratio_top1", "SE of the first beam [%]"),
+                ("se_ratio_top3", "SE after measuring the first three [%]"),
+            ):
                 lines = []
                 for method in order([row.method for row in found]):
                     mine = [row for row in found if row.method == method]
@@ -402,8 +431,15 @@ class BeamManagementBenchmark:
                 where = f"{found[0].data}, {found[0].speed_kmh:g} km/h. {_rests_on(found[0])}"
                 out.append({"title": f"Over {what}: {title}", "columns": columns, "lines": lines, "text": where})
         timed = [row for row in cells if "latency_p50_ms" in row.figures]
-        lines = [[look(r.method).label, f"{r.figures['latency_p50_ms'].number:.2f}",
-                  f"{r.figures['latency_p99_ms'].number:.2f}", f"{r.parameters_total:,}"] for r in timed]  # fmt: skip
+        lines = [
+            [
+                look(r.method).label,
+                f"{r.figures['latency_p50_ms'].number:.2f}",
+                f"{r.figures['latency_p99_ms'].number:.2f}",
+                f"{r.parameters_total:,}",
+            ]
+            for r in timed
+        ]
         if lines:
             columns = ["method", "p50 [ms]", "p99 [ms]", "parameters"]
             out.append({"title": "Latency of one track, one thread", "columns": columns, "lines": lines, "text": ""})

@@ -13,20 +13,20 @@ from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel, rt_available
 from airlam.csi import normalise
-from airlam.evaluation.assembly import cell_rows, mean_rows
-from airlam.evaluation.cell import Cell, Contender
-from airlam.evaluation.cells import measure_cell
-from airlam.evaluation.channel_prediction import NOTES
-from airlam.evaluation.contenders import OFF, of_predictor, tuned, without_correction
-from airlam.evaluation.fingerprint import fingerprint
-from airlam.evaluation.headline import details, headline
-from airlam.evaluation.leaderboard import write_leaderboard
-from airlam.evaluation.methods import look, parts
-from airlam.evaluation.report import publish
+from airlam.evaluation.benchmarks.channel_prediction.benchmark import NOTES
+from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.contenders import OFF, of_predictor, tuned, without_correction
+from airlam.evaluation.engine.fingerprint import fingerprint
+from airlam.evaluation.engine.measure import measure_cell
+from airlam.evaluation.engine.summarise import cell_rows, mean_rows
+from airlam.evaluation.engine.training import Adapted, Choice, adapt
+from airlam.evaluation.report.html import publish
+from airlam.evaluation.report.markdown import write_leaderboard
+from airlam.evaluation.report.sentences import details, headline
+from airlam.evaluation.report.style import look, parts
+from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.runner import narrator
-from airlam.evaluation.site_adaptation import Adapted, Choice, adapt
-from airlam.evaluation.verdicts import verdict
+from airlam.evaluation.run import narrator
 from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
@@ -142,8 +142,17 @@ class SiteBenchmark:
                 raise RecipeError(f"sites.{label} is {site!r}, but must name a channel recipe: channel: umi_site")
         if not self.fractions or len(self.fractions) != len(self.steps):
             raise RecipeError(f"{len(self.fractions)} fractions have {len(self.steps)} steps; give one for each")
-        for name in ("num_train", "num_val", "num_tune", "history", "horizon", "batch_size", "threads", "group_size",
-                     "num_speed_classes"):  # fmt: skip
+        for name in (
+            "num_train",
+            "num_val",
+            "num_tune",
+            "history",
+            "horizon",
+            "batch_size",
+            "threads",
+            "group_size",
+            "num_speed_classes",
+        ):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, but must be at least 1")
         for fraction, count, steps in zip(self.fractions, self.counts(), self.steps, strict=True):
@@ -182,7 +191,7 @@ class SiteBenchmark:
         """
         from rich.console import Console
 
-        from airlam.evaluation.contenders import trainable
+        from airlam.evaluation.engine.contenders import trainable
 
         out, say = Path(out), narrator(Console())
         with cpu_threads(self.threads):
@@ -190,8 +199,14 @@ class SiteBenchmark:
             weights = fingerprint(shipped)
             records = []
             for label in self.sites:
-                key = recipe_hash([{k: v for k, v in self.config.items() if k not in ("sites", "title", "threads")},
-                                   self.recipe(label), weights, BLOCK_M])  # fmt: skip
+                key = recipe_hash(
+                    [
+                        {k: v for k, v in self.config.items() if k not in ("sites", "title", "threads")},
+                        self.recipe(label),
+                        weights,
+                        BLOCK_M,
+                    ]
+                )
                 safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in label)
                 path = out / "sites" / f"{safe}_{key}.json"
                 record = read_finished(path)
@@ -340,9 +355,17 @@ class SiteBenchmark:
                 start = shipped.model.untrained()
         share = torch.randperm(len(links.train), generator=torch.Generator().manual_seed(seed))[:count]
         return adapt(
-            start, links.train[share], links.val, choice, steps=steps, batch_size=self.batch_size, history=self.history,
-            csi_snr_db=self.csi_snr_db, seed=seed, precision=self.precision,
-        )  # fmt: skip
+            start,
+            links.train[share],
+            links.val,
+            choice,
+            steps=steps,
+            batch_size=self.batch_size,
+            history=self.history,
+            csi_snr_db=self.csi_snr_db,
+            seed=seed,
+            precision=self.precision,
+        )
 
     def results(self, records: list[dict[str, Any]]) -> Results:
         """Rows, tables, headline and notes from the records of all sites."""
@@ -351,10 +374,19 @@ class SiteBenchmark:
         results.recipes = {record["site"]: record["recipe"] for record in records}
         for record in records:
             if record["not_run"]:
-                results.rows.append(Row(self.label, record["site"], recipe_hash(record["recipe"]), group="not_run",
-                                        note=f"not run: {record['not_run']}"))  # fmt: skip
-        results.extras = {"focus": self._name("adapted", self.headline_fraction),
-                          "resampled": "blocks of neighbouring users"}  # fmt: skip
+                results.rows.append(
+                    Row(
+                        self.label,
+                        record["site"],
+                        recipe_hash(record["recipe"]),
+                        group="not_run",
+                        note=f"not run: {record['not_run']}",
+                    )
+                )
+        results.extras = {
+            "focus": self._name("adapted", self.headline_fraction),
+            "resampled": "blocks of neighbouring users",
+        }
         results.notes = [
             NOTES["tags"],
             NOTES["nmse"],
@@ -458,22 +490,34 @@ class SiteBenchmark:
                 adapted, blank = (rows[self._name(kind, fraction)] for kind in ("adapted", "random-start"))
                 training = record["training"]
                 stops = [", ".join(map(str, training[row.method]["stopped_at"])) for row in (adapted, blank)]
-                lines.append([
-                    record["site"], f"{100 * fraction:g} % ({count})",
-                    f"{adapted.figures['nmse_cells_db'].number:.2f}", f"{blank.figures['nmse_cells_db'].number:.2f}",
-                    _signed(adapted.figures["adaptation_gain_cells_db"]),
-                    _signed(adapted.figures["pretraining_gain_cells_db"]),
-                    f"{training['adapted']['choice']}; {training['random-start']['choice']}",
-                    f"{stops[0]}; {stops[1]}",
-                ])  # fmt: skip
+                lines.append(
+                    [
+                        record["site"],
+                        f"{100 * fraction:g} % ({count})",
+                        f"{adapted.figures['nmse_cells_db'].number:.2f}",
+                        f"{blank.figures['nmse_cells_db'].number:.2f}",
+                        _signed(adapted.figures["adaptation_gain_cells_db"]),
+                        _signed(adapted.figures["pretraining_gain_cells_db"]),
+                        f"{training['adapted']['choice']}; {training['random-start']['choice']}",
+                        f"{stops[0]}; {stops[1]}",
+                    ]
+                )
         return {
             "title": "With how much of the site's data: NMSE [dB]",
-            "columns": ["data", "links", "pretrained start", "random start", "adapted over zero-shot",
-                        "pretrained over random start", "adaptation (pretrained; random)", "stopped at step"],
+            "columns": [
+                "data",
+                "links",
+                "pretrained start",
+                "random start",
+                "adapted over zero-shot",
+                "pretrained over random start",
+                "adaptation (pretrained; random)",
+                "stopped at step",
+            ],
             "lines": lines,
             "text": "Both starts see the same links for the same number of steps; each stops where the validation "
             "users are served best (step 0: adaptation did not help).",
-        }  # fmt: skip
+        }
 
 
 def user_blocks(position: Tensor, side: float) -> Tensor:

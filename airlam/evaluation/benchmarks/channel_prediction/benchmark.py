@@ -9,25 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from airlam.csi import Impairment
-from airlam.evaluation.assembly import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
-from airlam.evaluation.cell import Cell
-from airlam.evaluation.cells import measure_cell, picture, predict_all, run_cells
-from airlam.evaluation.contenders import OFF, Entries, contenders_of_cell
-from airlam.evaluation.fingerprint import combined, fingerprint, outside
-from airlam.evaluation.headline import bar_label, details, headline
-from airlam.evaluation.leaderboard import write_leaderboard
-from airlam.evaluation.plots import title
-from airlam.evaluation.report import publish
+from airlam.evaluation.engine.cell import Cell
+from airlam.evaluation.engine.contenders import OFF, Entries, contenders_of_cell
+from airlam.evaluation.engine.fingerprint import combined, fingerprint, outside
+from airlam.evaluation.engine.measure import measure_cell, picture, predict_all, run_cells
+from airlam.evaluation.engine.summarise import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
+from airlam.evaluation.report.html import publish
+from airlam.evaluation.report.markdown import write_leaderboard
+from airlam.evaluation.report.plots import title
+from airlam.evaluation.report.sentences import bar_label, details, headline
+from airlam.evaluation.report.verdicts import MIN_GROUPS
 from airlam.evaluation.rows import Results
-from airlam.evaluation.verdicts import MIN_GROUPS
 from airlam.interfaces import RecipeError
 from airlam.methods import describe, names
 from airlam.metrics import cpu_threads
 
 ALL_METHODS = (
-    "hold", "mean", "wiener", "pad", "ar", "kalman", "eigen-ar", "stack", "{model}", "{model}" + OFF,
-    "genie_per_bin", "genie_lmmse", "perfect",
-)  # fmt: skip
+    "hold",
+    "mean",
+    "wiener",
+    "pad",
+    "ar",
+    "kalman",
+    "eigen-ar",
+    "stack",
+    "{model}",
+    "{model}" + OFF,
+    "genie_per_bin",
+    "genie_lmmse",
+    "perfect",
+)
 IMPAIRMENTS: dict[str, dict[str, float]] = {
     "none": {},
     "common phase, 0.1 rad": {"phase_std": 0.1},
@@ -233,7 +244,7 @@ class ChannelPredictionBenchmark:
                         headline=True,
                         timed=timed,
                         path_loss=bool(self.users) and speed == timed_speed,
-                    )  # fmt: skip
+                    )
                 )
         for data in self.sweep_scenarios:
             for speed in self.sweep_speeds_kmh:
@@ -256,7 +267,7 @@ class ChannelPredictionBenchmark:
                     users=one,
                     transmit_snr_db=small,
                     timed=True,
-                )  # fmt: skip
+                )
             )
         for period in self.csi_periods_ms if self.users else ():
             out.append(
@@ -271,7 +282,7 @@ class ChannelPredictionBenchmark:
                     users=one,
                     transmit_snr_db=small,
                     recipe={"slot_duration": 1e-3 * period},
-                )  # fmt: skip
+                )
             )
         for label, held_out in self.held_out.items():
             overrides = {key: value for key, value in held_out.items() if key != "channel"}
@@ -285,7 +296,7 @@ class ChannelPredictionBenchmark:
                         num_links=self.held_out_links,
                         recipe=overrides,
                         label=label,
-                    )  # fmt: skip
+                    )
                 )
         for label, impairment in self.impairments.items():
             out.append(
@@ -299,7 +310,7 @@ class ChannelPredictionBenchmark:
                     transmit_snr_db=small,
                     impairment=dict(impairment),
                     label=label,
-                )  # fmt: skip
+                )
             )
         return out
 

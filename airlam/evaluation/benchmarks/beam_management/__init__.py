@@ -1,0 +1,1 @@
+"""The benchmark ``beam_management``."""

@@ -1,0 +1,1 @@
+"""The benchmark ``link_level``."""

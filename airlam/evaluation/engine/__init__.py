@@ -1,0 +1,1 @@
+"""What every benchmark shares: cells, methods in a cell, measuring, statistics, summaries."""
