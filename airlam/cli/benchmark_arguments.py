@@ -16,7 +16,7 @@ WIDTH = 100
 
 def benchmark_of(config: str) -> tuple[str, type, dict[str, Any]]:
     """The recipe's path, its class, and its ``init_args``."""
-    from airlam.evaluation.run import read_benchmark
+    from airlam.evaluation.runner import read_benchmark
 
     path = find_recipe(config)
     class_path, init_args = read_benchmark(path)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.report.html import write_report
     from airlam.evaluation.report.sentences import headline
     from airlam.evaluation.rows import Figure, Results, Row, environment
-    from airlam.evaluation.run import run
+    from airlam.evaluation.runner import run
 
 _HOMES = {
     "BeamManagementBenchmark": "benchmarks.beam_management.benchmark",
@@ -35,7 +35,7 @@ _HOMES = {
     "SiteBenchmark": "benchmarks.sites.benchmark",
     "environment": "rows",
     "headline": "report.sentences",
-    "run": "run",
+    "run": "runner",
     "write_report": "report.html",
 }
 __all__ = [

@@ -33,7 +33,7 @@ from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import order, short
 from airlam.evaluation.report.verdicts import banner
 from airlam.evaluation.rows import Results, environment
-from airlam.evaluation.run import narrator
+from airlam.evaluation.runner import narrator
 from airlam.interfaces import Predictor, RecipeError
 from airlam.io import check_folder
 from airlam.metrics import cpu_threads
@@ -251,7 +251,7 @@ class SiteDemo:
     def records(
         self, adapt: LinkBatch, held_out: LinkBatch, learned: dict[str, tuple[Any, int]]
     ) -> list[dict[str, Any]]:
-        """One record for each speed class of the held-out users; see :func:`airlam.evaluation.engine.measure.measure_cell`."""
+        """One record for each speed class of the held-out users; see ``measure_cell``."""
         window, records = self.history + self.horizon, []
         for number, users in enumerate(held_out.speed.argsort().chunk(self.num_speed_classes)):
             part = held_out[users]

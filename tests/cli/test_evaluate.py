@@ -8,7 +8,7 @@ import yaml
 
 def test_evaluate_hands_on(airlam, monkeypatch):
     calls = []
-    monkeypatch.setattr("airlam.evaluation.run.run", lambda *a, **k: calls.append((a, k)) or "report.html")
+    monkeypatch.setattr("airlam.evaluation.runner.run", lambda *a, **k: calls.append((a, k)) or "report.html")
     result = airlam("evaluate", "--config", "tasks/x.yaml", "--out", "results", "--model", "hold", "--users=[4, 8]")
     assert result.code == 0 and "report.html" in result.out
     assert calls == [(("tasks/x.yaml", "results"), {"model": "hold", "users": [4, 8]})]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from airlam.evaluation.run import load_runner
+from airlam.evaluation.runner import load_runner
 from airlam.interfaces import RecipeError
 from airlam.io import check_folder
 

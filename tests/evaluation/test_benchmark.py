@@ -13,7 +13,7 @@ from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPre
 from airlam.evaluation.engine.contenders import check_methods
 from airlam.evaluation.engine.fingerprint import fingerprint
 from airlam.evaluation.rows import Results
-from airlam.evaluation.run import load_runner
+from airlam.evaluation.runner import load_runner
 from airlam.interfaces import RecipeError
 from airlam.recipes import find_recipe
 

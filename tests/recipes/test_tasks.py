@@ -44,7 +44,7 @@ def test_federation_instantiates(path):
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=name)
 def test_benchmark_instantiates(path):
-    from airlam.evaluation.run import load_runner, read_benchmark
+    from airlam.evaluation.runner import load_runner, read_benchmark
 
     class_path, init_args = read_benchmark(path)
     assert callable(load_runner(class_path, init_args).run)

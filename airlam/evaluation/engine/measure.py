@@ -36,7 +36,7 @@ def run_cells(
     """The records of all cells, in order: those that stand in ``out/cells`` as they are, the others by ``run``.
 
     Args:
-        weights: what a cell's record depends on besides the cell (:mod:`airlam.evaluation.engine.fingerprint`); part of its
+        weights: what a cell's record depends on besides the cell (see ``fingerprint.py``); part of its
             file's name. With ``"uncached"`` in it the cell is computed anew and its record is not kept.
         cost: rough share of a cell in the whole, for the time left.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airlam.edge.federated.recipe.federation import Federation
-from airlam.evaluation.run import read_benchmark
+from airlam.evaluation.runner import read_benchmark
 from airlam.interfaces import RecipeError
 from airlam.recipes import find_class, find_recipe, instantiate
 

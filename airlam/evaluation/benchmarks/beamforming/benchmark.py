@@ -84,7 +84,7 @@ CONTROL = ":random-start"  # after the name of what a control is of
 class BeamformingBenchmark:
     """Chains of CSI and precoder against the best classical pair, and against perfect CSI.
 
-    A chain is named ``"ar + rzf"``: any predictor, and any precoder (see :mod:`airlam.evaluation.benchmarks.beamforming.chains`). Headline
+    A chain is named ``"ar + rzf"``: any predictor, and any precoder (see ``chains.py`` beside this file). Headline
     cells are all ``scenarios`` x ``speeds_kmh`` at ``csi_snr_db``; beside them stand, with fewer links, sweeps over CSI
     SNR, speed, users, CSI period; other arrays; the latency-charged curve; and static users with noisy CSI.
 
@@ -95,8 +95,7 @@ class BeamformingBenchmark:
         controls: further learned precoders: names of their rows -> checkpoints. Each follows ``{precoder}`` as a row.
         scenarios: names of channel recipes. speeds_kmh: of all users.
         csi_snr_db: of the measured history in the headline cells.
-        methods: chains, see :func:`airlam.evaluation.benchmarks.beamforming.chains.chain_text`; ``{model}`` and ``{precoder}`` stand for the
-            learned ones.
+        methods: chains, see ``chain_text`` in ``chains.py``; ``{model}`` and ``{precoder}`` stand for the learned ones.
         bar: the chain that gains are relative to.
         history, horizon: slots seen, slots predicted.
         num_links: links of a headline cell. num_tune: links that classics are tuned on, of other drops; for static

@@ -17,7 +17,7 @@ from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import look, order
 from airlam.evaluation.rows import Results, Row
-from airlam.evaluation.run import narrator
+from airlam.evaluation.runner import narrator
 from airlam.interfaces import RecipeError
 from airlam.io import recipe_hash
 from airlam.methods import names

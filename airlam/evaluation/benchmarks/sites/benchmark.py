@@ -26,7 +26,7 @@ from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import look, parts
 from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.rows import Figure, Results, Row
-from airlam.evaluation.run import narrator
+from airlam.evaluation.runner import narrator
 from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
