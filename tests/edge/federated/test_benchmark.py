@@ -36,9 +36,17 @@ def run_yaml(tmp_path_factory):
     panel = {"rows": 1, "columns": 4, "polarisation": "single", "pattern": "omni"}
     small = {"num_subcarriers": 12, "bs_panel": panel}
     arguments = {
-        "sites": sites, "rounds": 2, "local_steps": 2, "batch_size": 4, "num_train": 8, "num_val": 4, "num_test": 6,
-        "channel_overrides": small, "feedback": {"coefficients": 16, "phase_bits": 3}, "learning_rate": 3e-3,
-    }  # fmt: skip
+        "sites": sites,
+        "rounds": 2,
+        "local_steps": 2,
+        "batch_size": 4,
+        "num_train": 8,
+        "num_val": 4,
+        "num_test": 6,
+        "channel_overrides": small,
+        "feedback": {"coefficients": 16, "phase_bits": 3},
+        "learning_rate": 3e-3,
+    }
     path = tmp_path_factory.mktemp("run") / "run.yaml"
     recipe = {"class_path": "airlam.edge.federated.Federation", "init_args": arguments}
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
