@@ -5,17 +5,11 @@ from __future__ import annotations
 import pytest
 
 import airlam
-from airlam.baselines import HoldPredictor
 from airlam.channels import load_channel
-from airlam.methods import names
+from airlam.methods import find, names
 from airlam.models import AirlamEstimator, load_checkpoint
 from airlam.recipes import find_checkpoint
 from airlam.testing import ChannelContract, EstimatorContract, PrecoderContract, PredictorContract
-
-
-class TestHold(PredictorContract):
-    def make(self):
-        return HoldPredictor()
 
 
 class TestAirlamEstimator(EstimatorContract):
@@ -23,6 +17,18 @@ class TestAirlamEstimator(EstimatorContract):
 
     def make(self):
         return AirlamEstimator(load_checkpoint(find_checkpoint("airlam-tiny")))
+
+
+OF_A_COVARIANCE = ("lmmse", "eigen-lmmse")  # of a training set; tests/baselines has them
+EXTRAPOLATORS = ("hold", "ar", "eigen-ar", "pad")  # predictors along the axis
+
+
+class TestRegisteredInterpolators(EstimatorContract):
+    axes = ("subcarrier",)
+
+    @pytest.fixture(params=sorted({*names("estimator", built=True)} - {*OF_A_COVARIANCE, *EXTRAPOLATORS}))
+    def estimator(self, request):
+        return find(request.param, "estimator").build()
 
 
 class TestRegisteredPrecoders(PrecoderContract):
