@@ -32,10 +32,11 @@ class BenchmarkContract:
         return load_runner(self.class_path, {**self.init_args, **changes})
 
     @pytest.fixture(scope="class")
-    def done(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def done(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """The folder of one run."""
         out = tmp_path_factory.mktemp("benchmark")
-        assert self.make().run(out) == out / "report.html"
+        assert cls().make().run(out) == out / "report.html"
         return out
 
     def test_it_writes_results_tables_and_a_report(self, done):

@@ -12,7 +12,7 @@ import airlam
 from airlam.baselines import HoldPredictor, StackPredictor, WienerPredictor
 from airlam.interfaces import Predictor
 from airlam.methods import find, names
-from airlam.models.comparators import ComparatorPredictor, build_comparator
+from airlam.models.comparators import KINDS, ComparatorPredictor, build_comparator
 from airlam.testing import PredictorContract
 
 # Every registered predictor at its defaults, or with the settings that are named here, and in further settings.
@@ -109,5 +109,6 @@ class TestComparatorsOfOneBand(PredictorContract):
         return comparator(request.param)
 
 
-def test_every_registered_predictor_is_here():
+def test_nothing_is_left_out():
+    assert {*ANY_BAND, *ONE_BAND} == set(KINDS)
     assert set(LOOSE) <= set(REGISTERED) and {method for method, _ in VARIANTS.values()} <= set(REGISTERED)

@@ -9,7 +9,7 @@ from airlam.channels import load_channel
 from airlam.methods import find, names
 from airlam.models import AirlamEstimator, load_checkpoint
 from airlam.recipes import find_checkpoint
-from airlam.testing import ChannelContract, EstimatorContract, PrecoderContract, PredictorContract
+from airlam.testing import BenchmarkContract, ChannelContract, EstimatorContract, PrecoderContract, PredictorContract
 
 
 class TestAirlamEstimator(EstimatorContract):
@@ -59,6 +59,19 @@ class TestClustered(ChannelContract):
 class TestTapped(ChannelContract):
     def make(self):
         return load_channel({"scenario": "tdl_a", "num_subcarriers": 6, "bs_panel": {**PANEL, "pattern": "omni"}})
+
+
+@pytest.mark.slow
+class TestProbes(BenchmarkContract):
+    class_path = "airlam.evaluation.ProbeBenchmark"
+    init_args = {"quick": True}
+    cells = False
+
+
+@pytest.mark.slow
+class TestLinkLevel(BenchmarkContract):
+    class_path = "airlam.evaluation.LinkLevelBenchmark"
+    init_args = {"quick": True}
 
 
 def test_a_suite_without_a_method_says_what_to_do():
