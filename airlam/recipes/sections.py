@@ -1,4 +1,4 @@
-"""Arguments that are dataclasses: a recipe gives them as nested mappings, the command line as ``--sizes.num_links 8``."""
+"""Arguments that are dataclasses: nested mappings in a recipe, ``--sizes.num_links 8`` on the command line."""
 
 from __future__ import annotations
 

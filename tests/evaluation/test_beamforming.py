@@ -8,16 +8,10 @@ import torch
 from airlam.baselines import rzf
 from airlam.evaluation import Results
 from airlam.evaluation.benchmarks.beamforming.benchmark import BeamformingBenchmark, best_classical, gap_closed
-from airlam.evaluation.benchmarks.beamforming.chains import (
-    Belief,
-    Served,
-    Tuned,
-    UserErrors,
-    halves,
-    parse_chain,
-    rates_of,
-    served,
-)
+from airlam.evaluation.benchmarks.beamforming.beliefs import Belief, halves
+from airlam.evaluation.benchmarks.beamforming.chains import parse_chain
+from airlam.evaluation.benchmarks.beamforming.precoding import Served, Tuned, rates_of, served
+from airlam.evaluation.benchmarks.beamforming.user_errors import UserErrors
 from airlam.evaluation.engine.spectral_efficiency import Groups
 from airlam.evaluation.report.plots import PLOTS
 from airlam.evaluation.report.style import is_learned, look, order
@@ -216,13 +210,13 @@ def test_tuning_tries_each_users_own_covariance():
 
 def test_robust_wmmse_has_a_trust_of_its_own(monkeypatch):
     """Rates in which zero forcing wants little trust and WMMSE much: the tuning finds WMMSE with much."""
-    from airlam.evaluation.benchmarks.beamforming import chains
+    from airlam.evaluation.benchmarks.beamforming import precoding
 
     def rates(made, groups, no):
         value = {("rzf", "shared", 0.5): 2.0, ("wmmse", "shared", 2.0): 3.0}.get(made.choice, 1.0)
         return torch.full((2, 2, 1), value)
 
-    monkeypatch.setattr(chains, "rates_of", rates)
+    monkeypatch.setattr(precoding, "rates_of", rates)
     h = torch.zeros(2, 1, 1, 2, 4, dtype=torch.complex64)
     groups = Served(h, h[..., None].expand(*h.shape, 4), h[..., None, :])
     assert Tuned.on(groups, 0.1).choice == ("wmmse", "shared", 2.0)

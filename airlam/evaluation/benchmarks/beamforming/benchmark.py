@@ -11,17 +11,10 @@ from typing import Any
 
 import torch
 
-from airlam.evaluation.benchmarks.beamforming.chains import (
-    DENOISED,
-    Chain,
-    chain_text,
-    denoised_sources,
-    fill_in,
-    measure_chains,
-    parse_chain,
-    pilot_sources,
-    predicted_sources,
-)
+from airlam.evaluation.benchmarks.beamforming.chains import DENOISED, Chain, chain_text, fill_in, parse_chain
+from airlam.evaluation.benchmarks.beamforming.measure import measure_chains
+from airlam.evaluation.benchmarks.beamforming.predicted import predicted_sources
+from airlam.evaluation.benchmarks.beamforming.present import denoised_sources, pilot_sources
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import OFF, build_row, row_of
 from airlam.evaluation.engine.fingerprint import combined, fingerprint, outside
