@@ -7,8 +7,8 @@ import torch
 
 from airlam.baselines import rzf
 from airlam.evaluation import Results
-from airlam.evaluation.benchmarks.beamforming.benchmark import BeamformingBenchmark, best_classical, gap_closed
 from airlam.evaluation.benchmarks.beamforming.beliefs import Belief, halves
+from airlam.evaluation.benchmarks.beamforming.benchmark import BeamformingBenchmark, best_classical, gap_closed
 from airlam.evaluation.benchmarks.beamforming.chains import parse_chain
 from airlam.evaluation.benchmarks.beamforming.precoding import Served, Tuned, rates_of, served
 from airlam.evaluation.benchmarks.beamforming.user_errors import UserErrors
