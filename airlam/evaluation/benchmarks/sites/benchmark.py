@@ -13,7 +13,7 @@ from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel, rt_available
 from airlam.csi import normalise
-from airlam.evaluation.benchmarks.channel_prediction.benchmark import NOTES
+from airlam.evaluation.benchmarks.channel_prediction.tables import NOTES
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.evaluation.engine.contenders import OFF, of_predictor, tuned, without_correction
 from airlam.evaluation.engine.fingerprint import fingerprint
