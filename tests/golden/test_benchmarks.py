@@ -189,16 +189,18 @@ def test_reconstruction_and_probes(tmp_path):
                 }
             },
             quick=True,
-            lora_rank=None,
-            links_per_drop=2,
-            scenarios=["uma_nlos"],
+            few_shot={"lora_rank": None},
+            sizes={"links_per_drop": 2},
+            cells={"scenarios": ["uma_nlos"]},
         ),
         tmp_path / "reconstruction",
     )
     check(
         "probes",
         ProbeBenchmark(
-            num_train=32, num_val=16, num_test=16, csi_snr_db=[20.0], shots=[0.5, 1.0], history=8, links_per_drop=2
+            sizes={"num_train": 32, "num_val": 16, "num_test": 16, "links_per_drop": 2},
+            cells={"csi_snr_db": [20.0], "slots": 8},
+            shots=[0.5, 1.0],
         ),
         tmp_path / "probes",
     )
