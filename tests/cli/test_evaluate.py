@@ -9,7 +9,9 @@ import yaml
 def test_evaluate_hands_on(airlam, monkeypatch):
     calls = []
     monkeypatch.setattr("airlam.evaluation.runner.run", lambda *a, **k: calls.append((a, k)) or "report.html")
-    result = airlam("evaluate", "--config", "tasks/x.yaml", "--out", "results", "--model", "hold", "--rates.users=[4, 8]")
+    result = airlam(
+        "evaluate", "--config", "tasks/x.yaml", "--out", "results", "--model", "hold", "--rates.users=[4, 8]"
+    )
     assert result.code == 0 and "report.html" in result.out
     assert calls == [(("tasks/x.yaml", "results"), {"model": "hold", "rates.users": [4, 8]})]
 
@@ -44,7 +46,12 @@ def test_evaluate_lists_the_arguments_of_a_benchmark(airlam):
     result = airlam("evaluate", "--config", "tasks/channel_prediction/benchmark.yaml", "--help")
     assert result.code == 0, result.err
     text = " ".join(result.out.split())
-    assert "--sizes.num_links int" in text and "--cells.speeds_kmh" in text and "(recipe: " in text and "(default: " in text
+    assert (
+        "--sizes.num_links int" in text
+        and "--cells.speeds_kmh" in text
+        and "(recipe: " in text
+        and "(default: " in text
+    )
 
 
 def test_evaluate_prints_the_resolved_recipe(airlam, refuses, tmp_path):
