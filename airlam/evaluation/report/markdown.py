@@ -52,7 +52,7 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
         banner=f"\n**{text}**\n" if (text := _escape(banner(results))) else "",
         bar=bar_label(bar),
         resampled=results.extras.get("resampled", "drops"),
-        snr=f"{results.config.get('headline_snr_db', results.config.get('transmit_snr_db', 20.0)):g}",
+        snr=f"{results.extras.get('transmit_snr_db', results.config.get('headline_snr_db', 20.0)):g}",
         headline=_escape(results.headline),
         details="\n".join(f"- {_escape(sentence)}" for sentence in results.extras.get("details", [])),
         command=env.get("command", "airlam evaluate").replace("`", "'"),
