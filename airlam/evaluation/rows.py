@@ -158,15 +158,15 @@ class Row:
 
     def sum_se_gain(self, users: int) -> Figure | None:
         """Paired difference of the sum spectral efficiency [bit/s/Hz] to that of the baseline."""
-        return self.figures.get(f"{sum_se_name(users)}_gain")
+        return self.figures.get(sum_se_name(users, "gain"))
 
     def net_sum_se(self, users: int) -> Figure | None:
         """Sum spectral efficiency [bit/s/Hz] without the share of time that pilots take."""
-        return self.figures.get(f"net_{sum_se_name(users)}")
+        return self.figures.get(sum_se_name(users, "net"))
 
     def sum_se_over_snr(self, users: int) -> Figure | None:
         """Curve of the sum spectral efficiency [bit/s/Hz] over transmit SNR [dB]."""
-        return self.figures.get(sum_se_curve_name(users))
+        return self.figures.get(sum_se_name(users, "over_snr"))
 
     @property
     def mcs_entries(self) -> list[int]:
@@ -184,14 +184,18 @@ class Row:
         return cls(**data)
 
 
-def sum_se_name(users: int) -> str:
-    """Name of the figure that holds the sum spectral efficiency of groups of ``users``."""
-    return f"{SUM_SE}{users}"
+def sum_se_name(users: int | str, form: Literal["", "gain", "net", "over_snr"] = "") -> str:
+    """Name of a figure of the sum spectral efficiency of groups of ``users``.
 
+    Args:
+        form: "gain" over the baseline, "net" of pilots, the curve "over_snr"; empty for the number itself.
 
-def sum_se_curve_name(users: int) -> str:
-    """Name of the figure that holds the curve of the sum spectral efficiency over transmit SNR."""
-    return f"{sum_se_name(users)}_vs_snr"
+    Example:
+        >>> sum_se_name(4), sum_se_name(4, "net")
+        ('sum_se_k4', 'net_sum_se_k4')
+    """
+    forms = {"": "{}", "gain": "{}_gain", "net": "net_{}", "over_snr": "{}_vs_snr"}
+    return forms[form].format(f"{SUM_SE}{users}")
 
 
 def bler_name(mcs: int) -> str:

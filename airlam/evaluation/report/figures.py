@@ -31,7 +31,7 @@ from airlam.evaluation.report.drawing import (
 from airlam.evaluation.report.palette import Looks
 from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
 from airlam.evaluation.report.style import is_classical, is_learned, order, short, title
-from airlam.evaluation.rows import Results, group_sizes, sum_se_curve_name, sum_se_name
+from airlam.evaluation.rows import Results, group_sizes, sum_se_name
 
 
 def _strongest_classic(results: Results) -> str | None:
@@ -144,7 +144,7 @@ def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
     smallest = next((u for row in cells for u in row.group_sizes if row.sum_se_over_snr(u)), None)
     if smallest is None:
         return None
-    name = sum_se_curve_name(smallest)
+    name = sum_se_name(smallest, "over_snr")
     rows = [row for row in headline_cells(results) if name in row.figures]
     rows = [row for row in rows if row.data == rows[0].data]
     speeds = unique(row.speed_kmh for row in rows)[:4]

@@ -81,7 +81,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _render(content: Content, bold: bool) -> str:
-    if content is None:
+    if content in (None, "-"):
         return "--"
     cell = as_cell(content)
     text = _signed(cell.value)

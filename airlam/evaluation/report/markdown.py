@@ -89,7 +89,7 @@ def to_markdown(tables: Iterable[Table]) -> str:
 
 def _render(content: Content) -> str:
     """A cell; of intervals only that of a difference, which has a sign."""
-    if content is None:
+    if content in (None, "-"):
         return "-"
     cell = as_cell(content)
     text = f"**{cell.value}**" if cell.strong else cell.value

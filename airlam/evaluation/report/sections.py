@@ -1,4 +1,4 @@
-"""What a report is made of: figures with captions, and sections of them. Benchmarks declare theirs with these classes."""
+"""The classes with which a benchmark declares the figures, captions and sections of its report."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Cell:
 
 
 Content = Cell | str | None
-"""What a cell holds; ``None``: the figure does not exist."""
+"""What a cell holds; ``None``: the figure does not exist. Tables of plain texts write ``-`` for it."""
 
 
 @dataclass
@@ -78,8 +78,8 @@ def figure_cell(figure: Figure | None, style: str = ".2f") -> Cell | None:
 
 
 def as_cell(content: Content) -> Cell:
-    """A cell of any content; of ``None`` an empty one."""
-    return content if isinstance(content, Cell) else Cell(content or "")
+    """A cell of any content; an empty one where there is no figure."""
+    return content if isinstance(content, Cell) else Cell("" if content in (None, "-") else str(content))
 
 
 def unique_columns(columns: list[str]) -> list[str]:
