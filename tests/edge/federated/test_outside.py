@@ -102,9 +102,11 @@ def test_names_that_cannot_be_used_are_told(federation, outside):
     with pytest.raises(TypeError, match="must be a subclass of ServerStrategy"):
         STRATEGIES.register(flower.FedAvg)
     for name, words in (
-        ("haalf", "did you mean 'half'"), ("outside_fed.Timid", "no subclass of Scheme"),
-        ("outside_fed.Nothing", "no class 'outside_fed.Nothing'"), (7, "aggregation is 7"),
-    ):  # fmt: skip
+        ("haalf", "did you mean 'half'"),
+        ("outside_fed.Timid", "no subclass of Scheme"),
+        ("outside_fed.Nothing", "no class 'outside_fed.Nothing'"),
+        (7, "aggregation is 7"),
+    ):
         with pytest.raises(RecipeError, match=words):
             federation(aggregation=name)
     assert isinstance(SCHEMES, Registry) and issubclass(STRATEGIES.find("timid"), ServerStrategy)

@@ -21,8 +21,10 @@ SCHEMES: Registry[Scheme] = Registry(
     "aggregation", "airlam.aggregation_schemes", Scheme, [Naive, FrozenA, Svd, Stacking, Residual]
 )
 STRATEGIES: Registry[ServerStrategy] = Registry(
-    "strategy", "airlam.server_strategies", ServerStrategy,
+    "strategy",
+    "airlam.server_strategies",
+    ServerStrategy,
     [FedAvg, FedProx, FedAdam, TrimmedMean, Median, Krum, MultiKrum],
-)  # fmt: skip
+)
 
 __all__ = ["SCHEMES", "STRATEGIES", "Scheme", "ServerStrategy"]
