@@ -1,4 +1,19 @@
-"""The classes with which a benchmark declares the figures, captions and sections of its report."""
+"""The classes with which a benchmark declares the figures, captions and sections of its report.
+
+Example:
+    >>> from airlam.evaluation.report.drawing import draw_panels
+    >>> def error_vs_snr(results):
+    ...     rows = results.select(group="cell")
+    ...     def panel(axes, method):
+    ...         found = [row for row in rows if row.method == method]
+    ...         errors = [row.figures["nmse_db"].number for row in found]
+    ...         axes.plot([row.csi_snr_db for row in found], errors, label=method)
+    ...         axes.set_xlabel("CSI SNR [dB]")
+    ...     return draw_panels(panel, list(dict.fromkeys(row.method for row in rows)), "NMSE [dB]") if rows else None
+    >>> SECTIONS = (Section("Noise", (ReportFigure(error_vs_snr, "NMSE against the CSI SNR.", rows_of("cell")),)),)
+    >>> SECTIONS[0].figures[0].draw(Results("t", "my_task")) is None   # nothing to draw
+    True
+"""
 
 from __future__ import annotations
 
