@@ -1,4 +1,4 @@
-"""Classical predictors, precoders and bounds, tunable and strong: what a learned method is measured against."""
+"""Classical predictors, precoders and bounds, all tunable: the methods that learned ones are compared with."""
 
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
 from airlam.baselines.beam_tracking import LastBest, LinearExtrapolation, SoftmaxRegression, TrainedLinear

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airlam.errors import RecipeError
 from airlam.io import check_folder
-from airlam.recipes import find_class, find_recipe, instantiate, read_class, read_yaml
+from airlam.recipes import find_class, find_recipe, instantiate, merged, read_class, read_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,8 @@ def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> 
             ``class_path``, the dotted name of a class with ``run(out) -> Path``, and its ``init_args``.
         out: folder for ``results.json``, ``plots/``, ``report.html`` and finished cells; the default is
             ``outputs/<name of the task>``.
-        overrides: init_args that replace those of the YAML.
+        overrides: init_args that replace those of the YAML; of an argument that is a dataclass only the named keys:
+            ``sizes={"num_links": 16}`` or ``**{"sizes.num_links": 16}``.
 
     Returns:
         The path of ``report.html``.
@@ -34,7 +35,7 @@ def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> 
     """
     path = find_recipe(config)
     class_path, init_args = read_benchmark(path)
-    runner = load_runner(class_path, {**init_args, **overrides}, source=str(path))
+    runner = load_runner(class_path, init_args, overrides, source=str(path))
     return runner.run(check_folder(out if out is not None else Path("outputs") / path.parent.name))
 
 
@@ -58,9 +59,15 @@ def read_benchmark(path: str | Path) -> tuple[str, dict[str, Any]]:
     return read_class(data, str(path))
 
 
-def load_runner(class_path: str, init_args: dict[str, Any], *, source: str = "the benchmark") -> Any:
-    """The runner itself, its arguments checked by name."""
+def load_runner(
+    class_path: str,
+    init_args: Mapping[str, Any],
+    changes: Mapping[str, Any] | None = None,
+    *,
+    source: str = "the benchmark",
+) -> Any:
+    """The runner itself, its arguments checked by name. ``changes`` replace some of ``init_args``."""
     runner = find_class(class_path, source)
     if not callable(getattr(runner, "run", None)):
         raise RecipeError(f"{source}: {class_path} has no method run(out), so it is no benchmark")
-    return instantiate(runner, init_args, source)
+    return instantiate(runner, merged(runner, init_args, changes or {}), source)

@@ -3,8 +3,8 @@
 0. *Receiver.* Phase and timing offsets of single slots are found and removed
    (:class:`airlam.models.phase_tracker.PhaseTracker`; where the checkpoint has one).
 1. *Tokens.* The link's own eigenbasis (:class:`airlam.baselines.eigen_ar.Eigenbasis`) turns its history into series;
-   the strongest become a token each, weaker ones a token per group, described by quantities that neither a global
-   phase nor a global scale changes. So the same weights serve every array, band, history length and horizon.
+   the strongest become a token each, weaker ones a token per group, described by features that do not depend on a
+   global phase or scale. So the same weights serve every array, band, history length and horizon.
 2. *Backbone.* A Hugging Face transformer over the tokens of one link.
 3. *Head.* Per token a Doppler power spectrum (the token's own periodogram, reshaped by the network), a noise level,
    and a gate. Spectrum and noise give the linear MMSE filter in closed form; the gate blends its prediction with
@@ -17,7 +17,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import AirlamConfig
@@ -74,10 +74,10 @@ class AirlamModel(SpectralModel, PreTrainedModel):
                 nn.init.zeros_(module.bias)
 
     def untrained(self) -> AirlamModel:
-        """A model of the same shape with random weights: the control of what pretraining is worth.
+        """A model of the same shape with random weights, the control for the benefit of pretraining.
 
-        It has this model's tracker: what adapts a model does not reach its tracker, and with a random one (minus 1 dB)
-        the control would lose for a reason that nobody asks about.
+        It has this model's tracker, because adaptation does not train the tracker. With a random tracker the control
+        would be 1 dB worse for a reason that has nothing to do with the backbone.
         """
         fresh = AirlamModel(copy.deepcopy(self.config))
         if fresh.tracker is not None and self.tracker is not None:
@@ -123,7 +123,3 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         if self.config.error_variance:
             log_scale = out[..., -1:].float()  # see airlam.tasks.calibrate_variance
         return Spectra(power, noise, gate, log_scale)
-
-
-AutoConfig.register("airlam", AirlamConfig, exist_ok=True)
-AutoModel.register(AirlamConfig, AirlamModel, exist_ok=True)

@@ -1,9 +1,10 @@
 """A checkpoint whose network runs in ONNX Runtime: what ``airlam export`` writes.
 
-The graph holds what has learned weights and costs most: embedding, backbone and head, from token features to Doppler
-spectra, all real numbers. Eigenvectors and Cholesky factors do not exist in ONNX, nor do complex numbers in ONNX
-Runtime; so the eigenbasis in front of the graph and the closed-form filters behind it stay in torch, the very code of
-:class:`~airlam.models.SpectralModel`. The tracker of phases and timing, a hundredth of the work, stays there too.
+The graph holds the parts with learned weights, which take most of the time: embedding, backbone and head, from token
+features to Doppler spectra, all real numbers. Eigenvectors and Cholesky factors do not exist in ONNX, nor do complex
+numbers in ONNX Runtime; so the eigenbasis in front of the graph and the closed-form filters behind it stay in torch;
+their code is that of :class:`~airlam.models.SpectralModel`. So does the tracker of phases and timing, a hundredth of
+the work.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from airlam.models.views import WEIGHTS
 
 
 class Spectra(NamedTuple):
-    """What the network says of each token.
+    """The output of the network for each token.
 
     Attributes:
         power: ``[link, token, grid]``, Doppler spectrum of unit total power.
@@ -60,7 +60,7 @@ class SpectralModel:
     def network(
         self, features: Tensor, log_periodogram: Tensor, noise: Tensor, readings: Readings | None = None
     ) -> Spectra:
-        """From tokens (see :class:`Tokens`) to their spectra: all that has learned weights but for the tracker."""
+        """Spectra of tokens (see :class:`Tokens`): all parts with learned weights, except the tracker."""
         raise NotImplementedError
 
     def spectra(self, tokens: Tokens) -> Spectra:
@@ -70,17 +70,18 @@ class SpectralModel:
         return self.network(tokens.features, tokens.log_periodogram, tokens.noise, tokens.readings)
 
     def read(self, hidden: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
-        """From the backbone's output to spectra; an exported model has no such seam."""
+        """Spectra from the backbone's output. Exported models have no such step: their graph holds backbone and
+        head."""
         raise NotImplementedError
 
     def readings(self, context: dict[str, Any] | None, links: int) -> Readings | None:
-        """What the model's sensors say, from a predictor's ``context``."""
+        """Readings of the model's sensors, from a predictor's ``context``."""
         if context is None or not self.config.context:
             return None
         return read_sensors(context, self.config.context, links)
 
     def track(self, h_past: Tensor, observed: Tensor | None = None) -> Tensor:
-        """Histories without the phase and timing offsets of their slots; as they are where the model has no tracker.
+        """Histories without the phase and timing offsets of their slots; unchanged if the model has no tracker.
 
         Only for histories over time (:class:`airlam.models.phase_tracker.PhaseTracker`); at most ``max_history`` slots.
         """
@@ -176,10 +177,11 @@ class SpectralModel:
         that of the errors of all ports, ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant, tx_ant]``, see
         :meth:`airlam.baselines.eigen_ar.Eigenbasis.inverse_covariance`.
 
-        The error of a coefficient that the model leaves out is the coefficient: its variance is the measured power
-        times the signal's share of it, for which that of the weakest token stands. Errors of different coefficients
-        count as uncorrelated. Of several views the variances are averaged as the predictions are, which is a little
-        more than the mean prediction's own. ``subcarriers`` are the indices of those that are wanted; None: all.
+        A coefficient that the model leaves out is predicted as zero, so its error is the coefficient itself. The
+        variance of this error is the measured power times the share of it that is signal; the share of the weakest
+        token is used for all of them. Errors of different coefficients are taken as uncorrelated. With several views
+        the variances are averaged like the predictions; this is slightly more than the variance of the mean prediction.
+        ``subcarriers`` are the indices of those that are wanted; None: all.
         """
         if not self.config.error_variance:
             raise ValueError("this checkpoint has no error variances; train one with AirlamConfig(error_variance=True)")
@@ -210,7 +212,7 @@ class SpectralModel:
         context: dict[str, Any] | None,
         views: int | None,
     ) -> list[Tensor]:
-        """Weighted mean over the views of what ``predict`` makes of each one's tokens."""
+        """Weighted mean over the views of ``predict``'s results for their tokens."""
         polarisations = check_port_shape(x.shape[-1], port_shape)[0]
         readings = self.readings(context, len(x))
         total: list[Tensor] = []

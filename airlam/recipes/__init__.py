@@ -3,7 +3,7 @@
 Loads nothing heavy: the command line and every room may use this.
 """
 
-from airlam.recipes.build import check_argument, find_class, instantiate, is_class_path, read_class
+from airlam.recipes.build import check_argument, find_class, instantiate, is_class_path, make_section, read_class
 from airlam.recipes.checks import (
     as_number,
     check_choice,
@@ -24,10 +24,13 @@ from airlam.recipes.locate import (
 )
 from airlam.recipes.own_code import allow_imports_from
 from airlam.recipes.reading import parse_yaml, read_yaml
+from airlam.recipes.sections import argument_defaults, argument_names, merged, section_types
 
 __all__ = [
     "KINDS",
     "allow_imports_from",
+    "argument_defaults",
+    "argument_names",
     "as_number",
     "check_argument",
     "check_choice",
@@ -42,10 +45,13 @@ __all__ = [
     "instantiate",
     "is_class_path",
     "list_recipes",
+    "make_section",
+    "merged",
     "nearest",
     "parse_yaml",
     "read_class",
     "read_yaml",
     "recipe_root",
+    "section_types",
     "shipped_checkpoints",
 ]

@@ -6,6 +6,7 @@ among the installed ones first, then in the current folder (:mod:`airlam.recipes
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -18,6 +19,7 @@ from typing import Any
 from airlam.errors import RecipeError
 from airlam.recipes.locate import nearest
 from airlam.recipes.own_code import allow_imports_from, import_file
+from airlam.recipes.sections import argument_defaults, nearest_argument, section_types
 
 KEYS = ("class_path", "init_args")
 _NAME = r"[^\W\d]\w*"
@@ -107,32 +109,67 @@ def read_class(value: Any, source: str) -> tuple[str, dict[str, Any]]:
 def instantiate(factory: Callable[..., Any], init_args: Mapping[str, Any], source: str) -> Any:
     """An object from a recipe's arguments, which are checked by name and type.
 
+    An argument that is a dataclass may be a mapping: what it does not name stays at the argument's default.
+
     Raises:
         RecipeError: an argument that does not exist (with the nearest one), of a wrong type, or that is missing.
     """
     name = getattr(factory, "__name__", str(factory))
-    parameters = inspect.signature(factory).parameters
-    known = [key for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
-    takes_any = len(known) < len(parameters)
-    for key in init_args:
-        if key not in known and not takes_any:
-            has = f"arguments are {', '.join(known)}" if known else "it has none"
-            raise RecipeError(f"{source}: {name} has no argument {key!r}{nearest(str(key), known) or ';'} {has}")
-    for key, value in init_args.items():
-        check_argument(factory, key, value, source)
+    arguments = checked_arguments(factory, init_args, source)
     missing = [
         key
-        for key in known
-        if parameters[key].default is inspect.Parameter.empty
-        and parameters[key].kind is not inspect.Parameter.VAR_POSITIONAL
-        and key not in init_args
+        for key, parameter in inspect.signature(factory).parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and key not in arguments
     ]
     if missing:
         raise RecipeError(f"{source}: {name} needs {', '.join(missing)}; give it under init_args")
     try:
-        return factory(**init_args)
+        return factory(**arguments)
     except TypeError as error:
         raise RecipeError(f"{source}: {name} cannot be made of these arguments ({error})") from error
+
+
+def checked_arguments(factory: Callable[..., Any], init_args: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The arguments themselves, checked by name and type, with mappings for dataclasses made into these.
+
+    Raises:
+        RecipeError: an argument that does not exist (with the nearest one), or of a wrong type.
+    """
+    name = getattr(factory, "__name__", str(factory))
+    parameters, sections = inspect.signature(factory).parameters, section_types(factory)
+    known = [key for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
+    takes_any = len(known) < len(parameters)
+    out = {}
+    for key, value in init_args.items():
+        if key not in known and not takes_any:
+            has = f"arguments are {', '.join(known)}" if known else "it has none"
+            near = nearest_argument(str(key), factory) or ";"
+            raise RecipeError(f"{source}: {name} has no argument {key!r}{near} {has}")
+        if key not in sections:
+            check_argument(factory, key, value, source)
+        elif value is not None or parameters[key].default is not None:
+            value = make_section(sections[key], value, argument_defaults(factory).get(key), f"{source}: {key}")
+        out[key] = value
+    return out
+
+
+def make_section(kind: Any, value: Any, default: Any, source: str) -> Any:
+    """A dataclass from a mapping of some of its fields; the others are those of ``default``, if it is one such.
+
+    Raises:
+        RecipeError: neither a mapping nor such an object; a field that does not exist (with the nearest one), or of a
+            wrong type.
+    """
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        keys = ", ".join(inspect.signature(kind).parameters)
+        raise RecipeError(f"{source} is {value!r}, but must be a mapping; keys are {keys}")
+    if isinstance(default, kind):
+        return dataclasses.replace(default, **checked_arguments(kind, value, source))
+    return instantiate(kind, value, source)
 
 
 WORDS = {

@@ -1,4 +1,4 @@
-"""Multi-user beamforming: the learned precoder, trained on noisy, old, unsure CSI for rates on the true channel."""
+"""Multi-user beamforming: train the learned precoder on noisy, old CSI for rates on the true channel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Groups(NamedTuple):
     """Users served together, one group an entry.
 
     Attributes:
-        truth: true channel ``complex64 [group, user, tx_ant]``. csi: what the base station believes.
+        truth: true channel ``complex64 [group, user, tx_ant]``. csi: the estimate of the base station.
         covariance: of the errors of ``csi`` ``[group, user, tx_ant, tx_ant]``. no: noise ``[group]`` at unit power.
     """
 
@@ -76,7 +76,7 @@ class Beamforming(L.LightningModule):
         backbone: checkpoint whose pretrained backbone the precoder starts from; None: random weights.
         model: further arguments of :class:`~airlam.models.AirlamPrecoderConfig` (with ``backbone: null``, also its
             ``backbone``).
-        checkpoint: a precoder to go on from, in the place of ``backbone`` and ``model``.
+        checkpoint: a precoder to continue from, instead of ``backbone`` and ``model``.
         lora_rank: with ``checkpoint``: train adapters of this rank, freeze the rest.
         utility: ``sum_rate``, ``proportional_fair``, ``max_min`` (:func:`airlam.metrics.utility`).
         users: fewest and most users of a group. transmit_snr_db: range of power over noise [dB].

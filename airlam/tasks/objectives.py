@@ -56,7 +56,7 @@ def forecast_target(
     skip: int = 0,
     track: bool = True,
 ) -> ForecastTarget:
-    """All of :func:`forecast_error` that no gradient flows through."""
+    """The part of :func:`forecast_error` that needs no gradient."""
     num_future = h_future.shape[1]
     h_past = h_past[:, -model.config.max_history :]
     x, scale = normalise(h_past)

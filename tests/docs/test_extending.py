@@ -32,6 +32,16 @@ SMALL = {
     },
 }
 
+PREDICTION = {  # arguments of ChannelPredictionBenchmark: one small cell
+    "cells": {"scenarios": ["umi_nlos"], "speeds_kmh": [30.0], "channel_overrides": SMALL["channel_overrides"]},
+    "sizes": {"num_links": 4, "num_tune": 4, "side_links": 4, "links_per_drop": 2},
+    "rates": {"users": [2], "transmit_snr_db": [20.0]},
+    "sweep": {"csi_snr_db": []},
+    "periods": {"periods_ms": []},
+    "age": {"speed_kmh": None},
+    "impairments": {"kinds": {}},
+}
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -86,9 +96,9 @@ def recipes() -> list[dict]:
 
 @pytest.mark.slow
 def test_a_predictor_enters_the_benchmark_and_its_cells_follow_its_code(folder):
-    changes = {"methods": ["hold", "{model}", "my_predictor:Damped"], "bar": "hold", "impairments": {}}
+    changes = {"methods": ["hold", "{model}", "my_predictor:Damped"], "bar": "hold"}
     recipe = next(r for r in recipes() if r.get("class_path", "").endswith("ChannelPredictionBenchmark"))
-    write_recipe(folder, recipe, **SMALL, **changes)
+    write_recipe(folder, recipe, **PREDICTION, **changes)
     out = airlam(folder, "evaluate", "--config", "benchmark.yaml", "--out", "out")
     assert "report:" in out
     rows = rows_of(folder)

@@ -9,11 +9,14 @@ A benchmark's own arguments and these stand in ``benchmarks/<name>/config.py``; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
 
 from airlam.errors import RecipeError
+from airlam.methods import describe
+from airlam.recipes import argument_defaults, make_section, section_types
 
 
 def at_least(name: str, value: int, low: int) -> None:
@@ -26,6 +29,36 @@ def not_empty(name: str, values: Sequence[Any]) -> None:
     """Raises RecipeError if there is nothing in ``values``."""
     if not values:
         raise RecipeError(f"{name} must not be empty")
+
+
+def finite(name: str, values: Sequence[float]) -> None:
+    """Raises RecipeError if one of ``values`` is infinite or NaN."""
+    for value in values:
+        if not math.isfinite(value):
+            raise RecipeError(f"{name} holds {value}, but must be finite numbers")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a benchmark: those that are dataclasses may be given as mappings of what differs."""
+
+    def __post_init__(self) -> None:
+        usual = argument_defaults(type(self))
+        for name, kind in section_types(type(self)).items():
+            value = getattr(self, name)
+            if value is not None or usual.get(name) is not None:
+                self._set(**{name: make_section(kind, value, usual.get(name), name)})
+
+    def _set(self, **values: Any) -> None:
+        """Replaces arguments while the object is made: by what they stand for, or for a quick run."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def plain(self) -> dict[str, Any]:
+        """All arguments as plain data, for ``results.json``: classes and objects by their names."""
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        sections = section_types(type(self))
+        return {name: describe(asdict(value) if name in sections else value) for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -49,10 +82,13 @@ class Cells:
         not_empty("cells.speeds_kmh", self.speeds_kmh)
         object.__setattr__(self, "scenarios", [str(name) for name in self.scenarios])
         object.__setattr__(self, "speeds_kmh", [float(speed) for speed in self.speeds_kmh])
+        object.__setattr__(self, "csi_snr_db", float(self.csi_snr_db))
+        finite("cells.speeds_kmh", self.speeds_kmh)
+        finite("cells.csi_snr_db", [self.csi_snr_db])
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Links:
     """Slots and links of a cell. A drop is a base station with its users; no drop is ever split.
 
     Attributes:
@@ -61,30 +97,43 @@ class Sizes:
         num_links: links of a headline cell; intervals resample their drops.
         num_tune: links, of other drops, that the classical methods are tuned on.
         links_per_drop: users that share a base station and a drop; a multiple of every group size.
-        side_links: links of each cell beside the headline, and the most links that tune there.
     """
+
+    WHOLE: ClassVar[tuple[str, ...]] = ("num_links", "num_tune")  # multiples of links_per_drop
 
     history: int = 16
     horizon: int = 4
     num_links: int = 192
     num_tune: int = 64
     links_per_drop: int = 8
-    side_links: int = 64
 
     def __post_init__(self) -> None:
         at_least("sizes.history", self.history, 1)
         at_least("sizes.horizon", self.horizon, 1)
         at_least("sizes.links_per_drop", self.links_per_drop, 1)
-        for name in ("num_links", "num_tune", "side_links"):
+        for name in self.WHOLE:
             self.whole_drops(name, getattr(self, name))
 
-    def whole_drops(self, name: str, value: int) -> None:
+    def whole_drops(self, name: str, value: int, section: str = "sizes") -> None:
         """Raises RecipeError if ``value`` links are not a positive number of whole drops."""
         if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % self.links_per_drop:
             raise RecipeError(
-                f"sizes.{name} is {value!r}, but must be a positive multiple of sizes.links_per_drop "
+                f"{section}.{name} is {value!r}, but must be a positive multiple of sizes.links_per_drop "
                 f"({self.links_per_drop}): no drop is ever split"
             )
+
+
+@dataclass(frozen=True)
+class Sizes(Links):
+    """Slots and links, where there are cells beside the headline.
+
+    Attributes:
+        side_links: links of each cell beside the headline, and the most links that tune there.
+    """
+
+    WHOLE: ClassVar[tuple[str, ...]] = (*Links.WHOLE, "side_links")
+
+    side_links: int = 64
 
 
 @dataclass(frozen=True)
@@ -106,6 +155,7 @@ class Rates:
     def __post_init__(self) -> None:
         at_least("rates.tone_step", self.tone_step, 1)
         object.__setattr__(self, "users", tuple(sorted(int(users) for users in self.users)))
+        object.__setattr__(self, "headline_snr_db", float(self.headline_snr_db))
         snrs = {float(snr) for snr in (*self.transmit_snr_db, self.headline_snr_db)}
         object.__setattr__(self, "transmit_snr_db", tuple(sorted(snrs)))
 
@@ -132,3 +182,36 @@ class Sweep:
     csi_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0)
     speeds_kmh: Sequence[float] = (30.0,)
     scenarios: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class MixedCells:
+    """Cells whose users draw their speed from a range: every scenario at every CSI SNR.
+
+    Attributes:
+        scenarios: names of channel recipes.
+        speed_kmh: least and largest speed of a user [km/h].
+        csi_snr_db: SNRs of the measured CSI [dB].
+        slots: slots that are measured.
+    """
+
+    scenarios: Sequence[str] = ("uma_nlos", "umi_nlos", "uma_los", "umi_los")
+    speed_kmh: Sequence[float] = (3.0, 100.0)
+    csi_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0)
+    slots: int = 16
+
+    def __post_init__(self) -> None:
+        not_empty("cells.scenarios", self.scenarios)
+        not_empty("cells.csi_snr_db", self.csi_snr_db)
+        at_least("cells.slots", self.slots, 1)
+        object.__setattr__(self, "scenarios", [str(name) for name in self.scenarios])
+        for name in ("speed_kmh", "csi_snr_db"):
+            object.__setattr__(self, name, [float(value) for value in getattr(self, name)])
+            finite(f"cells.{name}", getattr(self, name))
+
+
+def shares(name: str, values: Sequence[float]) -> list[float]:
+    """``values`` as floats; raises RecipeError if one of them is no share of the training links, in (0, 1]."""
+    if not all(0 < value <= 1 for value in values):
+        raise RecipeError(f"{name} are shares of the training links in (0, 1], got {list(values)}")
+    return [float(value) for value in values]

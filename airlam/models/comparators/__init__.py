@@ -1,4 +1,4 @@
-"""Learned comparators: other kinds of network for channel prediction, trained alike, as rows of the leaderboard."""
+"""Learned comparators: other kinds of network for channel prediction, all trained in the same way."""
 
 from airlam.models.comparators.comparator import Comparator
 from airlam.models.comparators.predictor import ComparatorPredictor

@@ -64,8 +64,9 @@ def build_results(title: str, config: dict[str, Any], federation: Federation, re
         "resampled": "users",
         "compared": [
             f"{len(federation.sites)} sites, each one spatially consistent snapshot with its own scenario, carrier and "
-            f"speeds: {', '.join(site.label for site in federation.sites)}. {federation.num_train} users of each train, "
-            f"{federation.num_test} others test. {federation.history} CSI occasions at {federation.csi_snr_db:g} dB, "
+            f"speeds: {', '.join(site.label for site in federation.sites)}. "
+            f"{federation.num_train} users of each train, {federation.num_test} others test. "
+            f"{federation.history} CSI occasions at {federation.csi_snr_db:g} dB, "
             "reported in quantised form, are seen; the true channel of the next "
             f"{federation.horizon} is predicted.",
             f"{federation.rounds} rounds of {federation.local_steps} local steps of {federation.batch_size} users; "
