@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.beam_tracking import LastBest, check_sweeps
 from airlam.csi import PortShape, check_port_shape, resolve_inputs
-from airlam.models.airlam_model import build_backbone, freeze_unused
+from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.fields import check_backbone, check_real, check_whole, refuse_unknown_fields
 from airlam.models.inference import in_inference_mode

@@ -20,7 +20,8 @@ from transformers import PretrainedConfig
 
 from airlam.errors import CheckpointError
 from airlam.io import file_hash, flush_to_disk, use_umask
-from airlam.models.airlam_model import AirlamModel, freeze_unused
+from airlam.models.airlam_model import AirlamModel
+from airlam.models.backbone import freeze_unused
 from airlam.models.beams import AirlamBeams
 from airlam.models.fields import check_size, refuse_unknown_fields, shown
 from airlam.models.pilots import AirlamPilots

@@ -98,8 +98,8 @@ def _position(context: dict[str, Any], links: int) -> Tensor | None:
 
 
 def _cell(context: dict[str, Any], links: int) -> Tensor | None:
-    values = [_radio(context, name) for name in RADIO]
-    if any(value is None for value in values):
+    values = [value for value in (_radio(context, name) for name in RADIO) if value is not None]
+    if len(values) < len(RADIO):
         return None
     usual = (2e9, 1e-3, 60e3)
     logs = [torch.tensor(float(value)).div(unit).log10() for value, unit in zip(values, usual, strict=True)]

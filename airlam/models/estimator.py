@@ -21,9 +21,11 @@ from torch import Tensor
 from airlam.baselines.eigen_ar import place
 from airlam.csi import PortShape, normalise, resolve_inputs, series_back
 from airlam.interfaces import check_estimation_request, extreme_scale
-from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
+from airlam.models.airlam_model import AirlamModel
 from airlam.models.doppler import doppler_grid, wiener_at
 from airlam.models.predictor import _base
+from airlam.models.spectral_model import SpectralModel
+from airlam.models.tokens import Tokens
 
 SLACK = 0.05  # share of a comb's unambiguous delays that may be negative: timing is never perfect
 

@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.csi import PortShape, check_port_shape, dft_codebook, resolve_inputs
 from airlam.interfaces import Precoder, all_finite
-from airlam.models.airlam_model import build_backbone, freeze_unused
+from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.fields import check_backbone, refuse_unknown_fields
 from airlam.models.inference import in_inference_mode

@@ -30,12 +30,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from airlam.baselines.precoders import check_error_covariance, prepared
+from airlam.baselines.precoding_steps import check_error_covariance, prepared
 from airlam.baselines.robust import certain_rates, received_errors
 from airlam.csi import resolve_inputs
 from airlam.metrics import UTILITIES, utility
 from airlam.metrics.rates import noise_of_users
-from airlam.models.airlam_model import build_backbone, freeze_unused
+from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.fields import check_backbone, check_choice, check_whole, refuse_unknown_fields
 from airlam.models.linear import use_onednn

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from airlam.csi import PortShape, resolve_inputs
 from airlam.interfaces import check_prediction_request, extreme_scale
-from airlam.models.airlam_model import AirlamModel, SpectralModel
+from airlam.models.airlam_model import AirlamModel
+from airlam.models.spectral_model import SpectralModel
 from airlam.models.views import WEIGHTS
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from airlam.baselines.eigen_ar import Eigenbasis, place, roll_out
 from airlam.csi import PortShape, check_port_shape, resolve_inputs
 from airlam.interfaces import check_csi, extreme_scale
-from airlam.models.airlam_model import SpectralModel
 from airlam.models.doppler import wiener
 from airlam.models.inference import in_inference_mode
 from airlam.models.predictor import AirlamPredictor, _base
+from airlam.models.spectral_model import SpectralModel
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,22 @@
 
 from airlam.models.comparators.comparator import Comparator
 from airlam.models.comparators.predictor import ComparatorPredictor
-from airlam.models.comparators.registry import KINDS, build_comparator, load_comparator, save_comparator
+from airlam.models.comparators.registry import (
+    KINDS,
+    build_comparator,
+    check_kind,
+    load_comparator,
+    register_comparator,
+    save_comparator,
+)
 
-__all__ = ["KINDS", "Comparator", "ComparatorPredictor", "build_comparator", "load_comparator", "save_comparator"]
+__all__ = [
+    "KINDS",
+    "Comparator",
+    "ComparatorPredictor",
+    "build_comparator",
+    "check_kind",
+    "load_comparator",
+    "register_comparator",
+    "save_comparator",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ BOUNDS = {
     "num_heads": (1, 1024),
 }
 LARGEST = (1, 65536)
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -169,8 +171,8 @@ def complex_features(x: Tensor) -> Tensor:
     return torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
 
 
-def silent(layer: nn.Linear) -> nn.Linear:
+def silent(layer: Layer) -> Layer:
     """An output layer that starts at zero."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer

@@ -12,8 +12,8 @@ from airlam.edge.federated import run_rounds
 from airlam.edge.federated.adapters import layers, stacked
 from airlam.edge.federated.aggregation import SCHEMES, STRATEGIES, Scheme, ServerStrategy
 from airlam.edge.federated.aggregation.svd import refactorise
-from airlam.edge.federated.registry import Registry
 from airlam.interfaces import RecipeError
+from airlam.recipes.registry import Registry
 
 OUTSIDE = '''
 import numpy as np

@@ -15,7 +15,7 @@ from airlam.edge.federated.aggregation.scheme import Scheme
 from airlam.edge.federated.aggregation.stacking import Stacking
 from airlam.edge.federated.aggregation.strategy import ServerStrategy
 from airlam.edge.federated.aggregation.svd import Svd
-from airlam.edge.federated.registry import Registry
+from airlam.recipes.registry import Registry
 
 SCHEMES: Registry[Scheme] = Registry(
     "aggregation", "airlam.aggregation_schemes", Scheme, [Naive, FrozenA, Svd, Stacking, Residual]
