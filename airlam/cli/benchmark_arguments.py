@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from airlam.recipes import find_class, find_recipe, instantiate, merged, section_types
+from airlam.recipes import argument_defaults, find_class, find_recipe, instantiate, merged, section_types
 
 WIDTH = 100
 
@@ -38,10 +38,11 @@ def _lines(made: Any, values: Any, default: Any, prefix: str) -> list[str]:
         values: what the recipe gives. default: an object of the class whose values stand for those it does not give.
     """
     described, sections, lines = descriptions(made), section_types(made), []
+    defaults = argument_defaults(made) if default is None else vars(default)
     for name, parameter in inspect.signature(made).parameters.items():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
-        usual = parameter.default if default is None else getattr(default, name)
+        usual = defaults.get(name, parameter.empty)
         given = isinstance(values, dict) and name in values
         if name in sections and (dataclasses.is_dataclass(usual) or (given and isinstance(values[name], dict))):
             inner = values[name] if given else {}
@@ -65,9 +66,7 @@ def resolved(config: str, changes: dict[str, Any]) -> str:
     class_path, made, init_args = benchmark_of(config)
     given = merged(made, init_args, changes)
     instantiate(made, given, config)
-    parameters = inspect.signature(made).parameters.items()
-    defaults = {name: p.default for name, p in parameters if p.default is not p.empty}
-    arguments = plain(merged(made, defaults, given))
+    arguments = plain(merged(made, argument_defaults(made), given))
     return yaml.safe_dump({"class_path": class_path, "init_args": arguments}, sort_keys=False, width=WIDTH)
 
 

@@ -227,7 +227,7 @@ def export(arguments: Sequence[str]) -> None:
     from airlam.loading import load_predictor
     from airlam.models import AirlamModel
 
-    model = getattr(load_predictor(known.checkpoint), "model", None)
+    model: Any = getattr(load_predictor(known.checkpoint), "model", None)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     if not isinstance(model, AirlamModel):

@@ -24,11 +24,12 @@ from airlam.recipes.locate import (
 )
 from airlam.recipes.own_code import allow_imports_from
 from airlam.recipes.reading import parse_yaml, read_yaml
-from airlam.recipes.sections import argument_names, merged, section_types
+from airlam.recipes.sections import argument_defaults, argument_names, merged, section_types
 
 __all__ = [
     "KINDS",
     "allow_imports_from",
+    "argument_defaults",
     "argument_names",
     "as_number",
     "check_argument",

@@ -19,7 +19,7 @@ from typing import Any
 from airlam.errors import RecipeError
 from airlam.recipes.locate import nearest
 from airlam.recipes.own_code import allow_imports_from, import_file
-from airlam.recipes.sections import nearest_argument, section_types
+from airlam.recipes.sections import argument_defaults, nearest_argument, section_types
 
 KEYS = ("class_path", "init_args")
 _NAME = r"[^\W\d]\w*"
@@ -147,23 +147,29 @@ def checked_arguments(factory: Callable[..., Any], init_args: Mapping[str, Any],
             has = f"arguments are {', '.join(known)}" if known else "it has none"
             near = nearest_argument(str(key), factory) or ";"
             raise RecipeError(f"{source}: {name} has no argument {key!r}{near} {has}")
-        if key in sections and isinstance(value, Mapping):
-            value = make_section(sections[key], value, parameters[key].default, f"{source}: {key}")
-        elif not (key in sections and isinstance(value, sections[key])):
+        if key not in sections:
             check_argument(factory, key, value, source)
+        elif value is not None or parameters[key].default is not None:
+            value = make_section(sections[key], value, argument_defaults(factory).get(key), f"{source}: {key}")
         out[key] = value
     return out
 
 
-def make_section(kind: Any, values: Mapping[str, Any], default: Any, source: str) -> Any:
+def make_section(kind: Any, value: Any, default: Any, source: str) -> Any:
     """A dataclass from a mapping of some of its fields; the others are those of ``default``, if it is one such.
 
     Raises:
-        RecipeError: a field that does not exist (with the nearest one), or of a wrong type.
+        RecipeError: neither a mapping nor such an object; a field that does not exist (with the nearest one), or of a
+            wrong type.
     """
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        keys = ", ".join(inspect.signature(kind).parameters)
+        raise RecipeError(f"{source} is {value!r}, but must be a mapping; keys are {keys}")
     if isinstance(default, kind):
-        return dataclasses.replace(default, **checked_arguments(kind, values, source))
-    return instantiate(kind, values, source)
+        return dataclasses.replace(default, **checked_arguments(kind, value, source))
+    return instantiate(kind, value, source)
 
 
 WORDS = {

@@ -1,4 +1,4 @@
-"""Arguments that are dataclasses: a recipe gives them as nested mappings, the command line as ``--sizes.num_links 8``."""
+"""Arguments that are dataclasses: nested mappings in a recipe, ``--sizes.num_links 8`` on the command line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def section_types(factory: Any) -> dict[str, type]:
         >>> section_types(LinkLevelBenchmark)["sizes"].__name__
         'LinkSizes'
     """
-    annotated = factory if dataclasses.is_dataclass(factory) else getattr(factory, "__init__", factory)
-    annotated = factory if inspect.isfunction(factory) else annotated
+    plain = _is_dataclass(factory) or not inspect.isclass(factory)
+    annotated = factory if plain else factory.__init__
     try:
         hints = typing.get_type_hints(annotated)
     except (NameError, TypeError, AttributeError):  # annotations of a user's class that cannot be resolved
@@ -28,7 +28,7 @@ def section_types(factory: Any) -> dict[str, type]:
     out: dict[str, type] = {}
     for name, hint in hints.items():
         for kind in (hint, *typing.get_args(hint)):  # Sizes, or Sizes | None
-            if inspect.isclass(kind) and dataclasses.is_dataclass(kind):
+            if _is_dataclass(kind):
                 out[name] = kind
     return out
 
@@ -42,6 +42,21 @@ def argument_names(factory: Any) -> list[str]:
             out.append(name)
             out += [f"{name}.{inner}" for inner in argument_names(sections[name])] if name in sections else []
     return out
+
+
+def argument_defaults(factory: Any) -> dict[str, Any]:
+    """Defaults of the arguments that have one; those of a dataclass that a function makes are made."""
+    made = {each.name: each.default_factory for each in dataclasses.fields(factory)} if _is_dataclass(factory) else {}
+    out = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if parameter.default is not parameter.empty:
+            made_by = made.get(name, dataclasses.MISSING)
+            out[name] = parameter.default if made_by is dataclasses.MISSING else made_by()
+    return out
+
+
+def _is_dataclass(factory: Any) -> bool:
+    return inspect.isclass(factory) and dataclasses.is_dataclass(factory)
 
 
 def nearest_argument(key: str, factory: Any) -> str:

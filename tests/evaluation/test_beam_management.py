@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from airlam.evaluation import BeamManagementBenchmark, Results
-from airlam.evaluation.benchmarks.beam_management.benchmark import Training
+from airlam.evaluation.benchmarks.beam_management.cell import plan
+from airlam.evaluation.benchmarks.beam_management.figures import beam_accuracy, beam_se_ratio
 from airlam.evaluation.benchmarks.beam_management.judging import judge, mean_gain, mean_value, strongest
-from airlam.evaluation.report.plots import PLOTS
+from airlam.evaluation.benchmarks.beam_management.training import Training
 from airlam.evaluation.report.style import look
 from airlam.interfaces import RecipeError
 from airlam.methods import find, names
@@ -24,23 +25,29 @@ BACKBONE = {
     "eos_token_id": 1,
 }
 SMALL = dict(
-    scenarios=["umi_tracks_28ghz"],
-    speeds_kmh=[60.0],
-    beams_per_sweep=4,
-    history=4,
-    horizon=2,
-    num_links=64,
-    num_tune=64,
-    links_per_drop=4,
-    side_links=32,
-    sweep_beams=[16],
-    sweep_snr_db=[20.0],
-    sweep_periods_ms=[80.0],
-    channel_overrides={
-        "num_subcarriers": 4,
-        "bs_panel": {"rows": 2, "columns": 8, "polarisation": "single", "pattern": "38.901"},
+    cells={
+        "scenarios": ["umi_tracks_28ghz"],
+        "speeds_kmh": [60.0],
+        "channel_overrides": {
+            "num_subcarriers": 4,
+            "bs_panel": {"rows": 2, "columns": 8, "polarisation": "single", "pattern": "38.901"},
+        },
     },
-    arrays={"4 x 2": {"bs_panel": {"rows": 2, "columns": 4, "polarisation": "single", "pattern": "38.901"}}},
+    sizes={
+        "beams_per_sweep": 4,
+        "history": 4,
+        "horizon": 2,
+        "num_links": 64,
+        "num_tune": 64,
+        "links_per_drop": 4,
+        "side_links": 32,
+    },
+    sweep={
+        "beams": [16],
+        "csi_snr_db": [20.0],
+        "periods_ms": [80.0],
+        "arrays": {"4 x 2": {"bs_panel": {"rows": 2, "columns": 4, "polarisation": "single", "pattern": "38.901"}}},
+    },
 )
 
 
@@ -81,8 +88,8 @@ def test_a_full_sweep_is_best_and_rates_follow_measurements(tmp_path, model):
     assert "64 tracks from 16 drops" in gains["text"]
     page = path.read_text()
     assert "Top-1 accuracy" in page and "full sweep" in page
-    for name in ("beam_accuracy", "beam_se_ratio"):
-        assert len(PLOTS[name](results).figure.axes) == 3
+    for draw in (beam_accuracy, beam_se_ratio):
+        assert len(draw(results).figure.axes) == 3
     before = (tmp_path / "out" / "results.json").read_text()
     again = BeamManagementBenchmark(model=model, controls={"beams:random-start": model}, **SMALL)
     again.run(tmp_path / "out")  # nothing runs anew
@@ -152,11 +159,12 @@ def test_a_ridge_is_chosen_on_drops_that_were_not_fitted():
         ({"methods": ["last"]}, "no method 'last'"),
         ({"bar": "sweep", "methods": ["last-best"]}, "not among the methods"),
         ({"methods": ["{model}", "sweep"]}, "no classical method is run"),
-        ({"num_links": 10}, "multiple of links_per_drop"),
-        ({"scenarios": []}, "must not be empty"),
-        ({"horizon": 0}, "horizon is 0"),
-        ({"snr_db": float("nan")}, "finite"),
-        ({"sweep_beams": [16.5]}, "whole number"),
+        ({"sizes": {"num_links": 10}}, "multiple of sizes.links_per_drop"),
+        ({"cells": {"scenarios": []}}, "must not be empty"),
+        ({"sizes": {"horizon": 0}}, "horizon is 0"),
+        ({"cells": {"csi_snr_db": float("nan")}}, "finite"),
+        ({"sweep": {"beams": [16.5]}}, "beams is .16.5., but must be a list of whole numbers"),
+        ({"sweep": {"beam": [16]}}, "sweep: BeamSweep has no argument 'beam'; did you mean 'beams'"),
     ],
 )
 def test_bad_recipes(change, message):
@@ -166,11 +174,13 @@ def test_bad_recipes(change, message):
 
 def test_a_horizon_that_nobody_was_trained_for(tmp_path, model):
     with pytest.raises(RecipeError, match="horizon is 3, but beams was trained for at most 2"):
-        BeamManagementBenchmark(model=model, **(SMALL | {"horizon": 3})).run(tmp_path / "out")
+        BeamManagementBenchmark(model=model, **(SMALL | {"sizes": SMALL["sizes"] | {"horizon": 3}})).run(
+            tmp_path / "out"
+        )
 
 
 def test_cells_that_make_no_sense():
     with pytest.raises(RecipeError, match="codebook of 16 beams"):
-        BeamManagementBenchmark(**(SMALL | {"beams_per_sweep": 17})).cells()
+        plan(BeamManagementBenchmark(**(SMALL | {"sizes": {"beams_per_sweep": 17}})))
     with pytest.raises(RecipeError, match="no tracks"):
-        BeamManagementBenchmark(**(SMALL | {"scenarios": ["umi_nlos"]})).cells()
+        plan(BeamManagementBenchmark(**(SMALL | {"cells": {"scenarios": ["umi_nlos"]}})))

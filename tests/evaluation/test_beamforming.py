@@ -6,20 +6,15 @@ import pytest
 import torch
 
 from airlam.baselines import rzf
-from airlam.evaluation import Results
-from airlam.evaluation.benchmarks.beamforming.benchmark import BeamformingBenchmark, best_classical, gap_closed
-from airlam.evaluation.benchmarks.beamforming.chains import (
-    Belief,
-    Served,
-    Tuned,
-    UserErrors,
-    halves,
-    parse_chain,
-    rates_of,
-    served,
-)
+from airlam.evaluation import BeamformingBenchmark, Results
+from airlam.evaluation.benchmarks.beamforming.beliefs import Belief, halves
+from airlam.evaluation.benchmarks.beamforming.cell import plan
+from airlam.evaluation.benchmarks.beamforming.chains import parse_chain
+from airlam.evaluation.benchmarks.beamforming.figures import sum_se_vs_csi_snr, sum_se_vs_pilots, sum_se_vs_users
+from airlam.evaluation.benchmarks.beamforming.gap import best_classical, gap_closed
+from airlam.evaluation.benchmarks.beamforming.precoding import Served, Tuned, rates_of, served
+from airlam.evaluation.benchmarks.beamforming.user_errors import UserErrors
 from airlam.evaluation.engine.spectral_efficiency import Groups
-from airlam.evaluation.report.plots import PLOTS
 from airlam.evaluation.report.style import is_learned, look, order
 from airlam.evaluation.rows import Figure
 from airlam.interfaces import RecipeError
@@ -28,26 +23,23 @@ from airlam.models import AirlamPilots, AirlamPilotsConfig, save_checkpoint
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig
 
 SMALL = dict(
-    scenarios=["umi_nlos"],
-    speeds_kmh=[60.0],
-    num_links=16,
-    num_tune=16,
-    num_train=64,
-    side_links=16,
-    links_per_drop=4,
-    users=[2, 4],
-    transmit_snr_db=[20.0],
-    tone_step=6,
-    sweep_csi_snr_db=[0.0],
-    sweep_speeds_kmh=[60.0],
-    sweep_users=[2, 4],
-    csi_periods_ms=[0.5, 5.0],
-    static_csi_snr_db=[0.0],
-    age_speed_kmh=60.0,
-    channel_overrides={
-        "num_subcarriers": 12,
-        "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"},
+    cells={
+        "scenarios": ["umi_nlos"],
+        "speeds_kmh": [60.0],
+        "channel_overrides": {
+            "num_subcarriers": 12,
+            "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"},
+        },
     },
+    sizes={"num_links": 16, "num_tune": 16, "num_train": 64, "side_links": 16, "links_per_drop": 4},
+    rates={"users": [2, 4], "transmit_snr_db": [20.0], "tone_step": 6},
+    sweep={
+        "csi_snr_db": [0.0],
+        "speeds_kmh": [60.0],
+        "users": [2, 4],
+        "csi_periods_ms": [0.5, 5.0],
+    },
+    static={"csi_snr_db": [0.0]},
 )
 
 
@@ -90,8 +82,12 @@ def pilots(tmp_path_factory):
 def report(pilots, precoder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     arrays = {"two receive antennas": {"ut_panel": {"rows": 1, "columns": 2, "polarisation": "single"}}}
-    learned = {"precoder": precoder, "controls": {"random-start": precoder}, "pilots": pilots, "pilots_control": pilots}
-    benchmark = BeamformingBenchmark(**learned, arrays=arrays, num_pilots=[2, 8], pilot_snr_db=[20.0], **SMALL)
+    learned = {"precoder": precoder, "controls": {"random-start": precoder}}
+    changes = {
+        "sweep": SMALL["sweep"] | {"arrays": arrays},
+        "pilots": {"model": pilots, "control": pilots, "counts": [2, 8], "csi_snr_db": [20.0]},
+    }
+    benchmark = BeamformingBenchmark(**learned, **(SMALL | changes))
     path = benchmark.run(out)
     return path, Results.load(out / "results.json"), benchmark
 
@@ -216,13 +212,13 @@ def test_tuning_tries_each_users_own_covariance():
 
 def test_robust_wmmse_has_a_trust_of_its_own(monkeypatch):
     """Rates in which zero forcing wants little trust and WMMSE much: the tuning finds WMMSE with much."""
-    from airlam.evaluation.benchmarks.beamforming import chains
+    from airlam.evaluation.benchmarks.beamforming import precoding
 
     def rates(made, groups, no):
         value = {("rzf", "shared", 0.5): 2.0, ("wmmse", "shared", 2.0): 3.0}.get(made.choice, 1.0)
         return torch.full((2, 2, 1), value)
 
-    monkeypatch.setattr(chains, "rates_of", rates)
+    monkeypatch.setattr(precoding, "rates_of", rates)
     h = torch.zeros(2, 1, 1, 2, 4, dtype=torch.complex64)
     groups = Served(h, h[..., None].expand(*h.shape, 4), h[..., None, :])
     assert Tuned.on(groups, 0.1).choice == ("wmmse", "shared", 2.0)
@@ -302,8 +298,8 @@ def test_orderings_and_tables(report):
         assert f", {100 * (focus - bar) / (full - bar):.0f} % of what it leaves" in results.headline
     table = next(t for t in results.extras["tables"] if t["title"].startswith("Sum-SE of 2 users"))
     assert "16 links from 4 drops in each cell" in table["text"] and "RZF or WMMSE" in table["text"]
-    for name, label in (("sum_se_vs_csi_snr", "[dB]"), ("sum_se_vs_users", "users"), ("sum_se_vs_pilots", "pilots")):
-        figure = PLOTS[name](results)
+    for draw, label in ((sum_se_vs_csi_snr, "[dB]"), (sum_se_vs_users, "users"), (sum_se_vs_pilots, "pilots")):
+        figure = draw(results)
         assert figure is not None and all(label in axes.get_xlabel() for axes in figure.axes if axes.get_visible())
 
 
@@ -319,13 +315,16 @@ def test_a_second_run_changes_nothing(report):
     ("change", "message"),
     [
         ({"methods": ["ar + rzf"]}, "bar is 'ar . tuned', which is not among"),
-        ({"users": [3]}, "do not fit drops"),
-        ({"num_links": 7}, "positive multiple"),
+        ({"rates": {"users": [3]}}, "do not fit drops"),
+        ({"rates": {"users": []}}, "rates.users must not be empty"),
+        ({"sizes": {"num_links": 7}}, "positive multiple"),
+        ({"sizes": {"num_trian": 8}}, "sizes: BeamformingSizes has no argument 'num_trian'; did you mean 'num_train'"),
+        ({"sweep": {"speeds_kmh": []}}, "sweep.speeds_kmh is empty"),
         ({"methods": ["{model} + tuned", "ar + tuned"]}, "only chains with classical or perfect CSI"),
         ({"methods": ["perfect + robust rzf", "ar + tuned"]}, "nobody knows the errors"),
-        ({"scenarios": []}, "must not be empty"),
-        ({"static_methods": ["ar + rzf"]}, "no source of CSI 'ar'"),
-        ({"pilots": "airlam-tiny"}, "name a network that reads pilots"),
+        ({"cells": {"scenarios": []}}, "must not be empty"),
+        ({"static": {"methods": ["ar + rzf"]}}, "no source of CSI 'ar'"),
+        ({"pilots": {"model": "airlam-tiny"}}, "name a network that reads pilots"),
     ],
 )
 def test_bad_recipes(change, message):
@@ -335,4 +334,4 @@ def test_bad_recipes(change, message):
 
 def test_more_pilots_than_ports():
     with pytest.raises(RecipeError, match="has 8 ports: give 1 to 8"):
-        BeamformingBenchmark(precoder="wmmse", pilots="reader", num_pilots=[4, 9], **SMALL).cells()
+        plan(BeamformingBenchmark(precoder="wmmse", pilots={"model": "reader", "counts": [4, 9]}, **SMALL))

@@ -8,28 +8,25 @@ import pytest
 import torch
 
 from airlam.evaluation import LinkLevelBenchmark, Results
-from airlam.evaluation.benchmarks.link_level.benchmark import best_entry, split_groups, throughput
+from airlam.evaluation.benchmarks.link_level.cell import best_entry, split_groups
+from airlam.evaluation.benchmarks.link_level.figures import bler_vs_snr, throughput_vs_snr
+from airlam.evaluation.benchmarks.link_level.tables import throughput
 from airlam.evaluation.engine.spectral_efficiency import group_users
-from airlam.evaluation.report.plots import PLOTS
 from airlam.interfaces import RecipeError
 
 SMALL = dict(
     precoder="wmmse",
     methods=["hold + rzf", "ar + tuned", "{model} + robust rzf", "perfect + rzf"],
     bar="ar + tuned",
-    speeds_kmh=[100.0],
-    num_links=16,
-    num_choose=8,
-    num_tune=16,
-    links_per_drop=8,
-    users=4,
-    transmit_snr_db=[0.0, 20.0],
-    mcs=[5, 20],
-    tone_step=1,
-    channel_overrides={
-        "num_subcarriers": 12,
-        "bs_panel": {"rows": 1, "columns": 8, "polarisation": "dual", "pattern": "38.901"},
+    cells={
+        "speeds_kmh": [100.0],
+        "channel_overrides": {
+            "num_subcarriers": 12,
+            "bs_panel": {"rows": 1, "columns": 8, "polarisation": "dual", "pattern": "38.901"},
+        },
     },
+    sizes={"num_links": 16, "num_choose": 8, "num_tune": 16},
+    link={"users": 4, "transmit_snr_db": [0.0, 20.0], "mcs": [5, 20], "tone_step": 1},
 )
 
 
@@ -44,8 +41,8 @@ def test_throughput_follows_the_csi(tmp_path):
     assert 0 <= lost[1] <= lost[0] <= 1
     page = path.read_text()
     assert "Over a coded link" in page and "throughput of 4 users" in page
-    for name in ("throughput_vs_snr", "bler_vs_snr"):
-        assert all("[dB]" in axes.get_xlabel() for axes in PLOTS[name](results).figure.axes)
+    for draw in (throughput_vs_snr, bler_vs_snr):
+        assert all("[dB]" in axes.get_xlabel() for axes in draw(results).figure.axes)
 
 
 def test_the_mcs_is_chosen_on_other_drops(tmp_path):
@@ -66,7 +63,7 @@ def test_the_mcs_is_chosen_on_other_drops(tmp_path):
             assert arrived[chosen] == max(arrived)
             value = 4 * record["efficiency"][chosen] * (1 - sum(lost) / len(lost))
             assert rows[method].figures["throughput"].value[number] == pytest.approx(value)
-            assert rows[method].settings["mcs"][number] == SMALL["mcs"][chosen]
+            assert rows[method].settings["mcs"][number] == SMALL["link"]["mcs"][chosen]
 
 
 def test_groups_are_split_between_drops():
@@ -97,11 +94,14 @@ def test_the_headline_holds_every_snr(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"users": 3}, "a positive multiple of users"),
-        ({"num_links": 12}, "num_links is 12, but must be a positive multiple of links_per_drop"),
-        ({"num_choose": 0}, "num_choose is 0, but must be a positive multiple"),
+        ({"link": {"users": 3}}, "a positive multiple of link.users"),
+        ({"sizes": {"num_links": 12}}, "sizes.num_links is 12, but must be a positive multiple of sizes.links_per"),
+        ({"sizes": {"num_choose": 0}}, "sizes.num_choose is 0, but must be a positive multiple"),
+        ({"sizes": {"num_chose": 8}}, "sizes: LinkSizes has no argument 'num_chose'; did you mean 'num_choose'"),
+        ({"cells": {"speeds_kmh": 30}}, "cells: speeds_kmh is 30, but must be a list of numbers"),
+        ({"cells": {"scenarios": ["uma_nlos", "umi_nlos"]}}, "takes one scenario"),
         ({"bar": "ar + rzf"}, "not among the methods"),
-        ({"mcs": []}, "must not be empty"),
+        ({"link": {"mcs": []}}, "link.mcs must not be empty"),
         ({"methods": ["perfect + dpc", "ar + tuned"]}, "cannot be sent"),
     ],
 )
@@ -112,4 +112,4 @@ def test_bad_recipes(change, message):
 
 def test_a_table_entry_that_does_not_exist():
     with pytest.raises(ValueError, match="tables are 1, 2, 3"):
-        LinkLevelBenchmark(**(SMALL | {"mcs": [99]}))
+        LinkLevelBenchmark(**(SMALL | {"link": {"mcs": [99]}}))

@@ -10,13 +10,13 @@ A benchmark's own arguments and these stand in ``benchmarks/<name>/config.py``; 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from airlam.errors import RecipeError
 from airlam.methods import describe
-from airlam.recipes import make_section, section_types
+from airlam.recipes import argument_defaults, make_section, section_types
 
 
 def at_least(name: str, value: int, low: int) -> None:
@@ -43,11 +43,11 @@ class Arguments:
     """The arguments of a benchmark: those that are dataclasses may be given as mappings of what differs."""
 
     def __post_init__(self) -> None:
-        usual = {each.name: each.default for each in fields(self)}
+        usual = argument_defaults(type(self))
         for name, kind in section_types(type(self)).items():
             value = getattr(self, name)
-            if isinstance(value, Mapping):
-                self._set(**{name: make_section(kind, value, usual[name], name)})
+            if value is not None or usual.get(name) is not None:
+                self._set(**{name: make_section(kind, value, usual.get(name), name)})
 
     def _set(self, **values: Any) -> None:
         """Replaces arguments while the object is made: by what they stand for, or for a quick run."""
@@ -56,8 +56,9 @@ class Arguments:
 
     def plain(self) -> dict[str, Any]:
         """All arguments as plain data, for ``results.json``: classes and objects by their names."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: describe(asdict(value) if is_dataclass(value) else value) for name, value in values.items()}  # type: ignore[call-overload]
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        sections = section_types(type(self))
+        return {name: describe(asdict(value) if name in sections else value) for name, value in values.items()}
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,7 @@ class Job:
         return f"{self.group}-{self.name}-{self.seed}".replace(" ", "-").replace("%", "")
 
 
-def read_jobs(
-    group: str, variants: dict[str, Any], arguments: dict[str, Any], seeds: Sequence[int]
-) -> list[Job]:
+def read_jobs(group: str, variants: dict[str, Any], arguments: dict[str, Any], seeds: Sequence[int]) -> list[Job]:
     """The jobs of one study, a job for each variant and seed.
 
     Args:

@@ -79,9 +79,7 @@ def only_run(folder: Path) -> Iterator[int]:
         yield lock
 
 
-def _federate(
-    federation: Federation, folder: Path, engine: str, resume: bool, lock: int, places: Places
-) -> None:
+def _federate(federation: Federation, folder: Path, engine: str, resume: bool, lock: int, places: Places) -> None:
     console = Console()
     if resume and not (folder / STATE).exists():
         console.print(f"nothing to resume in {folder}: a new run", style="yellow", highlight=False, markup=False)
@@ -136,9 +134,7 @@ def check_startable(federation: Federation, engine: str, places: Places) -> None
         raise RecipeError(f"sites.{f.sites[0].label}: the model gives {found} for its validation users before training")
 
 
-def tested(
-    federation: Federation, state: State, places: Places
-) -> tuple[Learner, dict[str, dict[str, float]]]:
+def tested(federation: Federation, state: State, places: Places) -> tuple[Learner, dict[str, dict[str, float]]]:
     """The trained model, and the mean figure of each site's held-out users before and after: site -> when -> figure."""
     f = federation
     learner = Learner(f, None if f.lora_rank is None else f.largest_rank)

@@ -1,0 +1,120 @@
+"""The record of one cell: every chain on the same links and noise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from airlam.baselines import dpc_sum_capacity
+from airlam.channels import LinkBatch
+from airlam.evaluation.benchmarks.beamforming.beliefs import Source, halves, tones_of
+from airlam.evaluation.benchmarks.beamforming.chains import Chain
+from airlam.evaluation.benchmarks.beamforming.precoding import WMMSE_ITERATIONS, Served, Tuned, rates_of, served
+from airlam.evaluation.engine.cell import Cell
+from airlam.evaluation.engine.contenders import size
+from airlam.evaluation.engine.spectral_efficiency import group_users
+from airlam.evaluation.engine.timing import latency_fields
+from airlam.interfaces import Precoder
+from airlam.loading import load_precoder
+from airlam.metrics import measure_latency
+
+TIMED_ITERATIONS = 10  # of which latency is, as of load_precoder("wmmse")
+
+
+def measure_chains(
+    cell: Cell,
+    links: LinkBatch,
+    sources: Mapping[str, Source],
+    chains: Sequence[Chain],
+    learned: Mapping[str, Precoder],
+    tuning: LinkBatch,
+) -> dict[str, Any]:
+    """The record of one cell; see :func:`airlam.evaluation.engine.measure.measure_cell`, whose form it has.
+
+    Args:
+        sources: by name, see :func:`predicted_sources` and :func:`denoised_sources`.
+        learned: learned precoders by name. tuning: validation drops of the cell.
+    """
+    tones = tones_of(cell, links.h.shape[2])
+    present = cell.group in ("static", "pilots")  # the last slot itself is served, not the future
+    first = cell.history - present
+    tuning = tuning[halves(tuning)[1]]
+    truth, known = links.h[:, first:, tones], tuning.h[:, first:, tones]
+    if present:
+        truth, known = truth[:, :1], known[:, :1]
+    groups = {users: group_users(links.drop, users) for users in cell.users}
+    tune_groups = {users: group_users(tuning.drop, users) for users in cell.users}
+    record: dict[str, Any] = {
+        "cell": asdict(cell),
+        "drop": links.drop.tolist(),
+        "group_drop": {str(users): found.drop.tolist() for users, found in groups.items()},
+        "methods": {},
+    }
+    for chain in chains:
+        start, source = time.perf_counter(), sources[chain.source]
+        entry: dict[str, Any] = {"settings": dict(source.settings), "parameters": [source.parameters, 0], "groups": {}}
+        precoder = None
+        if chain.precoder in learned:
+            precoder = learned[chain.precoder]
+        elif chain.precoder not in ("tuned", "dpc"):
+            options: dict[str, dict[str, Any]] = {
+                "type1": {"port_shape": links.port_shape},
+                "wmmse": {"num_iterations": WMMSE_ITERATIONS},
+            }
+            precoder = load_precoder(chain.precoder, **options.get(chain.precoder, {}))
+        entry["parameters"][0] += size(precoder)
+        for users, found in groups.items():
+            here = served(source.test, truth, found)
+            rates = {}
+            told = chain.robust or chain.precoder == "tuned"
+            for snr_db in cell.transmit_snr_db:
+                no = 10 ** (-snr_db / 10)
+                if chain.precoder == "dpc":
+                    rates[snr_db] = _dpc(here, no)
+                    continue
+                if chain.precoder == "tuned":
+                    assert source.tune is not None
+                    precoder = Tuned.on(served(source.tune, known, tune_groups[users]), no)
+                    if snr_db == cell.headline_snr_db:
+                        entry["settings"][f"{users} users"] = " ".join(f"{v}" for v in precoder.settings.values())
+                rates[snr_db] = rates_of(precoder, here, no, covariance=told)
+            entry["groups"][str(users)] = {
+                "sum_se_vs_snr": [rates[snr].sum(1).mean(-1).tolist() for snr in cell.transmit_snr_db],
+                "user_rates": rates[cell.headline_snr_db].mean(-1).tolist(),
+                "sum_se_steps": rates[cell.headline_snr_db].sum(1).tolist(),
+            }
+            if cell.timed and source.once is not None and users == cell.users[0]:
+                timed = load_precoder("wmmse") if chain.precoder == "wmmse" else precoder
+                timed = Tuned(timed.choice, TIMED_ITERATIONS) if isinstance(timed, Tuned) else timed
+                entry |= _time_chain(source.once, timed, here, cell, told=told)
+        entry["seconds"] = round(time.perf_counter() - start, 3)
+        record["methods"][chain.name] = entry
+    return record
+
+
+def _dpc(groups: Served, no: float) -> Tensor:
+    """Dirty-paper sum capacity, in equal shares as if it were users' rates ``[group, user, slot]``."""
+    truth = groups.truth.squeeze(-2) if groups.truth.shape[-2] == 1 else groups.truth
+    value = dpc_sum_capacity(truth, 1.0, no, rx_axis=truth.dim() == 6)
+    assert isinstance(value, Tensor)  # and no certificate beside it
+    users = truth.shape[3]
+    return (value / users).mean(2)[:, None].expand(-1, users, -1)
+
+
+def _time_chain(once: Callable, precoder: Any, groups: Served, cell: Cell, *, told: bool) -> dict[str, float]:
+    """Latency of predicting one user, and of precoding one slot of a group on the tones of the cell."""
+    h, no = groups.h[:1, :1], 10 ** (-cell.headline_snr_db / 10)
+    spread = groups.told(precoder) if told else None
+    spread = None if spread is None else spread[:1, :1]
+    predict = measure_latency(lambda: once(told), warmup=3, repeats=50, threads=1)
+    precode = measure_latency(
+        lambda: precoder.precode(h, 1.0, no, error_covariance=spread), warmup=3, repeats=50, threads=1
+    )
+    return {
+        **latency_fields(predict, precode),
+        "precoding_p50_ms": 1e3 * precode.p50,
+    }

@@ -1,0 +1,156 @@
+"""One speed of the coded link: the cell, and its record of lost blocks for every chain, SNR and MCS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from airlam.channels import load_channel
+from airlam.evaluation.benchmarks.beamforming.beliefs import halves, tones_of
+from airlam.evaluation.benchmarks.beamforming.precoding import GROUPS_AT_ONCE, Served, Tuned, served
+from airlam.evaluation.benchmarks.beamforming.predicted import predicted_sources
+from airlam.evaluation.benchmarks.link_level.config import LinkLevelConfig
+from airlam.evaluation.engine.cell import Cell
+from airlam.evaluation.engine.spectral_efficiency import Groups, group_users
+from airlam.link import CodedLink
+from airlam.methods import find
+
+TUNING_TONES = 4  # precoders are tuned on every 4th of the tones that carry data
+
+
+def coded_link(config: LinkLevelConfig, mcs: int) -> CodedLink:
+    """The coded link of one entry of the MCS table."""
+    recipe = load_channel(config.scenario).recipe
+    tones = load_channel({**recipe, **config.cells.channel_overrides}).num_subcarriers
+    count = len(range(0, tones, config.link.tone_step))
+    return CodedLink(mcs, mcs_table=config.link.mcs_table, num_subcarriers=count, num_symbols=config.link.num_symbols)
+
+
+def plan(config: LinkLevelConfig) -> list[Cell]:
+    """One cell for each speed."""
+    cells, sizes, link, out = config.cells, config.sizes, config.link, []
+    what = f"mcs {list(link.mcs)} of table {link.mcs_table}, {link.num_symbols} symbols, chosen on {sizes.num_choose}"
+    for speed in cells.speeds_kmh:
+        recipe = {**load_channel(config.scenario).recipe, "speed_kmh": speed, **cells.channel_overrides}
+        recipe = load_channel({**recipe, "links_per_drop": sizes.links_per_drop}).recipe
+        out.append(
+            Cell(
+                group="link",
+                data=config.scenario,
+                recipe=recipe,
+                speed_kmh=speed,
+                csi_snr_db=cells.csi_snr_db,
+                num_links=sizes.num_links,
+                num_tune=sizes.num_tune,
+                history=sizes.history,
+                horizon=sizes.horizon,
+                num_future=sizes.horizon,
+                methods=tuple(chain.name for chain in config.chains),
+                users=(link.users,),
+                transmit_snr_db=tuple(link.transmit_snr_db),
+                headline_snr_db=link.transmit_snr_db[-1],
+                tone_step=link.tone_step,
+                seed=config.seed,
+                label=what,
+            )
+        )
+    return out
+
+
+def run_cell(cell: Cell, config: LinkLevelConfig, model: Any, learned: Any) -> dict[str, Any]:
+    """The record of one cell.
+
+    Args:
+        model: the learned predictor. learned: the learned precoder.
+    """
+    start, users = time.perf_counter(), config.link.users
+    # drops are independent: the first ones are judged, on the others the MCS is chosen
+    links = cell.links("test", cell.num_links + config.sizes.num_choose)
+    known = cell.links("tune", cell.num_tune)
+    h_past, seen = cell.observe(links.h, "test")[0], cell.observe(known.h, "tune")[0]
+    names = list(dict.fromkeys(chain.source for chain in config.chains))
+    sources = predicted_sources(cell, links, h_past, (known, seen), {config.predictor_row[0]: model}, names)
+    tones = tones_of(cell, links.h.shape[2])
+    truth, groups = links.h[:, cell.history :, tones], group_users(links.drop, users)
+    judged, choosing = split_groups(groups, cell.num_links)
+    other = known[halves(known)[1]]
+    coded = [coded_link(config, index) for index in config.link.mcs]
+    record: dict[str, Any] = {
+        "cell": asdict(cell),
+        "drop": links.drop[: cell.num_links].tolist(),
+        "group_drop": {str(users): judged.drop.tolist()},
+        "choosing_drop": choosing.drop.tolist(),
+        "efficiency": [c.efficiency for c in coded],
+        "methods": {},
+    }
+    for chain in config.chains:
+        source = sources[chain.source]
+        trial, final = (served(source.test, truth, part) for part in (choosing, judged))
+        entry: dict[str, Any] = {
+            "settings": dict(source.settings),
+            "parameters": [source.parameters, 0],
+            "errors": [],
+            "lost": [],
+            "chosen": [],
+        }
+        for number, snr_db in enumerate(cell.transmit_snr_db):
+            no = 10 ** (-snr_db / 10)
+            if chain.precoder == "tuned":
+                assert source.tune is not None
+                true = other.h[:, cell.history :, tones]
+                tuning = served(source.tune, true, group_users(other.drop, users)).every_tone(TUNING_TONES)
+                precoder: Any = Tuned.on(tuning, no)
+            else:
+                precoder = load_named(chain.precoder, learned)
+            told = chain.robust or chain.precoder == "tuned"
+            sent = partial(send, precoder=precoder, no=no, told=told)
+            # every chain sends the same bits through the same noise
+            seeds = [cell.stream(f"choosing {number} {place}") for place in range(len(coded))]
+            errors = [sent(trial, link, seed=seed) for link, seed in zip(coded, seeds, strict=True)]
+            best = best_entry(errors, record["efficiency"])
+            entry["errors"].append([values.tolist() for values in errors])
+            entry["chosen"].append(best)
+            entry["lost"].append(sent(final, coded[best], seed=cell.stream(f"bits {number} {best}")).tolist())
+        record["methods"][chain.name] = entry
+    record["seconds"] = round(time.perf_counter() - start, 1)
+    return record
+
+
+def split_groups(groups: Groups, num_links: int) -> tuple[Groups, Groups]:
+    """Groups of the first ``num_links`` links, and the others."""
+    first = groups.users[:, 0] < num_links
+    return Groups(groups.users[first], groups.drop[first]), Groups(groups.users[~first], groups.drop[~first])
+
+
+def load_named(name: str, learned: Any) -> Any:
+    """A registered precoder by name; any other name is that of the learned one."""
+    method = find(name, "precoder")
+    return method.build() if method is not None and method.factory else learned
+
+
+def send(groups: Served, link: Any, *, precoder: Any, no: float, told: bool, seed: int) -> Tensor:
+    """Share of blocks lost in each group ``[group]``, one block for each slot and user.
+
+    Args:
+        told: whether the precoder is told the covariance of the CSI's error. seed: of bits and noise.
+    """
+    generator, out = torch.Generator().manual_seed(seed), []
+    for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
+        here = groups.part(part)
+        spread = here.told(precoder) if told else None
+        w = precoder.precode(here.h, 1.0, no, error_covariance=spread).flatten(0, 1)
+        found = link.block_errors(here.truth.squeeze(-2).flatten(0, 1), w, no, generator=generator)
+        out.append(found.double().unflatten(0, (len(part), -1)).mean((1, 2)))
+    return torch.cat(out)
+
+
+def best_entry(errors: Sequence[Tensor], efficiency: Sequence[float]) -> int:
+    """The place of the MCS with the highest throughput, from the share of blocks lost ``[group]`` with each of them."""
+    arrived = [rate * float(1 - lost.mean()) for lost, rate in zip(errors, efficiency, strict=True)]
+    return max(range(len(arrived)), key=lambda place: arrived[place])
