@@ -37,8 +37,9 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
     if is_own(name_or_path):
         return build_own(name_or_path, "predictor", "predictor", **options)
     name = str(name_or_path)
-    if name in names("predictor", built=True):
-        return find(name, "predictor").build(**options)
+    method = find(name, "predictor")
+    if method is not None and method.factory:
+        return method.build(**options)
     path = Path(name).expanduser()
     if os.path.isfile(path):
         if path.suffix != ".ckpt":
@@ -124,8 +125,9 @@ def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **opt
     if is_own(name_or_path):
         return build_own(name_or_path, "precoder", "precoder", **options)
     name = str(name_or_path)
-    if name in names("precoder", built=True):
-        return find(name, "precoder").build(**options)
+    method = find(name, "precoder")
+    if method is not None and method.factory:
+        return method.build(**options)
     path = Path(name).expanduser()
     from airlam.models import LearnedPrecoder, adapter_utility, load_learned_precoder, load_lora
     from airlam.models.checkpoint import read_config

@@ -1,4 +1,4 @@
-"""Classical predictors, precoders and bounds, tunable and strong: what a learned method is measured against."""
+"""Classical predictors, precoders and bounds, all tunable: the methods that learned ones are compared with."""
 
 from airlam.baselines.ar import ARFilters, ARPredictor, ar_filters, rollout
 from airlam.baselines.beam_tracking import LastBest, LinearExtrapolation, SoftmaxRegression, TrainedLinear
@@ -26,24 +26,21 @@ from airlam.baselines.precoders import (
     MRTPrecoder,
     RZFPrecoder,
     SLNRPrecoder,
-    Type1Precoder,
-    WMMSEPrecoder,
     ZFPrecoder,
-    effective_channel,
     mrt,
     rzf,
     slnr,
     svd_water_filling,
-    type1_codebook,
-    water_filling,
-    wmmse,
     zf,
     zf_water_filling,
 )
+from airlam.baselines.precoding_steps import effective_channel, water_filling
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
 from airlam.baselines.stack import STACK_MEMBERS, StackPredictor, fit_stack
 from airlam.baselines.tuning import tune
+from airlam.baselines.type1 import Type1Precoder, type1_codebook
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
+from airlam.baselines.wmmse import WMMSEPrecoder, wmmse
 
 __all__ = [
     "STACK_MEMBERS",

@@ -1,7 +1,7 @@
-"""Sparse autoregressive prediction in the beam-delay domain, with per-bin shrinkage: the bar.
+"""Sparse autoregressive prediction in the beam-delay domain, with per-bin shrinkage: the baseline of every table.
 
-One AR filter ``w`` for the link, fitted by least squares pooled over its strongest beam-delay bins; then each bin
-``b`` leaves it as far as its own data support that::
+One AR filter ``w`` for the link, fitted by least squares pooled over its strongest beam-delay bins; each bin ``b`` then
+has a filter of its own, which deviates from ``w`` as far as the bin's data support it::
 
     w_b = w + (D_b^H D_b + kappa R / K)^-1 D_b^H (t_b - D_b w)
 
@@ -155,7 +155,7 @@ def rollout(series: Tensor, weights: Tensor, num_future: int, limit: float | Non
 
 
 class ARPredictor:
-    """Sparse AR with per-bin shrinkage (see the module's docstring): the classical predictor to beat.
+    """Sparse AR with per-bin shrinkage (see the module's docstring), the baseline of every table.
 
     All receive antennas' bins are pooled. Bins outside the strongest ``num_bins`` are predicted as ``tail`` says.
 
@@ -205,7 +205,7 @@ class ARPredictor:
 
     @resolve_inputs
     def filters(self, h_past: Tensor, *, port_shape: PortShape | None = None) -> tuple[Tensor, Tensor, ARFilters]:
-        """Bins, their series and their filters: where a learned predictor may start.
+        """Bins, their series and their filters, for predictors that start from this one.
 
         Returns:
             ``bins [..., K]`` (indices into the flattened delay x rx_ant x beam axes, strongest first), ``series

@@ -1,8 +1,8 @@
-"""Classical beam prediction: which beam will be best, from sweeps that measured some of them.
+"""Classical beam prediction: which beam will be the best, from sweeps that measured some of the beams.
 
-All take what :func:`airlam.csi.measure_beams` gives, ``power [batch, sweep, beam]``, with ``measured bool [sweep,
-beam]`` (or one for every entry of the batch), and give scores ``[batch, horizon, beam]``: the higher, the better the
-beam is believed to be, ``1 ... horizon`` sweeps after the last.
+Input is the result of :func:`airlam.csi.measure_beams`, ``power [batch, sweep, beam]``, and ``measured bool [sweep,
+beam]`` (or one for every entry of the batch). Output are scores ``[batch, horizon, beam]`` for ``1 ... horizon`` sweeps
+after the last one; a higher score means a better beam.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _log(power: Tensor) -> Tensor:
 
 
 class LastBest:
-    """Beams as strong as they were when last measured; the strongest stays the best.
+    """Predicts that every beam keeps the power that was measured last.
 
     Args:
         memory: weight of the past in an exponential average over a beam's measurements; 0: the last alone.
@@ -76,10 +76,10 @@ class LastBest:
 
 
 class LinearExtrapolation:
-    """The logarithm of each beam's power goes on along a line through its measurements.
+    """Extrapolates the logarithm of each beam's power along a line through its measurements.
 
-    A least-squares line over its last ``window`` measurements, its slope shrunk by ``ridge`` (in units of one sweep
-    squared); a beam that was measured once stays as it was.
+    The line is a least-squares fit to the last ``window`` measurements; ``ridge`` (in units of one sweep squared)
+    shrinks its slope. A beam that was measured once keeps its power.
 
     Args:
         window: at least 2. ridge: 0 takes the line as it is, infinity the mean.
@@ -119,8 +119,8 @@ class LinearExtrapolation:
 class TrainedLinear:
     """Ridge regression: the log power of every beam as a linear function of all measurements (log power, too).
 
-    Trained for one scenario, one codebook and one schedule of sweeps, and of no use for another: what linear MMSE is
-    to channels.
+    Valid only for the scenario, codebook and schedule of sweeps that it was trained for. It corresponds to linear MMSE
+    estimation of channels.
 
     Args:
         weight: ``[1 + sweep * beam, horizon * beam]``, constant first.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from airlam.baselines.precoders import water_filling
+from airlam.baselines.precoding_steps import water_filling
 from airlam.csi import resolve_inputs
 from airlam.interfaces import check_precoding_request
 from airlam.metrics.rates import noise_of_users

@@ -1,4 +1,4 @@
-"""Hand-made features of a link: what an engineer would compute before asking a network."""
+"""Hand-made statistics of a link, computed without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""What a predictor could reach at best if it knew the drop's own rays: bounds to print, not targets to reach.
+r"""Bounds: the error of a predictor that knows the rays of the drop.
 
 The channel is :math:`h = \sum_r c_r\, t_r \otimes f_r \otimes a_r` with known delay, Doppler, array
 response and power of every ray and unknown independent :math:`c_r` of variance ``power``: random phases make the
@@ -44,7 +44,8 @@ def genie_lmmse(
     slot_duration: float,
     subcarrier_spacing: float,
 ) -> Tensor:
-    r"""Bayesian linear estimate over all slots, tones and antennas of the history, all rays known but their phases.
+    r"""Bayesian linear estimate over all slots, tones and antennas of the history, with all rays known except their
+    phases.
 
     Solved in ray space, :math:`(P^{1/2} G^HG P^{1/2} + \sigma^2 I)\,\tilde c = P^{1/2} G^H y`, where the Gram matrix of
     the rays is the Hadamard product of their time, frequency and array Gram matrices: a few hundred unknowns instead of
@@ -91,7 +92,7 @@ def per_bin_genie(
 ) -> Tensor:
     r"""The best temporal filter of each beam-delay bin whose Doppler spectrum is known.
 
-    A limit for methods that treat bins one by one; the joint :func:`genie_lmmse` passes it. Bin ``b`` has the
+    A bound for methods that treat bins one by one; the joint :func:`genie_lmmse` is better. Bin ``b`` has the
     autocovariance :math:`\rho_b(\tau) = \sum_r P_r |b_r|^2 e^{j2\pi\nu_r\tau}` with :math:`b_r` the transform of ray
     ``r`` at that bin.
 

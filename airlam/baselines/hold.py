@@ -9,7 +9,7 @@ from airlam.interfaces import check_prediction_request
 
 
 class HoldPredictor:
-    """Repeat the last measured slot: what a system without prediction does.
+    """Repeat the last measured slot, as a system without prediction does.
 
     Example:
         >>> import torch

@@ -1,7 +1,7 @@
 """Classical estimates of hidden tones, antennas or slots from measured ones (:class:`airlam.interfaces.Estimator`).
 
-All of them work along one axis. Least squares on a pilot of unit power is the measured value itself, so what differs
-is how values travel to the samples between.
+All of them work along one axis. Least squares on a pilot of unit power gives the measured value itself, so the methods
+differ only in how they estimate the samples between pilots.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def along_axis(method: Callable) -> Callable:
 
 
 class LinearInterpolator:
-    """Least squares on the pilots, straight lines between them, the nearest pilot beyond the outermost.
+    """Least squares on the pilots, linear interpolation between them, the nearest pilot outside of them.
 
     Example:
         >>> h = torch.arange(5.0).to(torch.complex64)[None, :, None, None]
@@ -121,7 +121,7 @@ class EigenLMMSEInterpolator(LMMSEInterpolator):
 
     The measured samples show which directions of the other axes (beams, slots) carry power. In that basis each mode is
     a series of power ``p`` of its own, filtered with :math:`R_{to} (R_{oo} + noise / p\, I)^{-1}`: weak modes, mostly
-    noise, fade out. To :class:`LMMSEInterpolator` it is what ``eigen-ar`` is to ``ar``.
+    noise, fade out. It differs from :class:`LMMSEInterpolator` as ``eigen-ar`` differs from ``ar``.
 
     Args:
         covariance, noise: as there.
@@ -148,7 +148,7 @@ class EigenLMMSEInterpolator(LMMSEInterpolator):
 
 
 class DelayInterpolator(LMMSEInterpolator):
-    """DFT interpolation: only delays (or angles) of a window exist, each as likely as the other.
+    """DFT interpolation: all delays (or angles) in a window are taken as equally likely, all others as impossible.
 
     With a narrow window and no noise that is least squares on the window's delays.
 
@@ -176,9 +176,9 @@ class DelayInterpolator(LMMSEInterpolator):
 class PowerDelayInterpolator(LMMSEInterpolator):
     """LMMSE with the link's own sample covariance, by way of its power-delay profile.
 
-    A comb shows no lags but multiples of its step, so the covariance between pilots and the tones amid them is not
-    there to be averaged. The profile, on the delays that the comb can tell apart, gives it: periodogram of the
-    pilots, mean over everything else, less its floor.
+    A comb contains only lags that are multiples of its step, so the covariance between pilots and other tones cannot be
+    averaged from samples. It is computed from the profile, on the delays that the comb can distinguish: periodogram of
+    the pilots, mean over everything else, less its floor.
 
     Args:
         floor: quantile of the profile that counts as noise; to be tuned.
@@ -209,7 +209,7 @@ class PowerDelayInterpolator(LMMSEInterpolator):
 
 
 class EigenPowerDelayInterpolator(PowerDelayInterpolator):
-    """As :class:`EigenLMMSEInterpolator`, with the link's own profile: needs no training set at all."""
+    """As :class:`EigenLMMSEInterpolator`, with the link's own profile, so that no training set is needed."""
 
     name = "eigen-lmmse-sample"
     estimate = EigenLMMSEInterpolator.estimate
@@ -259,8 +259,8 @@ def axis_covariance(h: Tensor, axis: str, port_shape: PortShape | None = None) -
 def ray_covariance(
     rays: Any, axis: str, length: int, *, port_shape: PortShape, slot_duration: float, subcarrier_spacing: float
 ) -> Tensor:
-    """Covariance along an axis of each link from its own rays ``complex128 [link, sample, sample]``: what no receiver
-    knows. For ``context["axis_covariance"]`` of :class:`LMMSEInterpolator`.
+    """Covariance along an axis of each link from its own rays ``complex128 [link, sample, sample]``: no receiver knows
+    it. For ``context["axis_covariance"]`` of :class:`LMMSEInterpolator`.
 
     Args:
         rays: see :class:`airlam.baselines.genie.RaysLike`.

@@ -1,4 +1,4 @@
-"""Tune a classical predictor on validation links: a baseline left at a textbook default is no baseline."""
+"""Tune a classical predictor on validation links: baselines are never left at a textbook default."""
 
 from __future__ import annotations
 

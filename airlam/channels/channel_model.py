@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from airlam.channels.link_batch import LinkBatch, Rays
 from airlam.csi import PortShape
+from airlam.recipes import find_class, is_class_path
 
 
 @dataclass
@@ -25,9 +28,19 @@ class Chunk:
     position: Tensor
     velocity: Tensor
 
+    @classmethod
+    def without_geometry(cls, velocity: Tensor, *, los: bool = False) -> Chunk:
+        """For models without places and path loss, from the velocities ``[link, 3]`` m/s: all else is zero."""
+        zeros = torch.zeros(len(velocity))
+        flags = torch.zeros(len(velocity), dtype=torch.bool)
+        return cls(zeros + 1, zeros, flags | los, flags, zeros, torch.zeros(len(velocity), 3), velocity)
+
 
 class ChannelModel(ABC):
     """A resolved recipe that makes links. Get one from :func:`airlam.channels.load_channel`.
+
+    A class of your own derives from this one, brings :meth:`make_chunk` and is named in a recipe: ``scenario:
+    my_channel.MyChannel``. See docs/extending.md.
 
     Links come in chunks of a fixed number of drops, and each chunk has its own stream of random numbers, fixed by
     (seed, number of the chunk). So the same seed gives the same bits, and ``sample(n)`` begins ``sample(n + m)``:
@@ -35,13 +48,19 @@ class ChannelModel(ABC):
 
     Attributes:
         recipe: the resolved recipe; plain data.
+        keys: of a class outside the package: further keys of its recipe, with their defaults. The constructor checks
+            their values.
     """
+
+    keys: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, recipe: dict) -> None:
         self.recipe = recipe
 
     def __reduce__(self):
-        return type(self), (self.recipe,)
+        # by the recipe: another process has to find a class of the current folder again
+        outside = is_class_path(self.recipe.get("scenario"))
+        return (_make_again, (self.recipe,)) if outside else (type(self), (self.recipe,))
 
     def __repr__(self) -> str:
         r = self.recipe
@@ -127,15 +146,17 @@ class ChannelModel(ABC):
         h = torch.from_numpy(np.empty(shape, np.complex64))
         power = torch.empty(num_links)
         per_chunk = self.drops_per_chunk * per_drop
-        chunks, rays = [], []
+        chunks: list[Chunk] = []
+        rays: list[Rays] = []
         with torch.no_grad():
             for number, start in enumerate(range(0, num_links, per_chunk)):
                 out = slice(start, min(start + per_chunk, num_links))
                 topology_seed, sionna_seed = np.random.SeedSequence([seed, number]).generate_state(2, np.uint64)
                 generator = torch.Generator().manual_seed(int(topology_seed))
-                chunk, atoms = self._make(h[out], power[out], generator, int(sionna_seed), return_rays)
+                chunk, atoms = self.make_chunk(h[out], power[out], generator, int(sionna_seed), return_rays)
                 chunks.append(chunk)
-                rays.append(atoms)
+                if atoms is not None:
+                    rays.append(atoms)
         truth = {name: torch.cat([getattr(c, name) for c in chunks]) for name in Chunk.__dataclass_fields__}
         gain = truth.pop("gain")
         return LinkBatch(
@@ -153,11 +174,15 @@ class ChannelModel(ABC):
         )
 
     @abstractmethod
-    def _make(
+    def make_chunk(
         self, h: Tensor, power: Tensor, generator: torch.Generator, sionna_seed: int, return_rays: bool
     ) -> tuple[Chunk, Rays | None]:
         """Fill ``h [link, slot, subcarrier, rx_ant, tx_ant]`` (unit mean power) and ``power [link]`` (before scaling,
         without ``Chunk.gain``) with the first links of a chunk; always draw the whole chunk."""
+
+
+def _make_again(recipe: dict) -> ChannelModel:
+    return find_class(recipe["scenario"], "scenario")(recipe)
 
 
 def write_normalised(response: Tensor, h: Tensor, power: Tensor) -> None:

@@ -19,7 +19,7 @@ class ClusteredDelayLine(ChannelModel):
     drawn per link, uniform in its logarithm. There is no path loss, and every link is a drop of its own.
     """
 
-    def _make(self, h, power, generator, sionna_seed, return_rays):
+    def make_chunk(self, h, power, generator, sionna_seed, return_rays):
         import_sionna()
         from sionna.phy.channel.tr38901 import CDL
 

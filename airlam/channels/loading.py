@@ -6,6 +6,8 @@ from pathlib import Path
 
 from airlam.channels.channel_model import ChannelModel
 from airlam.channels.recipe import CLUSTERED, TAPPED, check_scenario, read_recipe, resolve
+from airlam.errors import RecipeError
+from airlam.recipes import find_class, is_class_path
 
 
 def load_channel(recipe: str | Path | dict) -> ChannelModel:
@@ -32,6 +34,11 @@ def load_channel(recipe: str | Path | dict) -> ChannelModel:
         from airlam.channels.mixture import MixtureChannel, resolve_mixture
 
         return MixtureChannel(resolve_mixture(data), build=load_channel)
+    if is_class_path(scenario):
+        found = find_class(scenario, "scenario")
+        if not (isinstance(found, type) and issubclass(found, ChannelModel)):
+            raise RecipeError(f"scenario is {scenario!r}, which is no subclass of airlam.channels.ChannelModel")
+        return found(resolve(data))
     resolved = resolve(data)
     if scenario in CLUSTERED:
         from airlam.channels.clustered import ClusteredDelayLine

@@ -123,7 +123,7 @@ class MixtureChannel(ChannelModel):
             )
         return self._shared
 
-    def _make(self, *_):
+    def make_chunk(self, *_):
         raise NotImplementedError("a mixture samples through its components")
 
 

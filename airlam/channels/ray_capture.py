@@ -54,7 +54,8 @@ class CapturedRays:
 
     def __getitem__(self, links: slice) -> CapturedRays:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return CapturedRays(**{name: None if v is None else v[links] for name, v in values.items()})
+        chosen: dict[str, Any] = {name: None if value is None else value[links] for name, value in values.items()}
+        return CapturedRays(**chosen)
 
     def audible(self) -> CapturedRays:
         """Without the clusters that are silent in every link (the two that split always stay)."""

@@ -75,11 +75,11 @@ class RayEvaluation:
         a, tau = self.model(*arguments)
         if delay_scale is not None:
             tau = tau * delay_scale[:, None, None, None]
-            if self.capture is not None:
+            if self.capture is not None and self.capture.rays is not None:
                 self.capture.rays.delay *= delay_scale[:, None]
                 self.capture.rays.first_delay *= delay_scale
         if points is not None:
-            if not self.fast:
+            if not self.fast or self.capture is None or self.capture.rays is None:
                 raise NotImplementedError("tracks need rays as Sionna 2.2 has them, and flat panels without blockage")
             rays = self.capture.rays
             rays.distance = rays.distance[::points].repeat_interleave(points)
@@ -89,7 +89,7 @@ class RayEvaluation:
         else:
             gain = torch.ones(len(h))
             stock_response(a, tau, grid, h, power)
-        if self.capture is None:
+        if self.capture is None or self.capture.rays is None:
             if return_rays:
                 raise NotImplementedError("this Sionna keeps its rays elsewhere than 2.2: no rays to return")
             return gain, ray_capture.path_delay_spread(a, tau)[: len(h)], None
@@ -125,7 +125,7 @@ class RayEvaluation:
                 write_normalised(response.transpose(1, 2).unflatten(-1, h.shape[-2:]), h[links], power[links])
 
     def _atoms(self, mean_power: Tensor) -> Rays:
-        if self.rx is None or self.tx is None:
+        if self.rx is None or self.tx is None or self.capture is None or self.capture.rays is None:
             raise ValueError("rays are only returned for single flat panels")
         wavelength = self.capture.generator._lambda_0
         blocks = range(0, len(mean_power), _GEOMETRY_BLOCK)

@@ -84,7 +84,7 @@ class RayTracedChannel(ChannelModel):
         super().__init__(recipe)
         self._tracer: Tracer | None = None
 
-    def _make(self, h, power, generator, sionna_seed, return_rays):
+    def make_chunk(self, h, power, generator, sionna_seed, return_rays):
         if return_rays:
             raise ValueError("ray-traced links have no rays to return: their phases and powers are not random")
         self._tracer = self._tracer or Tracer(self.recipe)

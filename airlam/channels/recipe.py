@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from airlam.errors import RecipeError
+from airlam.io import file_hash
+from airlam.recipes.build import find_class, is_class_path
 from airlam.recipes.checks import check_choice, check_keys, check_number, check_range, check_switch
 from airlam.recipes.locate import find_recipe, list_recipes, nearest
 from airlam.recipes.reading import read_yaml
@@ -41,6 +44,7 @@ SYSTEM_DEFAULTS: dict[str, Any] = {
 }
 PANEL_DEFAULTS: dict[str, Any] = {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"}
 OUTDOOR_DEFAULTS: dict[str, Any] = {"o2i_model": "low"}
+OUTSIDE_DEFAULTS: dict[str, Any] = {"state": "random", "links_per_drop": 1, "source": None}
 RAY_TRACED_DEFAULTS: dict[str, Any] = {
     "scene": "munich",
     "bs_position": None,  # None: the scene's own, see airlam.channels.ray_tracing.SCENES
@@ -62,6 +66,9 @@ def keys_of(scenario: str) -> dict[str, Any]:
     if scenario in CLUSTERED + TAPPED:
         state = "los" if scenario[-1] in "de" else "nlos"
         return {**DEFAULTS, **CLUSTER_DEFAULTS, "state": state}
+    if is_class_path(scenario):
+        keys = {key: value for key, value in DEFAULTS.items() if key != "fast"}
+        return keys | OUTSIDE_DEFAULTS | dict(getattr(find_class(scenario, "scenario"), "keys", {}))
     if scenario == "ray_traced":
         return {key: value for key, value in (DEFAULTS | RAY_TRACED_DEFAULTS).items() if key != "fast"}
     keys = {**DEFAULTS, **SYSTEM_DEFAULTS}
@@ -88,9 +95,11 @@ def _panel(name: str, value: object, default: Mapping) -> dict:
 
 
 def check_scenario(value: object) -> str:
-    """A known scenario in lower case."""
+    """A known scenario in lower case, or the class path of a :class:`airlam.channels.ChannelModel` as it is."""
     if not isinstance(value, str):
         raise RecipeError(f"scenario is {value!r}, but must be one of {', '.join(SCENARIOS)}")
+    if is_class_path(value):
+        return value
     scenario = value.lower().replace("-", "_")
     if scenario not in SCENARIOS:
         hint = nearest(scenario, SCENARIOS) or ";"
@@ -146,6 +155,9 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
         out["factory"] = check_choice("factory", r["factory"], FACTORIES)
     if "office" in allowed:
         out["office"] = check_choice("office", r["office"], OFFICES)
+    if is_class_path(scenario):
+        out |= {key: r[key] for key in allowed if key not in out}
+        out["source"] = file_hash(inspect.getfile(find_class(scenario, "scenario")))  # other code, other links
     if scenario == "rma" and out["carrier_frequency"] > 30e9:
         raise RecipeError(
             f"carrier_frequency is {out['carrier_frequency']:g}, but RMa holds up to 3e+10 Hz (TR 38.901 table 7.4.1-1)"

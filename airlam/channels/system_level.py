@@ -57,7 +57,7 @@ class SystemLevelChannel(ChannelModel):
             self._evaluation = RayEvaluation(model, "_cir_sampler", stock=r["fast"] == "stock")
         return self._evaluation
 
-    def _make(self, h, power, generator, sionna_seed, return_rays):
+    def make_chunk(self, h, power, generator, sionna_seed, return_rays):
         if self.recipe.get("tracks"):
             return self._make_tracks(h, power, generator, sionna_seed, return_rays)
         drops = draw_drops(self.recipe, self.drops_per_chunk, generator)

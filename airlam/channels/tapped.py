@@ -27,7 +27,7 @@ class TappedDelayLine(ChannelModel):
     uniform in its logarithm. There is no path loss and there are no rays: ``return_rays`` is refused.
     """
 
-    def _make(self, h, power, generator, sionna_seed, return_rays):
+    def make_chunk(self, h, power, generator, sionna_seed, return_rays):
         if return_rays:
             raise ValueError(f"{self.recipe['scenario']} has no rays: its antennas fade independently; use a cdl_*")
         import_sionna()

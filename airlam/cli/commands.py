@@ -76,7 +76,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         "airlam evaluate",
         "Run a benchmark: a model against tuned classics and the limit. Writes results.json, plots and report.html.\n"
         "Interrupted, it goes on with the next unfinished cell when called again.",
-        "Any argument of the benchmark can be changed: --model runs/mine/last.ckpt, --speeds_kmh '[30, 60]'.\n"
+        "Any argument of the benchmark can be changed: --model runs/mine/last.ckpt, --cells.speeds_kmh '[30, 60]'.\n"
         "'airlam evaluate --config YAML --help' lists the arguments of that benchmark.",
     )
     parser.add_argument("--config", "-c", required=True, metavar="YAML", help="the benchmark")
@@ -227,7 +227,7 @@ def export(arguments: Sequence[str]) -> None:
     from airlam.loading import load_predictor
     from airlam.models import AirlamModel
 
-    model = getattr(load_predictor(known.checkpoint), "model", None)
+    model: Any = getattr(load_predictor(known.checkpoint), "model", None)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     if not isinstance(model, AirlamModel):

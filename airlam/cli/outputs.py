@@ -99,3 +99,22 @@ def next_steps(task: str, folder: str | None, checkpoint: str | None, arguments:
         if option in ("--config", "-c", "--data"):
             keep += [option, shlex.quote(value)]
     return [*lines, f"try next: airlam validate {' '.join(keep)} --ckpt_path {checkpoint or 'last'}"]
+
+
+def add_options(parser: Any, subcommand: str) -> None:
+    """Options of airlam's own, for one subcommand of LightningCLI: where output goes."""
+    parser.add_argument(
+        "--out",
+        type=str,
+        default=None,
+        help="folder for everything that is written, in the place of the recipe's trainer.default_root_dir",
+    )
+    if subcommand == "fit":
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            nargs="?",
+            const=True,
+            help="replace an earlier run in the same folder",
+        )

@@ -28,7 +28,7 @@ from airlam.cli.fit_callbacks import (
     ProgressInLines,
     SaveOnInterrupt,
 )
-from airlam.cli.outputs import make_room, moved, next_steps, recipe_root_dir, values_of
+from airlam.cli.outputs import add_options, make_room, moved, next_steps, recipe_root_dir, values_of
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
 from airlam.interfaces import CheckpointError, RecipeError
@@ -116,21 +116,7 @@ class AirlamCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Options of airlam's own."""
-        parser.add_argument(
-            "--out",
-            type=str,
-            default=None,
-            help="folder for everything that is written, in the place of the recipe's trainer.default_root_dir",
-        )
-        if self._name == "fit":
-            parser.add_argument(
-                "--overwrite",
-                type=bool,
-                default=False,
-                nargs="?",
-                const=True,
-                help="replace an earlier run in the same folder",
-            )
+        add_options(parser, self._name)
 
     def _place_output(self) -> None:
         """Everything that the recipe writes under its ``default_root_dir`` goes to the folder that was asked for."""

@@ -30,7 +30,7 @@ Range = float | list[float]
 
 
 def draw(value: Range, generator: torch.Generator) -> float:
-    """A number from a range [min, max] of non-negative numbers; a number stands for itself.
+    """A number from a range [min, max] of non-negative numbers; a single number is returned unchanged.
 
     Uniform in the logarithm where ``min > 0``. A range that starts at 0 has no logarithm there: uniform.
     """

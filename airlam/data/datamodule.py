@@ -119,30 +119,7 @@ class CSIDataModule(pl.LightningDataModule):
             if not self.recipe.store and not self.recipe.store_path.exists():
                 self.prepare_data()
             self.store = CSIStore(self.recipe.store_path)
-            self._check_store(self.store)
-
-    def _check_store(self, store: CSIStore) -> None:
-        recipe, there = self.recipe, store.recipe
-        if recipe.num_slots > there["num_slots"]:
-            raise StoreError(
-                f"{store.path} holds {there['num_slots']} slots a link, but history + horizon is {recipe.num_slots}; "
-                "generate another store or shorten one of them"
-            )
-        if recipe.channel is None:
-            return
-        for split, count in recipe.num_links.items():
-            if count > there["num_links"][split]:
-                raise StoreError(
-                    f"{store.path} holds {there['num_links'][split]} {split} links, but num_{split} is {count}; "
-                    "generate another store or ask for fewer"
-                )
-        # Fewer links and slots are fine: a shorter split, and a shorter window, are the beginning of a longer one.
-        wanted = {**recipe.content, "num_slots": there["num_slots"], "num_links": there["num_links"]}
-        if wanted != there:
-            raise StoreError(
-                f"{store.path} was made from another recipe: {_difference(there, wanted)}; "
-                "name another store, or write this one with 'airlam generate'"
-            )
+            _check_store(self.recipe, self.store)
 
     def _links(self, split: str) -> StoredLinks:
         assert self.store is not None
@@ -218,6 +195,31 @@ class CSIDataModule(pl.LightningDataModule):
         """A new data module with some arguments changed."""
         changed = replace(self.recipe, **changes)
         return CSIDataModule(**{name: getattr(changed, name) for name in changed.__dataclass_fields__})
+
+
+def _check_store(recipe: DatasetRecipe, store: CSIStore) -> None:
+    """Raises StoreError unless ``store`` holds what ``recipe`` describes."""
+    there = store.recipe
+    if recipe.num_slots > there["num_slots"]:
+        raise StoreError(
+            f"{store.path} holds {there['num_slots']} slots a link, but history + horizon is {recipe.num_slots}; "
+            "generate another store or shorten one of them"
+        )
+    if recipe.channel is None:
+        return
+    for split, count in recipe.num_links.items():
+        if count > there["num_links"][split]:
+            raise StoreError(
+                f"{store.path} holds {there['num_links'][split]} {split} links, but num_{split} is {count}; "
+                "generate another store or ask for fewer"
+            )
+    # Fewer links and slots are fine: a shorter split, and a shorter window, are the beginning of a longer one.
+    wanted = {**recipe.content, "num_slots": there["num_slots"], "num_links": there["num_links"]}
+    if wanted != there:
+        raise StoreError(
+            f"{store.path} was made from another recipe: {_difference(there, wanted)}; "
+            "name another store, or write this one with 'airlam generate'"
+        )
 
 
 def _difference(there: Any, here: Any, name: str = "") -> str:

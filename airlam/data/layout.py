@@ -1,9 +1,9 @@
-"""The layout of a store of CSI: one HDF5 file per data set, laid out so that nothing about it is left to chance.
+"""The layout of a store of CSI: one HDF5 file per data set, in which the place of every byte is fixed in advance.
 
 HDF5 describes the file; the bytes of the links are read and written by offset. All space is allocated when the file is
 created and nothing is compressed, so every link's place is known from then on and HDF5's own structures never change
-again. Hence a process killed half-way leaves a sound file, the order of writing leaves no trace in it, and readers may
-fork. Any HDF5 tool reads the result. One link is one chunk.
+again. So a process that is killed half-way leaves a sound file, the content does not depend on the order of writing,
+and readers may fork. Any HDF5 tool reads the result. One link is one chunk.
 
     h            float16 [link, slot, subcarrier, rx_ant, tx_ant, 2]   real and imaginary part, unit mean power per link
     gain_db, path_loss_db, speed, los, indoor, delay_spread, position, velocity, drop                [link, ...]

@@ -92,7 +92,7 @@ def make_in_processes(content: dict[str, Any], todo: dict[int, Block], workers: 
 
 @contextlib.contextmanager
 def _spawning() -> Iterator[None]:
-    """While processes are started: they inherit one thread and deafness to Ctrl-C, and do not run the user's script.
+    """Context in which processes are started: they use one thread, ignore Ctrl-C, and do not run the user's script.
 
     A spawned process imports the parent's main module. Without this a script that generates data outside
     ``if __name__ == "__main__"`` would start itself over and over.

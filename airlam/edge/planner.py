@@ -77,9 +77,16 @@ def priced(need: Need, candidate: Candidate, bandwidth: float, server: Device) -
     c = replace(candidate, flops=need.flops, up_bytes=need.up_bytes, down_bytes=need.down_bytes)
     waits = server.compute_seconds(need.server_flops)
     return Option(
-        need.mode, need.layers, need.rank, need.memory, sum(c.seconds(bandwidth)) + waits, c.joules(bandwidth),
-        need.up_bytes, need.down_bytes, waits,
-    )  # fmt: skip
+        need.mode,
+        need.layers,
+        need.rank,
+        need.memory,
+        sum(c.seconds(bandwidth)) + waits,
+        c.joules(bandwidth),
+        need.up_bytes,
+        need.down_bytes,
+        waits,
+    )
 
 
 def choose_options(

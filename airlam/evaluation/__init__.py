@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.probes.benchmark import ProbeBenchmark
     from airlam.evaluation.benchmarks.reconstruction.benchmark import ReconstructionBenchmark
     from airlam.evaluation.benchmarks.sites.benchmark import SiteBenchmark
-    from airlam.evaluation.report.html import write_report
+    from airlam.evaluation.report.html import publish, write_report
     from airlam.evaluation.report.sentences import headline
     from airlam.evaluation.rows import Figure, Results, Row, environment
     from airlam.evaluation.runner import run
@@ -35,6 +35,7 @@ _HOMES = {
     "SiteBenchmark": "benchmarks.sites.benchmark",
     "environment": "rows",
     "headline": "report.sentences",
+    "publish": "report.html",
     "run": "runner",
     "write_report": "report.html",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "SiteBenchmark",
     "environment",
     "headline",
+    "publish",
     "run",
     "write_report",
 ]

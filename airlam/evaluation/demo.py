@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import measure, normalise
-from airlam.evaluation.benchmarks.channel_prediction.benchmark import NOTES
+from airlam.evaluation.benchmarks.channel_prediction.tables import NOTES
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.evaluation.engine.contenders import OFF, of_predictor, tuned, without_correction
 from airlam.evaluation.engine.measure import measure_cell, picture, predict_all

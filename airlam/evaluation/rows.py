@@ -15,6 +15,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from airlam.errors import StoreError
 from airlam.io import read_json, write_json
 
 SCHEMA = "airlam-results/1"
+SUM_SE, BLER = "sum_se_k", "bler_mcs"  # a figure's name is one of these and a number; only this module reads it
 Kind = Literal["measured", "modelled"]
 Interval = tuple[float, float]
 
@@ -140,11 +142,76 @@ class Row:
     group: str = "cell"
     note: str = ""
 
+    @property
+    def group_sizes(self) -> list[int]:
+        """Sizes of the groups of users whose sum spectral efficiency the row holds.
+
+        Example:
+            >>> Row("ar", "umi", figures={"sum_se_k4": Figure(9.1, "bit/s/Hz", "measured")}).group_sizes
+            [4]
+        """
+        return _numbered(self.figures, SUM_SE)
+
+    def sum_se(self, users: int) -> Figure | None:
+        """Sum spectral efficiency [bit/s/Hz] of groups of ``users``."""
+        return self.figures.get(sum_se_name(users))
+
+    def sum_se_gain(self, users: int) -> Figure | None:
+        """Paired difference of the sum spectral efficiency [bit/s/Hz] to that of the baseline."""
+        return self.figures.get(sum_se_name(users, "gain"))
+
+    def net_sum_se(self, users: int) -> Figure | None:
+        """Sum spectral efficiency [bit/s/Hz] without the share of time that pilots take."""
+        return self.figures.get(sum_se_name(users, "net"))
+
+    def sum_se_over_snr(self, users: int) -> Figure | None:
+        """Curve of the sum spectral efficiency [bit/s/Hz] over transmit SNR [dB]."""
+        return self.figures.get(sum_se_name(users, "over_snr"))
+
+    @property
+    def mcs_entries(self) -> list[int]:
+        """Entries of the MCS table whose block error rate the row holds."""
+        return _numbered(self.figures, BLER)
+
+    def bler(self, mcs: int) -> Figure | None:
+        """Curve of the block error rate with one entry of the MCS table over transmit SNR [dB]."""
+        return self.figures.get(bler_name(mcs))
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Row:
         data = dict(data)
         data["figures"] = {name: Figure.from_dict(figure) for name, figure in data.get("figures", {}).items()}
         return cls(**data)
+
+
+def sum_se_name(users: int | str, form: Literal["", "gain", "net", "over_snr"] = "") -> str:
+    """Name of a figure of the sum spectral efficiency of groups of ``users``.
+
+    Args:
+        form: "gain" over the baseline, "net" of pilots, the curve "over_snr"; empty for the number itself.
+
+    Example:
+        >>> sum_se_name(4), sum_se_name(4, "net")
+        ('sum_se_k4', 'net_sum_se_k4')
+    """
+    forms = {"": "{}", "gain": "{}_gain", "net": "net_{}", "over_snr": "{}_vs_snr"}
+    return forms[form].format(f"{SUM_SE}{users}")
+
+
+def bler_name(mcs: int) -> str:
+    """Name of the figure that holds the block error rate of one entry of the MCS table."""
+    return f"{BLER}{mcs}"
+
+
+def group_sizes(rows: Iterable[Row]) -> list[int]:
+    """Sizes of groups for which any of ``rows`` holds a sum spectral efficiency, in the order of the figures."""
+    return list(dict.fromkeys(users for row in rows for users in row.group_sizes))
+
+
+def _numbered(names: Iterable[str], begin: str) -> list[int]:
+    """The numbers of the names that are ``begin`` and a number."""
+    ends = (name.removeprefix(begin) for name in names if name.startswith(begin))
+    return [int(end) for end in ends if end.isdigit()]
 
 
 @dataclass

@@ -122,6 +122,7 @@ def _write_graph(network: _Network, inputs: tuple[Tensor, ...], path: Path) -> N
                 dynamic_shapes=tuple({0: links, 1: tokens} for _ in inputs),
                 external_data=False,
             )
+            assert program is not None  # for the type checker: dynamo=True
             program.save(path)
     except Exception as error:  # the exporter wraps whatever goes wrong in its own types
         reason = " ".join(str(error).split())[:200]

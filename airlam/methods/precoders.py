@@ -1,6 +1,6 @@
 """Classical precoders, and what they are told: sources of present CSI (denoisers, readers of pilots).
 
-A new precoder is its class in ``airlam/baselines/precoders.py`` and one entry here.
+A new precoder is its class in ``airlam/baselines/`` and one entry here.
 """
 
 from airlam.methods.method import Method
@@ -43,7 +43,7 @@ METHODS = [
     Method(
         "type1",
         "precoder",
-        factory=f"{_FILE}:Type1Precoder",
+        factory="airlam.baselines.type1:Type1Precoder",
         what="Best codeword of the 5G NR Type I codebook for each user.",
         label="Type I codebook",
         line=":",
@@ -60,7 +60,7 @@ METHODS = [
     Method(
         "wmmse",
         "precoder",
-        factory=f"{_FILE}:WMMSEPrecoder",
+        factory="airlam.baselines.wmmse:WMMSEPrecoder",
         what="Weighted MMSE iterations: a local maximum of the sum rate.",
         label="WMMSE",
         color="#cc79a7",

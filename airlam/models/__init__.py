@@ -1,7 +1,7 @@
 """Tokens, transformer backbone, head; adapters; checkpoints."""
 
 from airlam.models.adapters import adapter_utility, add_lora, load_lora, lora_layers, save_lora
-from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
+from airlam.models.airlam_model import AirlamModel
 from airlam.models.beams import AirlamBeams, AirlamBeamsConfig
 from airlam.models.checkpoint import load_beams, load_checkpoint, load_learned_precoder, load_pilots, save_checkpoint
 from airlam.models.config import AirlamConfig
@@ -12,7 +12,9 @@ from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
 from airlam.models.pilots import AirlamPilots, AirlamPilotsConfig, PilotPrecoder
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.models.predictor import AirlamPredictor
+from airlam.models.spectral_model import SpectralModel
 from airlam.models.streaming import StreamingPredictor
+from airlam.models.tokens import Tokens
 
 __all__ = [
     "AirlamBeams",

@@ -89,11 +89,11 @@ def lora_layers(model: PeftModel) -> dict[str, Any]:
 
 
 def save_lora(model: PeftModel, folder: str | Path) -> Path:
-    """Write the adapters of ``model`` into ``folder``, atomically, with the name of their base, or where it lies.
+    """Write the adapters of ``model`` into ``folder``, atomically, with the name or the path of their base model.
 
-    A shipped checkpoint goes by its name, so that the adapters load on another machine as well. Beside a precoder's
-    goes the utility that they were trained for: peft's own file has no place for it. A model card (``README.md``) is
-    written unless the folder holds one that was edited.
+    A shipped checkpoint is referred to by its name, so that the adapters also load on another machine. For adapters of
+    a precoder, a further file holds the utility that they were trained for, because peft's own file has no field for
+    it. A model card (``README.md``) is written unless the folder holds one that was edited.
     """
     folder, base = Path(folder), model.get_base_model()
     if name := str(base.config._name_or_path):
@@ -218,7 +218,7 @@ def load_lora(model: AirlamModel | AirlamPrecoder, folder: str | Path) -> PeftMo
 
 
 def _remove_adapters(model: Any, adapted: PeftModel | None) -> None:
-    """Give ``model`` its plain layers back, also where peft stopped half-way."""
+    """Replace the adapted layers of ``model`` by its plain layers, also if peft stopped half-way."""
     if adapted is not None:
         adapted.unload()
     if hasattr(model, "peft_config"):

@@ -2,7 +2,7 @@
 
 The start is the exponential average of each beam's measurements; the network sees all sweeps, marks what was not
 measured, and adds to the logarithm of that average. Nothing depends on the size of the codebook or on which beams were
-measured when, so one network takes any panel of up to 512 beams; how well is a matter of its training.
+measured when, so one network takes any panel of up to 512 beams; its accuracy depends on the panels of its training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.beam_tracking import LastBest, check_sweeps
 from airlam.csi import PortShape, check_port_shape, resolve_inputs
-from airlam.models.airlam_model import build_backbone, freeze_unused
+from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.fields import check_backbone, check_real, check_whole, refuse_unknown_fields
 from airlam.models.inference import in_inference_mode
@@ -33,7 +33,7 @@ class AirlamBeamsConfig(PretrainedConfig):
     Args:
         backbone: configuration of the transformer over beams, any Hugging Face model type that accepts
             ``inputs_embeds``.
-        history: sweeps that are seen; of a longer history the last ones. horizon: sweeps ahead.
+        history: sweeps that are used; of a longer history the last ones. horizon: sweeps ahead.
         memory: of the exponential average that is the start.
 
     Example:
@@ -142,7 +142,7 @@ class AirlamBeams(OnBackbone):
 
 
 def _places(port_shape: PortShape) -> Tensor:
-    """Where beams stand on the DFT grid ``[beam, PLACE]``."""
+    """Positions of the beams on the DFT grid ``[beam, PLACE]``."""
     polarisations, columns, rows = port_shape
     p, c, r = torch.meshgrid(*(torch.arange(n) for n in port_shape), indexing="ij")
     turns = [2 * math.pi * k * x / n for x, n in ((c, columns), (r, rows)) for k in (1, 2)]

@@ -20,7 +20,8 @@ from transformers import PretrainedConfig
 
 from airlam.errors import CheckpointError
 from airlam.io import file_hash, flush_to_disk, use_umask
-from airlam.models.airlam_model import AirlamModel, freeze_unused
+from airlam.models.airlam_model import AirlamModel
+from airlam.models.backbone import freeze_unused
 from airlam.models.beams import AirlamBeams
 from airlam.models.fields import check_size, refuse_unknown_fields, shown
 from airlam.models.pilots import AirlamPilots
@@ -46,8 +47,7 @@ PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 def load_checkpoint(folder: str | Path) -> AirlamModel:
     """Load an :class:`AirlamModel` from a folder that ``save_pretrained`` or :func:`save_checkpoint` wrote.
 
-    Only safetensors are read, and only plain tensors of the right names and shapes: nothing in a stranger's folder
-    is executed.
+    Only safetensors are read, and only plain tensors of the right names and shapes: no code in the folder is executed.
 
     Raises:
         CheckpointError: not a folder, no or foreign ``config.json``, pickled, corrupt, or mismatched weights.
@@ -229,7 +229,7 @@ def save_checkpoint(
     dtype: torch.dtype = torch.float32,
     **changes: Any,
 ) -> Path:
-    """Write ``model`` to ``folder``, atomically: whoever reads finds the old checkpoint or the new one, whole.
+    """Write ``model`` to ``folder``, atomically: a reader finds the whole old checkpoint or the whole new one.
 
     Files in ``folder`` that are not part of the weights (a model card) stay.
 

@@ -60,17 +60,17 @@ class AirlamConfig(PretrainedConfig):
             model type whose model accepts ``inputs_embeds``; or the path of a local folder, or a hub id, whose
             pretrained weights are then the start.
         num_tokens: strongest coefficients of the link that become a token each: more cost time, fewer cost accuracy.
-        num_groups: tokens beyond those, each of which stands for ``group_size`` weaker coefficients of like energy:
-            too noisy for a spectrum of their own, together they are not.
+        num_groups: further tokens, each for ``group_size`` weaker coefficients of similar energy that share one
+            spectrum: each of them alone is too noisy to estimate one.
         group_size: see ``num_groups``. All other coefficients are predicted as zero.
         doppler_grid: points of the Doppler grid on which the head emits a spectrum.
         max_history: longest history; a longer one is cut to its last ``max_history`` slots.
         error_variance: whether the head also gives the variance of each coefficient's prediction error.
         phase_tracker: whether phase and timing offsets of single slots are estimated and removed first.
-        context: sensors that become tokens beside those of the CSI, out of ``velocity``, ``position``, ``cell``; see
+        context: sensors that become further tokens, out of ``velocity``, ``position``, ``cell``; see
             :mod:`airlam.models.context`.
-        views: bases that predictions are averaged over (:mod:`airlam.models.views`), 1 to 3: each costs the time of
-            one, and gains less than the one before.
+        views: bases that predictions are averaged over (:mod:`airlam.models.views`), 1 to 3: each takes the time of one
+            prediction, and gains less than the one before.
         start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
             :class:`airlam.baselines.EigenARPredictor`.
 

@@ -1,8 +1,8 @@
-"""What other sensors say about a link, as tokens beside those of its CSI.
+"""Readings of other sensors, as further tokens of a link.
 
-Readings come in SI units with a timestamp, may be missing for some links or for all, and are made relative to the radio
-before the network sees them: a velocity as Doppler shift in cycles per slot, a position as direction and distance from
-the base station. A missing reading is no token: attention leaves it out.
+Readings come in SI units with a timestamp, may be missing for some links or for all, and are converted to radio
+quantities before they enter the network: a velocity as Doppler shift in cycles per slot, a position as direction and
+distance from the base station. Attention ignores the token of a missing reading.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _position(context: dict[str, Any], links: int) -> Tensor | None:
 
 
 def _cell(context: dict[str, Any], links: int) -> Tensor | None:
-    values = [_radio(context, name) for name in RADIO]
-    if any(value is None for value in values):
+    values = [value for value in (_radio(context, name) for name in RADIO) if value is not None]
+    if len(values) < len(RADIO):
         return None
     usual = (2e9, 1e-3, 60e3)
     logs = [torch.tensor(float(value)).div(unit).log10() for value, unit in zip(values, usual, strict=True)]

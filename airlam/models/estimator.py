@@ -1,14 +1,14 @@
 """Hidden tones, antennas or slots from measured ones, by an :class:`AirlamModel`.
 
-The axis that was measured in part plays the slots (:func:`airlam.csi.series_along`); the network sees the measured
-samples on a lattice of equal steps, says a spectrum for each token, and the spectra give the linear MMSE estimate of
-every sample of the axis.
+The axis that was measured in part takes the role of the slots (:func:`airlam.csi.series_along`). The network gets the
+measured samples on a lattice of equal steps and emits a spectrum for each token. The spectra give the linear MMSE
+estimate of every sample of the axis.
 
-Three choices matter more than the weights. A regular comb is shown as the coarsest lattice that fits into the model's
-``max_history``: 24 samples two tones apart, not two windows of 32 tones of which half are hidden. And over tones
-the spectrum is a delay profile, which is one-sided: what a comb with step ``k`` cannot tell apart, delays that differ
-by ``1 / (k * subcarrier spacing)``, is taken as the one that is not negative. Where the measured samples are one end
-of the axis, the rest is forecast from them, classical start and all; from tones that were denoised first.
+Three choices matter more than the weights. A regular comb is given to the network as the coarsest lattice that fits
+into the model's ``max_history``: 24 samples two tones apart, not two windows of 32 tones of which half are hidden. Over
+tones the spectrum is a delay profile, which is one-sided: a comb with step ``k`` cannot distinguish delays that differ
+by ``1 / (k * subcarrier spacing)``, and the one that is not negative is assumed. If the measured samples are one end of
+the axis, the rest is predicted from them, with the classical start; tones are denoised first.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from torch import Tensor
 from airlam.baselines.eigen_ar import place
 from airlam.csi import PortShape, normalise, resolve_inputs, series_back
 from airlam.interfaces import check_estimation_request, extreme_scale
-from airlam.models.airlam_model import AirlamModel, SpectralModel, Tokens
+from airlam.models.airlam_model import AirlamModel
 from airlam.models.doppler import doppler_grid, wiener_at
 from airlam.models.predictor import _base
+from airlam.models.spectral_model import SpectralModel
+from airlam.models.tokens import Tokens
 
 SLACK = 0.05  # share of a comb's unambiguous delays that may be negative: timing is never perfect
 
@@ -33,7 +35,7 @@ class Window(NamedTuple):
 
     Attributes:
         lattice: ``int [sample]``, its samples, equally far apart; measured or not.
-        weight: ``[target]``, its say in the estimate of each sample of the whole series.
+        weight: ``[target]``, its weight in the estimate of each sample of the whole series.
     """
 
     lattice: Tensor
@@ -48,7 +50,7 @@ def comb_step(observed: Tensor) -> int:
 
 
 def windows(observed: Tensor, max_history: int) -> list[Window]:
-    """How a series is shown: one window if its measured samples fit into one, else windows that overlap by half.
+    """The windows of a series: one if its measured samples fit into one, else several that overlap by half.
 
     Args:
         observed: ``bool [sample]``, at least one True.
@@ -190,12 +192,13 @@ class AirlamEstimator:
 
         Args:
             h_measured: ``complex [..., slot, subcarrier, rx_ant, tx_ant]``; what stands in hidden samples is ignored,
-                NaN included. Several slots share their statistics: four are better than four times one.
+                NaN included. Slots of one call share their statistics: one call with four slots gives a better estimate
+                than four calls with one.
             observed: ``bool [sample]``, the same for all links, or ``bool [..., sample]``: True where a sample of
                 ``axis`` was measured. None: everywhere.
             axis: which axis was measured in part: ``"slot"``, ``"subcarrier"``, or ``"column"`` of the panel.
             port_shape: (polarisations, columns, rows) of ``tx_ant``.
-            context: taken for the sake of a common interface; nothing in it is used.
+            context: part of the common interface; not used.
 
         Returns:
             ``complex``, shape, dtype and device of ``h_measured``. No link depends on another, and each is equivariant
@@ -238,7 +241,7 @@ class AirlamEstimator:
     ) -> tuple[Tensor, Tensor]:
         """All tones from measured ones, and the covariance of each entry's errors over the transmit antennas.
 
-        Few slots of noisy CSI become less noisy, and a robust precoder learns in which directions they still err.
+        For robust precoders: the covariance says in which directions the denoised CSI still has errors.
 
         Args:
             h_measured, port_shape: see :meth:`estimate`.

@@ -1,8 +1,8 @@
 """Checks of the fields of model configurations, made before anything is allocated.
 
-A ``config.json`` may come from a stranger. Every field is checked for type and bounds, unknown keys are refused with
-the nearest known one, and :func:`check_size` counts the parameters of a model on torch's meta device, which allocates
-no memory. Errors are ``ValueError`` of one line; the loaders turn them into ``CheckpointError``.
+A ``config.json`` may come from an untrusted source. Every field is checked for type and bounds, unknown keys are
+refused with the nearest known one, and :func:`check_size` counts the parameters of a model on torch's meta device,
+which allocates no memory. Errors are ``ValueError`` of one line; the loaders turn them into ``CheckpointError``.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def check_size(what: str, build: Callable[[], nn.Module]) -> nn.Module:
     """The model that ``build`` makes, on the meta device: its names and shapes, no memory.
 
     Args:
-        what: of which the error speaks.
+        what: the name of the model in the error.
 
     Raises:
         ValueError: it cannot be made, or has more than :data:`MAX_PARAMETERS` parameters.

@@ -1,4 +1,4 @@
-"""The backbone's view of a link as one vector: what linear probes are fitted on."""
+"""The backbone's hidden states as one vector for each link, the input of linear probes."""
 
 from __future__ import annotations
 

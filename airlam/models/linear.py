@@ -1,8 +1,9 @@
-"""Linear layers that run on oneDNN's matrix products where nothing is learned.
+"""Linear layers that use oneDNN's matrix products in inference mode.
 
-torch multiplies single-precision matrices with MKL, which is slow on processors of other makers. oneDNN, which torch
-carries too, is not: on an AMD EPYC with AVX-512 the layers of airlam-tiny take a third less time for one link, half for
-sixteen. The operator is internal to torch (its compiler emits it), so it is tried once, and left alone if it fails.
+torch multiplies single-precision matrices with MKL, which is slow on processors not made by Intel. oneDNN is also part
+of torch and is faster there: on an AMD EPYC with AVX-512 the layers of airlam-tiny take a third less time for one link,
+half for sixteen. The operator is internal to torch (its compiler uses it), so it is tested once and not used if the
+test fails.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the models share that put other tokens than a channel's on the pretrained backbone."""
+"""Base class of the models that use the pretrained backbone with other tokens than those of a channel."""
 
 from __future__ import annotations
 

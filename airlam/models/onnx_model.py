@@ -1,15 +1,17 @@
 """A checkpoint whose network runs in ONNX Runtime: what ``airlam export`` writes.
 
-The graph holds what has learned weights and costs most: embedding, backbone and head, from token features to Doppler
-spectra, all real numbers. Eigenvectors and Cholesky factors do not exist in ONNX, nor do complex numbers in ONNX
-Runtime; so the eigenbasis in front of the graph and the closed-form filters behind it stay in torch, the very code of
-:class:`~airlam.models.SpectralModel`. The tracker of phases and timing, a hundredth of the work, stays there too.
+The graph holds the parts with learned weights, which take most of the time: embedding, backbone and head, from token
+features to Doppler spectra, all real numbers. Eigenvectors and Cholesky factors do not exist in ONNX, nor do complex
+numbers in ONNX Runtime; so the eigenbasis in front of the graph and the closed-form filters behind it stay in torch;
+their code is that of :class:`~airlam.models.SpectralModel`. So does the tracker of phases and timing, a hundredth of
+the work.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +21,14 @@ from torch import Tensor, nn
 
 from airlam.errors import CheckpointError
 from airlam.io import file_hash
-from airlam.models.airlam_model import NUM_SCALARS, START_SLOTS, Spectra, SpectralModel
 from airlam.models.checkpoint import check_finite, check_names, made_config, read_config, reason_of
 from airlam.models.config import AirlamConfig
 from airlam.models.context import Readings
 from airlam.models.fields import MAX_PARAMETERS, check_whole, shown
 from airlam.models.phase_tracker import PhaseTracker
 from airlam.models.predictor import AirlamPredictor
+from airlam.models.spectral_model import Spectra, SpectralModel
+from airlam.models.tokens import NUM_SCALARS, START_SLOTS
 
 GRAPH, TRACKER = "model.onnx", "tracker.safetensors"
 FORMAT, CHECKSUM, TRACKER_CHECKSUM = "export_format", "graph_sha256", "tracker_sha256"  # keys of config.json
@@ -115,7 +118,8 @@ class OnnxModel(SpectralModel, nn.Module):
         if not self.one_by_one or len(features) == 1:
             return self._run(inputs)
         parts = zip(*(self._run(tuple(x[i : i + 1] for x in inputs)) for i in range(len(features))), strict=True)
-        return Spectra(*(None if part[0] is None else torch.cat(part) for part in parts))
+        joined: list[Any] = [None if part[0] is None else torch.cat(part) for part in parts]
+        return Spectra(*joined)
 
     def _run(self, inputs: tuple[Tensor, ...]) -> Spectra:
         arrays = {name: np.ascontiguousarray(x.detach().cpu().numpy()) for name, x in zip(INPUTS, inputs, strict=True)}

@@ -1,11 +1,11 @@
-"""Phase noise and timing jitter: what all coefficients of a slot have in common, found and taken away.
+"""Phase noise and timing jitter: offsets that all coefficients of a slot share are estimated and removed.
 
-A real receiver turns every slot by a phase of its own (oscillator noise) and by a phase slope over subcarriers
-(timing). Whatever else moves in a channel moves differently for each ray, so the offsets show in the correlations of
-neighbouring slots, summed over all antennas and tones. What remains ambiguous is motion that the whole channel shares:
-how much of an observed increment to believe depends on how fast and how rich the channel is. That a small network
-learns; it mixes linear least-squares filters, so that a small offset is corrected as exactly as a large one, and a
-silent receiver is left alone.
+A real receiver adds to every slot a phase offset (oscillator noise) and a phase slope over subcarriers (timing). All
+other changes of a channel differ from ray to ray, so the offsets can be measured in the correlations of neighbouring
+slots, summed over all antennas and tones. Motion that all rays share remains ambiguous: which part of an observed
+increment is an offset depends on how fast and how rich the channel is. A small network learns this. It mixes linear
+least-squares filters, so that a small offset is corrected as exactly as a large one, and nothing changes where there
+are no offsets.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def least_squares(slots: int, history: int, lags: int, smooth: int) -> Tensor:
 
 
 def centres(parts: int, device: torch.device | str = "cpu") -> Tensor:
-    """Where the middles of equal parts of the band lie on [-1, 1]: ``float32 [parts]``."""
+    """Centres of equal parts of the band, on a scale of [-1, 1]: ``float32 [parts]``."""
     return (torch.arange(parts, device=device, dtype=torch.float32) - (parts - 1) / 2) * (2 / parts)
 
 
@@ -106,7 +106,7 @@ class PhaseTracker(nn.Module):
         )
 
     def reset_gates(self) -> None:
-        """Little of every filter: the state from which training starts."""
+        """Small weights for all filters: the state from which training starts."""
         nn.init.constant_(self.weigh[-1].bias, -3.0)  # type: ignore[arg-type]
 
     @staticmethod
@@ -119,7 +119,7 @@ class PhaseTracker(nn.Module):
         return x @ x.mH
 
     def observe(self, covariance: Tensor, observed: Tensor | None = None) -> Increments:
-        """What the offsets are estimated from.
+        """The increments of the offsets, from which they are estimated.
 
         Args:
             covariance: see :meth:`covariance`.

@@ -1,18 +1,18 @@
-r"""Pilots to beams: fewer uplink pilots than antennas, and the beams they are good for.
+r"""Beamforming from fewer uplink pilots than antennas.
 
-A base station with few radio chains hears pilot ``l`` of a user through the combining vector ``a_l`` of its array:
-``y_l = a_l h + n``. With fewer pilots than antennas least squares has no answer; linear MMSE has one that rests on the
-covariance of the cell, the same for every user. Here a network looks at one user's pilots on all tones and says from
-which directions, at which delays, that user's channel comes.
+A base station with few radio chains receives pilot ``l`` of a user through the combining vector ``a_l`` of its array:
+``y_l = a_l h + n``. With fewer pilots than antennas least squares has no unique solution. Linear MMSE needs a
+covariance, which is that of the cell and the same for every user. Here a network estimates from one user's pilots on
+all tones from which directions and at which delays that user's channel comes.
 
-Tones are unitarily transformed to taps: the eigenmodes of the cell's long-term covariance over tones, which leak less
-than the inverse DFT does; that one where the covariance is unknown. The channel of tap ``d`` is modelled as
+Tones are unitarily transformed to taps: by the eigenmodes of the cell's long-term covariance over tones, which leak
+less than the inverse DFT, or by the inverse DFT if the covariance is unknown. The channel of tap ``d`` is modelled as
 :math:`h_d = R^{1/2} B\,g_d` with independent coefficients of power :math:`q_{dg}`: ``B`` is a fixed grid of directions,
 ``R`` the long-term covariance of the antennas (identity if unknown). For :math:`q_{dg}=\lambda_d` that is the cell's
 linear MMSE prior. A few steps of a
-separable model (:func:`separable_powers`) fit :math:`q_{dg} = \lambda_d p_g` to the user: the start. The network, one
-token a tap on the pretrained backbone, corrects the logarithms. Given the powers, mean and covariance of the channel
-follow in closed form; both go to the precoder, and a rate on the true channel is what they are trained for.
+separable model (:func:`separable_powers`) fit :math:`q_{dg} = \lambda_d p_g` to the user: the start. The network, with
+one token per tap on the pretrained backbone, corrects the logarithms. Given the powers, mean and covariance of the
+channel follow in closed form. Both go to the precoder; the network is trained for the rate on the true channel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.csi import PortShape, check_port_shape, dft_codebook, resolve_inputs
 from airlam.interfaces import Precoder, all_finite
-from airlam.models.airlam_model import build_backbone, freeze_unused
+from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.fields import check_backbone, refuse_unknown_fields
 from airlam.models.inference import in_inference_mode
@@ -90,7 +90,7 @@ def separable_powers(y: Tensor, phi: Tensor, noise: Tensor, steps: int = EM_STEP
     which few noisy ones need, so it is no strict ascent of the likelihood.
 
     Args:
-        y: pilots of each tap ``complex [user, tap, pilot]``, users of unit power. phi: what pilots see of each
+        y: pilots of each tap ``complex [user, tap, pilot]``, users of unit power. phi: response of the pilots to each
             direction ``[user or 1, pilot, direction]``. noise: ``[user, 1]``.
     """
     energy = y.abs().square().mean(-1)
@@ -251,7 +251,7 @@ class AirlamPilots(OnBackbone):
 
 
 class PilotPrecoder:
-    """From pilots to beams: an :class:`AirlamPilots` and a precoder that is told how sure its channels are.
+    """Beams from pilots: an :class:`AirlamPilots` and a precoder that gets its channels and their error covariances.
 
     Args:
         pilots: the network. precoder: any :class:`airlam.interfaces.Precoder` that takes ``error_covariance``.

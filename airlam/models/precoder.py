@@ -1,4 +1,5 @@
-r"""The learned precoder: users are nodes of a graph, the network weighs them, a closed form makes the beams.
+r"""The learned precoder: users are nodes of a graph, a network computes weights for them, a closed form gives the
+beams.
 
 Every beam that maximises a utility of the users' rates under a power constraint has the form
 
@@ -14,9 +15,10 @@ So the network does not emit beams. It emits, for each user, the weight :math:`\
 weights, equal powers and :math:`\beta = 1` are the robust regularised zero forcing of :func:`airlam.baselines.rzf`: the
 start, and what an untrained network does.
 
-Round after round the network sees what the beams of the round before do: what each user would receive of each beam,
-through the estimate and through its error, over the noise. These powers are the graph's edges. Nothing else enters, so
-the same weights serve any number of users and antennas; users have no positions, so they can be exchanged.
+In each round the input of the network is the effect of the beams of the round before: the power that each user would
+receive of each beam, through the estimate and through its error, relative to the noise. These powers are the edges of
+the graph. There is no other input, so the same weights serve any number of users and antennas. Users have no positions,
+so their order does not matter.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from airlam.baselines.precoders import check_error_covariance, prepared
+from airlam.baselines.precoding_steps import check_error_covariance, prepared
 from airlam.baselines.robust import certain_rates, received_errors
 from airlam.csi import resolve_inputs
 from airlam.metrics import UTILITIES, utility
 from airlam.metrics.rates import noise_of_users
-from airlam.models.airlam_model import build_backbone, freeze_unused
+from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE
 from airlam.models.fields import check_backbone, check_choice, check_whole, refuse_unknown_fields
 from airlam.models.linear import use_onednn
@@ -51,7 +53,7 @@ class AirlamPrecoderConfig(PretrainedConfig):
     Args:
         backbone: configuration of the transformer over users, a bidirectional Hugging Face model type (``bert``,
             ``roberta``, ``roberta-prelayernorm``): a causal one would tell users apart by their order.
-        rounds: how often the network looks at the beams and corrects them.
+        rounds: how often the network corrects the beams.
         edge_width: of the layer that reads a pair of users.
         utility: what it was trained for: ``sum_rate``, ``proportional_fair`` or ``max_min``
             (:func:`airlam.metrics.utility`).
@@ -229,18 +231,19 @@ class AirlamPrecoder(OnBackbone):
 class LearnedPrecoder:
     """An :class:`AirlamPrecoder` behind the interface of every precoder.
 
-    Of the start and the rounds, every entry takes the beams whose rates are worth most of those that are certain
-    (:func:`airlam.baselines.robust.certain_rates`): on the CSI it is given it is never below its classical start.
-    Users are put into an order of their own (by their gain) on the way in and back on the way out, so that rounding
-    does not depend on theirs. A single user disturbs nobody: errors are not looked at, and the beam is matched.
+    Every entry takes the beams, of the start or of one of the rounds, with the highest utility of the rates that are
+    certain in spite of CSI errors (:func:`airlam.baselines.robust.certain_rates`). By this utility the result is never
+    below the classical start. Users are sorted by their gain before the network and put back into their order after it,
+    so that rounding does not depend on the order. For a single user there is no interference: the beam is matched to
+    the channel, and the error covariance is not used.
 
     Args:
         model: the model, or the same adapted by :func:`airlam.models.add_lora`.
         name: of the row in tables.
         rx_axis: ``h`` has a receive-antenna axis, see :mod:`airlam.baselines.precoders`.
         chunk: entries per forward pass, bounds the memory.
-        certain: False takes the last round whatever is certain of it.
-        utility: what rates are worth (:func:`airlam.metrics.utility`); None: what the model was trained for.
+        certain: False always takes the last round.
+        utility: of the rates (:func:`airlam.metrics.utility`); None: what the model was trained for.
 
     Example:
         >>> precoder = LearnedPrecoder(AirlamPrecoder(AirlamPrecoderConfig()))

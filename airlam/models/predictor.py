@@ -12,7 +12,8 @@ from torch import Tensor
 
 from airlam.csi import PortShape, resolve_inputs
 from airlam.interfaces import check_prediction_request, extreme_scale
-from airlam.models.airlam_model import AirlamModel, SpectralModel
+from airlam.models.airlam_model import AirlamModel
+from airlam.models.spectral_model import SpectralModel
 from airlam.models.views import WEIGHTS
 
 
@@ -23,9 +24,10 @@ class AirlamPredictor:
         model: an :class:`AirlamModel`, the same adapted by :func:`airlam.models.add_lora`, or another
             :class:`SpectralModel` that is a module (an exported graph).
         name: of the row in tables.
-        correction: False leaves only the classical start; what the network adds is the difference.
+        correction: False gives only the classical start; the difference between both is the contribution of the
+        network.
         chunk: links per forward pass, bounds the memory.
-        views: bases that predictions are averaged over, in the place of the checkpoint's own number
+        views: bases that predictions are averaged over, instead of the checkpoint's own number
             (``AirlamConfig.views``): 3 take three times as long as 1, for some tenths of a decibel.
         precision: ``"float32"``, or ``"bfloat16"`` for the backbone's weights and activations (of a copy): faster where
             the CPU multiplies bfloat16 (AVX-512 BF16, AMX), slower elsewhere.
@@ -102,8 +104,8 @@ class AirlamPredictor:
     ) -> tuple[Tensor, Tensor]:
         """Prediction, and the covariance of each entry's errors over the transmit antennas.
 
-        The covariance, ``E[e^H e]`` of the row ``e = h - h_future`` over ``tx_ant``, is what robust precoders take: it
-        says in which directions the prediction is unsure. Its diagonal is the variance of
+        The covariance, ``E[e^H e]`` of the row ``e = h - h_future`` over ``tx_ant``, is the input of robust precoders:
+        it says in which directions the prediction is uncertain. Its diagonal is the variance of
         :meth:`predict_with_variance`.
 
         Args:

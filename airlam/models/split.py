@@ -14,7 +14,7 @@ from torch import Tensor
 
 def num_layers(model: Any) -> int:
     """Layers of the backbone that a split can lie between; 0 where it can only lie around the whole backbone."""
-    encoder = getattr(model.backbone, "encoder", None)
+    encoder: Any = getattr(model.backbone, "encoder", None)
     return len(encoder.layer) if hasattr(encoder, "layer") and hasattr(model.backbone, "LayerNorm") else 0
 
 

@@ -1,9 +1,9 @@
-"""Prediction slot by slot: slow work now and then, fast work with every slot.
+"""Prediction slot by slot: a slow refresh from time to time, and little work for every slot.
 
-What takes time in an :class:`~airlam.models.AirlamModel` is finding the link's basis and the spectra of its
-coefficients. Both are statistics of the link, which change far more slowly than the channel itself. What must be fresh
-are the samples that the resulting filters are applied to. So a *refresh* computes basis and filters from the history,
-and a *push* projects one new slot onto the basis and applies the filters.
+An :class:`~airlam.models.AirlamModel` spends most of its time on the link's basis and the spectra of its coefficients.
+Both are statistics of the link, which change far more slowly than the channel itself. Only the samples that the filters
+are applied to must be new. So a *refresh* computes basis and filters from the history, and a *push* projects one new
+slot onto the basis and applies the filters.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch import Tensor
 from airlam.baselines.eigen_ar import Eigenbasis, place, roll_out
 from airlam.csi import PortShape, check_port_shape, resolve_inputs
 from airlam.interfaces import check_csi, extreme_scale
-from airlam.models.airlam_model import SpectralModel
 from airlam.models.doppler import wiener
 from airlam.models.inference import in_inference_mode
 from airlam.models.predictor import AirlamPredictor, _base
+from airlam.models.spectral_model import SpectralModel
 
 
 @dataclass(frozen=True)
 class LinkFilters:
-    """Everything that a refresh finds out about links.
+    """The result of a refresh.
 
     Attributes:
         basis, index: the kept coefficients, ``num_bins`` of all.
@@ -75,7 +75,7 @@ class StreamingPredictor:
         num_future: slots to predict after each new one.
         history: slots that a prediction uses.
         refresh_every: slots between refreshes. 1: every push gives exactly what the predictor would (to rounding).
-            More: pushes in between cost a tenth, and use a basis and spectra that are some slots old.
+            More: pushes in between take a tenth of the time, with a basis and spectra that are some slots old.
         port_shape: (polarisations, columns, rows) of ``tx_ant``.
 
     Example:

@@ -1,7 +1,8 @@
-"""Several bases for one link: predictions from different bases err differently, and their mean errs less.
+"""Several bases for one link: predictions from different bases have different errors, and their mean has a smaller one.
 
-Each view is a basis with tokens, spectra and filters of its own, from the same measured slots. Bases split the link's
-rays differently, and so do the errors differ that come from treating coefficients one by one.
+Each view is a basis with tokens, spectra and filters of its own, from the same measured slots. The model treats
+coefficients one by one; the error of this depends on the basis, because each basis distributes the rays differently
+over coefficients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Beam management: train the network that says from few, noisy measurements which beams will be best."""
+"""Beam management: train the network that predicts the best beams from few, noisy measurements."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class BeamManagement(L.LightningModule):
     """Train an :class:`~airlam.models.AirlamBeams` on tracks, channels with ``tracks: true``.
 
     Each batch draws how many beams a sweep measures, in which order, and at which SNR. The loss is the cross-entropy of
-    the best beam, and a share of what the beams that are believed in lose of the rate.
+    the best beam plus ``rate_share`` times the expected loss of rate.
 
     Args:
         backbone: checkpoint whose pretrained backbone is the start; None: random weights.
         model: arguments of :class:`~airlam.models.AirlamBeamsConfig`, ``history`` and ``horizon`` among them.
-        checkpoint: a network of this kind to go on from, in the place of ``backbone``.
+        checkpoint: a network of this kind to continue from, instead of ``backbone``.
         beams_per_sweep: range, of all beams (logarithmic). snr_db: range of the SNR per antenna port [dB].
         rate_share: weight of the expected loss of rate [bit/s/Hz].
         learning_rate, warmup_steps, weight_decay: of AdamW; after the warm-up a cosine down to a hundredth.

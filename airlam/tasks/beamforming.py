@@ -1,4 +1,4 @@
-"""Multi-user beamforming: the learned precoder, trained on noisy, old, unsure CSI for rates on the true channel."""
+"""Multi-user beamforming: train the learned precoder on noisy, old CSI for rates on the true channel."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from airlam.interfaces import CheckpointError
 from airlam.metrics import UTILITIES, user_rates, utility
 from airlam.models import (
     AirlamEstimator,
+    AirlamModel,
     AirlamPrecoder,
     AirlamPrecoderConfig,
     AirlamPredictor,
@@ -32,7 +33,7 @@ class Groups(NamedTuple):
     """Users served together, one group an entry.
 
     Attributes:
-        truth: true channel ``complex64 [group, user, tx_ant]``. csi: what the base station believes.
+        truth: true channel ``complex64 [group, user, tx_ant]``. csi: the estimate of the base station.
         covariance: of the errors of ``csi`` ``[group, user, tx_ant, tx_ant]``. no: noise ``[group]`` at unit power.
     """
 
@@ -75,7 +76,7 @@ class Beamforming(L.LightningModule):
         backbone: checkpoint whose pretrained backbone the precoder starts from; None: random weights.
         model: further arguments of :class:`~airlam.models.AirlamPrecoderConfig` (with ``backbone: null``, also its
             ``backbone``).
-        checkpoint: a precoder to go on from, in the place of ``backbone`` and ``model``.
+        checkpoint: a precoder to continue from, instead of ``backbone`` and ``model``.
         lora_rank: with ``checkpoint``: train adapters of this rank, freeze the rest.
         utility: ``sum_rate``, ``proportional_fair``, ``max_min`` (:func:`airlam.metrics.utility`).
         users: fewest and most users of a group. transmit_snr_db: range of power over noise [dB].
@@ -125,8 +126,8 @@ class Beamforming(L.LightningModule):
         else:
             made = AirlamPrecoder(AirlamPrecoderConfig(utility=utility, **(model or {})))
         self.model = made.train()
-        # a plain list: frozen, and no part of the checkpoints
-        self._frozen = [load_checkpoint(find_checkpoint(predictor))]
+        find_checkpoint(predictor)  # a name that does not exist is refused now, its weights are read when needed
+        self._frozen: list[AirlamModel] = []  # a plain list: frozen, and no part of the checkpoints
         self._sums: list[Tensor] = []
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -162,6 +163,13 @@ class Beamforming(L.LightningModule):
         snr_db = low + (high - low) * torch.rand(h["groups"], generator=generator)
         return Groups(truth[who, slot, tone], csi[who, slot, tone], covariance[who, slot, tone], 10 ** (-snr_db / 10))
 
+    def _source(self) -> AirlamModel:
+        """The frozen network that CSI comes from, read from its checkpoint at first use."""
+        if not self._frozen:
+            with torch.random.fork_rng(devices=[]):
+                self._frozen = [load_checkpoint(find_checkpoint(self.hparams["predictor"]))]
+        return self._frozen[0]
+
     @torch.no_grad()
     def believe(self, batch: dict[str, Any], source: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Truth, CSI and error covariance ``[link, slot, tone, ...]`` of some tones, receive antenna 0; links scaled to
@@ -170,7 +178,7 @@ class Beamforming(L.LightningModule):
         tones = torch.randperm(count, generator=generator)[: self.hparams["subcarriers"]].sort().values
         if source == "predicted":
             future = batch["h_future"]
-            predictor = AirlamPredictor(self._frozen[0])
+            predictor = AirlamPredictor(self._source())
             csi, covariance = predictor.predict_with_covariance(
                 past, future.shape[1], port_shape=batch["port_shape"], subcarriers=tones
             )
@@ -178,7 +186,7 @@ class Beamforming(L.LightningModule):
         else:
             truth, csi = clean[:, -1:, tones], past[:, -1:]
             if source == "denoised":
-                estimator = AirlamEstimator(self._frozen[0])
+                estimator = AirlamEstimator(self._source())
                 csi, covariance = estimator.estimate_with_covariance(csi, port_shape=batch["port_shape"])
                 csi, covariance = csi[:, :, tones], covariance[:, :, tones]
             else:

@@ -19,8 +19,8 @@ def calibrate_variance(model: AirlamModel, batches: Iterable[tuple[Tensor, Tenso
     """Fit the row of the head that corrects the filters' own error variance.
 
     The mean of ``log |e|^2`` of a complex Gaussian error of variance v is ``log v`` less Euler's constant, so the log
-    of the correction is a linear regression on the backbone's output: no gradient steps, and a few wild links do not
-    inflate the variance of all, as they would under a likelihood.
+    of the correction is a linear regression on the backbone's output: no gradient steps are needed, and a few outlier
+    links do not increase the variance of all, as they would under a likelihood.
 
     Args:
         model: with ``error_variance``; changed in place.

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from airlam.interfaces import CheckpointError
-from airlam.models.comparators import Comparator, build_comparator
+from airlam.models.comparators import Comparator, build_comparator, check_kind
 from airlam.tasks.lightning_files import described_task, load_state, read_lightning
 from airlam.tasks.objectives import energy
 from airlam.tasks.optimisation import configured_adamw
@@ -99,6 +99,7 @@ class ComparatorTraining(L.LightningModule):
         arguments = h.get("model") or {}
         if not isinstance(arguments, dict):
             raise CheckpointError(f"{path}: its hyperparameter model is no mapping")
+        check_kind(path, {**arguments, "kind": h.get("kind")})
         if "pretrained" in arguments or "minilm" in (h.get("kind"), arguments.get("network")):
             arguments = arguments | {"pretrained": None}  # its weights are in the file
         task = described_task(cls, path, saved, {"kind": h.get("kind"), "model": arguments})

@@ -1,4 +1,4 @@
-"""A callback that leaves a checkpoint folder behind, ready for ``load_predictor``."""
+"""A callback that writes a checkpoint folder for ``load_predictor``."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def forecast_target(
     skip: int = 0,
     track: bool = True,
 ) -> ForecastTarget:
-    """All of :func:`forecast_error` that no gradient flows through."""
+    """The part of :func:`forecast_error` that needs no gradient."""
     num_future = h_future.shape[1]
     h_past = h_past[:, -model.config.max_history :]
     x, scale = normalise(h_past)
@@ -92,6 +92,7 @@ def forecast_error(
     """
     target = forecast_target(model, h_past, h_future, port_shape, skip=skip, track=track)
     target.tokens.readings = model.readings(context, len(h_past))
+    assert target.tokens.start is not None  # for the type checker: every slot of the history was measured
     start = target.tokens.start[..., skip : h_future.shape[1]]
     return ForecastError(predicted_error(model, target), target.error(start))
 

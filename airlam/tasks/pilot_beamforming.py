@@ -1,4 +1,4 @@
-"""Pilots to beams: train the network that reads pilots for the rate that its beams reach on the true channel."""
+"""Beamforming from pilots: train the network that reads pilots, for the rate on the true channel."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from airlam.tasks.optimisation import configured_adamw
 class PilotBeamforming(L.LightningModule):
     """Train an :class:`~airlam.models.AirlamPilots` through a frozen learned precoder.
 
-    Of each batch half of the drops only give the long-term covariance of their cell; the users of the others send
-    pilots, are precoded for, and judged. The loss is minus their mean rate, and a share of the logarithm of NMSE, which
-    steadies it.
+    Half of the drops of each batch only serve to compute the long-term covariance of their cell. The users of the other
+    drops send pilots and are precoded for. The loss is minus their mean rate plus ``nmse_share`` times the logarithm of
+    the NMSE, which makes training more stable.
 
     Args:
         precoder: the frozen precoder.
         backbone: checkpoint whose pretrained backbone is the start; None: random weights.
         model: arguments of :class:`~airlam.models.AirlamPilotsConfig`, with ``backbone: null``.
-        checkpoint: a network of this kind to go on from, in the place of ``backbone``.
+        checkpoint: a network of this kind to continue from, instead of ``backbone``.
         users: fewest and most users of a group. transmit_snr_db: range of power over noise [dB].
         pilot_share: range of the number of pilots over that of antennas. pilot_snr_db: range of the pilots' SNR [dB].
         unknown_covariance: probability that nothing is known of the cell.

@@ -55,10 +55,10 @@ def sampling_pattern(name: str, length: int, generator: torch.Generator | None =
 class Reconstruction(ChannelPrediction):
     """Fine-tune on estimation: all weights, or low-rank adapters.
 
-    The loss is the logarithm of the batch's mean NMSE, not the mean of the logarithms as in pretraining: where pilots
-    leave two answers, a mean of logarithms rewards the gamble on one of them, a linear mean the compromise.
+    The loss is the logarithm of the batch's mean NMSE, not the mean of the logarithms as in pretraining: where the
+    pilots allow two solutions, a mean of logarithms rewards the choice of one of them, a linear mean their average.
 
-    The last ``slots`` measured slots of a batch are what is known; every batch draws one of the patterns.
+    The input is the last ``slots`` measured slots of a batch; every batch draws one of the patterns.
 
     Args:
         checkpoint, model, lora_rank, learning_rate, warmup_steps, weight_decay: as in :class:`ChannelPrediction`.

@@ -11,10 +11,18 @@ Example: in a test file of your own package::
 pytest then runs every test of the contract on ``MyPredictor``. Needs pytest (``pip install pytest``).
 """
 
+from airlam.testing.benchmark import BenchmarkContract
 from airlam.testing.channel import ChannelContract
 from airlam.testing.estimator import EstimatorContract
 from airlam.testing.golden import check_golden
 from airlam.testing.precoder import PrecoderContract
 from airlam.testing.predictor import PredictorContract
 
-__all__ = ["ChannelContract", "EstimatorContract", "PrecoderContract", "PredictorContract", "check_golden"]
+__all__ = [
+    "BenchmarkContract",
+    "ChannelContract",
+    "EstimatorContract",
+    "PrecoderContract",
+    "PredictorContract",
+    "check_golden",
+]

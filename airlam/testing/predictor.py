@@ -12,6 +12,13 @@ from airlam.interfaces import Predictor
 from airlam.metrics import nmse
 from airlam.testing.histories import CONTEXT, PORTS, close, history
 
+VIEWS = {
+    "strided": lambda x: torch.stack([x, torch.zeros_like(x)], -1)[..., 0],
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "conjugated": lambda x: x.conj().resolve_conj().conj(),
+    "negated": lambda x: torch._neg_view(-x),
+}
+
 
 class PredictorContract:
     """Tests that every predictor must pass. Subclass it and override :meth:`make`.
@@ -19,10 +26,13 @@ class PredictorContract:
     Attributes:
         one_band: the method was trained for 12 subcarriers and 8 ports: other sizes may raise a ``ValueError``.
         static_error: largest NMSE on a static, noise-free channel. The default lets 6 % of the energy miss.
+        variance_factor: of a method with ``predict_with_variance``: how far the mean of the stated variance may be from
+            the mean square of the error, as a factor. None: it may say anything.
     """
 
     one_band = False
     static_error = 0.06
+    variance_factor: float | None = 3.0
 
     def make(self) -> Predictor:
         """The predictor under test."""
@@ -68,22 +78,37 @@ class PredictorContract:
         assert torch.equal(h_past, before)
 
     def test_output_is_a_plain_tensor(self, predictor):
-        out = self.predict(predictor, history(2))
+        """It can be written to, and autograd can keep it."""
+        out = predictor.predict(history(2), 4, port_shape=PORTS, context=CONTEXT)
         assert not out.is_inference()
+        weight = torch.ones((), requires_grad=True)
+        (out * weight).abs().sum().backward()
+        assert weight.grad is not None and bool(torch.isfinite(weight.grad))
+        out = out.detach()
+        doubled = 2 * out
         out *= 2
+        assert torch.equal(out, doubled)
 
     def test_deterministic(self, predictor):
         h_past = history(2)
         assert torch.equal(self.predict(predictor, h_past), self.predict(predictor, h_past))
 
-    def test_views_of_the_same_values(self, predictor):
-        """A conjugated, a negated and a strided view predict what a contiguous copy predicts."""
-        h_past = history(2)
-        out = self.predict(predictor, h_past)
-        stored = h_past.conj().resolve_conj()  # its lazy conjugate is h_past again
-        strided = torch.stack([h_past, torch.zeros_like(h_past)], -1)[..., 0]
-        for view in (stored.conj(), strided):
-            close(self.predict(predictor, view), out)
+    @pytest.mark.parametrize("view", VIEWS)
+    def test_a_view_gives_what_its_copy_gives(self, predictor, view):
+        """To the bit where only flags differ; strides may change the order of sums."""
+        h_past, speed = history(3), torch.tensor([10.0, 20.0, 30.0])
+        expected = self.predict(predictor, h_past, context={**CONTEXT, "speed": speed})
+        found = self.predict(predictor, VIEWS[view](h_past), context={**CONTEXT, "speed": torch._neg_view(-speed)})
+        assert not found.is_conj() and not found.is_neg()
+        if view in ("conjugated", "negated"):
+            assert torch.equal(found, expected)
+        else:
+            close(found, expected)
+
+    def test_the_adjoint_is_taken_as_it_is(self, predictor):
+        """``g.mH``, as users write it: its transposed and conjugated memory is no copy."""
+        g = history(2, rx=2)
+        close(self.predict(predictor, g.mH.mH), self.predict(predictor, g))
 
     def test_equivariant_to_global_phase(self, predictor):
         h_past, turn = history(3), torch.polar(torch.tensor(1.0), torch.tensor(1.234))
@@ -166,3 +191,20 @@ class PredictorContract:
             self.predict(predictor, torch.zeros(16, 12, 8, dtype=torch.complex64))
         with pytest.raises(TypeError, match="complex"):
             self.predict(predictor, torch.zeros(2, 16, 12, 1, 8))
+
+    def test_complex32_is_refused_in_words(self, predictor):
+        with pytest.raises(TypeError, match=r"h_past is complex32.*give h_past.to\(torch.complex64\)"):
+            self.predict(predictor, history(2).to(torch.complex32))
+
+    def test_variance_has_the_size_of_the_error(self, predictor):
+        """Over many links; nothing to test where the method states no variance."""
+        if not hasattr(predictor, "predict_with_variance"):
+            return
+        h = history(64, slots=20)
+        clean, h_past = h[:, 16:], h[:, :16]
+        h_hat, variance = predictor.predict_with_variance(h_past, 4, port_shape=PORTS, context=CONTEXT)
+        assert variance.shape == h_hat.shape and not variance.is_complex() and bool((variance >= 0).all())
+        close(self.predict(predictor, h_past), h_hat)
+        if self.variance_factor is not None:
+            error = float((h_hat - clean).abs().square().mean()) - 0.01  # less the noise of `clean`
+            assert error / self.variance_factor <= float(variance.mean()) <= error * self.variance_factor

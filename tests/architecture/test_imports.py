@@ -7,25 +7,27 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "airlam"
 
-# A room is a module or subpackage right under airlam/. Every room above the ground floor may use COMMON; `cli` and
-# `__init__` may use everyone.
+# A room is a module or subpackage right under airlam/. Each may import itself, rooms of COMMON that stand above it in
+# this table, and the rooms that are named; those stand above it too. `cli` and `__init__` may use everyone.
 COMMON = {"constants", "errors", "io", "progress", "seeds", "csi", "interfaces", "recipes", "methods"}
 ALLOWED = {
     "constants": set(),
     "errors": set(),
-    "io": {"errors"},
     "progress": set(),
+    "io": {"errors"},
     "seeds": {"io"},
-    "recipes": {"errors", "io"},
-    "methods": {"errors", "recipes"},
     "csi": {"errors"},
     "interfaces": {"csi", "errors"},
+    "recipes": {"errors", "io"},
+    "methods": {"errors", "recipes"},  # declarations: listing methods imports neither torch nor any class
     "metrics": {"csi"},
     "baselines": {"csi", "metrics"},
     "channels": {"csi"},
@@ -35,12 +37,12 @@ ALLOWED = {
     "loading": {"csi", "baselines", "models", "tasks"},
     "link": {"csi", "channels", "loading"},
     "resources": {"csi"},
-    # Neither edge nor serving: those import evaluation, and a benchmark YAML names its runner by class_path.
-    "evaluation": {"csi", "metrics", "baselines", "models", "tasks", "data", "channels", "link", "loading"},
-    "edge": {"csi", "tasks", "data", "models", "channels", "metrics", "resources", "evaluation"},
-    "serving": {"csi", "models", "loading", "resources", "evaluation"},
-    "export": {"csi", "models", "loading", "data"},
-    "testing": {"metrics", "channels"},  # contracts for outside packages, golden runs
+    # Neither edge nor serving: those import evaluation, and a benchmark YAML names its class by class_path.
+    "evaluation": {"metrics", "baselines", "channels", "data", "models", "tasks", "loading", "link", "resources"},
+    "edge": {"metrics", "baselines", "channels", "data", "models", "tasks", "loading", "resources", "evaluation"},
+    "serving": {"metrics", "baselines", "channels", "data", "models", "tasks", "loading", "resources", "evaluation"},
+    "export": {"models", "loading", "data"},
+    "testing": {"metrics", "channels", "evaluation"},  # contracts for outside packages, golden runs
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 
@@ -84,15 +86,32 @@ HEAVY = (
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
+def allowed_for(room: str) -> set[str]:
+    """Rooms that a room may import besides itself."""
+    return ALLOWED[room] if room in COMMON else ALLOWED[room] | COMMON
+
+
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_modules(path: Path) -> list[tuple[int, str]]:
-    """(line, absolute dotted name) of every import: lazy ones, `from airlam import x` and strings included."""
+def nodes(tree: ast.AST, typing: bool) -> Iterator[ast.AST]:
+    """All nodes below ``tree``; without ``typing`` none under ``if TYPE_CHECKING``."""
+    for node in ast.iter_child_nodes(tree):
+        if not typing and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from nodes(other, typing)
+        else:
+            yield node
+            yield from nodes(node, typing)
+
+
+def imported_modules(path: Path, *, typing: bool = True) -> list[tuple[int, str]]:
+    """(line, absolute dotted name) of every import: lazy ones, `from airlam import x` and strings included; those for
+    the type checker alone only with ``typing``."""
     package = ("airlam", *path.relative_to(PACKAGE).parent.parts)
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(ast.parse(path.read_text(encoding="utf-8")), typing):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -116,12 +135,68 @@ def test_rooms_import_only_what_the_design_allows(path):
         if top == "airlam" and room not in EVERYTHING:
             target = rest.partition(".")[0]
             # `from airlam import X` with X no room (say __version__) is fine.
-            allowed = ALLOWED[room] if room in COMMON else ALLOWED[room] | COMMON
+            allowed = allowed_for(room)
             if target in {*ALLOWED, *EVERYTHING} - {room} and target not in allowed:
                 wrong.append(f"{path.name}:{line} imports airlam.{target}; {room} may import {sorted(allowed)}")
         elif room not in EXCLUSIVE.get(top, {room}):
             wrong.append(f"{path.name}:{line} imports {name}; only {sorted(EXCLUSIVE[top])} may import {top}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_arrow_of_the_table_points_up():
+    order = list(ALLOWED)
+    wrong = [(room, to) for room in order for to in allowed_for(room) if order.index(to) >= order.index(room)]
+    assert not wrong, f"these rooms stand below the room that may import them: {wrong}"
+
+
+def dotted(path: Path) -> str:
+    parts = ("airlam", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def module_graph() -> dict[str, set[str]]:
+    """module of airlam -> modules of airlam that it imports, also inside functions; not for the type checker alone."""
+    known = {dotted(path): path for path in SOURCES}
+    graph = {}
+    for module, path in known.items():
+        graph[module] = set()
+        for _, name in imported_modules(path, typing=False):
+            while name and name not in known:
+                name = name.rpartition(".")[0]
+            graph[module] |= {name} - {"", module}
+    return graph
+
+
+def circle_of(graph: dict[str, set[str]]) -> list[str]:
+    """One circle of imports, or nothing."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def test_no_circle_between_modules():
+    graph = module_graph()
+    assert sum(map(len, graph.values())) > len(graph)  # it sees imports at all
+    circle = circle_of(graph)
+    assert not circle, f"modules import each other in a circle, lazy imports included: {' -> '.join(circle)}"
+
+
+def test_the_search_for_circles_finds_one(tmp_path, monkeypatch):
+    paths = [tmp_path / name for name in ("a.py", "b.py", "c.py")]
+    texts = (
+        "from airlam import b",
+        "def f():\n    from airlam.c import x",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import airlam.a",
+    )
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    monkeypatch.setitem(globals(), "SOURCES", paths)
+    assert circle_of(module_graph()) == []
+    paths[2].write_text("def f():\n    import airlam.a")
+    assert sorted(set(circle_of(module_graph()))) == ["airlam.a", "airlam.b", "airlam.c"]
 
 
 def test_the_rule_itself_finds_every_way_to_import(tmp_path, monkeypatch):

@@ -9,15 +9,18 @@ import yaml
 def test_evaluate_hands_on(airlam, monkeypatch):
     calls = []
     monkeypatch.setattr("airlam.evaluation.runner.run", lambda *a, **k: calls.append((a, k)) or "report.html")
-    result = airlam("evaluate", "--config", "tasks/x.yaml", "--out", "results", "--model", "hold", "--users=[4, 8]")
+    result = airlam(
+        "evaluate", "--config", "tasks/x.yaml", "--out", "results", "--model", "hold", "--rates.users=[4, 8]"
+    )
     assert result.code == 0 and "report.html" in result.out
-    assert calls == [(("tasks/x.yaml", "results"), {"model": "hold", "users": [4, 8]})]
+    assert calls == [(("tasks/x.yaml", "results"), {"model": "hold", "rates.users": [4, 8]})]
 
 
 def test_evaluate_refuses_typos(refuses):
     benchmark = "tasks/channel_prediction/benchmark.yaml"
     assert "did you mean" in refuses("evaluate", "--config", "tasks/channel_prediction/benchmrk.yaml")
-    assert "did you mean 'num_links'" in refuses("evaluate", "--config", benchmark, "--num_link", 3)
+    assert "did you mean 'sizes.num_links'" in refuses("evaluate", "--config", benchmark, "--num_link", 3)
+    assert "did you mean 'num_links'" in refuses("evaluate", "--config", benchmark, "--sizes.num_link", 3)
 
 
 def test_demo_hands_on(airlam, refuses, monkeypatch, tmp_path):
@@ -43,15 +46,20 @@ def test_evaluate_lists_the_arguments_of_a_benchmark(airlam):
     result = airlam("evaluate", "--config", "tasks/channel_prediction/benchmark.yaml", "--help")
     assert result.code == 0, result.err
     text = " ".join(result.out.split())
-    assert "--num_links int" in text and "--speeds_kmh" in text and "(recipe: " in text and "(default: " in text
+    assert (
+        "--sizes.num_links int" in text
+        and "--cells.speeds_kmh" in text
+        and "(recipe: " in text
+        and "(default: " in text
+    )
 
 
 def test_evaluate_prints_the_resolved_recipe(airlam, refuses, tmp_path):
     benchmark = ("--config", "tasks/channel_prediction/benchmark.yaml")
-    result = airlam("evaluate", *benchmark, "--print_config", "--num_links", 16)
+    result = airlam("evaluate", *benchmark, "--print_config", "--sizes.num_links", 16)
     assert result.code == 0, result.err
     shown = yaml.safe_load(result.out)
-    assert shown["init_args"]["num_links"] == 16 and shown["init_args"]["model"] == "airlam-tiny"
+    assert shown["init_args"]["sizes"]["num_links"] == 16 and shown["init_args"]["model"] == "airlam-tiny"
     (tmp_path / "mine.yaml").write_text(result.out)
     assert airlam("evaluate", "--config", "mine.yaml", "--print_config").out == result.out
-    assert "did you mean 'num_links'" in refuses("evaluate", *benchmark, "--print_config", "--num_link", 7)
+    assert "did you mean 'sizes.num_links'" in refuses("evaluate", *benchmark, "--print_config", "--num_link", 7)

@@ -164,6 +164,10 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         lambda x, y: baselines.TrainedLinear.fit(x, MEASURED, y).scores(x, MEASURED, 2),
         (SWEEPS, reals(4, 2, 8)),
     ),
+    "baselines.SoftmaxRegression": (
+        lambda x, y: baselines.SoftmaxRegression.fit(x, MEASURED, y).scores(x, MEASURED, 2),
+        (SWEEPS, reals(4, 2, 8)),
+    ),
     "link.CodedLink": (
         lambda x, w: coded_link().block_errors(x, w, 0.5, generator=generator()),
         (h(2, 24, 2, 4), h(2, 24, 4, 2)),

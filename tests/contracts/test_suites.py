@@ -5,17 +5,11 @@ from __future__ import annotations
 import pytest
 
 import airlam
-from airlam.baselines import HoldPredictor
 from airlam.channels import load_channel
-from airlam.methods import names
+from airlam.methods import find, names
 from airlam.models import AirlamEstimator, load_checkpoint
 from airlam.recipes import find_checkpoint
-from airlam.testing import ChannelContract, EstimatorContract, PrecoderContract, PredictorContract
-
-
-class TestHold(PredictorContract):
-    def make(self):
-        return HoldPredictor()
+from airlam.testing import BenchmarkContract, ChannelContract, EstimatorContract, PrecoderContract, PredictorContract
 
 
 class TestAirlamEstimator(EstimatorContract):
@@ -23,6 +17,18 @@ class TestAirlamEstimator(EstimatorContract):
 
     def make(self):
         return AirlamEstimator(load_checkpoint(find_checkpoint("airlam-tiny")))
+
+
+OF_A_COVARIANCE = ("lmmse", "eigen-lmmse")  # of a training set; tests/baselines has them
+EXTRAPOLATORS = ("hold", "ar", "eigen-ar", "pad")  # predictors along the axis
+
+
+class TestRegisteredInterpolators(EstimatorContract):
+    axes = ("subcarrier",)
+
+    @pytest.fixture(params=sorted({*names("estimator", built=True)} - {*OF_A_COVARIANCE, *EXTRAPOLATORS}))
+    def estimator(self, request):
+        return find(request.param, "estimator").build()
 
 
 class TestRegisteredPrecoders(PrecoderContract):
@@ -53,6 +59,19 @@ class TestClustered(ChannelContract):
 class TestTapped(ChannelContract):
     def make(self):
         return load_channel({"scenario": "tdl_a", "num_subcarriers": 6, "bs_panel": {**PANEL, "pattern": "omni"}})
+
+
+@pytest.mark.slow
+class TestProbes(BenchmarkContract):
+    class_path = "airlam.evaluation.ProbeBenchmark"
+    init_args = {"quick": True}
+    cells = False
+
+
+@pytest.mark.slow
+class TestLinkLevel(BenchmarkContract):
+    class_path = "airlam.evaluation.LinkLevelBenchmark"
+    init_args = {"quick": True}
 
 
 def test_a_suite_without_a_method_says_what_to_do():

@@ -32,13 +32,30 @@ SMALL = {
     },
 }
 
+PREDICTION = {  # arguments of ChannelPredictionBenchmark: one small cell
+    "cells": {"scenarios": ["umi_nlos"], "speeds_kmh": [30.0], "channel_overrides": SMALL["channel_overrides"]},
+    "sizes": {"num_links": 4, "num_tune": 4, "side_links": 4, "links_per_drop": 2},
+    "rates": {"users": [2], "transmit_snr_db": [20.0]},
+    "sweep": {"csi_snr_db": []},
+    "periods": {"periods_ms": []},
+    "age": {"speed_kmh": None},
+    "impairments": {"kinds": {}},
+}
+
 
 @pytest.fixture
 def folder(tmp_path):
     """The Python files of the page, each under the name that its section gives."""
     for name, code in re.findall(r"`(my_\w+\.py)`:.*?```python\n(.*?)^```", PAGE, flags=re.M | re.S):
         (tmp_path / name).write_text(code, encoding="utf-8")
-    assert {path.name for path in tmp_path.iterdir()} == {"my_predictor.py", "my_precoder.py", "my_task.py"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "my_benchmark.py",
+        "my_channel.py",
+        "my_network.py",
+        "my_precoder.py",
+        "my_predictor.py",
+        "my_task.py",
+    }
     (tmp_path / "datasets").mkdir()  # must not become importable
     return tmp_path
 
@@ -51,6 +68,16 @@ def airlam(folder: Path, *arguments: str) -> str:
     done = subprocess.run([script, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def python(folder: Path, code: str, path: Path | None = None) -> str:
+    """What ``code`` prints in a process of its own, started in the folder."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment |= {"PYTHONPATH": str(path)} if path else {}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def write_recipe(folder: Path, recipe: dict, **changes) -> None:
@@ -69,9 +96,9 @@ def recipes() -> list[dict]:
 
 @pytest.mark.slow
 def test_a_predictor_enters_the_benchmark_and_its_cells_follow_its_code(folder):
-    changes = {"methods": ["hold", "{model}", "my_predictor:Damped"], "bar": "hold", "impairments": {}}
-    recipe = next(r for r in recipes() if r["class_path"].endswith("ChannelPredictionBenchmark"))
-    write_recipe(folder, recipe, **SMALL, **changes)
+    changes = {"methods": ["hold", "{model}", "my_predictor:Damped"], "bar": "hold"}
+    recipe = next(r for r in recipes() if r.get("class_path", "").endswith("ChannelPredictionBenchmark"))
+    write_recipe(folder, recipe, **PREDICTION, **changes)
     out = airlam(folder, "evaluate", "--config", "benchmark.yaml", "--out", "out")
     assert "report:" in out
     rows = rows_of(folder)
@@ -91,7 +118,7 @@ def test_a_predictor_enters_the_benchmark_and_its_cells_follow_its_code(folder):
 
 @pytest.mark.slow
 def test_a_precoder_enters_the_chains(folder):
-    recipe = next(r for r in recipes() if r["class_path"].endswith("BeamformingBenchmark"))
+    recipe = next(r for r in recipes() if r.get("class_path", "").endswith("BeamformingBenchmark"))
     small = {key: value for key, value in SMALL.items() if key != "impairments"}
     changes = {"sweep_users": [], "static_csi_snr_db": [], "num_tune": 8, "precoder": "my_precoder.Matched"}
     write_recipe(folder, recipe, **small | changes)
@@ -100,7 +127,86 @@ def test_a_precoder_enters_the_chains(folder):
 
 
 @pytest.mark.slow
-def test_both_pass_the_contracts(folder):
+def test_a_channel_model_is_a_scenario(folder):
+    """Its recipe in ``channels/``, a data set of it made by worker processes, and a store of other code refused."""
+    recipe = next(r for r in recipes() if "scenario" in r)
+    (folder / "channels").mkdir()
+    (folder / "channels" / "mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    data = {"channel": "mine", "num_train": 8, "num_val": 4, "num_test": 4, "block_size": 4}
+    (folder / "data.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    airlam(folder, "generate", "--config", "data.yaml", "--out", "mine.h5", "--workers", "2")
+    code = (
+        "from airlam.data import CSIStore; from airlam.channels import load_channel; import pickle\n"
+        "channel = load_channel('mine')\n"
+        "store = CSIStore('mine.h5')\n"
+        "again = pickle.loads(pickle.dumps(channel))\n"
+        "print(tuple(store.h.shape), store.recipe['channel'] == channel.recipe, again.recipe['delay'])"
+    )
+    assert python(folder, code).strip() == "(16, 20, 24, 1, 32) True 3e-07"
+    file = folder / "my_channel.py"
+    file.write_text(file.read_text().replace("0.5 * leaving", "0.4 * leaving"))
+    code = f"from airlam.data import CSIDataModule; CSIDataModule(**{data!r}, store='mine.h5').setup()"
+    with pytest.raises(AssertionError, match="was made from another recipe: its channel.source"):
+        python(folder, code)
+
+
+def test_a_mistake_in_the_recipe_of_an_outside_channel_is_one_line(folder):
+    cases = (
+        ({"scenario": "my_channel.TwoRays", "delays": 1e-7}, "no key 'delays'; did you mean 'delay'"),
+        ({"scenario": "my_channel.TwoRays", "delay": 1.0}, "delay is 1, but must be between 0 and 1e-05 s"),
+        ({"scenario": "my_channel.ThreeRays"}, "has no 'ThreeRays'; did you mean 'TwoRays'"),
+        ({"scenario": "my_predictor.Damped"}, "no subclass of airlam.channels.ChannelModel"),
+    )
+    code = (
+        "from airlam.channels import load_channel; from airlam.errors import RecipeError\n"
+        f"for recipe in {[recipe for recipe, _ in cases]!r}:\n"
+        "    try: load_channel(recipe)\n"
+        "    except RecipeError as error: print(error)"
+    )
+    lines = python(folder, code).splitlines()
+    assert len(lines) == len(cases)
+    for line, (_, words) in zip(lines, cases, strict=True):
+        assert words in line
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_and_reuses_its_cells(folder):
+    recipe = next(r for r in recipes() if r.get("class_path", "").endswith("NextSlot"))
+    write_recipe(folder, recipe, num_links=4, speeds_kmh=[30.0])
+    out = airlam(folder, "evaluate", "--config", "benchmark.yaml", "--out", "out")
+    assert "report:" in out
+    results = json.loads((folder / "out" / "results.json").read_text())
+    assert [row["method"] for row in results["rows"]] == ["hold", "mean", "my_predictor.Damped"]
+    assert "Lowest error" in (folder / "out" / "report.html").read_text()
+    assert "| hold | 30 |" in (folder / "out" / "leaderboard.md").read_text()
+    (cell,) = (folder / "out" / "cells").iterdir()
+    before = cell.stat().st_mtime_ns
+    airlam(folder, "evaluate", "--config", "benchmark.yaml", "--out", "out")
+    assert [file.stat().st_mtime_ns for file in (folder / "out" / "cells").iterdir()] == [before]
+
+
+@pytest.mark.slow
+def test_a_comparator_is_trained_and_loaded_where_its_kind_is_known(folder):
+    command = next(line.strip() for line in PAGE.splitlines() if "my_network.Trend" in line and "airlam fit" in line)
+    (folder / "datasets").rmdir()  # the shipped data set
+    small = ["--data", "datasets/tiny.yaml", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+    airlam(folder, *command.split()[1:], *small, "--trainer.accelerator", "cpu")
+    (config,) = folder.rglob("checkpoint/config.json")
+    load = f"import airlam; print(airlam.load_predictor({str(config.parent)!r}).model.kind)"
+    with pytest.raises(AssertionError, match="no comparator 'trend'.*register_comparator"):
+        python(folder, load)
+    known = "from airlam.recipes import allow_imports_from; allow_imports_from(); from my_network import Trend\n"
+    known += "from airlam.models.comparators import register_comparator; register_comparator(Trend)\n"
+    assert python(folder, known + load).strip() == "trend"
+    about = folder / "trend-1.0.dist-info"  # as an installed package leaves it
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: trend\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[airlam.comparators]\ntrend = my_network:Trend\n")
+    assert python(folder, load, path=folder).strip() == "trend"
+
+
+@pytest.mark.slow
+def test_all_pass_the_contracts(folder):
     """The page's test file, in a pytest of its own in that folder."""
     code = next(text for kind, text in BLOCKS if kind == "python" and "PredictorContract" in text)
     (folder / "test_mine.py").write_text(code, encoding="utf-8")

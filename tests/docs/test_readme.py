@@ -24,6 +24,20 @@ def test_recipes_named_exist():
     assert not [path for path in named if not (ROOT / path).is_file()]
 
 
+def figures_of_rows(text: str) -> list[tuple[str, ...]]:
+    """The cells behind the label of every table row, without emphasis."""
+    rows = [line.strip("| ").split("|") for line in text.splitlines() if re.match(r"\| .*\d", line)]
+    return [tuple(cell.strip(" *") for cell in row[1:]) for row in rows]
+
+
+def test_results_are_those_of_the_benchmarks_page():
+    (results,) = re.findall(r"<!-- results:begin -->(.*?)<!-- results:end -->", README, flags=re.S)
+    header, *rows = figures_of_rows(results)
+    page = figures_of_rows((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"))
+    assert len(rows) >= 4 and header in page
+    assert not [row for row in rows if row not in page]
+
+
 def test_index_of_the_documentation_is_complete():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}

@@ -41,11 +41,13 @@ def test_the_shortest_round_is_the_shortest_of_all():
         able = {
             label: [
                 Option("local", 0, 1, 1.0, float(rng.uniform(1, 9)), 1.0, 1.0, 1.0),
-                *(Option("split", n, 1, 1.0, float(rng.uniform(1, 5)) + wait, 1.0, 1.0, 1.0, wait)
-                  for n, wait in enumerate(rng.uniform(0, 2, 2).tolist())),
+                *(
+                    Option("split", n, 1, 1.0, float(rng.uniform(1, 5)) + wait, 1.0, 1.0, 1.0, wait)
+                    for n, wait in enumerate(rng.uniform(0, 2, 2).tolist())
+                ),
             ]
             for label in strong
-        }  # fmt: skip
+        }
         every = [dict(zip(able, picked, strict=True)) for picked in itertools.product(*able.values())]
         best = min(together(one)["seconds"] for one in every)
         assert together(choose_options(able, strong, goal="delay"))["seconds"] == pytest.approx(best)

@@ -19,8 +19,9 @@ def candidates(seed: int, count: int = 6, cell: Cell | None = None) -> list[Cand
     made = []
     for number in range(count):
         d = device(PROFILES[rng.integers(len(PROFILES))])
-        link = draw_link(cell or Cell(), float(rng.uniform(30, 400)), d.transmit_dbm, place_seed=100 * seed + number,
-                         round_seed=seed)  # fmt: skip
+        link = draw_link(
+            cell or Cell(), float(rng.uniform(30, 400)), d.transmit_dbm, place_seed=100 * seed + number, round_seed=seed
+        )
         sizes = rng.uniform(1e5, 5e6, 2)
         made.append(Candidate(d, link, float(rng.uniform(1e9, 5e10)), *map(float, sizes), int(rng.integers(50, 300))))
     return made

@@ -12,15 +12,20 @@ BENCHMARK = "airlam.evaluation.ChannelPredictionBenchmark"
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"speeds_kmh": -30}, "speeds_kmh is -30, but must be a list of numbers"),
-        ({"speeds_kmh": "fast"}, "speeds_kmh is 'fast', but must be a list of numbers"),
-        ({"num_links": "lots"}, "num_links is 'lots', but must be a whole number"),
-        ({"csi_snr_db": float("nan")}, "csi_snr_db is nan, but must be finite"),
-        ({"speeds_kmh": [3.0, float("inf")]}, "but must be finite"),
-        ({"threads": 0}, "threads is 0, but must be at least 1"),
-        ({"horizon": 0}, "horizon is 0, but must be at least 1"),
-        ({"speeds": [3]}, "did you mean 'speeds_kmh'"),
-        ({"held_out": {"x": {"carrier_frequency": 28e9}}}, "held_out.x is .* must name a channel recipe"),
+        ({"cells": {"speeds_kmh": -30}}, "speeds_kmh is -30, but must be a list of numbers"),
+        ({"cells": {"speeds_kmh": "fast"}}, "speeds_kmh is 'fast', but must be a list of numbers"),
+        ({"sizes": {"num_links": "lots"}}, "num_links is 'lots', but must be a whole number"),
+        ({"cells": {"csi_snr_db": float("nan")}}, "csi_snr_db is nan, but must be finite"),
+        ({"cells": {"speeds_kmh": [3.0, float("inf")]}}, "but must be finite"),
+        ({"threads": 0}, "threads is 0, but must be a whole number of at least 1"),
+        ({"sizes": {"horizon": 0}}, "sizes.horizon is 0, but must be a whole number of at least 1"),
+        ({"speeds": [3]}, "did you mean 'cells.speeds_kmh'"),
+        ({"cells": {"speeds": [3]}}, "did you mean 'speeds_kmh'"),
+        ({"periods": {"period_ms": [1.0]}}, "did you mean 'periods_ms'"),
+        (
+            {"held_out": {"channels": {"x": {"carrier_frequency": 28e9}}}},
+            "held_out.channels.x is .* must name a channel recipe",
+        ),
     ],
 )
 def test_wrong_arguments(argument, message):

@@ -7,9 +7,9 @@ import torch
 
 from airlam.evaluation import BeamManagementBenchmark, Results
 from airlam.evaluation.benchmarks.beam_management.cell import plan
+from airlam.evaluation.benchmarks.beam_management.figures import beam_accuracy, beam_se_ratio
 from airlam.evaluation.benchmarks.beam_management.judging import judge, mean_gain, mean_value, strongest
 from airlam.evaluation.benchmarks.beam_management.training import Training
-from airlam.evaluation.report.plots import PLOTS
 from airlam.evaluation.report.style import look
 from airlam.interfaces import RecipeError
 from airlam.methods import find, names
@@ -88,8 +88,8 @@ def test_a_full_sweep_is_best_and_rates_follow_measurements(tmp_path, model):
     assert "64 tracks from 16 drops" in gains["text"]
     page = path.read_text()
     assert "Top-1 accuracy" in page and "full sweep" in page
-    for name in ("beam_accuracy", "beam_se_ratio"):
-        assert len(PLOTS[name](results).figure.axes) == 3
+    for draw in (beam_accuracy, beam_se_ratio):
+        assert len(draw(results).figure.axes) == 3
     before = (tmp_path / "out" / "results.json").read_text()
     again = BeamManagementBenchmark(model=model, controls={"beams:random-start": model}, **SMALL)
     again.run(tmp_path / "out")  # nothing runs anew

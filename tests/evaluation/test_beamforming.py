@@ -10,11 +10,11 @@ from airlam.evaluation import BeamformingBenchmark, Results
 from airlam.evaluation.benchmarks.beamforming.beliefs import Belief, halves
 from airlam.evaluation.benchmarks.beamforming.cell import plan
 from airlam.evaluation.benchmarks.beamforming.chains import parse_chain
+from airlam.evaluation.benchmarks.beamforming.figures import sum_se_vs_csi_snr, sum_se_vs_pilots, sum_se_vs_users
 from airlam.evaluation.benchmarks.beamforming.gap import best_classical, gap_closed
 from airlam.evaluation.benchmarks.beamforming.precoding import Served, Tuned, rates_of, served
 from airlam.evaluation.benchmarks.beamforming.user_errors import UserErrors
 from airlam.evaluation.engine.spectral_efficiency import Groups
-from airlam.evaluation.report.plots import PLOTS
 from airlam.evaluation.report.style import is_learned, look, order
 from airlam.evaluation.rows import Figure
 from airlam.interfaces import RecipeError
@@ -298,8 +298,8 @@ def test_orderings_and_tables(report):
         assert f", {100 * (focus - bar) / (full - bar):.0f} % of what it leaves" in results.headline
     table = next(t for t in results.extras["tables"] if t["title"].startswith("Sum-SE of 2 users"))
     assert "16 links from 4 drops in each cell" in table["text"] and "RZF or WMMSE" in table["text"]
-    for name, label in (("sum_se_vs_csi_snr", "[dB]"), ("sum_se_vs_users", "users"), ("sum_se_vs_pilots", "pilots")):
-        figure = PLOTS[name](results)
+    for draw, label in ((sum_se_vs_csi_snr, "[dB]"), (sum_se_vs_users, "users"), (sum_se_vs_pilots, "pilots")):
+        figure = draw(results)
         assert figure is not None and all(label in axes.get_xlabel() for axes in figure.axes if axes.get_visible())
 
 

@@ -18,28 +18,32 @@ from airlam.interfaces import RecipeError
 from airlam.recipes import find_recipe
 
 SMALL = {  # 8 ports x 12 subcarriers, drops of 4 users
-    "scenarios": ["uma_nlos"],
-    "speeds_kmh": [3, 30],
-    "channel_overrides": {
-        "num_subcarriers": 12,
-        "bs_panel": {"rows": 2, "columns": 2, "polarisation": "dual", "pattern": "omni"},
+    "cells": {
+        "scenarios": ["uma_nlos"],
+        "speeds_kmh": [3, 30],
+        "channel_overrides": {
+            "num_subcarriers": 12,
+            "bs_panel": {"rows": 2, "columns": 2, "polarisation": "dual", "pattern": "omni"},
+        },
     },
-    "num_links": 8,
-    "num_tune": 4,
-    "side_links": 4,
-    "links_per_drop": 4,
-    "users": [2, 4],
-    "tone_step": 6,
-    "age_speed_kmh": 30,
-    "period_speed_kmh": 3,
+    "sizes": {"num_links": 8, "num_tune": 4, "side_links": 4, "links_per_drop": 4},
+    "rates": {"users": [2, 4], "tone_step": 6},
+    "sweep": {"csi_snr_db": [10, 20]},
+    "age": {"speed_kmh": 30},
+    "periods": {"periods_ms": [0.5, 1.0], "speed_kmh": 3},
     "methods": ["hold", "ar", "{model}", "{model}:no-correction", "genie_per_bin", "genie_lmmse", "perfect"],
-    "sweep_csi_snr_db": [10, 20],
-    "csi_periods_ms": [0.5, 1.0],
-    "impairments": {"none": {}, "missing slots": {"missing": 0.2}},
-    "held_out": {"28 GHz": {"channel": "umi_nlos", "carrier_frequency": 28e9, "slot_duration": 0.125e-3}},
-    "held_out_speeds_kmh": [3],
-    "held_out_links": 4,
+    "impairments": {"kinds": {"none": {}, "missing slots": {"missing": 0.2}}},
+    "held_out": {
+        "channels": {"28 GHz": {"channel": "umi_nlos", "carrier_frequency": 28e9, "slot_duration": 0.125e-3}},
+        "speeds_kmh": [3],
+        "num_links": 4,
+    },
 }
+
+
+def made(model="airlam-tiny", **changes):
+    """The small benchmark with some arguments changed, as from a recipe."""
+    return load_runner("airlam.evaluation.ChannelPredictionBenchmark", SMALL | {"model": model}, changes)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +137,7 @@ def test_finished_cells_are_not_run_again(finished, model, tmp_path, monkeypatch
     monkeypatch.setattr(
         channel_prediction, "measure_cell", lambda cell, *rest: measured.append(cell) or original(cell, *rest)
     )
-    ChannelPredictionBenchmark(**SMALL, model=model).run(out)
+    made(model).run(out)
     assert sorted(cell.group for cell in measured) == ["csi_period", "impairments"]
     assert lost.exists()
     before, after = (Results.load(folder / "results.json") for folder in (finished.parent, out))
@@ -153,16 +157,16 @@ def test_interrupted_it_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
         count.append(cell)
         return original(cell, *rest)
 
-    small = SMALL | {
-        "methods": ["hold", "{model}", "perfect"],
-        "bar": "hold",
-        "age_speed_kmh": None,
-        "csi_periods_ms": [],
-        "impairments": {},
-        "sweep_csi_snr_db": [],
-        "held_out": {},
-    }
-    benchmark = ChannelPredictionBenchmark(**small, model=model)
+    benchmark = made(
+        model,
+        methods=["hold", "{model}", "perfect"],
+        bar="hold",
+        age={"speed_kmh": None},
+        periods={"periods_ms": []},
+        impairments={"kinds": {}},
+        sweep={"csi_snr_db": []},
+        held_out={"channels": {}},
+    )
     monkeypatch.setattr(channel_prediction, "measure_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         benchmark.run(tmp_path)
@@ -173,15 +177,15 @@ def test_interrupted_it_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
 
 
 def test_the_name_of_a_cell_holds_all_that_its_figures_depend_on(model):
-    names = [cell.name for cell in ChannelPredictionBenchmark(**SMALL, model=model).cells()]
+    names = [cell.name for cell in made(model).all_cells()]
     assert len(set(names)) == len(names)
-    for change in ({"seed": 8}, {"history": 12}, {"num_links": 12}, {"tone_step": 3}):
-        other = ChannelPredictionBenchmark(**SMALL | change, model=model).cells()
+    for change in ({"seed": 8}, {"sizes.history": 12}, {"sizes.num_links": 12}, {"rates.tone_step": 3}):
+        other = made(model, **change).all_cells()
         assert not set(names) & {cell.name for cell in other if cell.headline}
 
 
 def test_tuning_never_sees_a_test_link(model):
-    for cell in ChannelPredictionBenchmark(**SMALL, model=model).cells():
+    for cell in made(model).all_cells():
         assert cell.stream("tune") != cell.stream("test")
 
 
@@ -204,13 +208,15 @@ def test_other_weights_are_other_results():
         ({"methods": []}, "empty"),
         ({"methods": ["hold", "{model}"]}, "bar is 'ar'"),
         ({"methods": ["hold", "ar"]}, "airlam-tiny"),
-        ({"users": [3]}, "groups of 3 users do not fit drops of 8 links"),
-        ({"num_links": 100}, "num_links is 100"),
-        ({"speeds_kmh": []}, "must not be empty"),
-        ({"age_horizon": 2}, "age_horizon is 2"),
-        ({"links_per_drop": 0}, "links_per_drop is 0"),
+        ({"rates": {"users": [3]}}, "groups of 3 users do not fit drops of 8 links"),
+        ({"sizes": {"num_links": 100}}, "sizes.num_links is 100"),
+        ({"sizes": {"history": 1}}, "sizes.history is 1"),
+        ({"cells": {"speeds_kmh": []}}, "must not be empty"),
+        ({"age": {"horizon": 2}}, "age.horizon is 2"),
+        ({"sizes": {"links_per_drop": 0}}, "links_per_drop is 0"),
+        ({"held_out": {"num_links": 12}}, "held_out.num_links is 12"),
         ({"bar": "perfect"}, "must be a classical method"),
-        ({"impairments": {"a": {"phase": 1.0}}}, "impairments.a has no key 'phase'"),
+        ({"impairments": {"kinds": {"a": {"phase": 1.0}}}}, "impairments.kinds.a has no key 'phase'"),
         ({"others": {"ar": "airlam-tiny"}}, "another row's name"),
         ({"others": {"airlam-tiny": "elsewhere"}}, "another row's name"),
     ],
@@ -223,7 +229,7 @@ def test_bad_recipes_are_refused_in_one_line(change, message):
 
 def test_unknown_scenario_names_the_nearest():
     with pytest.raises(RecipeError, match="uma_nlos"):
-        ChannelPredictionBenchmark(scenarios=["uma_nols"]).cells()
+        ChannelPredictionBenchmark(cells={"scenarios": ["uma_nols"]}).all_cells()
 
 
 def test_methods_keep_their_order_and_count_once():
@@ -239,7 +245,7 @@ def test_methods_keep_their_order_and_count_once():
         ),
         (
             "class_path: airlam.evaluation.ChannelPredictionBenchmark\ninit_args: {num_link: 8}",
-            "did you mean 'num_links'",
+            "did you mean 'sizes.num_links'",
         ),
         ("class_path: airlam.evaluation.Benchmark", "no class"),
         ("class_path: airlam.evaluation.Row", "no benchmark"),
@@ -264,9 +270,9 @@ def test_a_missing_file_is_named():
 def test_the_shipped_benchmark_is_made_from_its_yaml():
     data = yaml.safe_load(find_recipe("tasks/channel_prediction/benchmark.yaml").read_text())
     benchmark = load_runner(data["class_path"], data["init_args"])
-    cells = benchmark.cells()
+    cells = benchmark.all_cells()
     headline = [cell for cell in cells if cell.headline]
-    assert len(headline) == len(benchmark.scenarios) * len(benchmark.speeds_kmh)
+    assert len(headline) == len(benchmark.cells.scenarios) * len(benchmark.cells.speeds_kmh)
     assert sum(cell.timed for cell in headline) == 1
     assert {"ar", "genie_lmmse", "perfect"} <= set(headline[0].methods)
     assert json.dumps(benchmark.config)  # plain data: it stands in results.json

@@ -9,9 +9,9 @@ import torch
 
 from airlam.evaluation import LinkLevelBenchmark, Results
 from airlam.evaluation.benchmarks.link_level.cell import best_entry, split_groups
+from airlam.evaluation.benchmarks.link_level.figures import bler_vs_snr, throughput_vs_snr
 from airlam.evaluation.benchmarks.link_level.tables import throughput
 from airlam.evaluation.engine.spectral_efficiency import group_users
-from airlam.evaluation.report.plots import PLOTS
 from airlam.interfaces import RecipeError
 
 SMALL = dict(
@@ -41,8 +41,8 @@ def test_throughput_follows_the_csi(tmp_path):
     assert 0 <= lost[1] <= lost[0] <= 1
     page = path.read_text()
     assert "Over a coded link" in page and "throughput of 4 users" in page
-    for name in ("throughput_vs_snr", "bler_vs_snr"):
-        assert all("[dB]" in axes.get_xlabel() for axes in PLOTS[name](results).figure.axes)
+    for draw in (throughput_vs_snr, bler_vs_snr):
+        assert all("[dB]" in axes.get_xlabel() for axes in draw(results).figure.axes)
 
 
 def test_the_mcs_is_chosen_on_other_drops(tmp_path):

@@ -4,11 +4,16 @@ import pytest
 import torch
 
 from airlam.evaluation import ProbeBenchmark, ReconstructionBenchmark, Results
-from airlam.evaluation.benchmarks.probes.benchmark import fit_probe
+from airlam.evaluation.benchmarks.probes.heads import fit_probe
 from airlam.evaluation.engine.contenders import trainable
 from airlam.interfaces import RecipeError
 
-TINY = {"links_per_drop": 2, "scenarios": ["uma_nlos"]}
+TINY = {
+    "cells": {"scenarios": ["uma_nlos"]},
+    "sizes": {"links_per_drop": 2},
+    "few_shot": {"lora_rank": None},
+    "quick": True,
+}
 SMALL = {"num_subcarriers": 16, "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"}}
 
 
@@ -29,8 +34,6 @@ def test_a_tiny_reconstruction_benchmark(tmp_path):
                 "channel": SMALL,
             },
         },
-        quick=True,
-        lora_rank=None,
         **TINY,
     )
     report = benchmark.run(tmp_path)
@@ -50,7 +53,9 @@ def test_a_tiny_reconstruction_benchmark(tmp_path):
 @pytest.mark.slow
 def test_a_tiny_probe_benchmark(tmp_path):
     benchmark = ProbeBenchmark(
-        num_train=32, num_val=16, num_test=16, csi_snr_db=[20.0], shots=[0.5, 1.0], history=8, links_per_drop=2
+        sizes={"num_train": 32, "num_val": 16, "num_test": 16, "links_per_drop": 2},
+        cells={"csi_snr_db": [20.0], "slots": 8},
+        shots=[0.5, 1.0],
     )
     benchmark.run(tmp_path)
     rows = Results.load(tmp_path / "results.json").select(group="probe")
@@ -81,12 +86,13 @@ TASK = {"axis": "subcarrier", "patterns": ["comb:4"]}
         ({"tasks": {"x": {**TASK, "methods": ["lmse", "lmmse", "{model}"]}}}, "did you mean 'lmmse'"),
         ({"tasks": {"x": {**TASK, "patterns": ["combs"]}}}, "no pattern 'combs'"),
         ({"tasks": {"x": {**TASK, "axis": "tone"}}}, "needs an axis"),
-        ({"tasks": {"x": {**TASK, "chanel": {}}}}, "no key 'chanel'"),
+        ({"tasks": {"x": {**TASK, "chanel": {}}}}, "no key 'chanel'; did you mean 'channel'"),
         ({"tasks": {"x": {**TASK, "methods": ["linear", "{model}"]}}}, "must hold the baseline (bar) 'lmmse'"),
-        ({"num_links": 7}, "num_links is 7"),
-        ({"shots": [1.5]}, "shots are shares"),
-        ({"csi_snr_db": [0.0]}, "adapted_csi_snr_db"),
-        ({"scenarios": []}, "must not be empty"),
+        ({"sizes": {"num_links": 7}}, "sizes.num_links is 7"),
+        ({"few_shot": {"shots": [1.5]}}, "few_shot.shots are shares"),
+        ({"cells": {"csi_snr_db": [0.0]}}, "few_shot.csi_snr_db 20 is not among"),
+        ({"cells": {"scenarios": []}}, "must not be empty"),
+        ({"few_shot": {"shot": [0.1]}}, "did you mean 'shots'"),
     ],
 )
 def test_bad_recipes_are_refused_in_one_line(change, message):
@@ -96,7 +102,7 @@ def test_bad_recipes_are_refused_in_one_line(change, message):
 
 
 def test_bad_probes_are_refused():
-    for change, message in (({"num_train": 30}, "num_train is 30"), ({"shots": []}, "must not be empty")):
+    for change, message in (({"sizes": {"num_train": 30}}, "num_train is 30"), ({"shots": []}, "must not be empty")):
         with pytest.raises(RecipeError, match=message):
             ProbeBenchmark(**change)
 

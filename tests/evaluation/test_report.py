@@ -2,17 +2,26 @@
 
 import base64
 import re
+import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure as Canvas
 
 from airlam.evaluation.engine.timing import is_busy, timed_figure
-from airlam.evaluation.report import plots
-from airlam.evaluation.report.html import extra_tables, mean_table, write_report
+from airlam.evaluation.report.collect import sections_of
+from airlam.evaluation.report.contents import extra_tables, mean_table
+from airlam.evaluation.report.figures import LATENCY, csi_period
+from airlam.evaluation.report.html import publish, write_report
 from airlam.evaluation.report.markdown import write_leaderboard, write_tables
 from airlam.evaluation.report.palette import Looks
+from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
 from airlam.evaluation.report.sentences import details, headline
+from airlam.evaluation.report.style import title
+from airlam.evaluation.report.table import Table
 from airlam.evaluation.rows import Figure, Results, Row
 
 
@@ -67,45 +76,27 @@ def test_texts_are_escaped(report):
     assert "&lt;b&gt;Text is escaped&lt;/b&gt; &amp; safe." in report[2]
 
 
-# those of beamforming, which test_beamforming.py, test_link_level.py and test_beam_management.py look at, and of
-# federated training, which tests/edge/federated/test_benchmark.py does
-OTHERS = {
-    "nmse_vs_rounds",
-    "nmse_vs_clients",
-    "sum_se_vs_csi_snr",
-    "sum_se_vs_users",
-    "sum_se_vs_pilots",
-    "throughput_vs_snr",
-    "bler_vs_snr",
-    "beam_accuracy",
-    "beam_se_ratio",
-}
+FIGURES = [figure for section in sections_of("channel_prediction") for figure in section.figures]
 
 
 def test_every_plot_is_drawn_labelled_and_written(report):
     _, path, html = report
-    drawn = set(plots.PLOTS) - OTHERS
-    assert html.count("<img ") == len(drawn)
-    for name in drawn:
+    assert html.count("<img ") == len(FIGURES) == 11
+    for name in (figure.name for figure in FIGURES):
         assert (path.parent / "plots" / f"{name}.svg").stat().st_size > 2000
         assert (path.parent / "plots" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_axes_have_labels_with_units(results):
-    for name, plot in plots.PLOTS.items():
-        figure = plot(results)
-        if name in OTHERS:
-            assert figure is None
-            continue
-        visible = [axes for axes in figure.axes if axes.get_visible()]
-        assert any("[" in axes.get_xlabel() or "beam" in axes.get_xlabel() for axes in visible), name
+    for each in FIGURES:
+        visible = [axes for axes in each.draw(results).axes if axes.get_visible()]
+        assert any("[" in axes.get_xlabel() or "beam" in axes.get_xlabel() for axes in visible), each.name
 
 
-def test_a_loss_looks_like_one(make_results, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "PLOTS", {"gain_forest": plots.gain_forest})  # one plot is quicker than eleven
+def test_a_loss_looks_like_one(make_results, tmp_path):
     results = make_results(-0.6)
     results.headline = headline(results, "airlam-tiny")
-    html = write_report(results, tmp_path).read_text()
+    html = write_report(results, tmp_path, sections=()).read_text()
     assert 'class="headline worse"' in html and "-0.60 dB" in html
 
 
@@ -201,34 +192,31 @@ def test_no_name_becomes_a_tag_or_a_cell_of_markdown(hostile, tmp_path):
         assert widths
 
 
-def test_a_quick_run_says_so_on_top(make_results, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "PLOTS", {})
+def test_a_quick_run_says_so_on_top(make_results, tmp_path):
     results = make_results(0.6)
-    assert 'class="banner"' not in write_report(results, tmp_path).read_text()
+    assert 'class="banner"' not in write_report(results, tmp_path, sections=()).read_text()
     results.config["quick"] = True
-    html = write_report(results, tmp_path).read_text()
+    html = write_report(results, tmp_path, sections=()).read_text()
     assert 0 < html.index("Quick run on few drops") < html.index('class="headline level"')
     for write in (write_leaderboard, write_tables):
         lines = write(results, tmp_path / "leaderboard.md").read_text().splitlines()
         assert "Quick run on few drops" in lines[2]
 
 
-def test_few_drops_give_no_green_headline(make_results, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "PLOTS", {})
+def test_few_drops_give_no_green_headline(make_results, tmp_path):
     results = make_results(0.6)
     for row in results.rows:
         row.figures = {name: replace(figure, groups=2) for name, figure in row.figures.items()}
     results.headline = headline(results, "airlam-tiny")
-    assert 'class="headline level"' in write_report(results, tmp_path).read_text()
+    assert 'class="headline level"' in write_report(results, tmp_path, sections=()).read_text()
 
 
-def test_a_loss_to_the_strongest_classical_method_gives_no_green_headline(make_results, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "PLOTS", {})
+def test_a_loss_to_the_strongest_classical_method_gives_no_green_headline(make_results, tmp_path):
     results = make_results(0.6)
     figures = results.select(group="mean", method="airlam-tiny")[0].figures
     for mean in ("linear", "cells"):
         figures[f"best_classic_gain_{mean}_db"] = Figure(-0.4, "dB", "measured", (-0.5, -0.3), note="eigen-ar")
-    assert 'class="headline level"' in write_report(results, tmp_path).read_text()
+    assert 'class="headline level"' in write_report(results, tmp_path, sections=()).read_text()
 
 
 def test_every_table_and_plot_says_on_how_many_drops_it_rests(report, make_results, tmp_path):
@@ -256,27 +244,26 @@ def test_learned_methods_differ_in_colour_or_marker():
 def test_csi_periods_show_spectral_efficiency_alone(results):
     for row in results.select(group="csi_period"):
         row.figures["nmse_db"] = replace(row.figures["sum_se_k4"], unit="dB")
-    panels = [axes for axes in plots.csi_period(results).axes if axes.get_visible()]
+    panels = [axes for axes in csi_period(results).axes if axes.get_visible()]
     assert [axes.get_title("left") for axes in panels] == ["before pilot overhead, measured", "net of pilots, modelled"]
 
 
 def test_scenarios_have_readable_titles():
-    assert plots.title("channels/umi35.yaml") == "UMi35" and plots.title("/a/b/uma_nlos.yml") == "UMa NLOS"
-    assert plots.title("uma_tracks_28ghz") == "UMa tracks 28 GHz" and plots.title("cdl_a") == "CDL-A"
-    assert plots.title("_") == "_"
+    assert title("channels/umi35.yaml") == "UMi35" and title("/a/b/uma_nlos.yml") == "UMa NLOS"
+    assert title("uma_tracks_28ghz") == "UMa tracks 28 GHz" and title("cdl_a") == "CDL-A"
+    assert title("_") == "_"
 
 
-def test_a_timing_of_a_busy_machine_is_marked(make_results, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "PLOTS", {"latency_bars": plots.latency_bars})
+def test_a_timing_of_a_busy_machine_is_marked(make_results, tmp_path):
     idle = timed_figure({"latency_p50_ms": 6.5, "latency_cpu_share": 0.98}, "latency_p50_ms", "ms")
     busy = timed_figure({"latency_p50_ms": 6.5, "latency_cpu_share": 0.6}, "latency_p50_ms", "ms")
     assert not is_busy(idle) and is_busy(busy) and "60 % of a core" in busy.note
     results = make_results(0.6)
-    assert "busy machine" not in write_report(results, tmp_path).read_text()
+    assert "busy machine" not in write_report(results, tmp_path, sections=(LATENCY,)).read_text()
     for row in results.rows:
         if row.method == "airlam-tiny" and "latency_p50_ms" in row.figures:
             row.figures["latency_p50_ms"] = busy
-    html = write_report(results, tmp_path).read_text()
+    html = write_report(results, tmp_path, sections=(LATENCY,)).read_text()
     assert "<small>busy machine</small>" in html and "an idle machine is" in html
     assert "busy machine" in (tmp_path / "plots" / "latency_bars.svg").read_text()
     assert "6.50 (busy machine)" in write_leaderboard(results, tmp_path / "leaderboard.md").read_text()
@@ -287,3 +274,66 @@ def test_a_row_of_unknown_size_says_nothing_of_drops():
     assert mean_table(results, "ar").support == ""
     results.rows[0].num_links = results.rows[0].num_drops = 1
     assert mean_table(results, "ar").support == "Each row rests on 1 link from 1 drop, all cells together."
+
+
+def mine(results):
+    """A figure of somebody's own benchmark."""
+    figure = Canvas(figsize=(9, 3))
+    figure.add_subplot().plot([row.figures["minutes"].number for row in results.rows])
+    return figure
+
+
+def minutes(results):
+    """A table of it."""
+    return Table("Time spent", ["time"], [("", ["3 min"])])
+
+
+MINE = (
+    Section(
+        "Minutes", (ReportFigure(mine, "Minutes, {resampled} resampled.", rows_of("mean"), modelled=True),), (minutes,)
+    ),
+)
+
+
+@pytest.fixture
+def own_results():
+    row = Row("ar", "uma_nlos", group="mean", num_links=4, num_drops=2)
+    row.figures["minutes"] = Figure(3.0, "min", "measured")
+    return Results("Mine", "my_task", rows=[row])
+
+
+def test_a_benchmark_hands_in_its_own_figures(own_results, tmp_path):
+    html = publish(own_results, tmp_path, threads=1, sections=MINE).read_text()
+    assert "Minutes, drops resampled. Each point rests on 4 links from 2 drops." in html
+    assert '<span class="tag">modelled</span>' in html and html.count("<img ") == 1
+    assert (tmp_path / "plots" / "mine.svg").is_file()
+    assert "Time spent" in html and "Time spent,,,3 min" in (tmp_path / "leaderboard.csv").read_text()
+    assert "Time spent" in (tmp_path / "tables.tex").read_text()
+
+
+def test_an_installed_package_declares_its_figures(own_results, tmp_path, monkeypatch):
+    info = tmp_path / "site" / "mine-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[airlam.figures]\nmy_task = my_figures:SECTIONS\n")
+    (info.parent / "my_figures.py").write_text(
+        "from airlam.evaluation.report.sections import Section\n"
+        "from airlam.evaluation.report.table import Table\n"
+        "SECTIONS = (Section('From outside', tables=(lambda results: Table('t', ['a'], [('', ['b'])]),)),)\n"
+    )
+    assert [section.title for section in sections_of("my_task")][0] == "Prediction error"  # those of all benchmarks
+    monkeypatch.syspath_prepend(info.parent)
+    assert "From outside" in write_report(own_results, tmp_path).read_text()
+
+
+def test_sections_are_found_by_the_task():
+    assert [figure.name for figure in sections_of("link_level")[0].figures] == ["throughput_vs_snr", "bler_vs_snr"]
+    for hostile in ("../channel_prediction", "channel_prediction.figures", "", "no such task"):
+        assert sections_of(hostile) == sections_of("probes")
+
+
+def test_the_package_declares_the_figures_of_the_federated_benchmark():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    declared = tomllib.loads(text)["project"]["entry-points"]["airlam.figures"]
+    sections = EntryPoint("federated", declared["federated"], "airlam.figures").load()
+    assert [figure.name for figure in sections[0].figures] == ["nmse_vs_rounds", "nmse_vs_clients"]

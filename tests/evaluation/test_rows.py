@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from airlam.evaluation.rows import Figure, Results, Row, environment
+from airlam.evaluation.rows import Figure, Results, Row, environment, group_sizes
 from airlam.interfaces import StoreError
 from airlam.io import recipe_hash, write_json, write_text
 
@@ -75,3 +75,15 @@ def test_environment_says_versions_processor_threads_command():
     found = environment(threads=1, command="airlam evaluate")
     assert {"python", "torch"} <= found["versions"].keys()
     assert found["processor"] and found["threads"] == 1 and found["command"] == "airlam evaluate"
+
+
+def test_figures_of_groups_are_found_by_their_size(results):
+    row = results.select(group="cell", method="ar")[0]
+    assert row.group_sizes == [4, 8]  # gains and curves are no group sizes
+    assert row.sum_se(4) is row.figures["sum_se_k4"] and row.sum_se(2) is None
+    assert row.sum_se_over_snr(4) is row.figures["sum_se_k4_vs_snr"]
+    assert results.select(group="mean", method="ar")[0].sum_se_gain(4) is not None
+    assert results.select(group="csi_period", method="ar")[0].net_sum_se(4).kind == "modelled"
+    assert group_sizes(results.select(group="mean")) == [4] and group_sizes([]) == []
+    link = Row("ar", "umi", figures={"bler_mcs20": Figure([0.1], "1", "measured", axis=[0.0])})
+    assert link.mcs_entries == [20] and link.bler(20).axis == [0.0] and link.bler(3) is None

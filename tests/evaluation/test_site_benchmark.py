@@ -6,32 +6,34 @@ import pytest
 import torch
 
 from airlam.evaluation import Results, SiteBenchmark
-from airlam.evaluation.benchmarks.sites.benchmark import average, user_blocks
+from airlam.evaluation.benchmarks.sites.one_site import average
+from airlam.evaluation.benchmarks.sites.users import user_blocks
 from airlam.evaluation.engine import statistics
 from airlam.evaluation.engine.training import Choice, adapt
 from airlam.evaluation.report.style import look, order
 from airlam.evaluation.report.verdicts import support
 from airlam.evaluation.rows import Row
+from airlam.evaluation.runner import load_runner
 from airlam.interfaces import RecipeError
 
 TINY = {
-    "channel_overrides": {
-        "num_subcarriers": 12,
-        "bs_panel": {"rows": 2, "columns": 2, "polarisation": "dual", "pattern": "omni"},
+    "conditions": {
+        "channel_overrides": {
+            "num_subcarriers": 12,
+            "bs_panel": {"rows": 2, "columns": 2, "polarisation": "dual", "pattern": "omni"},
+        }
     },
     "sites": {"street": {"channel": "umi_site"}, "hall": {"channel": "inf_nlos", "speed_kmh": [3, 30]}},
-    "fractions": [0.25, 1.0],
-    "steps": [2, 3],
-    "headline_fraction": 0.25,
-    "choose_fraction": 0.25,
-    "adaptations": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "lora_rank": 2}],
-    "seeds": [0, 1],
-    "num_train": 16,
-    "num_val": 4,
-    "num_test": 16,
-    "num_tune": 4,
-    "num_speed_classes": 2,
-    "batch_size": 4,
+    "adaptation": {
+        "fractions": [0.25, 1.0],
+        "steps": [2, 3],
+        "headline_fraction": 0.25,
+        "choose_fraction": 0.25,
+        "adaptations": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "lora_rank": 2}],
+        "seeds": [0, 1],
+        "batch_size": 4,
+    },
+    "sizes": {"num_train": 16, "num_val": 4, "num_test": 16, "num_tune": 4, "num_speed_classes": 2},
 }
 
 
@@ -55,7 +57,7 @@ def test_run_compares_reports_and_resumes(model, tmp_path, capsys):
     results = Results.load(tmp_path / "results.json")
     rows = {row.method: row for row in results.select(group="site", data="hall")}
     variants = [f"pygmy:{kind}-{share}%" for kind in ("adapted", "random-start") for share in (25, 100)]
-    assert set(rows) == {"hold", "ar", "eigen-ar", "pygmy", "pygmy:no-correction", "perfect", *variants}
+    assert set(rows) == {"hold", "mean", "ar", "eigen-ar", "pygmy", "pygmy:no-correction", "perfect", *variants}
     adapted = rows["pygmy:adapted-25%"]
     assert adapted.parameters_trainable > 0 == rows["pygmy"].parameters_trainable
     assert {"adaptation_gain_cells_db", "pretraining_gain_cells_db"} <= adapted.figures.keys()
@@ -121,21 +123,23 @@ def test_average_over_seeds():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_test": 15}, "num_test is 15"),
-        ({"steps": [3]}, "2 fractions have 1 steps"),
-        ({"headline_fraction": 0.3}, "headline_fraction is 0.3, but must be one of the fractions"),
-        ({"fractions": [0.25, 2.0]}, "fractions holds 2"),
+        ({"sizes.num_test": 15}, "sizes.num_test is 15"),
+        ({"sizes.num_tune": 17}, "sizes.num_tune is 17"),
+        ({"sizes.num_tests": 16}, "did you mean 'num_test'"),
+        ({"adaptation.steps": [3]}, "2 fractions have 1 steps"),
+        ({"adaptation.headline_fraction": 0.3}, "headline_fraction is 0.3, but must be one of the fractions"),
+        ({"adaptation.fractions": [0.25, 2.0]}, "fractions holds 2"),
         ({"sites": {"x": {}}}, "sites.x"),
         ({"sites": {}}, "sites is empty"),
-        ({"seeds": []}, "seeds is empty"),
-        ({"precision": "half"}, "precision is 'half'"),
-        ({"adaptations": [{"rate": 1}]}, "must hold learning_rate"),
-        ({"controls": [{"learning_rate": 2}]}, "learning_rate is 2"),
+        ({"adaptation.seeds": []}, "seeds must not be empty"),
+        ({"adaptation.precision": "half"}, "precision is 'half'"),
+        ({"adaptation.adaptations": [{"rate": 1}]}, "must hold learning_rate"),
+        ({"adaptation.controls": [{"learning_rate": 2}]}, "learning_rate is 2"),
     ],
 )
 def test_arguments_that_do_not_fit(change, message):
     with pytest.raises(RecipeError, match=message):
-        SiteBenchmark(**TINY | change)
+        load_runner("airlam.evaluation.SiteBenchmark", TINY, change)
 
 
 def test_a_site_needs_spatial_consistency():

@@ -51,18 +51,12 @@ def test_channel_prediction(tmp_path):
     check(
         "channel_prediction",
         ChannelPredictionBenchmark(
-            scenarios=["uma_nlos"],
-            speeds_kmh=[30],
-            channel_overrides=DUAL,
-            num_links=8,
-            num_tune=4,
-            side_links=4,
-            links_per_drop=4,
-            users=[2, 4],
-            tone_step=6,
-            age_speed_kmh=30,
-            age_horizon=4,
-            period_speed_kmh=3,
+            cells={"scenarios": ["uma_nlos"], "speeds_kmh": [30], "channel_overrides": DUAL},
+            sizes={"num_links": 8, "num_tune": 4, "side_links": 4, "links_per_drop": 4},
+            rates={"users": [2, 4], "tone_step": 6},
+            age={"speed_kmh": 30, "horizon": 4},
+            periods={"periods_ms": [0.5, 1.0], "speed_kmh": 3},
+            sweep={"csi_snr_db": [10]},
             methods=[
                 "hold",
                 "mean",
@@ -73,12 +67,12 @@ def test_channel_prediction(tmp_path):
                 "genie_lmmse",
                 "perfect",
             ],
-            sweep_csi_snr_db=[10],
-            csi_periods_ms=[0.5, 1.0],
-            impairments={"none": {}, "missing": {"missing": 0.2}},
-            held_out={"28 GHz": {"channel": "umi_nlos", "carrier_frequency": 28e9, "slot_duration": 0.125e-3}},
-            held_out_speeds_kmh=[3],
-            held_out_links=4,
+            impairments={"kinds": {"none": {}, "missing": {"missing": 0.2}}},
+            held_out={
+                "channels": {"28 GHz": {"channel": "umi_nlos", "carrier_frequency": 28e9, "slot_duration": 0.125e-3}},
+                "speeds_kmh": [3],
+                "num_links": 4,
+            },
         ),
         tmp_path,
     )
@@ -144,20 +138,18 @@ def test_sites(tmp_path):
     check(
         "sites",
         SiteBenchmark(
-            channel_overrides=DUAL,
+            conditions={"channel_overrides": DUAL},
             sites={"street": {"channel": "umi_site"}},
-            fractions=[0.25, 1.0],
-            steps=[2, 3],
-            headline_fraction=0.25,
-            choose_fraction=0.25,
-            adaptations=[{"learning_rate": 1e-3}],
-            seeds=[0],
-            num_train=16,
-            num_val=4,
-            num_test=16,
-            num_tune=4,
-            num_speed_classes=2,
-            batch_size=4,
+            adaptation={
+                "fractions": [0.25, 1.0],
+                "steps": [2, 3],
+                "headline_fraction": 0.25,
+                "choose_fraction": 0.25,
+                "adaptations": [{"learning_rate": 1e-3}],
+                "seeds": [0],
+                "batch_size": 4,
+            },
+            sizes={"num_train": 16, "num_val": 4, "num_test": 16, "num_tune": 4, "num_speed_classes": 2},
         ),
         tmp_path,
     )
@@ -178,16 +170,18 @@ def test_reconstruction_and_probes(tmp_path):
                 }
             },
             quick=True,
-            lora_rank=None,
-            links_per_drop=2,
-            scenarios=["uma_nlos"],
+            few_shot={"lora_rank": None},
+            sizes={"links_per_drop": 2},
+            cells={"scenarios": ["uma_nlos"]},
         ),
         tmp_path / "reconstruction",
     )
     check(
         "probes",
         ProbeBenchmark(
-            num_train=32, num_val=16, num_test=16, csi_snr_db=[20.0], shots=[0.5, 1.0], history=8, links_per_drop=2
+            sizes={"num_train": 32, "num_val": 16, "num_test": 16, "links_per_drop": 2},
+            cells={"csi_snr_db": [20.0], "slots": 8},
+            shots=[0.5, 1.0],
         ),
         tmp_path / "probes",
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from airlam import load_predictor
-from airlam.models.airlam_model import filled_bins
+from airlam.models.tokens import filled_bins
 
 
 @pytest.mark.parametrize(("rx_ant", "ports", "polarisations"), [(1, 1, 1), (2, 1, 1), (1, 4, 2), (1, 32, 2)])

@@ -1,4 +1,4 @@
-"""Recordings of Wi-Fi receivers, as the tools PicoScenes, Nexmon and the ESP32 CSI toolkit leave them.
+"""Recordings of Wi-Fi receivers, as the tools PicoScenes, Nexmon and the ESP32 CSI toolkit write them.
 
 Example recordings of every kind ship with the public project CSIKit (https://github.com/Gi-z/CSIKit, MIT licence). Its
 binary files become the arrays that are read here with the package ``csiread``:

@@ -13,9 +13,15 @@ from airlam.edge.federated.adapters import Arrays
 TEXT_LENGTH = 200  # characters of a node's text that are kept
 # The largest size of each number that a node may send; larger ones are nonsense, and their sums would overflow.
 LARGEST = {
-    "site": 1e6, "num-examples": 1e9, "seconds": 1e7, "flops": 1e21, "server-flops": 1e21, "activations": 1e15,
-    "loss": 1e6, "figure": 1e6,
-}  # fmt: skip
+    "site": 1e6,
+    "num-examples": 1e9,
+    "seconds": 1e7,
+    "flops": 1e21,
+    "server-flops": 1e21,
+    "activations": 1e15,
+    "loss": 1e6,
+    "figure": 1e6,
+}
 SIGNED = ("loss", "figure")  # these may be negative
 
 

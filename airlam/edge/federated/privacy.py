@@ -35,11 +35,13 @@ def privatise(after: Arrays, before: Arrays, *, clip: float, noise_multiplier: f
         after = before
     scale = min(1.0, clip / max(norm, 1e-30))
     return {
-        name: (before[name] + scale * (after[name] - before[name]) + noise_multiplier * clip * rng.standard_normal(
-            after[name].shape
-        )).astype(np.float32)
+        name: (
+            before[name]
+            + scale * (after[name] - before[name])
+            + noise_multiplier * clip * rng.standard_normal(after[name].shape)
+        ).astype(np.float32)
         for name in after
-    }  # fmt: skip
+    }
 
 
 def epsilon(noise_multiplier: float, releases: int, delta: float, sample_rate: float = 1.0) -> float:

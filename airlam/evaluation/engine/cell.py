@@ -41,16 +41,16 @@ class Cell:
     speed_kmh: float
     csi_snr_db: float
     num_links: int
-    num_tune: int
-    history: int
-    horizon: int
-    num_future: int
-    methods: tuple[str, ...]
-    users: tuple[int, ...]
-    transmit_snr_db: tuple[float, ...]
-    headline_snr_db: float
-    tone_step: int
-    seed: int
+    num_tune: int = 0
+    history: int = 16
+    horizon: int = 4
+    num_future: int = 4
+    methods: tuple[str, ...] = ()
+    users: tuple[int, ...] = ()
+    transmit_snr_db: tuple[float, ...] = ()
+    headline_snr_db: float = 20.0
+    tone_step: int = 1
+    seed: int = 7
     impairment: dict[str, float] | None = None
     label: str = ""
     headline: bool = False

@@ -114,11 +114,11 @@ class Links:
         for name in self.WHOLE:
             self.whole_drops(name, getattr(self, name))
 
-    def whole_drops(self, name: str, value: int) -> None:
+    def whole_drops(self, name: str, value: int, section: str = "sizes") -> None:
         """Raises RecipeError if ``value`` links are not a positive number of whole drops."""
         if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % self.links_per_drop:
             raise RecipeError(
-                f"sizes.{name} is {value!r}, but must be a positive multiple of sizes.links_per_drop "
+                f"{section}.{name} is {value!r}, but must be a positive multiple of sizes.links_per_drop "
                 f"({self.links_per_drop}): no drop is ever split"
             )
 
@@ -182,3 +182,36 @@ class Sweep:
     csi_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0)
     speeds_kmh: Sequence[float] = (30.0,)
     scenarios: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class MixedCells:
+    """Cells whose users draw their speed from a range: every scenario at every CSI SNR.
+
+    Attributes:
+        scenarios: names of channel recipes.
+        speed_kmh: least and largest speed of a user [km/h].
+        csi_snr_db: SNRs of the measured CSI [dB].
+        slots: slots that are measured.
+    """
+
+    scenarios: Sequence[str] = ("uma_nlos", "umi_nlos", "uma_los", "umi_los")
+    speed_kmh: Sequence[float] = (3.0, 100.0)
+    csi_snr_db: Sequence[float] = (0.0, 10.0, 20.0, 30.0)
+    slots: int = 16
+
+    def __post_init__(self) -> None:
+        not_empty("cells.scenarios", self.scenarios)
+        not_empty("cells.csi_snr_db", self.csi_snr_db)
+        at_least("cells.slots", self.slots, 1)
+        object.__setattr__(self, "scenarios", [str(name) for name in self.scenarios])
+        for name in ("speed_kmh", "csi_snr_db"):
+            object.__setattr__(self, name, [float(value) for value in getattr(self, name)])
+            finite(f"cells.{name}", getattr(self, name))
+
+
+def shares(name: str, values: Sequence[float]) -> list[float]:
+    """``values`` as floats; raises RecipeError if one of them is no share of the training links, in (0, 1]."""
+    if not all(0 < value <= 1 for value in values):
+        raise RecipeError(f"{name} are shares of the training links in (0, 1], got {list(values)}")
+    return [float(value) for value in values]

@@ -13,7 +13,7 @@ from airlam.evaluation.engine.contenders import GENIES, OFF
 from airlam.evaluation.engine.timing import timed_figure
 from airlam.evaluation.report.style import is_learned, parts
 from airlam.evaluation.report.verdicts import NO_VERDICT, verdict
-from airlam.evaluation.rows import Figure, Row
+from airlam.evaluation.rows import Figure, Row, sum_se_name
 from airlam.io import recipe_hash
 from airlam.methods import names
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
@@ -49,14 +49,14 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
         for users, groups in entry.get("groups", {}).items():
             by_group = torch.tensor(record["group_drop"][users])
             rates = torch.tensor(groups["user_rates"], dtype=torch.float64)
-            figures[f"sum_se_k{users}"] = statistics.mean_figure(rates.sum(1), by_group, SE)
+            figures[sum_se_name(users)] = statistics.mean_figure(rates.sum(1), by_group, SE)
             curve = torch.tensor(groups["sum_se_vs_snr"], dtype=torch.float64).mT
-            figures[f"sum_se_k{users}_vs_snr"] = statistics.curve(
+            figures[sum_se_name(users, "over_snr")] = statistics.curve(
                 curve, by_group, list(cell["transmit_snr_db"]), "transmit SNR [dB]", SE
             )
             if bar in record["methods"] and method != bar:
                 other = torch.tensor(record["methods"][bar]["groups"][users]["user_rates"]).double().sum(1)
-                figures[f"sum_se_k{users}_gain"] = statistics.gain(rates.sum(1), other, by_group, SE)
+                figures[sum_se_name(users, "gain")] = statistics.gain(rates.sum(1), other, by_group, SE)
             if "se_5pct" not in figures:  # of the smallest groups
                 figures["se_5pct"] = Figure(float(five_percent_user_rate(rates)), SE, "measured")
         for name, unit in TIMED:
@@ -188,9 +188,9 @@ def _mean_sum_se(row: Row, records: list[dict], bar: str) -> None:
     for users in records[0]["group_drop"]:
         drops = [torch.tensor(record["group_drop"][users]) for record in records]
         own = [[_rates(record, row.method, users).sum(1)] for record in records]
-        row.figures[f"sum_se_k{users}"] = statistics.over_cells(statistics.mean_of_cells, own, drops, SE)
+        row.figures[sum_se_name(users)] = statistics.over_cells(statistics.mean_of_cells, own, drops, SE)
         if row.method != bar and all(bar in record["methods"] for record in records):
-            row.figures[f"sum_se_k{users}_gain"] = mean_sum_se_gain(records, row.method, bar, users)
+            row.figures[sum_se_name(users, "gain")] = mean_sum_se_gain(records, row.method, bar, users)
         if "se_5pct" not in row.figures:
             every = torch.cat([_rates(record, row.method, users).flatten() for record in records])
             row.figures["se_5pct"] = Figure(float(five_percent_user_rate(every)), SE, "measured")
@@ -259,8 +259,8 @@ def csi_period_rows(records: list[dict[str, Any]], *, pilot_symbols: int = 1, sy
         measured = statistics.join(figures, periods, "CSI period [ms]")
         gross = [figure.number for figure in figures]
         net = [value * max(0.0, 1 - pilot_ms / period) for value, period in zip(gross, periods, strict=True)]
-        row.figures[f"sum_se_k{users}"] = measured
-        row.figures[f"net_sum_se_k{users}"] = Figure(net, SE, "modelled", None, periods, measured.axis_name)
+        row.figures[sum_se_name(users)] = measured
+        row.figures[sum_se_name(users, "net")] = Figure(net, SE, "modelled", None, periods, measured.axis_name)
         if all("nmse" in record["methods"][method] for record in records):
             errors = [
                 statistics.db_figure(_column(record, method, "nmse"), torch.tensor(record["drop"]))
@@ -281,7 +281,7 @@ def path_loss_rows(record: dict[str, Any], bar: str) -> list[Row]:
         users = str(rates.shape[1])
         row = new_row(record, method, "path_loss")
         drop = torch.tensor(record["group_drop"][users])
-        row.figures[f"sum_se_k{users}"] = statistics.mean_figure(rates.sum(1), drop, SE)
+        row.figures[sum_se_name(users)] = statistics.mean_figure(rates.sum(1), drop, SE)
         row.figures["se_5pct"] = Figure(float(five_percent_user_rate(rates)), SE, "measured")
         rows.append(row)
     return rows

@@ -163,25 +163,24 @@ def _two_means(row: Row, gain: str) -> str:
 
 
 def _spectral_efficiency(rows: dict[str, Row], method: str, bar: str) -> str:
-    mine, theirs = rows[method].figures, rows[bar].figures
-    names = [name for name in mine if name.startswith("sum_se_k") and name.removeprefix("sum_se_k").isdigit()]
-    if not names or names[0] not in theirs:
+    sizes = rows[method].group_sizes
+    if not sizes or rows[bar].sum_se(sizes[0]) is None:
         return ""
-    name = names[0]
-    text = f"Sum spectral efficiency of {name.removeprefix('sum_se_k')} users: {mine[name].number:.2f} bit/s/Hz"
-    text += f" against {theirs[name].number:.2f} of {bar_label(bar)}"
-    if f"{name}_gain" in mine:
-        gain = mine[f"{name}_gain"]
+    users = sizes[0]
+    reached = {m: figure.number for m, row in rows.items() if (figure := row.sum_se(users)) is not None}
+    text = f"Sum spectral efficiency of {users} users: {reached[method]:.2f} bit/s/Hz"
+    text += f" against {reached[bar]:.2f} of {bar_label(bar)}"
+    if (gain := rows[method].sum_se_gain(users)) is not None:
         interval = f", 95 % interval {gain.ends[0]:+.2f} to {gain.ends[1]:+.2f}" if gain.interval else ""
         text += f" ({gain.number:+.2f}{interval}: {verdict(gain)})"
-    classical = {m: row.figures[name].number for m, row in rows.items() if is_classical(m) and name in row.figures}
+    classical = {m: value for m, value in reached.items() if is_classical(m)}
     strongest = max(classical, key=lambda m: classical[m], default=bar)
-    if strongest != bar and classical[strongest] > theirs[name].number:
+    if strongest != bar and classical[strongest] > reached[bar]:
         text += f"; {look(strongest).label}, the strongest classical method, reaches {classical[strongest]:.2f}"
-    if "perfect" in rows and name in rows["perfect"].figures:
-        text += f"; perfect CSI would give {rows['perfect'].figures[name].number:.2f}"
-    if "hold" in rows and bar != "hold" and name in rows["hold"].figures:
-        text += f", outdated CSI gives {rows['hold'].figures[name].number:.2f}"
+    if "perfect" in reached:
+        text += f"; perfect CSI would give {reached['perfect']:.2f}"
+    if "hold" in reached and bar != "hold":
+        text += f", outdated CSI gives {reached['hold']:.2f}"
     return text + "."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from airlam.methods import Method, find, known, names
 
@@ -171,3 +172,38 @@ def order(methods: set[str] | list[str]) -> list[str]:
         return (1, rank, float(share[:-1] or 0) if share else 0.0, method)
 
     return sorted(set(methods), key=place)
+
+
+def title(scenario: str) -> str:
+    """A recipe's name as a person writes it; of a recipe's file, its name without folders and ending.
+
+    Example:
+        >>> title("uma_nlos"), title("channels/umi35.yaml")
+        ('UMa NLOS', 'UMi35')
+    """
+    if scenario.endswith((".yaml", ".yml")):
+        scenario = Path(scenario).stem
+    words = {
+        "uma": "UMa",
+        "umi": "UMi",
+        "rma": "RMa",
+        "inh": "InH",
+        "inf": "InF",
+        "los": "LOS",
+        "nlos": "NLOS",
+        "28ghz": "28 GHz",
+        "site": "site",
+        "rt": "ray-traced",
+    }
+    parts = [_word(word, words) for word in scenario.split("_") if word]
+    return ("-".join(parts) if parts[:1] in (["CDL"], ["TDL"]) else " ".join(parts)) or scenario
+
+
+def _word(word: str, words: dict[str, str]) -> str:
+    """One word of a recipe's name; a number may stand behind a known word."""
+    name = word.rstrip("0123456789")
+    if word in words:
+        return words[word]
+    if name in words:
+        return words[name] + word[len(name) :]
+    return word.upper() if len(word) < 4 else word

@@ -69,6 +69,17 @@ def support(rows: Iterable[Row], resampled: str = "drops") -> str:
     return f"{_range(links, 'links')} from {_range([row.num_drops for row in rows], resampled)}"
 
 
+def rests_on(what: str, rows: Iterable[Row], results: Results, end: str = "") -> str:
+    """A sentence on how much data rows rest on: "Each point rests on 192 links from 24 drops."; empty if unknown.
+
+    Args:
+        what: subject of the sentence. rows: of one table or figure. results: say what was resampled.
+        end: between the numbers and the full stop.
+    """
+    found = support(rows, results.extras.get("resampled", "drops"))
+    return f"{what} rests on {found}{end}." if found else ""
+
+
 def _range(values: list[int], what: str) -> str:
     low, high = min(values), max(values)
     what = what.removesuffix("s") if high == 1 else what

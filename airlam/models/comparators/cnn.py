@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from airlam.csi import PortShape
-from airlam.models.comparators.comparator import Comparator, turn_to_last, unit_power
+from airlam.models.comparators.comparator import Comparator, silent, turn_to_last, unit_power
 
 
 class CNNComparator(Comparator):
@@ -32,9 +32,7 @@ class CNNComparator(Comparator):
         super().__init__(history=history, horizon=horizon, width=width, num_blocks=num_blocks)
         self.enter = nn.Conv3d(2 * history + 1, width, 1)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(num_blocks))
-        self.head = nn.Conv3d(width, 2 * horizon, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = silent(nn.Conv3d(width, 2 * horizon, 1))
 
     def correct(self, x: Tensor, port_shape: PortShape) -> Tensor:
         """See :class:`Comparator`. Polarisations pass as links of their own."""

@@ -1,10 +1,10 @@
-"""What all learned comparators share: how CSI comes in, how a prediction goes out."""
+"""The base class of all learned comparators: normalisation of CSI before the network, and of predictions after it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ BOUNDS = {
     "num_heads": (1, 1024),
 }
 LARGEST = (1, 65536)
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -59,7 +61,8 @@ class Comparator(nn.Module):
     4. A longer request is rolled out, ``horizon`` slots at a time; no slot may then hold more than twice the energy of
        the strongest slot measured. A shorter request is cut.
 
-    Longer histories are cut to their last ``history`` slots; shorter ones are led by repetitions of their first slot.
+    Longer histories are cut to their last ``history`` slots; shorter ones are filled up with copies of their first
+    slot.
 
     Args:
         history: slots that the network sees. horizon: slots that it predicts at once.
@@ -141,7 +144,8 @@ def _energy(x: Tensor) -> Tensor:
 def turn_to_last(x: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
     """Series turned to the phase of their own last slot, and that phase: ``x = turned * phase``.
 
-    A ray's phase is uniform and says nothing about its future, so no network has to learn that it does not matter.
+    The phase of a ray is uniform and holds no information about its future. Without it the network need not learn to
+    ignore it.
 
     Args:
         x: complex. dim: its axis of slots.
@@ -167,8 +171,8 @@ def complex_features(x: Tensor) -> Tensor:
     return torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
 
 
-def silent(layer: nn.Linear) -> nn.Linear:
+def silent(layer: Layer) -> Layer:
     """An output layer that starts at zero."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer

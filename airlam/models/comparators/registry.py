@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,27 +25,39 @@ from airlam.models.checkpoint import (
 )
 from airlam.models.comparators.comparator import Comparator, check_arguments
 from airlam.models.fields import check_size, refuse_unknown, shown
-from airlam.recipes import nearest
+from airlam.recipes import is_class_path, nearest
+from airlam.recipes.registry import Registry
 
 MODEL_TYPE = "airlam-comparator"  # "model_type" in config.json
-KINDS = {
-    "rnn": ("rnn", "RNNComparator"),
-    "gru": ("gru", "GRUComparator"),
-    "lstm": ("lstm", "LSTMComparator"),
-    "cnn": ("cnn", "CNNComparator"),
-    "transformer": ("transformer", "TransformerComparator"),
-    "wifo": ("wifo", "WiFoComparator"),
-    "llm4cp": ("llm4cp", "LLM4CPComparator"),
-    "minilm": ("minilm", "MiniLMComparator"),
-    "refined": ("refined", "RefinedComparator"),
-}
+# Every other module of this folder is a kind: ``cnn.py`` holds the comparator whose ``kind`` is "cnn".
+SHARED = ("comparator", "language", "predictor", "recurrent", "registry", "sequences")
+KINDS = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in SHARED)
+# Of other packages: registered, declared as entry points, or named by class path.
+OUTSIDE = Registry("comparator", "airlam.comparators", Comparator, [], attribute="kind")
+
+
+def kinds() -> tuple[str, ...]:
+    """Kinds by name: those of the package, then those of other packages."""
+    return tuple(dict.fromkeys([*KINDS, *OUTSIDE.names()]))
+
+
+def register_comparator(cls: type[Comparator]) -> type[Comparator]:
+    """Add a class of another package under its ``kind``; can be used as a decorator.
+
+    Raises:
+        TypeError: no subclass of :class:`Comparator`. ValueError: it has no ``kind``, or another class has it.
+    """
+    if getattr(cls, "kind", "") in KINDS:
+        raise ValueError(f"comparator: the kind {cls.kind!r} of {cls.__qualname__} is taken; choose another")
+    return OUTSIDE.register(cls)
 
 
 def build_comparator(kind: str, **arguments: Any) -> Comparator:
     """A comparator by kind: ``rnn``, ``gru``, ``lstm``, ``cnn``, ``transformer``, ``wifo``, ``llm4cp``, ``minilm``,
-    ``refined`` (another kind on top of ``eigen-ar``).
+    ``refined`` (another kind on top of ``eigen-ar``), or one of another package.
 
     Args:
+        kind: its name, or the class path of a :class:`Comparator`, which is then registered under its own ``kind``.
         arguments: of its class.
 
     Raises:
@@ -53,11 +67,7 @@ def build_comparator(kind: str, **arguments: Any) -> Comparator:
         >>> build_comparator("cnn", width=8).config["width"]
         8
     """
-    if not isinstance(kind, str) or kind not in KINDS:
-        hint = nearest(str(kind)[:64], KINDS) or ";"
-        raise ValueError(f"no comparator {shown(kind)}{hint} kinds are {', '.join(KINDS)}")
-    module, name = KINDS[kind]
-    made = getattr(import_module(f"airlam.models.comparators.{module}"), name)
+    made = _class_of(kind)
     known = inspect.signature(made).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         refuse_unknown(f"comparator {kind!r}", arguments, known)
@@ -66,6 +76,29 @@ def build_comparator(kind: str, **arguments: Any) -> Comparator:
         return made(**arguments)
     check_size(f"comparator {kind!r}", lambda: made(**arguments))
     return made(**arguments)
+
+
+def _class_of(kind: str) -> type[Comparator]:
+    if isinstance(kind, str) and kind in KINDS:
+        module = import_module(f"airlam.models.comparators.{kind}")
+        return next(found for found in vars(module).values() if getattr(found, "kind", None) == kind)
+    if isinstance(kind, str) and kind in OUTSIDE.names():
+        return OUTSIDE.find(kind)
+    if isinstance(kind, str) and is_class_path(kind):
+        return register_comparator(OUTSIDE.find(kind))
+    hint = nearest(str(kind)[:64], kinds()) or ";"
+    raise ValueError(f"no comparator {shown(kind)}{hint} kinds are {', '.join(kinds())}")
+
+
+def check_kind(where: str | Path, described: Mapping[str, Any]) -> None:
+    """Raises CheckpointError unless a file names comparators that are known by name: a file never names code."""
+    for kind in (described.get("kind"), described.get("network", "cnn")):
+        if kind not in kinds():
+            hint = nearest(str(kind)[:64], kinds()) or ";"
+            raise CheckpointError(
+                f"{where}: no comparator {shown(kind)}{hint} kinds are {', '.join(kinds())}; register one of your own "
+                "first: airlam.models.comparators.register_comparator, or an entry point of airlam.comparators"
+            )
 
 
 def _takes_weights_from_elsewhere(kind: str, arguments: dict[str, Any]) -> bool:
@@ -106,6 +139,7 @@ def load_comparator(folder: str | Path) -> Comparator:
         raise CheckpointError(f"{folder} holds no comparator: its model_type is {kind}")
     weights = check_weights(folder, config)
     described = config["comparator"]
+    check_kind(f"{folder}/config.json", described)
     if described.get("pretrained") is not None or "pretrained" not in described and _has_language_model(described):
         raise CheckpointError(
             f"{folder}/config.json: pretrained is {shown(described.get('pretrained'))}, but must be null: the weights "

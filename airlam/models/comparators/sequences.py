@@ -16,9 +16,9 @@ class SequenceComparator(Comparator):
     """A comparator that treats ``beams_per_sequence`` beams of a link as one sequence over slots.
 
     As in LLM4CP and its baselines, where each antenna is a sequence of its own, whose features are the real and
-    imaginary parts of all subcarriers. Ours: beams and delays in the place of antennas and subcarriers; each
-    coefficient's series turned to the phase of its last slot; each sequence scaled to unit mean power, with the log of
-    its scale as one more feature.
+    imaginary parts of all subcarriers. Ours: beams and delays instead of antennas and subcarriers; each coefficient's
+    series turned to the phase of its last slot; each sequence scaled to unit mean power, with the log of its scale as
+    one more feature.
 
     Args:
         num_subcarriers: of the CSI it is made for; another number is refused.

@@ -17,10 +17,10 @@ class WiFoComparator(Comparator):
     As published (Liu, Gao, Liu, Cheng, Yang, "WiFo: Wireless Foundation Model for Channel Prediction", 2024): CSI
     as a volume of time x frequency x antennas, cut into patches that become tokens; a transformer encoder over the
     visible tokens, a lighter decoder over these and one mask token per hidden patch; sinusoidal positions in three
-    axes; prediction over time is reconstruction of masked future patches. Ours: delay and beams in the place of
-    frequency and antennas, the decoder's output is a correction of the held last slot, the values of one patch column
-    (all slots) have unit power with its log as a feature, each coefficient is turned to the phase of its last slot, and
-    the future is the only mask, because that is the task. Any band and array that the patches divide.
+    axes; prediction over time is reconstruction of masked future patches. Ours: delay and beams instead of frequency
+    and antennas, the decoder's output is a correction of the held last slot, the values of one patch column (all slots)
+    have unit power with its log as a feature, each coefficient is turned to the phase of its last slot, and the future
+    is the only mask, because that is the task. Any band and array that the patches divide.
 
     Args:
         patch: slots, delays and beams of a patch. ``patch[0]`` divides ``history`` and ``horizon``.

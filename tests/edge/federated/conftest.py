@@ -23,9 +23,17 @@ def federation():
 
     def make(**changes) -> Federation:
         arguments = {
-            "sites": SITES, "rounds": 2, "local_steps": 2, "batch_size": 4, "num_train": 8, "num_val": 4, "num_test": 4,
-            "channel_overrides": SMALL, "feedback": {"coefficients": 16, "phase_bits": 3}, "learning_rate": 3e-3,
-        }  # fmt: skip
+            "sites": SITES,
+            "rounds": 2,
+            "local_steps": 2,
+            "batch_size": 4,
+            "num_train": 8,
+            "num_val": 4,
+            "num_test": 4,
+            "channel_overrides": SMALL,
+            "feedback": {"coefficients": 16, "phase_bits": 3},
+            "learning_rate": 3e-3,
+        }
         return Federation(**{**arguments, **changes})
 
     return make

@@ -87,16 +87,24 @@ def retyped(kind):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (without("arrays"), "it has no arrays"), (without("metrics"), "num-examples is None"),
-        (garbled, "cannot be read"), (say(num_examples=float("nan")), "num-examples is nan"),
-        (say(num_examples=-8), "num-examples is -8"), (say(num_examples=0), "has no users"),
-        (say(num_examples=1.7e308), "beyond"), (say(num_examples=5), "claims 5 training users, but its site has 4"),
-        (say(seconds=1e300), "beyond"), (say(loss=-1e300), "beyond"),
-        (retyped("<U8"), "of type <U8"), (retyped("complex64"), "complex64"), (retyped("float64"), "float64"),
-        (say(loss=[1.0, 2.0]), "loss is [1.0, 2.0]"), (say(seconds=None), "seconds is None"),
+        (without("arrays"), "it has no arrays"),
+        (without("metrics"), "num-examples is None"),
+        (garbled, "cannot be read"),
+        (say(num_examples=float("nan")), "num-examples is nan"),
+        (say(num_examples=-8), "num-examples is -8"),
+        (say(num_examples=0), "has no users"),
+        (say(num_examples=1.7e308), "beyond"),
+        (say(num_examples=5), "claims 5 training users, but its site has 4"),
+        (say(seconds=1e300), "beyond"),
+        (say(loss=-1e300), "beyond"),
+        (retyped("<U8"), "of type <U8"),
+        (retyped("complex64"), "complex64"),
+        (retyped("float64"), "float64"),
+        (say(loss=[1.0, 2.0]), "loss is [1.0, 2.0]"),
+        (say(seconds=None), "seconds is None"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
-)  # fmt: skip
+)
 def test_updates_that_say_nonsense(federation, change, words):
     records = run(federation(rounds=1, num_train=4, num_val=2), "train", change)
     assert words in records[1].rejected["city"] and records[1].used == 2
@@ -130,11 +138,13 @@ def spoil(name, value):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("x", lambda x: np.full_like(x, np.nan), "not finite"), ("x", lambda x: x[..., :5].copy(), "has shape"),
-        ("gradient", lambda g: g[:1].copy(), "has shape"), ("gradient", lambda g: g.astype(np.float64), "float64"),
+        ("x", lambda x: np.full_like(x, np.nan), "not finite"),
+        ("x", lambda x: x[..., :5].copy(), "has shape"),
+        ("gradient", lambda g: g[:1].copy(), "has shape"),
+        ("gradient", lambda g: g.astype(np.float64), "float64"),
     ],
     ids=["NaN", "width", "batch", "double"],
-)  # fmt: skip
+)
 def test_split_devices_cannot_spoil_everybodys_batch(federation, name, value, words):
     f = federation(mode="split", rounds=1, num_train=4, num_val=2)
     records = run(f, "train.split", spoil(name, value))

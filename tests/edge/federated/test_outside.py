@@ -12,8 +12,8 @@ from airlam.edge.federated import run_rounds
 from airlam.edge.federated.adapters import layers, stacked
 from airlam.edge.federated.aggregation import SCHEMES, STRATEGIES, Scheme, ServerStrategy
 from airlam.edge.federated.aggregation.svd import refactorise
-from airlam.edge.federated.registry import Registry
 from airlam.interfaces import RecipeError
+from airlam.recipes.registry import Registry
 
 OUTSIDE = '''
 import numpy as np
@@ -102,9 +102,11 @@ def test_names_that_cannot_be_used_are_told(federation, outside):
     with pytest.raises(TypeError, match="must be a subclass of ServerStrategy"):
         STRATEGIES.register(flower.FedAvg)
     for name, words in (
-        ("haalf", "did you mean 'half'"), ("outside_fed.Timid", "no subclass of Scheme"),
-        ("outside_fed.Nothing", "no class 'outside_fed.Nothing'"), (7, "aggregation is 7"),
-    ):  # fmt: skip
+        ("haalf", "did you mean 'half'"),
+        ("outside_fed.Timid", "no subclass of Scheme"),
+        ("outside_fed.Nothing", "no class 'outside_fed.Nothing'"),
+        (7, "aggregation is 7"),
+    ):
         with pytest.raises(RecipeError, match=words):
             federation(aggregation=name)
     assert isinstance(SCHEMES, Registry) and issubclass(STRATEGIES.find("timid"), ServerStrategy)

@@ -76,9 +76,11 @@ def test_devices_of_different_ranks(federation):
 @pytest.mark.parametrize("strategy", ["fedprox", "fedadam", "fedmedian", "krum", "multikrum", "fedtrimmedavg"])
 def test_strategies_of_flower(federation, strategy):
     arguments = {
-        "fedprox": {"proximal_mu": 0.1}, "fedtrimmedavg": {"beta": 0.34}, "multikrum": {"num_nodes_to_select": 2},
+        "fedprox": {"proximal_mu": 0.1},
+        "fedtrimmedavg": {"beta": 0.34},
+        "multikrum": {"num_nodes_to_select": 2},
         "fedadam": {"eta": 0.003},
-    }  # fmt: skip
+    }
     f = federation(strategy=strategy, strategy_args=arguments.get(strategy), aggregation="ffa", rounds=1)
     state, records = records_of(f)
     assert all(np.isfinite(value).all() for value in state.arrays.values()) and len(records) == 2
@@ -272,8 +274,16 @@ def test_combine_of_equal_updates_is_the_update():
 
 
 def test_a_precoder_is_adapted(federation):
-    f = federation(model="airlam-precoder", task="beamforming", num_train=16, num_val=8, rounds=1, local_steps=1,
-                   batch_size=8, feedback=None)  # fmt: skip
+    f = federation(
+        model="airlam-precoder",
+        task="beamforming",
+        num_train=16,
+        num_val=8,
+        rounds=1,
+        local_steps=1,
+        batch_size=8,
+        feedback=None,
+    )
     state, records = records_of(f)
     assert all(np.isfinite(list(r.figures.values())).all() for r in records)
     assert any(np.abs(v).max() > 0 for n, v in state.arrays.items() if n.startswith("B/"))

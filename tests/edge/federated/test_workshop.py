@@ -15,8 +15,17 @@ from airlam.edge.federated.learning.sites import Places
 from airlam.edge.federated.server.app import serve
 
 
-@pytest.mark.parametrize("changes", [{}, {"aggregation": "ffa"}, {"aggregation": "stacking"}, {"mode": "split"},
-                                     {"mode": "split", "aggregation": "ffa"}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"aggregation": "ffa"},
+        {"aggregation": "stacking"},
+        {"mode": "split"},
+        {"mode": "split", "aggregation": "ffa"},
+    ],
+    ids=str,
+)
 def test_a_new_process_for_each_message_gives_the_same_bits(federation, changes):
     """As in a deployment. One site trains its whole model beside the split ones, in the same process."""
     sites = copy.deepcopy(federation().config["sites"])

@@ -15,14 +15,16 @@ from airlam.edge.federated.aggregation.scheme import Scheme
 from airlam.edge.federated.aggregation.stacking import Stacking
 from airlam.edge.federated.aggregation.strategy import ServerStrategy
 from airlam.edge.federated.aggregation.svd import Svd
-from airlam.edge.federated.registry import Registry
+from airlam.recipes.registry import Registry
 
 SCHEMES: Registry[Scheme] = Registry(
     "aggregation", "airlam.aggregation_schemes", Scheme, [Naive, FrozenA, Svd, Stacking, Residual]
 )
 STRATEGIES: Registry[ServerStrategy] = Registry(
-    "strategy", "airlam.server_strategies", ServerStrategy,
+    "strategy",
+    "airlam.server_strategies",
+    ServerStrategy,
     [FedAvg, FedProx, FedAdam, TrimmedMean, Median, Krum, MultiKrum],
-)  # fmt: skip
+)
 
 __all__ = ["SCHEMES", "STRATEGIES", "Scheme", "ServerStrategy"]

@@ -40,9 +40,12 @@ class FedAdam(ServerStrategy):
     name = "fedadam"
     flower = flower.FedAdam
     arguments_known = {
-        "eta": (1e-9, 10, False), "eta_l": (1e-9, 10, False), "beta_1": (0, 0.9999, False),
-        "beta_2": (0, 0.9999, False), "tau": (1e-12, 1, False),
-    }  # fmt: skip
+        "eta": (1e-9, 10, False),
+        "eta_l": (1e-9, 10, False),
+        "beta_1": (0, 0.9999, False),
+        "beta_2": (0, 0.9999, False),
+        "tau": (1e-12, 1, False),
+    }
 
     def memory(self, strategy: Any) -> Arrays:
         """See :class:`ServerStrategy`: both moments of Adam."""

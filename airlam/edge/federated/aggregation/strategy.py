@@ -11,8 +11,13 @@ from airlam.interfaces import RecipeError
 from airlam.recipes import check_keys, check_number
 
 # Flower's strategies see only the nodes that were selected, and take all of them.
-EVERYONE = {"fraction_train": 1.0, "fraction_evaluate": 1.0, "min_train_nodes": 1, "min_evaluate_nodes": 1,
-            "min_available_nodes": 1}  # fmt: skip
+EVERYONE = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+}
 
 
 class ServerStrategy:

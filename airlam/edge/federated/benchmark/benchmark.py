@@ -13,6 +13,7 @@ from typing import Any
 from airlam.edge.federated.benchmark.config import Job, federation_of, read_jobs
 from airlam.edge.federated.benchmark.figures import build_results
 from airlam.edge.federated.benchmark.jobs import JobTrainer
+from airlam.edge.federated.benchmark.plots import SECTIONS
 from airlam.edge.federated.recipe.read import federated_recipe
 from airlam.evaluation.report.html import publish
 from airlam.interfaces import RecipeError
@@ -92,7 +93,7 @@ class FederatedBenchmark:
                     records.append(record | {"group": job.group, "name": job.name, "options": job.options})
                 progress.advance(task)
         results = build_results(self.title, self.config, self.federation, records)
-        return publish(results, out, threads=self.threads)
+        return publish(results, out, threads=self.threads, sections=SECTIONS)
 
     def hash_of(self, job: Job) -> str:
         """Of everything that a job's record depends on but the code."""

@@ -58,15 +58,21 @@ def build_results(title: str, config: dict[str, Any], federation: Federation, re
     tables = [table_of(results, group) for group in dict.fromkeys(group for group, _ in merged)]
     if best is not None:
         tables.insert(1, site_table(federation, merged))
-    results.extras = {"focus": FOCUS, "tables": tables, "resampled": "users", "compared": [
-        f"{len(federation.sites)} sites, each one spatially consistent snapshot with its own scenario, carrier and "
-        f"speeds: {', '.join(site.label for site in federation.sites)}. {federation.num_train} users of each train, "
-        f"{federation.num_test} others test. {federation.history} CSI occasions at {federation.csi_snr_db:g} dB, "
-        "reported in quantised form, are seen; the true channel of the next "
-        f"{federation.horizon} is predicted.",
-        f"{federation.rounds} rounds of {federation.local_steps} local steps of {federation.batch_size} users; "
-        "centralised training takes as many steps as all sites together.",
-    ]}  # fmt: skip
+    results.extras = {
+        "focus": FOCUS,
+        "tables": tables,
+        "resampled": "users",
+        "compared": [
+            f"{len(federation.sites)} sites, each one spatially consistent snapshot with its own scenario, carrier and "
+            f"speeds: {', '.join(site.label for site in federation.sites)}. "
+            f"{federation.num_train} users of each train, {federation.num_test} others test. "
+            f"{federation.history} CSI occasions at {federation.csi_snr_db:g} dB, "
+            "reported in quantised form, are seen; the true channel of the next "
+            f"{federation.horizon} is predicted.",
+            f"{federation.rounds} rounds of {federation.local_steps} local steps of {federation.batch_size} users; "
+            "centralised training takes as many steps as all sites together.",
+        ],
+    }
     results.headline, results.extras["details"] = sentences(results)
     results.notes = [
         "NMSE, bytes and memory are measured; seconds, airtime and energy are modelled from counted operations, device "
@@ -105,11 +111,21 @@ def make_row(
     """One variant: what it reached and what it cost."""
     errors = np.mean([np.concatenate(list(run["errors"].values())) for run in runs], 0)
     row = Row(
-        name, "sites", recipe_hash(federation.config), None, federation.csi_snr_db, federation.history,
-        federation.horizon, runs[0]["total"], runs[0]["trained"],
-        settings={**runs[0]["changes"], **runs[0]["options"]}, num_links=len(errors), num_drops=len(federation.sites),
-        seeds={f"training {n}": run["seed"] for n, run in enumerate(runs)}, group=group,
-    )  # fmt: skip
+        name,
+        "sites",
+        recipe_hash(federation.config),
+        None,
+        federation.csi_snr_db,
+        federation.history,
+        federation.horizon,
+        runs[0]["total"],
+        runs[0]["trained"],
+        settings={**runs[0]["changes"], **runs[0]["options"]},
+        num_links=len(errors),
+        num_drops=len(federation.sites),
+        seeds={f"training {n}": run["seed"] for n, run in enumerate(runs)},
+        group=group,
+    )
     f = row.figures
     f["nmse_cells_db"] = estimate([errors], lambda e: e, "dB")
     if zero is not None:

@@ -22,9 +22,13 @@ from airlam.edge.federated.server.state import State, Watch
 def progress(federation: Federation, console: Console) -> Iterator[Watch]:
     """A bar over rounds that shows the mean validation figure, and a line for each thing that went wrong."""
     columns = (
-        TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("round"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=federation.rounds)
 
@@ -53,8 +57,12 @@ def print_result(
 ) -> None:
     """A table of the sites (figure before and after, costs), and lines on cost, aggregation and privacy."""
     objective, records = learner.objective, [r for r in state.rounds if r.number]
-    table = Table(title=escape(f"{federation.label}, {len(records)} rounds"), title_justify="left", box=box.SIMPLE_HEAD,
-                  padding=(0, 1, 0, 0))  # fmt: skip
+    table = Table(
+        title=escape(f"{federation.label}, {len(records)} rounds"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("site", no_wrap=True)
     for name in ("before", "after", "gain", "MB down", "MB up", "air s", "compute s", "J"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -63,8 +71,12 @@ def print_result(
         took = [r.seconds.get(number, [0.0, 0.0, 0.0]) for r in records]
         sent = (sum(getattr(r, way).get(number, 0) for r in records) / 1e6 for way in ("down_bytes", "up_bytes"))
         gain = after - before if objective.larger else before - after
-        costs = [*sent, sum(s[0] + s[2] for s in took), sum(s[1] for s in took),
-                 sum(r.joules.get(number, 0.0) for r in records)]  # fmt: skip
+        costs = [
+            *sent,
+            sum(s[0] + s[2] for s in took),
+            sum(s[1] for s in took),
+            sum(r.joules.get(number, 0.0) for r in records),
+        ]
         shown = ("-" if federation.secure_aggregation else f"{cost:.2f}" for cost in costs)
         table.add_row(escape(spec.label), f"{before:.2f}", f"{after:.2f}", f"{gain:+.2f}", *shown)
     console.print(table)

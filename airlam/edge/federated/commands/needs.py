@@ -70,11 +70,13 @@ def needs(learner: Learner, site: Site, rank: int) -> list[Need]:
         split = SplitLearner(f, learner, depth)
         costs = device_costs(split, site)
         target = split.target(site, 0, 0)
-        held = nn.ModuleDict({
-            name.replace(".", "-"): module
-            for name, module in base.named_modules()
-            if not list(module.children()) and on_device(name, depth)
-        })  # fmt: skip
+        held = nn.ModuleDict(
+            {
+                name.replace(".", "-"): module
+                for name, module in base.named_modules()
+                if not list(module.children()) and on_device(name, depth)
+            }
+        )
 
         def work(split: SplitLearner = split, target: Any = target) -> tuple[torch.Tensor, torch.Tensor]:
             x = split.front(target)

@@ -50,9 +50,11 @@ def plan(
     if federation.lora_rank is None:
         raise RecipeError("lora_rank is null: all weights travel, and there is neither rank nor split to choose")
     check_choice("goal", goal, GOALS)
-    if not isinstance(ranks, Sequence) or not ranks or any(
-        isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= 512 for r in ranks
-    ):  # fmt: skip
+    if (
+        not isinstance(ranks, Sequence)
+        or not ranks
+        or any(isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= 512 for r in ranks)
+    ):
         raise RecipeError(f"ranks is {ranks!r}, but must be a list of whole numbers between 1 and 512")
     if federation.server_strategy.compares_entries and len(set(ranks)) > 1:
         raise RecipeError(
@@ -106,10 +108,15 @@ def _print(federation: Federation, chosen: dict[str, Option], uniform: dict[str,
     for site in federation.sites:
         o = chosen[site.label]
         table.add_row(
-            escape(site.label), escape(site.device.name), str(o), f"{o.memory / 1e6:.1f}",
+            escape(site.label),
+            escape(site.device.name),
+            str(o),
+            f"{o.memory / 1e6:.1f}",
             f"{site.device.memory_bytes / 1e6:.0f}",
-            f"{(o.up_bytes + o.down_bytes) / 1e6:.2f}", f"{o.seconds:.2f}", f"{o.joules:.2f}",
-        )  # fmt: skip
+            f"{(o.up_bytes + o.down_bytes) / 1e6:.2f}",
+            f"{o.seconds:.2f}",
+            f"{o.joules:.2f}",
+        )
     console.print(table)
     console.print(
         "MB: memory that training needs, of what the device has; MB sent: up and down, s and J: of a round. Memory is "

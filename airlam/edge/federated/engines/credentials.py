@@ -25,9 +25,13 @@ def make_credentials(folder: Path, num_nodes: int, host: str = "localhost", addr
     def certificate(subject: str, key, issuer: str, signer, *extensions) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateBuilder(
-            name(issuer), name(subject), key.public_key(), x509.random_serial_number(),
-            now - datetime.timedelta(minutes=5), now + datetime.timedelta(days=365),
-        )  # fmt: skip
+            name(issuer),
+            name(subject),
+            key.public_key(),
+            x509.random_serial_number(),
+            now - datetime.timedelta(minutes=5),
+            now + datetime.timedelta(days=365),
+        )
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
         return builder.sign(signer, hashes.SHA256())
@@ -39,15 +43,20 @@ def make_credentials(folder: Path, num_nodes: int, host: str = "localhost", addr
 
     authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-    root = certificate("airlam CA", authority, "airlam CA", authority,
-                       (x509.BasicConstraints(True, 0), True), (usage, True))  # fmt: skip
+    root = certificate(
+        "airlam CA", authority, "airlam CA", authority, (x509.BasicConstraints(True, 0), True), (usage, True)
+    )
     names = x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ipaddress.ip_address(address))])
     leaf = certificate(
-        host, server, "airlam CA", authority,
-        (names, False), (x509.BasicConstraints(False, None), True),
+        host,
+        server,
+        "airlam CA",
+        authority,
+        (names, False),
+        (x509.BasicConstraints(False, None), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), False),
-    )  # fmt: skip
+    )
     encoding = serialization.Encoding.PEM
     _write(folder / "ca.pem", root.public_bytes(encoding))
     _write(folder / "server.pem", leaf.public_bytes(encoding))

@@ -84,12 +84,22 @@ class Deployment:
     def start_node(self, number: int, count: int, *, key: Path | None = None) -> subprocess.Popen:
         """Start the SuperNode of a site; a key that is not registered will be refused."""
         arguments = [
-            "flower-supernode", "--superlink", f"127.0.0.1:{self.port}",
-            "--host", "127.0.0.1", "--port", str(free_port()),
-            "--root-certificates", str(self.folder / "ca.pem"), "--max-retries", "3",
-            "--auth-supernode-private-key", str(key or self.folder / f"node-{number}"),
-            "--node-config", f"partition-id={number} num-partitions={count}",
-        ]  # fmt: skip
+            "flower-supernode",
+            "--superlink",
+            f"127.0.0.1:{self.port}",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(free_port()),
+            "--root-certificates",
+            str(self.folder / "ca.pem"),
+            "--max-retries",
+            "3",
+            "--auth-supernode-private-key",
+            str(key or self.folder / f"node-{number}"),
+            "--node-config",
+            f"partition-id={number} num-partitions={count}",
+        ]
         self.nodes[number] = _start(self.folder, f"node-{number}", arguments, self.lock)
         return self.nodes[number]
 
@@ -113,9 +123,14 @@ class Deployment:
 
 
 def run_deployed(
-    federation: Federation, folder: Path, *, resume: bool = False, watch: Watch | None = None, timeout: float = 86400,
+    federation: Federation,
+    folder: Path,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
+    timeout: float = 86400,
     lock: int | None = None,
-) -> State:  # fmt: skip
+) -> State:
     """All rounds of a run on deployed nodes of this machine; the state is in ``folder`` as from the other engines.
 
     Args:
@@ -161,11 +176,26 @@ def deployed(folder: Path, num_nodes: int, lock: int | None = None) -> Iterator[
         f'[superlink]\ndefault = "{LINK}"\n\n[superlink.{LINK}]\naddress = "127.0.0.1:{port}"\n'
         f'root-certificates = "{folder / "ca.pem"}"\n',
     )
-    link = _start(folder, "superlink", [
-        "flower-superlink", "--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth",
-        "--ssl-ca-certfile", str(folder / "ca.pem"), "--ssl-certfile", str(folder / "server.pem"),
-        "--ssl-keyfile", str(folder / "server.key"), "--disable-runtime-dependency-installation",
-    ], lock)  # fmt: skip
+    link = _start(
+        folder,
+        "superlink",
+        [
+            "flower-superlink",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--enable-supernode-auth",
+            "--ssl-ca-certfile",
+            str(folder / "ca.pem"),
+            "--ssl-certfile",
+            str(folder / "server.pem"),
+            "--ssl-keyfile",
+            str(folder / "server.key"),
+            "--disable-runtime-dependency-installation",
+        ],
+        lock,
+    )
     deployment = Deployment(folder, port, link, lock)
     before = None
     if threading.current_thread() is threading.main_thread():  # a terminated parent takes its processes along
@@ -235,9 +265,14 @@ def _start(folder: Path, name: str, arguments: Sequence[str], lock: int | None) 
     """A process in a group of its own, its output in ``folder/name.log``; it ends when this one is killed (Linux)."""
     with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            arguments, stdout=log, stderr=subprocess.STDOUT, env=_environment(folder), start_new_session=True,
-            pass_fds=() if lock is None else (lock,), preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-        )  # fmt: skip
+            arguments,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=_environment(folder),
+            start_new_session=True,
+            pass_fds=() if lock is None else (lock,),
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
 
 
 def _end_with_parent() -> None:

@@ -124,12 +124,16 @@ def build_secure_server_app(f: Federation, folder: Path | None, watch: Watch | N
             return {}
 
         strategy = FedAvg(
-            min_fit_clients=count, min_evaluate_clients=count, min_available_clients=count,
-            initial_parameters=ndarrays_to_parameters(list(start.values())), evaluate_fn=noted,
+            min_fit_clients=count,
+            min_evaluate_clients=count,
+            min_available_clients=count,
+            initial_parameters=ndarrays_to_parameters(list(start.values())),
+            evaluate_fn=noted,
             on_fit_config_fn=lambda n: {"server-round": n, "learning-rate": learning_rate(f, n)},
             on_evaluate_config_fn=lambda n: {"server-round": n},
-            fit_metrics_aggregation_fn=lambda _: {}, evaluate_metrics_aggregation_fn=validated,
-        )  # fmt: skip
+            fit_metrics_aggregation_fn=lambda _: {},
+            evaluate_metrics_aggregation_fn=validated,
+        )
         legacy = LegacyContext(context=context, config=ServerConfig(num_rounds=f.rounds), strategy=strategy)
         # updates are quantised after they are weighted: a bound far above the weights would cost resolution
         heaviest = float(max(f.users_of(number) for number in range(count)))

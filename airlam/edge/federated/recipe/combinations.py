@@ -93,5 +93,9 @@ def secure_aggregation(f: Any) -> str | None:
 
 
 CHECKS: tuple[Callable[[Any], str | None], ...] = (
-    adapters_and_weights, split_training, model_and_task, ranks, secure_aggregation,
-)  # fmt: skip
+    adapters_and_weights,
+    split_training,
+    model_and_task,
+    ranks,
+    secure_aggregation,
+)

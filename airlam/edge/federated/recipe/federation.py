@@ -168,9 +168,19 @@ class Federation:
 
     def _check_numbers(self) -> None:
         for name, low in (
-            ("rounds", 1), ("local_steps", 1), ("batch_size", 1), ("num_train", 1), ("num_val", 1), ("num_test", 1),
-            ("history", 2), ("horizon", 1), ("evaluate_every", 1), ("threads", 1), ("split_layers", 0), ("seed", 0),
-        ):  # fmt: skip
+            ("rounds", 1),
+            ("local_steps", 1),
+            ("batch_size", 1),
+            ("num_train", 1),
+            ("num_val", 1),
+            ("num_test", 1),
+            ("history", 2),
+            ("horizon", 1),
+            ("evaluate_every", 1),
+            ("threads", 1),
+            ("split_layers", 0),
+            ("seed", 0),
+        ):
             check_whole(name, getattr(self, name), low)
         rank = self.lora_rank
         if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= 512):

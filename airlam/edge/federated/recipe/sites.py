@@ -14,8 +14,17 @@ from airlam.resources import Cell, Device, device, path_loss_db
 
 MODES = ("local", "split")
 SITE_KEYS = (
-    "channel", "device", "distance_m", "lora_rank", "mode", "split_layers", "feedback", "seed", "links", "copies",
-)  # fmt: skip
+    "channel",
+    "device",
+    "distance_m",
+    "lora_rank",
+    "mode",
+    "split_layers",
+    "feedback",
+    "seed",
+    "links",
+    "copies",
+)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,14 @@ from airlam.io import write_text
 
 
 def serve(
-    federation: Federation, grid: Grid, folder: Path | None, *, resume: bool = False, watch: Watch | None = None,
+    federation: Federation,
+    grid: Grid,
+    folder: Path | None,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
     keys: Sequence[bytes] = (),
-) -> State:  # fmt: skip
+) -> State:
     """All rounds of a run.
 
     Args:

@@ -43,9 +43,13 @@ class RoundPlanner:
             return record
         numbers, candidates = list(found), list(found.values())
         allocation: Allocation = choose(
-            f.selection.policy, candidates, min(f.selection.devices, len(candidates)),
-            server_round=number, seed=f.seed, max_joules=f.selection.max_joules,
-        )  # fmt: skip
+            f.selection.policy,
+            candidates,
+            min(f.selection.devices, len(candidates)),
+            server_round=number,
+            seed=f.seed,
+            max_joules=f.selection.max_joules,
+        )
         for index, bandwidth in zip(allocation.chosen, allocation.bandwidth, strict=True):
             site, seconds = numbers[index], candidates[index].seconds(bandwidth)
             if not math.isfinite(sum(seconds)):  # an equal share is too wide for its power

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from airlam import baselines
 from airlam.channels import LinkBatch
 from airlam.csi import measure, series_along
+from airlam.evaluation.engine.quiet import quiet
 from airlam.interfaces import Estimator
 from airlam.loading import load_predictor
 from airlam.methods import find
@@ -99,10 +100,9 @@ def adapt(
 ) -> torch.nn.Module:
     """The shipped model after ``steps`` steps of :class:`airlam.tasks.Reconstruction`; ``random_start``: a network of
     its shape from random weights, on the same batches."""
-    from airlam.evaluation.demo import _quiet
     from airlam.tasks import Reconstruction
 
-    with _quiet():
+    with quiet():
         L.seed_everything(seed, verbose=False)
         options: dict[str, Any] = dict(
             axis=axis, patterns=patterns, slots=batches.h.shape[1], warmup_steps=max(1, steps // 10)
@@ -111,7 +111,7 @@ def adapt(
             task = Reconstruction(learning_rate=2 * learning_rate, **options)
             task.model = load_predictor(model).model.untrained()  # type: ignore[attr-defined]
         else:
-            # adapters bear more than weights do
+            # adapters need a higher rate than whole weights
             rate = learning_rate if lora_rank is None else 2 * learning_rate
             task = Reconstruction(checkpoint=model, lora_rank=lora_rank, learning_rate=rate, **options)
         task.model.train()

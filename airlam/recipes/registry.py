@@ -5,21 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any, Generic, TypeVar
 
-from airlam.interfaces import RecipeError
-from airlam.recipes import find_class, nearest
+from airlam.errors import RecipeError
+from airlam.recipes.build import find_class
+from airlam.recipes.locate import nearest
 
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named classes of one kind, each with an attribute ``name``.
+    """Named classes of one kind.
 
     A name is looked up among the registered classes, then among the entry points of ``group`` (an outside package's
     ``[project.entry-points."GROUP"]``, found in every process), then as a class path (``my_module.MyClass``).
 
     Args:
         key: the recipe's key, for errors. group: of the entry points. base: what every class derives from.
-        known: the package's own classes.
+        known: the package's own classes. attribute: of each class, that holds its name.
 
     Example:
         >>> class Shape:
@@ -31,23 +32,25 @@ class Registry(Generic[T]):
         'square'
     """
 
-    def __init__(self, key: str, group: str, base: type[T], known: list[type[T]]):
-        self.key, self.group, self.base = key, group, base
+    def __init__(self, key: str, group: str, base: type[T], known: list[type[T]], *, attribute: str = "name"):
+        self.key, self.group, self.base, self.attribute = key, group, base, attribute
         self._classes: dict[str, type[T]] = {}
         for cls in known:
             self.register(cls)
 
     def register(self, cls: type[T]) -> type[T]:
-        """Add a class under its ``name``; can be used as a decorator.
+        """Add a class under its name; can be used as a decorator.
 
         Raises:
             TypeError: it does not derive from the base. ValueError: it has no name, or another class has it.
         """
-        name = str(getattr(cls, "name", ""))
+        name = str(getattr(cls, self.attribute, ""))
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise TypeError(f"{self.key}: {cls!r} must be a subclass of {self.base.__name__}")
         if not name or self._classes.get(name, cls) is not cls:
-            raise ValueError(f"{self.key}: the name {name!r} of {cls.__qualname__} is empty or taken; choose another")
+            raise ValueError(
+                f"{self.key}: the {self.attribute} {name!r} of {cls.__qualname__} is empty or taken; choose another"
+            )
         self._classes[name] = cls
         return cls
 

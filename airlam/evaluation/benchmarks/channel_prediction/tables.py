@@ -1,0 +1,99 @@
+"""Rows and explanations of the report on channel prediction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredictionArguments
+from airlam.evaluation.engine.summarise import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
+from airlam.evaluation.report.plots import title
+from airlam.evaluation.report.sentences import bar_label
+from airlam.evaluation.report.verdicts import MIN_GROUPS
+from airlam.evaluation.rows import Row
+
+NOTES = {
+    "tags": "Measured: computed on simulated channels, or timed, in this run. Modelled: derived from measured figures "
+    "by the formula in the caption.",
+    "nmse": "NMSE: mean over links of the error energy over the energy of the true channel; decibels after averaging.",
+    "intervals": "Intervals: 95 %, bootstrap over drops; differences are paired, on the same links and noise. A cell "
+    "is worse when the whole interval of the gain lies below zero. A verdict takes at least "
+    f"{MIN_GROUPS} drops: from fewer, intervals exclude zero too often by chance.",
+    "sum_se": "Sum-SE: regularised zero forcing with equal-power beams from predicted CSI, judged on the true channel; "
+    "each user scaled to unit mean channel gain; users of one group share one drop.",
+    "single": "Single-user SE: matched beam. 5 %-user SE: the rate that 95 % of the users of the smallest groups "
+    "exceed.",
+    "genies": "The genie LMMSE knows delay, angle, Doppler and power of every ray of the link, and not the phases: a "
+    "bound for linear methods. The per-bin genie filters each beam-delay bin alone, knowing its Doppler spectrum.",
+    "latency": "Latency: 100 predictions of one link on one thread, after 5 to warm up. A timing is marked as taken "
+    "on a busy machine if the calls had less than 90 % of a core.",
+    "age": "Sum-SE with latency: a prediction that takes L serves the slots from L on, one horizon long; after the "
+    "last predicted slot that slot is held.",
+    "period": "CSI periods: the history is sampled at the period, so it spans 16 of them. Ray angles stay fixed "
+    "over that time, which makes every method look better at long periods than it would be. One CSI occasion costs "
+    "one of the 14 OFDM symbols of a 0.5 ms slot.",
+    "seeds": "The learned method is one checkpoint of one training seed.",
+}
+
+
+def main_cells(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of the headline's cells."""
+    return [record for record in records if record["cell"]["group"] == "cell" and record["cell"]["headline"]]
+
+
+def rows_of(records: list[dict[str, Any]], bar: str, csi_period: int) -> list[Row]:
+    """The rows of every table.
+
+    Args:
+        records: of all cells.
+        bar: the method that gains are relative to.
+        csi_period: slots between two measurements in the table of latencies, the benchmark's horizon.
+    """
+
+    def of(group: str) -> list[dict[str, Any]]:
+        return [record for record in records if record["cell"]["group"] == group]
+
+    main = main_cells(records)
+    timed: dict[str, Any] = next((record["methods"] for record in main if record["cell"]["timed"]), {})
+    rows = list(mean_rows(main, bar, timed))
+    for record in of("cell"):
+        rows += cell_rows(record, bar)
+    for record in of("age"):
+        rows += age_rows(record, bar, csi_period=csi_period)
+    if periods := of("csi_period"):
+        rows += csi_period_rows(periods)
+    for label in dict.fromkeys(record["cell"]["label"] for record in of("held_out")):
+        mine = [record for record in of("held_out") if record["cell"]["label"] == label]
+        rows += [replace(row, group="held_out", settings={"held_out": label}) for row in mean_rows(mine, bar, {})]
+    for record in of("impairments"):
+        rows += [row for row in cell_rows(record, bar) if row.method != "perfect"]
+    for record in main:
+        rows += path_loss_rows(record, bar)
+    return rows
+
+
+def compared(main: list[dict[str, Any]], arguments: ChannelPredictionArguments, label: str) -> list[str]:
+    """Paragraphs on what was compared: the task, the data, the methods.
+
+    Args:
+        main: records of the headline's cells.
+        label: the learned method's name.
+    """
+    recipe, sizes, cells, bar = main[0]["cell"]["recipe"], arguments.sizes, arguments.cells, arguments.bar
+    ports = recipe["bs_panel"]["rows"] * recipe["bs_panel"]["columns"]
+    ports *= 2 if recipe["bs_panel"]["polarisation"] == "dual" else 1
+    links, drops = len(main[0]["drop"]), len(set(main[0]["drop"]))
+    return [
+        f"From {sizes.history} measured CSI occasions, {1e3 * recipe['slot_duration']:g} ms apart, the next "
+        f"{sizes.horizon} are predicted, for {ports} ports x {recipe['num_subcarriers']} subcarriers at "
+        f"{recipe['carrier_frequency'] / 1e9:g} GHz. The history has a CSI SNR of {cells.csi_snr_db:g} dB; the "
+        "target is the true channel.",
+        f"{len(main)} cells: {', '.join(map(title, cells.scenarios))} at "
+        f"{', '.join(f'{v:g}' for v in cells.speeds_kmh)} km/h. Each cell holds {links} links from {drops} drops (a "
+        "drop is one random placement of a base station and its users), made by Sionna from 3GPP TR 38.901. Every "
+        "method sees the same links and the same noise. Classical methods are tuned in each cell, on "
+        f"{sizes.num_tune} links of other drops.",
+        f"The learned method is {label}. Gains are relative to {bar_label(bar)}. “{label}, "
+        "correction off” is the classical filter that the model starts from, without what its network adds. "
+        "Genies know the rays of each link, which no receiver does, and bound what can be reached.",
+    ]
