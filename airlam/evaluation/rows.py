@@ -184,17 +184,24 @@ class Row:
         return cls(**data)
 
 
-def sum_se_name(users: int | str, form: Literal["", "gain", "net", "over_snr"] = "") -> str:
+def sum_se_name(users: int | str, form: Literal["", "gain", "best_classic_gain", "net", "over_snr"] = "") -> str:
     """Name of a figure of the sum spectral efficiency of groups of ``users``.
 
     Args:
-        form: "gain" over the baseline, "net" of pilots, the curve "over_snr"; empty for the number itself.
+        form: "gain" over the baseline, "best_classic_gain" over the best classical method, "net" of pilots, the curve
+            "over_snr"; empty for the number itself.
 
     Example:
         >>> sum_se_name(4), sum_se_name(4, "net")
         ('sum_se_k4', 'net_sum_se_k4')
     """
-    forms = {"": "{}", "gain": "{}_gain", "net": "net_{}", "over_snr": "{}_vs_snr"}
+    forms = {
+        "": "{}",
+        "gain": "{}_gain",
+        "best_classic_gain": "{}_best_classic_gain",
+        "net": "net_{}",
+        "over_snr": "{}_vs_snr",
+    }
     return forms[form].format(f"{SUM_SE}{users}")
 
 

@@ -14,32 +14,26 @@ import yaml
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, flags=re.M | re.S)
-SMALL = {
-    "num_links": 4,
-    "num_tune": 4,
-    "side_links": 4,
-    "links_per_drop": 2,
-    "users": [2],
-    "transmit_snr_db": [20.0],
-    "scenarios": ["umi_nlos"],
-    "speeds_kmh": [30.0],
-    "sweep_csi_snr_db": [],
-    "csi_periods_ms": [],
-    "age_speed_kmh": None,
-    "channel_overrides": {
-        "num_subcarriers": 12,
-        "bs_panel": {"rows": 1, "columns": 2, "polarisation": "dual", "pattern": "38.901"},
+PANEL = {"rows": 1, "columns": 2, "polarisation": "dual", "pattern": "38.901"}
+SMALL = {  # sections that both benchmarks have: one small cell
+    "cells": {
+        "scenarios": ["umi_nlos"],
+        "speeds_kmh": [30.0],
+        "channel_overrides": {"num_subcarriers": 12, "bs_panel": PANEL},
     },
-}
-
-PREDICTION = {  # arguments of ChannelPredictionBenchmark: one small cell
-    "cells": {"scenarios": ["umi_nlos"], "speeds_kmh": [30.0], "channel_overrides": SMALL["channel_overrides"]},
     "sizes": {"num_links": 4, "num_tune": 4, "side_links": 4, "links_per_drop": 2},
     "rates": {"users": [2], "transmit_snr_db": [20.0]},
+}
+PREDICTION = SMALL | {
     "sweep": {"csi_snr_db": []},
     "periods": {"periods_ms": []},
     "age": {"speed_kmh": None},
     "impairments": {"kinds": {}},
+}
+BEAMFORMING = SMALL | {
+    "sizes": SMALL["sizes"] | {"num_tune": 8},
+    "sweep": {"csi_snr_db": [], "speeds_kmh": [60.0], "users": [], "csi_periods_ms": [], "age_speed_kmh": None},
+    "static": {"csi_snr_db": []},
 }
 
 
@@ -119,9 +113,7 @@ def test_a_predictor_enters_the_benchmark_and_its_cells_follow_its_code(folder):
 @pytest.mark.slow
 def test_a_precoder_enters_the_chains(folder):
     recipe = next(r for r in recipes() if r.get("class_path", "").endswith("BeamformingBenchmark"))
-    small = {key: value for key, value in SMALL.items() if key != "impairments"}
-    changes = {"sweep_users": [], "static_csi_snr_db": [], "num_tune": 8, "precoder": "my_precoder.Matched"}
-    write_recipe(folder, recipe, **small | changes)
+    write_recipe(folder, recipe, **BEAMFORMING, precoder="my_precoder.Matched")
     airlam(folder, "evaluate", "--config", "benchmark.yaml", "--out", "out")
     assert set(rows_of(folder)) == {"ar + tuned", "ar + matched", "damped + matched", "airlam-tiny + matched"}
 

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from airlam.evaluation import demo
+from airlam.evaluation.demo.report import print_table
+from airlam.evaluation.demo.training import SiteWindows, adapt, as_predictor
 from airlam.evaluation.rows import Results
 from airlam.interfaces import RecipeError
+from airlam.loading import load_predictor
 
 TINY = {
     "channel_overrides": {
@@ -52,7 +55,9 @@ def test_demo_adapts_compares_and_reports(model, tmp_path, capsys):
         "perfect",
     } <= set(rows)
     adapted, blank = rows["pygmy:adapted"], rows["pygmy:random-start"]
-    assert 0 < adapted.parameters_trainable < blank.parameters_trainable == blank.parameters_total
+    network = load_predictor(model).model.untrained()
+    learns = sum(p.numel() for p in network.parameters() if p.requires_grad)  # all but the pooler and the like
+    assert 0 < adapted.parameters_trainable < blank.parameters_trainable == learns < blank.parameters_total
     assert rows["pygmy"].parameters_trainable == 0
     # two steps changed something, and nobody beats perfect CSI
     assert adapted.figures["nmse_linear_db"].number != rows["pygmy"].figures["nmse_linear_db"].number
@@ -72,57 +77,60 @@ def test_printed_texts_are_no_markup(results, capsys):
     results.title, results.extras["focus"] = "[bold]title[/x]", "[red]mine[/y]"
     for row in results.rows:
         row.method = "[red]mine[/y]" if row.method == "airlam-tiny" else row.method
-    demo._print_table(Console(width=200), results)
+    print_table(Console(width=200), results)
     printed = capsys.readouterr().out
     assert "[bold]title[/x]" in printed and "[red]mine[/y]" in printed
     assert "[dB]" in printed and "[bit/s/Hz]" in printed and "[ms]" in printed
 
 
 def test_only_smaller_demos_are_quick_runs():
-    assert "Quick run" not in demo.SiteDemo()._banner() and "one site" in demo.SiteDemo()._banner()
-    assert demo.SiteDemo(steps=10)._banner().startswith("Quick run (steps 10 instead of 250)")
+    assert "Quick run" not in demo.SiteDemo().banner() and "one site" in demo.SiteDemo().banner()
+    assert demo.SiteDemo(steps=10).banner().startswith("Quick run (steps 10 instead of 250)")
 
 
 @pytest.mark.slow
 def test_the_saved_adapter_predicts_what_the_report_judged(model, tmp_path):
-    from airlam.loading import load_predictor
     from airlam.models import save_lora
 
     one = demo.SiteDemo(model=model, random_start=False, **TINY)
-    adapt, held_out = one.site()
-    network = one.adapt(adapt, 2)
+    users, held_out = one.site()
+    network = adapt(users, one, 2)
     save_lora(network, tmp_path / "adapter")
     again = load_predictor(tmp_path / "adapter")
     h_past = held_out.h[:4, :16]
-    want = demo._predictor(network)[0].predict(h_past, 4, port_shape=held_out.port_shape)
+    want = as_predictor(network)[0].predict(h_past, 4, port_shape=held_out.port_shape)
     got = again.predict(h_past, 4, port_shape=held_out.port_shape)
     # merged and unmerged adapters round differently in single precision
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_site_is_one_snapshot_and_no_user_is_on_both_sides():
-    adapt, held_out = demo.SiteDemo(**TINY).site()
-    assert len(adapt) == 12 and len(held_out) == 16
-    assert torch.cat([adapt.drop, held_out.drop]).unique().numel() == 1
-    there = {tuple(p) for p in adapt.position.tolist()}
+    users, held_out = demo.SiteDemo(**TINY).site()
+    assert len(users) == 12 and len(held_out) == 16
+    assert torch.cat([users.drop, held_out.drop]).unique().numel() == 1
+    there = {tuple(p) for p in users.position.tolist()}
     assert not there & {tuple(p) for p in held_out.position.tolist()}
-    assert adapt.recipe["spatial_consistency"]
+    assert users.recipe["spatial_consistency"]
 
 
 def test_training_batches_repeat_with_the_seed():
     one = demo.SiteDemo(**TINY)
-    adapt, _ = one.site()
-    first, again = (next(iter(demo.SiteWindows(adapt, one))) for _ in range(2))
+    users, _ = one.site()
+    first, again = (next(iter(SiteWindows(users, one))) for _ in range(2))
     assert torch.equal(first["h_past"], again["h_past"]) and first["h_past"].shape == (4, 16, 12, 1, 8)
     # the window is one of its users' own, somewhere in their slots
-    windows = adapt.h[first["index"]].unfold(1, 16, 1)
+    windows = users.h[first["index"]].unfold(1, 16, 1)
     assert any(torch.equal(first["h_past_true"], windows[:, i].movedim(-1, 1)) for i in range(windows.shape[1]))
     assert first["h_future"].shape == (4, 4, 12, 1, 8)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"num_held_out": 15}, "num_held_out is 15"), ({"num_slots": 19}, "num_slots is 19"), ({"steps": 0}, "steps")],
+    [
+        ({"num_held_out": 15}, "num_held_out is 15"),
+        ({"num_slots": 19}, "num_slots is 19"),
+        ({"steps": 0}, "steps is 0"),
+    ],
 )
 def test_sizes_that_do_not_fit(change, message):
     with pytest.raises(RecipeError, match=message):

@@ -12,7 +12,7 @@ from airlam.evaluation.benchmarks.beamforming.config import BeamformingConfig
 from airlam.evaluation.engine.summarise import mean_sum_se_gain
 from airlam.evaluation.report.style import is_learned, look
 from airlam.evaluation.report.verdicts import verdict
-from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.rows import Figure, Results, Row, sum_se_name
 from airlam.methods import names as registered
 
 FULL = "perfect CSI with the best classical precoder (RZF or WMMSE, chosen in each cell as for the baseline)"
@@ -26,7 +26,7 @@ def add_best_classic_gains(row: Row, records: list[dict[str, Any]]) -> None:
     for users in records[0]["group_drop"]:
         best = best_classical(records, users)
         if best is not None:
-            row.figures[f"sum_se_k{users}_best_classic_gain"] = mean_sum_se_gain(records, row.method, best, users)
+            row.figures[sum_se_name(users, "best_classic_gain")] = mean_sum_se_gain(records, row.method, best, users)
 
 
 def best_classical(records: list[dict[str, Any]], users: str | None = None) -> str | None:
@@ -57,8 +57,8 @@ def headline(results: Results, config: BeamformingConfig) -> str:
     rows = {row.method: row.figures for row in results.select(group="mean")}
     focus, baseline, words = config.focus, config.baseline, []
     for users in config.rates.users:
-        name = f"sum_se_k{users}"
-        gain = rows[focus].get(f"{name}_gain")
+        name = sum_se_name(users)
+        gain = rows[focus].get(sum_se_name(users, "gain"))
         if gain is None:
             continue
         low, high = gain.ends

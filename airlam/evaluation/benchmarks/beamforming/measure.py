@@ -56,44 +56,72 @@ def measure_chains(
     }
     for chain in chains:
         start, source = time.perf_counter(), sources[chain.source]
-        entry: dict[str, Any] = {"settings": dict(source.settings), "parameters": [source.parameters, 0], "groups": {}}
-        precoder = None
-        if chain.precoder in learned:
-            precoder = learned[chain.precoder]
-        elif chain.precoder not in ("tuned", "dpc"):
-            options: dict[str, dict[str, Any]] = {
-                "type1": {"port_shape": links.port_shape},
-                "wmmse": {"num_iterations": WMMSE_ITERATIONS},
-            }
-            precoder = load_precoder(chain.precoder, **options.get(chain.precoder, {}))
-        entry["parameters"][0] += size(precoder)
+        precoder = fixed_precoder(chain, learned, links.port_shape)
+        entry: dict[str, Any] = {
+            "settings": dict(source.settings),
+            "parameters": [source.parameters + size(precoder), 0],
+            "groups": {},
+        }
         for users, found in groups.items():
             here = served(source.test, truth, found)
-            rates = {}
-            told = chain.robust or chain.precoder == "tuned"
-            for snr_db in cell.transmit_snr_db:
-                no = 10 ** (-snr_db / 10)
-                if chain.precoder == "dpc":
-                    rates[snr_db] = _dpc(here, no)
-                    continue
-                if chain.precoder == "tuned":
-                    assert source.tune is not None
-                    precoder = Tuned.on(served(source.tune, known, tune_groups[users]), no)
-                    if snr_db == cell.headline_snr_db:
-                        entry["settings"][f"{users} users"] = " ".join(f"{v}" for v in precoder.settings.values())
-                rates[snr_db] = rates_of(precoder, here, no, covariance=told)
-            entry["groups"][str(users)] = {
-                "sum_se_vs_snr": [rates[snr].sum(1).mean(-1).tolist() for snr in cell.transmit_snr_db],
-                "user_rates": rates[cell.headline_snr_db].mean(-1).tolist(),
-                "sum_se_steps": rates[cell.headline_snr_db].sum(1).tolist(),
-            }
+            tuned_on = None
+            if chain.precoder == "tuned":
+                assert source.tune is not None
+                tuned_on = served(source.tune, known, tune_groups[users])
+            figures, used = serve(cell, chain, precoder, here, tuned_on)
+            entry["groups"][str(users)] = figures
+            if tuned_on is not None:
+                entry["settings"][f"{users} users"] = " ".join(f"{v}" for v in used.settings.values())
             if cell.timed and source.once is not None and users == cell.users[0]:
-                timed = load_precoder("wmmse") if chain.precoder == "wmmse" else precoder
+                timed = load_precoder("wmmse") if chain.precoder == "wmmse" else used
                 timed = Tuned(timed.choice, TIMED_ITERATIONS) if isinstance(timed, Tuned) else timed
-                entry |= _time_chain(source.once, timed, here, cell, told=told)
+                entry |= _time_chain(source.once, timed, here, cell, told=is_told(chain))
         entry["seconds"] = round(time.perf_counter() - start, 3)
         record["methods"][chain.name] = entry
     return record
+
+
+def is_told(chain: Chain) -> bool:
+    """Whether the precoder is handed the covariance of the CSI's error."""
+    return chain.robust or chain.precoder == "tuned"
+
+
+def fixed_precoder(chain: Chain, learned: Mapping[str, Precoder], port_shape: Any) -> Any:
+    """The precoder of a chain: a learned one, or a registered one by name; None for those that differ by SNR."""
+    if chain.precoder in learned:
+        return learned[chain.precoder]
+    if chain.precoder in ("tuned", "dpc"):
+        return None
+    options: dict[str, dict[str, Any]] = {
+        "type1": {"port_shape": port_shape},
+        "wmmse": {"num_iterations": WMMSE_ITERATIONS},
+    }
+    return load_precoder(chain.precoder, **options.get(chain.precoder, {}))
+
+
+def serve(
+    cell: Cell, chain: Chain, precoder: Any, groups: Served, tuned_on: Served | None
+) -> tuple[dict[str, Any], Any]:
+    """Rates of groups with one chain at every SNR, and the precoder that was used at the headline SNR.
+
+    Args:
+        precoder: see :func:`fixed_precoder`. tuned_on: groups on which a tuned precoder is tuned at each SNR.
+    """
+    rates, used = {}, precoder
+    for snr_db in cell.transmit_snr_db:
+        no = 10 ** (-snr_db / 10)
+        if chain.precoder == "dpc":
+            rates[snr_db] = _dpc(groups, no)
+            continue
+        here = Tuned.on(tuned_on, no) if tuned_on is not None else precoder
+        used = here if snr_db == cell.headline_snr_db else used
+        rates[snr_db] = rates_of(here, groups, no, covariance=is_told(chain))
+    figures = {
+        "sum_se_vs_snr": [rates[snr].sum(1).mean(-1).tolist() for snr in cell.transmit_snr_db],
+        "user_rates": rates[cell.headline_snr_db].mean(-1).tolist(),
+        "sum_se_steps": rates[cell.headline_snr_db].sum(1).tolist(),
+    }
+    return figures, used
 
 
 def _dpc(groups: Served, no: float) -> Tensor:

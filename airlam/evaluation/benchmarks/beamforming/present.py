@@ -49,13 +49,7 @@ def denoised_sources(
             white = noise * torch.eye(ports, dtype=h_past.dtype)
             out[name] = Source(Belief(noisy[:, :, tones], white), Belief(noisy_tune[:, :, tones], white))
         elif name == "threshold":
-            tried = {
-                factor: float(
-                    (BeamDelayThreshold(factor).denoise(noisy_fit, noise, shape) - truth).abs().square().mean()
-                )
-                for factor in THRESHOLDS
-            }
-            chosen = BeamDelayThreshold(min(tried, key=lambda factor: tried[factor]))
+            chosen = tuned_threshold(noisy_fit, truth, noise, shape)
             error = chosen.denoise(noisy_fit, noise, shape) - truth
             spread = torch.einsum("ltfra,ltfrb->ab", error.conj(), error) / (error.numel() / ports)
             tune = chosen.denoise(noisy_tune, noise, shape)
@@ -79,6 +73,15 @@ def denoised_sources(
             size = sum(p.numel() for p in models[name].model.parameters())
             out[name] = Source(Belief(csi[:, :, tones], covariance[:, :, tones]), parameters=size)
     return out
+
+
+def tuned_threshold(noisy: Tensor, truth: Tensor, noise: float, port_shape: Any) -> BeamDelayThreshold:
+    """The denoiser with the threshold of the lowest error on these links."""
+
+    def error(factor: float) -> float:
+        return float((BeamDelayThreshold(factor).denoise(noisy, noise, port_shape) - truth).abs().square().mean())
+
+    return BeamDelayThreshold(min(THRESHOLDS, key=error))
 
 
 def pilot_sources(

@@ -7,8 +7,8 @@ from typing import Any
 
 from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredictionArguments
 from airlam.evaluation.engine.summarise import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
-from airlam.evaluation.report.plots import title
 from airlam.evaluation.report.sentences import bar_label
+from airlam.evaluation.report.style import title
 from airlam.evaluation.report.verdicts import MIN_GROUPS
 from airlam.evaluation.rows import Row
 

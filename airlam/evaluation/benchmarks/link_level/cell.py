@@ -13,6 +13,7 @@ from torch import Tensor
 
 from airlam.channels import load_channel
 from airlam.evaluation.benchmarks.beamforming.beliefs import halves, tones_of
+from airlam.evaluation.benchmarks.beamforming.chains import Chain
 from airlam.evaluation.benchmarks.beamforming.precoding import GROUPS_AT_ONCE, Served, Tuned, served
 from airlam.evaluation.benchmarks.beamforming.predicted import predicted_sources
 from airlam.evaluation.benchmarks.link_level.config import LinkLevelConfig
@@ -77,49 +78,67 @@ def run_cell(cell: Cell, config: LinkLevelConfig, model: Any, learned: Any) -> d
     names = list(dict.fromkeys(chain.source for chain in config.chains))
     sources = predicted_sources(cell, links, h_past, (known, seen), {config.predictor_row[0]: model}, names)
     tones = tones_of(cell, links.h.shape[2])
-    truth, groups = links.h[:, cell.history :, tones], group_users(links.drop, users)
-    judged, choosing = split_groups(groups, cell.num_links)
+    truth = links.h[:, cell.history :, tones]
+    judged, choosing = split_groups(group_users(links.drop, users), cell.num_links)
     other = known[halves(known)[1]]
+    tuning = other.h[:, cell.history :, tones], group_users(other.drop, users)
     coded = [coded_link(config, index) for index in config.link.mcs]
-    record: dict[str, Any] = {
+    methods = {}
+    for chain in config.chains:
+        source = sources[chain.source]
+        trial, final = (served(source.test, truth, groups) for groups in (choosing, judged))
+        tuned = chain.precoder == "tuned" and source.tune is not None
+        known_groups = served(source.tune, *tuning).every_tone(TUNING_TONES) if tuned else None
+        sent = send_all(cell, chain, learned, coded, trial, final, known_groups)
+        methods[chain.name] = {"settings": dict(source.settings), "parameters": [source.parameters, 0], **sent}
+    return {
         "cell": asdict(cell),
         "drop": links.drop[: cell.num_links].tolist(),
         "group_drop": {str(users): judged.drop.tolist()},
         "choosing_drop": choosing.drop.tolist(),
-        "efficiency": [c.efficiency for c in coded],
-        "methods": {},
+        "efficiency": [link.efficiency for link in coded],
+        "methods": methods,
+        "seconds": round(time.perf_counter() - start, 1),
     }
-    for chain in config.chains:
-        source = sources[chain.source]
-        trial, final = (served(source.test, truth, part) for part in (choosing, judged))
-        entry: dict[str, Any] = {
-            "settings": dict(source.settings),
-            "parameters": [source.parameters, 0],
-            "errors": [],
-            "lost": [],
-            "chosen": [],
-        }
-        for number, snr_db in enumerate(cell.transmit_snr_db):
-            no = 10 ** (-snr_db / 10)
-            if chain.precoder == "tuned":
-                assert source.tune is not None
-                true = other.h[:, cell.history :, tones]
-                tuning = served(source.tune, true, group_users(other.drop, users)).every_tone(TUNING_TONES)
-                precoder: Any = Tuned.on(tuning, no)
-            else:
-                precoder = load_named(chain.precoder, learned)
-            told = chain.robust or chain.precoder == "tuned"
-            sent = partial(send, precoder=precoder, no=no, told=told)
-            # every chain sends the same bits through the same noise
-            seeds = [cell.stream(f"choosing {number} {place}") for place in range(len(coded))]
-            errors = [sent(trial, link, seed=seed) for link, seed in zip(coded, seeds, strict=True)]
-            best = best_entry(errors, record["efficiency"])
-            entry["errors"].append([values.tolist() for values in errors])
-            entry["chosen"].append(best)
-            entry["lost"].append(sent(final, coded[best], seed=cell.stream(f"bits {number} {best}")).tolist())
-        record["methods"][chain.name] = entry
-    record["seconds"] = round(time.perf_counter() - start, 1)
-    return record
+
+
+def send_all(
+    cell: Cell,
+    chain: Chain,
+    learned: Any,
+    coded: list[CodedLink],
+    trial: Served,
+    final: Served,
+    tuning: Served | None,
+) -> dict[str, list[Any]]:
+    """What one chain loses at every SNR.
+
+    Args:
+        coded: links of the MCS that are tried. trial: groups on which the MCS is chosen. final: groups that are judged.
+        tuning: groups on which a tuned precoder is tuned.
+
+    Returns:
+        Share of blocks lost: ``errors [snr, mcs, group]`` of the trial, ``lost [snr, group]`` of the judged groups with
+        the MCS that was ``chosen [snr]``, its place in ``coded``.
+    """
+    out: dict[str, list[Any]] = {"errors": [], "lost": [], "chosen": []}
+    told = chain.robust or chain.precoder == "tuned"
+    for number, snr_db in enumerate(cell.transmit_snr_db):
+        no = 10 ** (-snr_db / 10)
+        if chain.precoder == "tuned":
+            assert tuning is not None
+            precoder: Any = Tuned.on(tuning, no)
+        else:
+            precoder = load_named(chain.precoder, learned)
+        sent = partial(send, precoder=precoder, no=no, told=told)
+        # every chain sends the same bits through the same noise
+        seeds = [cell.stream(f"choosing {number} {place}") for place in range(len(coded))]
+        errors = [sent(trial, link, seed=seed) for link, seed in zip(coded, seeds, strict=True)]
+        best = best_entry(errors, [link.efficiency for link in coded])
+        out["errors"].append([values.tolist() for values in errors])
+        out["chosen"].append(best)
+        out["lost"].append(sent(final, coded[best], seed=cell.stream(f"bits {number} {best}")).tolist())
+    return out
 
 
 def split_groups(groups: Groups, num_links: int) -> tuple[Groups, Groups]:

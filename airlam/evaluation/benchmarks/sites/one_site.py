@@ -13,10 +13,10 @@ from airlam.channels import LinkBatch, rt_available
 from airlam.evaluation.benchmarks.sites.config import SiteArguments
 from airlam.evaluation.benchmarks.sites.users import BLOCK_M, SiteLinks, site_links, site_recipe, user_blocks
 from airlam.evaluation.engine.cell import Cell, Contender
-from airlam.evaluation.engine.contenders import OFF, of_predictor, tuned, without_correction
+from airlam.evaluation.engine.contenders import OFF, without_correction
 from airlam.evaluation.engine.measure import measure_cell
+from airlam.evaluation.engine.site_methods import contender_of, tuned_on_site
 from airlam.evaluation.engine.training import Adapted, Choice, adapt
-from airlam.loading import load_predictor
 
 TUNED = ("mean", "ar", "eigen-ar")
 
@@ -108,13 +108,7 @@ class OneSite:
                 seed=self.arguments.seed,
                 headline=True,
             )
-            nearest = (links.train.speed - part.speed.mean()).abs().argsort()[: sizes.num_tune]
-            known = links.train.h[nearest]
-            past, future = cell.observe(known, "tune")[0], known[:, sizes.history :]
-            contenders = [contender_of("hold", load_predictor("hold"), part)]
-            for name in TUNED:
-                predictor, settings = tuned(name, past, future, port_shape=part.port_shape, context=context_of(part))
-                contenders.append(contender_of(name, predictor, part, settings=settings))
+            contenders = tuned_on_site(cell, part, links.train, TUNED)
             contenders += [
                 contender_of(self.label + OFF, without_correction(self.shipped), part),
                 contender_of(self.label, self.shipped, part),
@@ -178,20 +172,6 @@ class OneSite:
             seed=seed,
             precision=how.precision,
         )
-
-
-def contender_of(name: str, predictor: Any, part: LinkBatch, **fields: Any) -> Contender:
-    """A predictor as a method that is judged on ``part``."""
-    return of_predictor(name, predictor, context_of(part), part.port_shape, **fields)
-
-
-def context_of(part: LinkBatch) -> dict[str, Any]:
-    """What a predictor is told of the carrier; see :meth:`airlam.interfaces.Predictor.predict`."""
-    return {
-        "slot_duration": part.slot_duration,
-        "subcarrier_spacing": part.subcarrier_spacing,
-        "carrier_frequency": part.carrier_frequency,
-    }
 
 
 def average(entries: list[Any]) -> Any:

@@ -1,0 +1,46 @@
+"""Methods that are judged on users of one site, and classical ones that are tuned on the site's other users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from airlam.channels import LinkBatch
+from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.contenders import of_predictor, tuned
+from airlam.loading import load_predictor
+
+
+def context_of(links: LinkBatch) -> dict[str, Any]:
+    """What a predictor is told of the carrier; see :meth:`airlam.interfaces.Predictor.predict`."""
+    return {
+        "slot_duration": links.slot_duration,
+        "subcarrier_spacing": links.subcarrier_spacing,
+        "carrier_frequency": links.carrier_frequency,
+    }
+
+
+def contender_of(name: str, predictor: Any, links: LinkBatch, **fields: Any) -> Contender:
+    """A predictor as a method that is judged on ``links``."""
+    return of_predictor(name, predictor, context_of(links), links.port_shape, **fields)
+
+
+def tuned_on_site(cell: Cell, links: LinkBatch, others: LinkBatch, names: Iterable[str]) -> list[Contender]:
+    """``hold``, and the named classical methods tuned on ``cell.num_tune`` of the site's other users.
+
+    Those whose speed is nearest to the mean speed of ``links`` are taken: a classical method cannot be tuned on users
+    that are more alike.
+
+    Args:
+        links: users on whom methods are judged.
+        others: the site's other users, with at least history + horizon slots ``h [link, slot, ...]``.
+        names: registered predictors with a tuning grid.
+    """
+    nearest = (others.speed - links.speed.mean()).abs().argsort()[: cell.num_tune]
+    known = others.h[nearest, : cell.history + cell.horizon]
+    past, future = cell.observe(known, "tune")[0], known[:, cell.history :]
+    out = [contender_of("hold", load_predictor("hold"), links)]
+    for name in names:
+        predictor, settings = tuned(name, past, future, port_shape=links.port_shape, context=context_of(links))
+        out.append(contender_of(name, predictor, links, settings=settings))
+    return out
