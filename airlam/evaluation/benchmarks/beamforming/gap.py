@@ -12,11 +12,16 @@ from airlam.evaluation.benchmarks.beamforming.config import BeamformingConfig
 from airlam.evaluation.engine.summarise import mean_sum_se_gain
 from airlam.evaluation.report.style import is_learned, look
 from airlam.evaluation.report.verdicts import verdict
-from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.rows import Figure, Results, Row, sum_se_name
 from airlam.methods import names as registered
 
 FULL = "perfect CSI with the best classical precoder (RZF or WMMSE, chosen in each cell as for the baseline)"
 YARDSTICK = "perfect + tuned"  # shares of the gap count from the baseline to this
+
+
+def best_classic_gain(users: int) -> str:
+    """The name of the figure of :func:`add_best_classic_gains`."""
+    return f"{sum_se_name(users)}_best_classic_gain"
 
 
 def add_best_classic_gains(row: Row, records: list[dict[str, Any]]) -> None:
@@ -26,7 +31,7 @@ def add_best_classic_gains(row: Row, records: list[dict[str, Any]]) -> None:
     for users in records[0]["group_drop"]:
         best = best_classical(records, users)
         if best is not None:
-            row.figures[f"sum_se_k{users}_best_classic_gain"] = mean_sum_se_gain(records, row.method, best, users)
+            row.figures[best_classic_gain(int(users))] = mean_sum_se_gain(records, row.method, best, users)
 
 
 def best_classical(records: list[dict[str, Any]], users: str | None = None) -> str | None:
@@ -43,12 +48,13 @@ def best_classical(records: list[dict[str, Any]], users: str | None = None) -> s
     return max(known, key=value, default=None)
 
 
-def gap_closed(rows: Mapping[str, dict[str, Figure]], name: str, method: str, bar: str) -> float | None:
-    """The share of what ``bar`` leaves to perfect CSI that ``method`` closes; perfect CSI with the best classical
-    precoder, chosen in each cell as for the baseline (:data:`YARDSTICK`). None where it was not run."""
-    if YARDSTICK not in rows or bar not in rows or method.startswith("perfect"):
+def gap_closed(rows: Mapping[str, dict[str, Figure]], users: int, method: str, baseline: str) -> float | None:
+    """The share of the gap in sum-SE from ``baseline`` to perfect CSI that ``method`` closes; perfect CSI with the best
+    classical precoder, chosen in each cell as for the baseline (:data:`YARDSTICK`). None where it was not run."""
+    if YARDSTICK not in rows or baseline not in rows or method.startswith("perfect"):
         return None
-    low, high = rows[bar][name].number, rows[YARDSTICK][name].number
+    name = sum_se_name(users)
+    low, high = rows[baseline][name].number, rows[YARDSTICK][name].number
     return (rows[method][name].number - low) / (high - low) if high > low else None
 
 
@@ -57,21 +63,21 @@ def headline(results: Results, config: BeamformingConfig) -> str:
     rows = {row.method: row.figures for row in results.select(group="mean")}
     focus, baseline, words = config.focus, config.baseline, []
     for users in config.rates.users:
-        name = f"sum_se_k{users}"
-        gain = rows[focus].get(f"{name}_gain")
+        name = sum_se_name(users)
+        gain = rows[focus].get(sum_se_name(users, "gain"))
         if gain is None:
             continue
         low, high = gain.ends
         text = f"{users} users: {rows[focus][name].number:.2f} against {rows[baseline][name].number:.2f} "
         text += f"bit/s/Hz ({gain.number:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}: {verdict(gain)})"
-        if (share := gap_closed(rows, name, focus, baseline)) is not None:
+        if (share := gap_closed(rows, users, focus, baseline)) is not None:
             text += f", {100 * share:.0f} % of what it leaves to {FULL}"
-        best = rows[focus].get(f"{name}_best_classic_gain")
+        best = rows[focus].get(best_classic_gain(users))
         if best is not None and best.note != baseline:
             low, high = best.ends
             text += f"; over the strongest classical chain run here, {look(best.note).label}, {best.number:+.2f} "
             text += f"({low:+.2f} to {high:+.2f}: {verdict(best)}"
-            if (share := gap_closed(rows, name, focus, best.note)) is not None:
+            if (share := gap_closed(rows, users, focus, best.note)) is not None:
                 text += f", {100 * share:.0f} % of what that leaves"
             text += ")"
         words.append(text)

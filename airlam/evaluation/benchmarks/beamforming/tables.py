@@ -8,7 +8,7 @@ from typing import Any
 from airlam.evaluation.benchmarks.beamforming.config import BeamformingConfig
 from airlam.evaluation.benchmarks.beamforming.gap import FULL, gap_closed
 from airlam.evaluation.report.style import look, order
-from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.rows import Figure, Results, Row, sum_se_name
 
 Table = dict[str, Any]
 Figures = Mapping[str, dict[str, Figure]]  # of each method
@@ -33,15 +33,15 @@ def _headline(results: Results, config: BeamformingConfig) -> list[Table]:
     places = list(dict.fromkeys((row.data, row.speed_kmh) for row in cells))
     label, out = look(config.baseline).label, []
     for users in config.rates.users:
-        name, first, lines = f"sum_se_k{users}", users == config.rates.users[0], []
+        first, lines = users == config.rates.users[0], []
         for method in order(list(rows)):
-            line = [look(method).label, *with_share(rows, name, method, config.baseline)]
+            line = [look(method).label, *with_share(rows, users, method, config.baseline)]
             if first:
                 worst = rows[method].get("se_5pct")
                 line.append(f"{worst.number:.2f}" if worst is not None else "-")
             for place in places:
                 here = {row.method: row.figures for row in cells if (row.data, row.speed_kmh) == place}
-                line.append(with_share(here, name, method, config.baseline)[0] if method in here else "-")
+                line.append(with_share(here, users, method, config.baseline)[0] if method in here else "-")
             lines.append(line)
         columns = ["method", "mean", f"gain over {label}", *(["5 %-user SE"] if first else [])]
         columns += [f"{data}, {speed:g} km/h" for data, speed in places]
@@ -56,7 +56,7 @@ def _over_users(rows: list[Row], config: BeamformingConfig) -> list[Table]:
         return []
     found, lines = {row.method: row.figures for row in rows}, []
     for method in order(list(found)):
-        texts = [with_share(found, f"sum_se_k{users}", method, config.baseline) for users in config.sweep.users]
+        texts = [with_share(found, users, method, config.baseline) for users in config.sweep.users]
         lines.append([look(method).label, *(f"{value}, {gain}" for value, gain in texts)])
     columns = ["method", *(f"{users} users" for users in config.sweep.users)]
     text = f"{rows[0].data}, {rows[0].speed_kmh:g} km/h. With the gain over {look(config.baseline).label}. "
@@ -119,8 +119,8 @@ def _pilots(rows: list[Row], config: BeamformingConfig) -> list[Table]:
 
 def _in_percent(figures: dict[str, Figure], baseline: dict[str, Figure], users: int) -> str:
     """Sum-SE, and its gain in per cent of the baseline's with the interval."""
-    name = f"sum_se_k{users}"
-    text, gain = f"{figures[name].number:.2f}", figures.get(f"{name}_gain")
+    name = sum_se_name(users)
+    text, gain = f"{figures[name].number:.2f}", figures.get(sum_se_name(users, "gain"))
     if gain is not None:
         share, low, high = (100 * value / baseline[name].number for value in (gain.number, *gain.ends))
         text += f" ({share:+.0f} %, {low:+.0f} to {high:+.0f})"
@@ -130,17 +130,17 @@ def _in_percent(figures: dict[str, Figure], baseline: dict[str, Figure], users: 
 def _for_each_size(rows: Figures, method: str, config: BeamformingConfig, baseline: str) -> list[str]:
     """:func:`with_share` of each number of users."""
     sizes = config.rates.users
-    return [text for users in sizes for text in with_share(rows, f"sum_se_k{users}", method, baseline)]
+    return [text for users in sizes for text in with_share(rows, users, method, baseline)]
 
 
-def with_share(rows: Figures, name: str, method: str, baseline: str) -> tuple[str, str]:
+def with_share(rows: Figures, users: int, method: str, baseline: str) -> tuple[str, str]:
     """Sum-SE with the share of the gap closed, and the paired gain, as texts."""
-    figures = rows[method]
+    figures, name = rows[method], sum_se_name(users)
     if name not in figures:
         return "-", "-"
-    share = gap_closed(rows, name, method, baseline) if method != baseline else None
+    share = gap_closed(rows, users, method, baseline) if method != baseline else None
     text = f"{figures[name].number:.2f}" + (f" ({round(100 * share)} %)" if share is not None else "")
-    gain = figures.get(f"{name}_gain")
+    gain = figures.get(sum_se_name(users, "gain"))
     if gain is None:
         return text, "-"
     return text, f"{gain.number:+.2f} ({gain.ends[0]:+.2f} to {gain.ends[1]:+.2f})"
