@@ -22,13 +22,14 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-all lint benchmark clean
+.PHONY: help install demo test test-slow test-all coverage lint benchmark clean
 
 help:
 	@echo "make demo       generate channels, adapt the shipped model to a site, evaluate, write a report (5 minutes)"
-	@echo "make test       the default tests (at most 12 minutes on two cores)"
+	@echo "make test       the default tests (at most 5 minutes on two cores)"
 	@echo "make test-slow  only the tests marked slow;  make test-all: everything"
-	@echo "make lint       ruff and mypy"
+	@echo "make coverage   the default tests with the lines of airlam/ that they run"
+	@echo "make lint       ruff, ruff format, codespell, mypy"
 	@echo "make benchmark  the timings of docs/benchmarks.md on this machine"
 	@echo "make install    only set up $(VENV);  make clean: remove $(VENV) and caches"
 
@@ -47,8 +48,12 @@ test-slow: $(STAMP)
 test-all:
 	@$(MAKE) --no-print-directory test SLOW=1
 
+coverage: PYTEST_ARGS += --cov
+coverage: test
+
 lint: $(STAMP)
-	@failed=0; $(BIN)/ruff check . || failed=1; $(BIN)/mypy || failed=1; exit $$failed
+	@failed=0; $(BIN)/ruff check . || failed=1; $(BIN)/ruff format --check . || failed=1; \
+	  $(BIN)/codespell || failed=1; $(BIN)/mypy || failed=1; exit $$failed
 
 benchmark: $(STAMP)
 	@set -e; for script in benchmarks/*.py; do \

@@ -17,7 +17,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import AirlamConfig
@@ -123,7 +123,3 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         if self.config.error_variance:
             log_scale = out[..., -1:].float()  # see airlam.tasks.calibrate_variance
         return Spectra(power, noise, gate, log_scale)
-
-
-AutoConfig.register("airlam", AirlamConfig, exist_ok=True)
-AutoModel.register(AirlamConfig, AirlamModel, exist_ok=True)

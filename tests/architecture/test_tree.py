@@ -56,6 +56,23 @@ def test_no_path_of_one_machine():
     assert not found, "\n".join(found)
 
 
+def test_whitespace():
+    """No blanks at the end of a line, one line end at the end of a file."""
+    found = []
+    for path in tracked_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        name = path.relative_to(ROOT)
+        found += [
+            f"{name}:{n}: blanks at the end" for n, line in enumerate(text.split("\n"), 1) if line != line.rstrip()
+        ]
+        if text and (not text.endswith("\n") or text.endswith("\n\n")):
+            found.append(f"{name}: must end with exactly one line end")
+    assert not found, "\n".join(found[:20])
+
+
 def test_torch_load_is_always_weights_only():
     found = []
     for path in [p for p in tracked_files() if p.suffix == ".py"]:

@@ -57,6 +57,7 @@ def model(tmp_path):
     return str(save_checkpoint(made, tmp_path / "beams"))
 
 
+@pytest.mark.slow
 def test_a_full_sweep_is_best_and_rates_follow_measurements(tmp_path, model):
     benchmark = BeamManagementBenchmark(model=model, controls={"beams:random-start": model}, **SMALL)
     path = benchmark.run(tmp_path / "out")

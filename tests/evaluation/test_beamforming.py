@@ -254,6 +254,7 @@ def test_validation_drops_are_halved():
     assert [part.tolist() for part in halves(Links())] == [[0, 1], [0, 1]]
 
 
+@pytest.mark.slow
 def test_orderings_and_tables(report):
     path, results, benchmark = report
     rows = {row.method: row.figures for row in results.select(group="mean")}
@@ -303,6 +304,7 @@ def test_orderings_and_tables(report):
         assert figure is not None and all(label in axes.get_xlabel() for axes in figure.axes if axes.get_visible())
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing(report):
     path, results, benchmark = report
     written = {file.name: file.stat().st_mtime_ns for file in (path.parent / "cells").glob("*.json")}

@@ -30,6 +30,7 @@ SMALL = dict(
 )
 
 
+@pytest.mark.slow
 def test_throughput_follows_the_csi(tmp_path):
     benchmark = LinkLevelBenchmark(**SMALL)
     path = benchmark.run(tmp_path)
@@ -45,6 +46,7 @@ def test_throughput_follows_the_csi(tmp_path):
         assert all("[dB]" in axes.get_xlabel() for axes in draw(results).figure.axes)
 
 
+@pytest.mark.slow
 def test_the_mcs_is_chosen_on_other_drops(tmp_path):
     """The record says on which drops, and figures are those of the chosen entry alone."""
     benchmark = LinkLevelBenchmark(**SMALL)
@@ -82,6 +84,7 @@ def test_the_entry_that_brings_most_and_its_throughput_by_hand():
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_the_headline_holds_every_snr(tmp_path):
     benchmark = LinkLevelBenchmark(**(SMALL | {"methods": ["ar + tuned", "{model} + wmmse"]}))
     benchmark.run(tmp_path)

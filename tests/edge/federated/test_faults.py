@@ -110,6 +110,7 @@ def test_updates_that_say_nonsense(federation, change, words):
     assert words in records[1].rejected["city"] and records[1].used == 2
 
 
+@pytest.mark.slow
 def test_nodes_cannot_speak_for_others(federation):
     f = federation(rounds=1, num_train=4, num_val=2)
     honest = run(f, "evaluate", lambda content: None)
@@ -120,6 +121,7 @@ def test_nodes_cannot_speak_for_others(federation):
     assert "city" not in broken[1].figures and "figure is nan" in broken[1].strays[0]
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_say_who_it_is_stays_out(federation):
     f = federation(rounds=1, num_train=4, num_val=2)
     for wrong in (say(site=None), say(site=7), say(site=0.5), say(flops=float("inf")), say(num_examples=1e9)):

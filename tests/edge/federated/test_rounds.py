@@ -53,6 +53,7 @@ def test_one_full_batch_step_is_the_centralised_step(federation, changes):
     assert max(np.abs(central[name] - state.arrays[name]).max() for name in central) < 1e-6
 
 
+@pytest.mark.slow
 def test_every_aggregation_learns_and_says_how_exact_it_was(federation):
     for aggregation in ("naive", "ffa", "svd", "stacking", "residual"):
         _, records = records_of(federation(aggregation=aggregation, rounds=1, local_steps=4))
@@ -86,6 +87,7 @@ def test_strategies_of_flower(federation, strategy):
     assert all(np.isfinite(value).all() for value in state.arrays.values()) and len(records) == 2
 
 
+@pytest.mark.slow
 def test_the_proximal_term_holds_devices_back(federation):
     free, _ = records_of(federation(aggregation="ffa", rounds=1, local_steps=6))
     held, _ = records_of(
@@ -121,6 +123,7 @@ def test_a_lost_device_does_not_stop_the_round(federation):
     assert all(np.isfinite(v).all() for v in state.arrays.values())
 
 
+@pytest.mark.slow
 def test_what_a_round_cannot_promise_any_more_is_said(federation):
     places = {f"p{n}": {"channel": "umi_nlos"} for n in range(5)}
     some = dict(sites=places, rounds=3, aggregation="ffa", dropout=0.5, num_train=4, num_val=2)
@@ -143,6 +146,7 @@ def test_a_round_in_which_all_are_lost_changes_nothing(federation):
 @pytest.mark.parametrize(
     ("kind", "words"), [("nan", "not finite"), ("shape", "has shape"), ("huge", "is above")], ids=str
 )
+@pytest.mark.slow
 def test_broken_updates_are_rejected_and_named(federation, kind, words):
     _, records = records_of(federation(attack={"sites": ["city"], "kind": kind}, rounds=1))
     assert list(records[1].rejected) == ["city"] and words in records[1].rejected["city"]
@@ -152,6 +156,7 @@ def test_broken_updates_are_rejected_and_named(federation, kind, words):
     assert any(not np.array_equal(state.arrays[n], honest.arrays[n]) for n in state.arrays)
 
 
+@pytest.mark.slow
 def test_trimmed_mean_keeps_poison_out_where_the_mean_does_not(federation):
     """Five places of one kind, one poisoned: how far from the honest round each ends."""
     same = {f"place-{n}": {"channel": "umi_nlos", "speed_kmh": [3, 60], "seed": 7 + n} for n in range(5)}
@@ -179,6 +184,7 @@ def test_a_starved_device_has_its_turn(federation):
     assert {n for r in records for n in r.chosen} == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_privacy_is_counted(federation):
     f = federation(aggregation="ffa", privacy={"clip": 0.1, "noise_multiplier": 2.0, "noise_seed": 1})
     state, records = records_of(f)
@@ -198,6 +204,7 @@ class Killed(BaseException):
     [{}, {"strategy": "fedadam", "strategy_args": {"eta": 0.003}, "aggregation": "ffa"}, {"mode": "split"}],
     ids=["svd", "fedadam", "split"],
 )
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_end(federation, tmp_path, changes):
     f = federation(rounds=3, selection={"policy": "random", "devices": 2}, **changes)
     whole, _ = records_of(f)
