@@ -12,12 +12,8 @@ FILE_LINES = 400
 CLASS_LINES = 200
 
 # Larger ones that are still to be split. The lists only shrink: a name that is no longer needed fails the test.
-LARGE_FILES = {
-    "evaluation/demo.py",
-}
-LARGE_CLASSES = {
-    "evaluation/demo.py:SiteDemo",
-}
+LARGE_FILES: set[str] = set()
+LARGE_CLASSES: set[str] = set()
 
 
 def sizes_of_files() -> dict[str, int]:
