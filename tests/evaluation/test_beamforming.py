@@ -229,10 +229,10 @@ def test_shares_count_to_perfect_csi_with_its_best_precoder():
         return {"sum_se_k4": Figure(value, "bit/s/Hz", "measured")}
 
     rows = {"ar + tuned": figures(10.0), "mine": figures(12.0), "perfect + rzf": figures(14.0)}
-    assert gap_closed(rows, "sum_se_k4", "mine", "ar + tuned") is None  # no yardstick, no share
+    assert gap_closed(rows, 4, "mine", "ar + tuned") is None  # no yardstick, no share
     rows["perfect + tuned"] = figures(15.0)
-    assert gap_closed(rows, "sum_se_k4", "mine", "ar + tuned") == pytest.approx(0.4)
-    assert gap_closed(rows, "sum_se_k4", "perfect + rzf", "ar + tuned") is None
+    assert gap_closed(rows, 4, "mine", "ar + tuned") == pytest.approx(0.4)
+    assert gap_closed(rows, 4, "perfect + rzf", "ar + tuned") is None
 
 
 def test_the_strongest_classical_chain():

@@ -10,7 +10,7 @@ from airlam.evaluation.engine.summarise import cell_rows, mean_rows
 from airlam.evaluation.engine.timing import BUSY, is_busy
 from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import order, short
-from airlam.evaluation.rows import Results
+from airlam.evaluation.rows import Results, group_sizes, sum_se_name
 
 
 def results_of(records: list[dict[str, Any]], demo: DemoArguments) -> Results:
@@ -65,7 +65,7 @@ def print_table(console: Any, results: Results) -> None:
     from rich.table import Table
 
     rows = {row.method: row for row in results.select(group="mean")}
-    sum_se = next(name for name in next(iter(rows.values())).figures if name.startswith("sum_se_k"))
+    sum_se = sum_se_name(group_sizes(rows.values())[0])
     table = Table(title=escape(results.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
     for name in ("NMSE", "gain", "95 % interval", "sum-SE", "p50"):

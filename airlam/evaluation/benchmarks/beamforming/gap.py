@@ -43,12 +43,13 @@ def best_classical(records: list[dict[str, Any]], users: str | None = None) -> s
     return max(known, key=value, default=None)
 
 
-def gap_closed(rows: Mapping[str, dict[str, Figure]], name: str, method: str, bar: str) -> float | None:
-    """The share of what ``bar`` leaves to perfect CSI that ``method`` closes; perfect CSI with the best classical
-    precoder, chosen in each cell as for the baseline (:data:`YARDSTICK`). None where it was not run."""
-    if YARDSTICK not in rows or bar not in rows or method.startswith("perfect"):
+def gap_closed(rows: Mapping[str, dict[str, Figure]], users: int, method: str, baseline: str) -> float | None:
+    """The share of the gap in sum-SE from ``baseline`` to perfect CSI that ``method`` closes; perfect CSI with the best
+    classical precoder, chosen in each cell as for the baseline (:data:`YARDSTICK`). None where it was not run."""
+    if YARDSTICK not in rows or baseline not in rows or method.startswith("perfect"):
         return None
-    low, high = rows[bar][name].number, rows[YARDSTICK][name].number
+    name = sum_se_name(users)
+    low, high = rows[baseline][name].number, rows[YARDSTICK][name].number
     return (rows[method][name].number - low) / (high - low) if high > low else None
 
 
@@ -64,14 +65,14 @@ def headline(results: Results, config: BeamformingConfig) -> str:
         low, high = gain.ends
         text = f"{users} users: {rows[focus][name].number:.2f} against {rows[baseline][name].number:.2f} "
         text += f"bit/s/Hz ({gain.number:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}: {verdict(gain)})"
-        if (share := gap_closed(rows, name, focus, baseline)) is not None:
+        if (share := gap_closed(rows, users, focus, baseline)) is not None:
             text += f", {100 * share:.0f} % of what it leaves to {FULL}"
-        best = rows[focus].get(f"{name}_best_classic_gain")
+        best = rows[focus].get(sum_se_name(users, "best_classic_gain"))
         if best is not None and best.note != baseline:
             low, high = best.ends
             text += f"; over the strongest classical chain run here, {look(best.note).label}, {best.number:+.2f} "
             text += f"({low:+.2f} to {high:+.2f}: {verdict(best)}"
-            if (share := gap_closed(rows, name, focus, best.note)) is not None:
+            if (share := gap_closed(rows, users, focus, best.note)) is not None:
                 text += f", {100 * share:.0f} % of what that leaves"
             text += ")"
         words.append(text)

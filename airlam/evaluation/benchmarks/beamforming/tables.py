@@ -138,7 +138,7 @@ def with_share(rows: Figures, users: int, method: str, baseline: str) -> tuple[s
     figures, name = rows[method], sum_se_name(users)
     if name not in figures:
         return "-", "-"
-    share = gap_closed(rows, name, method, baseline) if method != baseline else None
+    share = gap_closed(rows, users, method, baseline) if method != baseline else None
     text = f"{figures[name].number:.2f}" + (f" ({round(100 * share)} %)" if share is not None else "")
     gain = figures.get(sum_se_name(users, "gain"))
     if gain is None:

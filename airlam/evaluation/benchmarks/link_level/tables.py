@@ -12,7 +12,7 @@ from airlam.evaluation.engine import statistics
 from airlam.evaluation.engine.summarise import new_row
 from airlam.evaluation.report.style import look, order
 from airlam.evaluation.report.verdicts import verdict
-from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.rows import Figure, Results, Row, bler_name
 
 UNIT = "bit/s/Hz"
 
@@ -59,7 +59,7 @@ def rows_of(record: dict[str, Any], config: LinkLevelConfig) -> list[Row]:
             row.figures["throughput_gain"] = statistics.join(gains, axis, name)
         errors = torch.tensor(entry["errors"]).double()  # [snr, mcs, group]
         for place, index in enumerate(config.link.mcs):
-            row.figures[f"bler_mcs{index}"] = statistics.curve(errors[:, place].mT, choosing, axis, name, "1")
+            row.figures[bler_name(index)] = statistics.curve(errors[:, place].mT, choosing, axis, name, "1")
         rows.append(row)
     return rows
 
