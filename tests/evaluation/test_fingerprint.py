@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from airlam.evaluation.engine.fingerprint import UNCACHED, combined, fingerprint, outside
+from airlam.evaluation.engine.fingerprint import UNCACHED, _is_inside, combined, fingerprint, outside
 from airlam.loading import load_predictor
 from airlam.methods import Method, register, registry
 
@@ -127,3 +127,9 @@ def test_methods_of_other_packages_are_part_of_a_cell(monkeypatch):
     monkeypatch.setattr(registry, "_OWN", {})
     register(Method("fp-theirs", factory=lambda: Holder(1)), replace=True)
     assert [method.name for method in outside(["ar", "fp-theirs", "perfect", "fp-theirs"])] == ["fp-theirs"]
+
+
+@pytest.mark.parametrize("where", ["airlam", "airlam.models.airlam_model", "airlam.baselines.ar", "torch.nn"])
+def test_the_source_of_airlam_itself_is_not_part_of_a_fingerprint(where):
+    """Else every edit of airlam, also of a docstring, would make all finished cells run again."""
+    assert _is_inside(importlib.import_module(where).__file__)

@@ -26,7 +26,7 @@ from airlam.io import recipe_hash
 from airlam.methods import Method, find
 
 UNCACHED = "uncached"  # in the names of cells that are never looked up
-_FOLDERS = [str(Path(__file__).parents[1]), *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "platlib"))]
+_FOLDERS = [str(Path(__file__).parents[2]), *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "platlib"))]
 _INSTALLED = tuple(os.path.realpath(folder) + os.sep for folder in _FOLDERS)
 # Attributes of their objects that cannot be hashed are caches and handles; all that matters is plain.
 _TRUSTED = ("airlam", "torch", "transformers", "peft")
