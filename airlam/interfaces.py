@@ -16,6 +16,9 @@ from airlam.errors import RecipeError as RecipeError
 from airlam.errors import StoreError as StoreError
 
 
+MAX_FUTURE = 10_000  # slots: 5 s of 0.5 ms, far beyond what any history predicts; a roll-out grows with them
+
+
 @runtime_checkable
 class Predictor(Protocol):
     """Past CSI -> future CSI: one interface for every classical and learned method."""
@@ -125,6 +128,8 @@ def check_prediction_request(
         raise TypeError(f"num_future must be an int, got {type(num_future).__name__}")
     if num_future < 1:
         raise ValueError(f"num_future must be at least 1, got {num_future}")
+    if num_future > MAX_FUTURE:
+        raise ValueError(f"num_future is {num_future}, but must be at most {MAX_FUTURE}; predict in shorter pieces")
     return check_port_shape(h_past.shape[-1], port_shape)
 
 
