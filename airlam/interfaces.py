@@ -15,7 +15,6 @@ from airlam.errors import CheckpointError as CheckpointError
 from airlam.errors import RecipeError as RecipeError
 from airlam.errors import StoreError as StoreError
 
-
 MAX_FUTURE = 10_000  # slots: 5 s of 0.5 ms, far beyond what any history predicts; a roll-out grows with them
 
 

@@ -3,9 +3,10 @@
 A class of one's own may say, as plain class attributes:
 
 * ``name``: of its row (every predictor and precoder has one);
-* ``label``: in tables and plots, in the place of the name;
+* ``label``: in tables and plots, in the place of the name; a name that the recipe gives goes before it;
 * ``kind``: ``"classical"`` or ``"learned"``; without it a method is learned if it holds a ``torch.nn.Module``;
-* ``tuning_grid``: argument -> values; a classical method is tuned on it in every cell of a benchmark.
+* ``tuning_grid``: argument -> values; a classical predictor is tuned on it in every cell of a benchmark. Arguments that
+  the recipe gives are not tuned.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
     if isinstance(value, Mapping) and "name" in value:
         name = name or str(value["name"])
         value = {key: item for key, item in value.items() if key != "name"}
-    made = build_own(value, role, source)
+    made, renamed = build_own(value, role, source), bool(name)
     name = name or (value.name if isinstance(value, Method) else getattr(made, "name", ""))
     if not isinstance(name, str) or not name:
         raise RecipeError(f"{source}: {describe(value)} has no attribute name, a text; its row would have no name")
@@ -91,9 +92,12 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
         else:
             factory, options = _factory_of(value, source)
             grid = {} if isinstance(factory, Ready) else getattr(made, "tuning_grid", None) or {}
+            if not isinstance(grid, Mapping):
+                raise RecipeError(f"{source}: tuning_grid is {grid!r}, but must map arguments to lists of values")
+            grid = {key: values for key, values in grid.items() if key not in options}  # what is given is not tuned
             if not grid:
                 factory, options = Ready(made), {}
-            label = str(getattr(made, "label", "") or "")
+            label = name if renamed else str(getattr(made, "label", "") or "")
             method = Method(name, role, kind, factory=factory, options=options, grid=grid, label=label)
     except ValueError as error:
         raise RecipeError(f"{source}: {error}; give the row another name") from None

@@ -49,7 +49,9 @@ class PrecoderContract:
         used = w.abs().square().sum((-2, -1))
         assert float(used.max()) <= power * (1 + 1e-4)  # single precision
         if self.uses_all_power:
-            assert float(used.min()) >= power * (1 - 1e-4)
+            assert float(used.min()) >= power * (1 - 1e-4), (
+                "power is left unused; if so intended: uses_all_power = False"
+            )
 
     def test_leading_axes(self, precoder):
         h = channels(6, 3, 8)

@@ -18,11 +18,15 @@ from airlam.errors import RecipeError
 from airlam.methods import describe
 from airlam.recipes import argument_defaults, make_section, section_types
 
+LARGEST = 1_000_000  # of any count in a benchmark: far above what a run can hold
+
 
 def at_least(name: str, value: int, low: int) -> None:
-    """Raises RecipeError if ``value`` is no whole number of at least ``low``."""
+    """Raises RecipeError if ``value`` is no whole number of at least ``low``, or above :data:`LARGEST`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise RecipeError(f"{name} is {value!r}, but must be a whole number of at least {low}")
+    if value > LARGEST:
+        raise RecipeError(f"{name} is {value}, but must be at most {LARGEST:,}")
 
 
 def not_empty(name: str, values: Sequence[Any]) -> None:
@@ -115,12 +119,13 @@ class Links:
             self.whole_drops(name, getattr(self, name))
 
     def whole_drops(self, name: str, value: int, section: str = "sizes") -> None:
-        """Raises RecipeError if ``value`` links are not a positive number of whole drops."""
+        """Raises RecipeError if ``value`` links are not a positive number of whole drops, or above :data:`LARGEST`."""
         if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % self.links_per_drop:
             raise RecipeError(
                 f"{section}.{name} is {value!r}, but must be a positive multiple of sizes.links_per_drop "
                 f"({self.links_per_drop}): no drop is ever split"
             )
+        at_least(f"{section}.{name}", value, 1)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,8 @@ def tuned(
 
     found = method if isinstance(method, Method) else find(method, "predictor")
     with torch.inference_mode():
-        best = tune(found.build, h_past, h_future, grid=found.grid, port_shape=port_shape, context=context)
+        # a copy: a method that writes into its input cannot spoil what the others are tuned on
+        best = tune(found.build, h_past.clone(), h_future, grid=found.grid, port_shape=port_shape, context=context)
     # infinity (one pooled filter) is not JSON
     shown = {key: "inf" if isinstance(value, float) and math.isinf(value) else value for key, value in best.items()}
     return found.build(**best), shown

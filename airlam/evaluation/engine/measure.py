@@ -19,6 +19,7 @@ from airlam.channels import LinkBatch
 from airlam.constants import THERMAL_NOISE_DBM_PER_HZ
 from airlam.csi import to_beam_delay
 from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.checks import check_prediction
 from airlam.evaluation.engine.fingerprint import UNCACHED
 from airlam.evaluation.engine.spectral_efficiency import group_rates, group_users, link_se
 from airlam.evaluation.engine.timing import latency_fields
@@ -115,7 +116,7 @@ def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[
             rates = group_rates(gain * predicted, gain * truth, groups[users], snr_db, tone_step=cell.tone_step)
             entry["path_loss_user_rates"] = rates.mean(-1).tolist()
         if cell.timed and contender.timed and contender.name != "perfect":
-            entry |= time_contender(contender, h_past[:1], cell.horizon)
+            entry |= time_contender(contender, h_past[:1].clone(), cell.horizon)
         entry["seconds"] = round(time.perf_counter() - start, 3)
         record["methods"][contender.name] = entry
     return record
@@ -124,10 +125,11 @@ def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[
 def predict_all(contender: Contender, h_past: Tensor, horizon: int) -> Tensor:
     """All links, a batch at a time."""
     with torch.inference_mode():
-        parts = [
-            contender.predict(h_past[index], horizon, index)
-            for index in torch.arange(len(h_past)).split(contender.batch)
-        ]
+        parts = []
+        for index in torch.arange(len(h_past)).split(contender.batch):
+            past = h_past[index]  # a copy: a method that writes into its input cannot spoil the others'
+            found = contender.predict(past, horizon, index)
+            parts.append(check_prediction(contender.name, found, past, horizon))
     return torch.cat(parts)
 
 

@@ -36,12 +36,23 @@ class Chain:
         return f"{self.source} + {'robust ' if self.robust and self.precoder in ROBUST else ''}{self.precoder}"
 
 
-def chain_text(value: Any, source: str = "methods") -> str:
+def chain_texts(values: Sequence[Any], source: str = "methods") -> list[str]:
+    """The texts of several chains, see :func:`chain_text`.
+
+    Raises:
+        RecipeError: also where two different methods of one's own have the same name.
+    """
+    seen: dict[tuple[str, str], Any] = {}
+    return [chain_text(value, source, seen) for value in values]
+
+
+def chain_text(value: Any, source: str = "methods", seen: dict[tuple[str, str], Any] | None = None) -> str:
     """A chain as a text. Predictors and precoders of one's own in it are registered, and stand there by their names.
 
     Args:
         value: ``"ar + rzf"``, ``"my_file:MyPredictor + my_file:MyPrecoder"``; or a mapping, where a class needs
             arguments: ``{csi: {class_path: ..., init_args: {...}}, precoder: rzf}``.
+        seen: methods of one's own in the chains before, by role and name.
 
     Raises:
         RecipeError: no chain, or a class that cannot be used.
@@ -57,6 +68,11 @@ def chain_text(value: Any, source: str = "methods") -> str:
     words = []
     for part, role in ((left, "predictor"), (right, "precoder")):
         words.append(own_method(part, role, source).name if is_own(part) else str(part))
+        if is_own(part) and seen is not None and seen.setdefault((role, words[-1]), part) != part:
+            raise RecipeError(
+                f"{source} has two different {role}s called {words[-1]!r}; give one another name: "
+                "{class_path: ..., init_args: ..., name: ...}"
+            )
     return " + ".join(words)
 
 

@@ -9,7 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from airlam.evaluation.benchmarks.beamforming.chains import DENOISED, Chain, chain_text, fill_in, parse_chain
+from airlam.evaluation.benchmarks.beamforming.chains import (
+    DENOISED,
+    Chain,
+    chain_text,
+    chain_texts,
+    fill_in,
+    parse_chain,
+)
 from airlam.evaluation.engine.config import Arguments, Cells, Rates, Sizes, at_least, not_empty
 from airlam.evaluation.engine.contenders import OFF, row_of
 from airlam.interfaces import RecipeError
@@ -243,12 +250,12 @@ class BeamformingConfig(Arguments):
     @cached_property
     def chains(self) -> list[Chain]:
         """The chains of users that move."""
-        return self._chains([chain_text(value) for value in self.methods], self._sources)
+        return self._chains(chain_texts(self.methods), self._sources)
 
     @cached_property
     def static_chains(self) -> list[Chain]:
         """The chains of users that stand still."""
-        texts = [chain_text(value) for value in self.static.methods]
+        texts = chain_texts(self.static.methods)
         texts = [text for text in texts if self.pilots.model or "{pilots}" not in text]
         return self._chains(texts, [*DENOISED, "perfect", self.label, self.pilots.label, *self.network_rows])
 

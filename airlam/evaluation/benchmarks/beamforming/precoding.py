@@ -11,6 +11,7 @@ from torch import Tensor
 
 from airlam.baselines import rzf, wmmse
 from airlam.evaluation.benchmarks.beamforming.beliefs import Belief
+from airlam.evaluation.engine.checks import check_beams
 from airlam.evaluation.engine.spectral_efficiency import Groups
 from airlam.metrics import user_rates
 
@@ -124,6 +125,7 @@ def rates_of(precoder: Any, groups: Served, no: float, *, covariance: bool = Tru
     for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
         here = groups.part(part)
         w = precoder.precode(here.h, 1.0, no, error_covariance=here.told(precoder) if covariance else None)
+        w = check_beams(precoder, w, 1.0)
         truth = here.truth
         truth = truth.squeeze(-2) if truth.shape[-2] == 1 else truth
         out.append(user_rates(truth, w, no).mean(2).mT)

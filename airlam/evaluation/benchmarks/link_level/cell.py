@@ -18,6 +18,7 @@ from airlam.evaluation.benchmarks.beamforming.precoding import GROUPS_AT_ONCE, S
 from airlam.evaluation.benchmarks.beamforming.predicted import predicted_sources
 from airlam.evaluation.benchmarks.link_level.config import LinkLevelConfig
 from airlam.evaluation.engine.cell import Cell
+from airlam.evaluation.engine.checks import check_beams
 from airlam.evaluation.engine.spectral_efficiency import Groups, group_users
 from airlam.link import CodedLink
 from airlam.methods import find
@@ -163,7 +164,7 @@ def send(groups: Served, link: Any, *, precoder: Any, no: float, told: bool, see
     for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
         here = groups.part(part)
         spread = here.told(precoder) if told else None
-        w = precoder.precode(here.h, 1.0, no, error_covariance=spread).flatten(0, 1)
+        w = check_beams(precoder, precoder.precode(here.h, 1.0, no, error_covariance=spread), 1.0).flatten(0, 1)
         found = link.block_errors(here.truth.squeeze(-2).flatten(0, 1), w, no, generator=generator)
         out.append(found.double().unflatten(0, (len(part), -1)).mean((1, 2)))
     return torch.cat(out)

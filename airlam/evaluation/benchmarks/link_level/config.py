@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from airlam.evaluation.benchmarks.beamforming.chains import Chain, chain_text, fill_in, parse_chain
+from airlam.evaluation.benchmarks.beamforming.chains import Chain, chain_text, chain_texts, fill_in, parse_chain
 from airlam.evaluation.engine.config import Arguments, Cells, Links, at_least, not_empty
 from airlam.evaluation.engine.contenders import OFF, row_of
 from airlam.interfaces import RecipeError
@@ -139,7 +139,7 @@ class LinkLevelConfig(Arguments):
         label, precoder = self.predictor_row[0], self.precoder_row[0]
         by_name = not is_own(self.precoder) and str(self.precoder) in registered("precoder", built=True)
         sources = [*registered("predictor", built=True), "perfect", label, label + OFF]
-        texts = [self._filled(chain_text(value)) for value in self.methods]
+        texts = [self._filled(text) for text in chain_texts(self.methods)]
         return list(dict.fromkeys(parse_chain(text, sources, [] if by_name else [precoder]) for text in texts))
 
     @cached_property
