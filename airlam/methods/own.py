@@ -112,6 +112,14 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
     return method
 
 
+def identity_of(value: Any, source: str) -> tuple[Any, dict[str, Any]]:
+    """What two spellings of one method have in common: its class (or the object itself) and the arguments given."""
+    if isinstance(value, Mapping):
+        value = {key: item for key, item in value.items() if key != "name"}
+    factory, init_args = _factory_of(value, source)
+    return (factory.made if isinstance(factory, Ready) else factory), init_args
+
+
 def describe(value: Any) -> Any:
     """A value of a recipe as plain data: classes and objects by the dotted name of the class.
 

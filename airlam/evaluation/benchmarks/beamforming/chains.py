@@ -15,7 +15,7 @@ from typing import Any
 
 from airlam.evaluation.engine.fingerprint import outside
 from airlam.interfaces import RecipeError
-from airlam.methods import is_own, own_method
+from airlam.methods import identity_of, is_own, own_method
 from airlam.methods import names as registered
 from airlam.recipes import nearest
 
@@ -68,7 +68,10 @@ def chain_text(value: Any, source: str = "methods", seen: dict[tuple[str, str], 
     words = []
     for part, role in ((left, "predictor"), (right, "precoder")):
         words.append(own_method(part, role, source).name if is_own(part) else str(part))
-        if is_own(part) and seen is not None and seen.setdefault((role, words[-1]), part) != part:
+        if not is_own(part) or seen is None:
+            continue
+        mine = identity_of(part, source)
+        if seen.setdefault((role, words[-1]), mine) != mine:
             raise RecipeError(
                 f"{source} has two different {role}s called {words[-1]!r}; give one another name: "
                 "{class_path: ..., init_args: ..., name: ...}"
