@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +22,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # `python -m pytest` puts the working folder first on sys.path, and from there datasets/ would pass for Hugging Face's
 # package of that name. No test may depend on that, nor hide it.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+
+# The same generated examples in every run: a change fails its own tests and never somebody else's.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

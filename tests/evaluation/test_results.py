@@ -7,8 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from airlam.errors import StoreError
 from airlam.evaluation.results import (
@@ -118,22 +116,20 @@ def test_a_comparison_without_partner_is_refused():
         summarise(tidy([first, second]), ["method"], against="ar")
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10), st.integers(0, 7)), min_size=12, max_size=40))
-def test_intervals_agree_with_those_of_the_metrics(rows):
-    a, b, drop = (list(column) for column in zip(*rows, strict=True))
-    if len(set(drop)) < 3:
-        return
-    table = tidy([record({"a": a, "b": b}, drop)])
+@pytest.mark.parametrize("seed", range(6))
+def test_intervals_agree_with_those_of_the_metrics(seed):
+    rng = np.random.default_rng(seed)
+    a, b, drop = rng.exponential(size=36), rng.exponential(size=36), np.repeat(range(12), 3)
+    table = tidy([record({"a": a.tolist(), "b": b.tolist()}, drop.tolist())])
     row = summarise(table[table["method"] == "a"], ["method"]).iloc[0]
     known = bootstrap_interval(torch.tensor(a), groups=torch.tensor(drop))
     width = known.high - known.low
     assert row["estimate"] == pytest.approx(known.estimate)
-    # 15 % of the width: both ends are quantiles of 2000 resamples from different random numbers
-    assert abs(row["low"] - known.low) <= 0.15 * width + 1e-9 and abs(row["high"] - known.high) <= 0.15 * width + 1e-9
+    # 10 % of the width: both ends are quantiles of 2000 resamples from different random numbers
+    assert abs(row["low"] - known.low) <= 0.1 * width and abs(row["high"] - known.high) <= 0.1 * width
     known = paired_interval(torch.tensor(a), torch.tensor(b), torch.tensor(drop), scale="db")
     row = summarise(table, ["method"], db_of_mean, against="b").iloc[0]
-    assert row["estimate"] == pytest.approx(known.estimate, abs=1e-4)
+    assert row["estimate"] == pytest.approx(known.estimate)
 
 
 def test_every_cell_resamples_its_own_drops():
