@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.sites.benchmark import SiteBenchmark
     from airlam.evaluation.report.html import publish, write_report
     from airlam.evaluation.report.sentences import headline
+    from airlam.evaluation.results import measurements, summarise
     from airlam.evaluation.rows import Figure, Results, Row, environment
     from airlam.evaluation.runner import run
 
@@ -35,8 +36,10 @@ _HOMES = {
     "SiteBenchmark": "benchmarks.sites.benchmark",
     "environment": "rows",
     "headline": "report.sentences",
+    "measurements": "results",
     "publish": "report.html",
     "run": "runner",
+    "summarise": "results",
     "write_report": "report.html",
 }
 __all__ = [
@@ -52,8 +55,10 @@ __all__ = [
     "SiteBenchmark",
     "environment",
     "headline",
+    "measurements",
     "publish",
     "run",
+    "summarise",
     "write_report",
 ]
 

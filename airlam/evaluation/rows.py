@@ -235,6 +235,8 @@ class Results:
         headline: the sentence on top; computed from the rows.
         notes: sentences a reader must know.
         extras: what is drawn but is no figure of a row (a picture of one channel).
+        cells: names of the finished cells behind the rows, in the folder ``cells``; see
+            :func:`airlam.evaluation.measurements`.
     """
 
     title: str
@@ -246,6 +248,7 @@ class Results:
     headline: str = ""
     notes: list[str] = field(default_factory=list)
     extras: dict[str, Any] = field(default_factory=dict)
+    cells: list[str] = field(default_factory=list)
     schema: str = SCHEMA
 
     def save(self, path: str | Path) -> Path:

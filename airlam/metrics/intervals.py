@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from airlam.csi import resolve_inputs
+
+LEVEL, NUM_RESAMPLES = 0.95, 2000
 
 
 class Interval(NamedTuple):
@@ -26,13 +28,14 @@ class Interval(NamedTuple):
 
 @resolve_inputs
 def bootstrap_interval(
-    values: Tensor, *, groups: Tensor | None = None, level: float = 0.95, num_resamples: int = 2000, seed: int = 0
+    values: Tensor,
+    *,
+    groups: Tensor | None = None,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap interval of the mean of ``values``, resampling whole groups.
-
-    The percentiles are widened for few groups (Hesterberg, "What teachers should know about the bootstrap", 2015,
-    section 4: expanded percentile interval), because the plain ones are too narrow by ``sqrt((n - 1) / n)`` and use
-    normal instead of t quantiles.
+    """Bootstrap interval of the mean of ``values``, resampling whole groups; see :func:`bootstrap`.
 
     Args:
         values: ``[n]``, for example the NMSE of each link.
@@ -48,8 +51,9 @@ def bootstrap_interval(
         >>> bootstrap_interval(torch.ones(10))
         Interval(estimate=1.0, low=1.0, high=1.0)
     """
-    sums, counts = group_sums([values], groups)
-    return interval_of(lambda w: (w @ sums[0]) / (w @ counts), len(counts), level, num_resamples, seed)
+    cells = [group_sums([values], groups)]
+    found = bootstrap(cells, lambda means: means[0][0], level=level, num_resamples=num_resamples, seed=seed)
+    return Interval(*map(float, found))
 
 
 @resolve_inputs
@@ -59,8 +63,8 @@ def paired_interval(
     groups: Tensor | None = None,
     *,
     scale: str = "difference",
-    level: float = 0.95,
-    num_resamples: int = 2000,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """Interval of a comparison of two methods measured on the *same* links, resampled together by group.
@@ -81,58 +85,102 @@ def paired_interval(
         raise ValueError(f"a {tuple(a.shape)} and b {tuple(b.shape)} must hold the same links")
     if scale not in ("difference", "db"):
         raise ValueError(f"scale must be 'difference' or 'db', got {scale!r}")
-    (sum_a, sum_b), counts = group_sums([a, b], groups)
 
-    def statistic(w: Tensor) -> Tensor:
-        if scale == "db":
-            return 10 * torch.log10((w @ sum_a) / (w @ sum_b))
-        return (w @ (sum_a - sum_b)) / (w @ counts)
+    def statistic(means: list[list[Tensor]]) -> Tensor:
+        first, second = means[0]
+        return 10 * torch.log10(first / second) if scale == "db" else first - second
 
-    return interval_of(statistic, len(counts), level, num_resamples, seed)
+    cells = [group_sums([a, b], groups)]
+    found = bootstrap(cells, statistic, level=level, num_resamples=num_resamples, seed=seed)
+    return Interval(*map(float, found))
 
 
-def group_sums(columns: list[Tensor], groups: Tensor | None) -> tuple[list[Tensor], Tensor]:
-    """Sum of each column within each group, and the groups' sizes; float64."""
-    size = columns[0].numel()
-    if columns[0].dim() != 1 or size == 0:
-        raise ValueError(f"values must be a non-empty vector [n], got {tuple(columns[0].shape)}")
+def group_sums(columns: Sequence[Tensor], groups: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sums of the columns within each group ``[column, group, ...]``, and the groups' sizes ``[group]``; float64.
+
+    Args:
+        columns: each ``[n]``, or ``[n, point]`` for a curve; all of one shape.
+        groups: int ``[n]``; ``None``: every value its own group.
+    """
+    first = columns[0]
+    if first.dim() not in (1, 2) or first.numel() == 0:
+        raise ValueError(f"values must be a non-empty vector [n], got {tuple(first.shape)}")
     if not all(bool(torch.isfinite(c).all()) for c in columns):
         raise ValueError("values contain NaN or infinity; an interval over them has no meaning")
+    size = len(first)
     if groups is None:
         groups = torch.arange(size)
-    if groups.shape != columns[0].shape:
+    if groups.shape != (size,):
         raise ValueError(f"groups {tuple(groups.shape)} must name the group of each of the {size} values")
-    _, index = torch.unique(groups, return_inverse=True)
-    zeros = torch.zeros(int(index.max()) + 1, dtype=torch.float64)
-    sums = [zeros.index_add(0, index, c.detach().double().cpu()) for c in columns]
-    return sums, zeros.index_add(0, index, torch.ones(size, dtype=torch.float64))
+    values = torch.stack([column.detach().double().cpu() for column in columns])
+    _, index, counts = torch.unique(groups.cpu(), return_inverse=True, return_counts=True)
+    sums = values.new_zeros(len(columns), len(counts), *first.shape[1:]).index_add(1, index, values)
+    return sums, counts.double()
 
 
-def interval_of(statistic, num_groups: int, level: float, num_resamples: int, seed: int) -> Interval:
-    """Bootstrap a statistic of group weights ``[..., group]``."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level}")
-    estimate = float(statistic(torch.ones(1, num_groups, dtype=torch.float64)))
-    if num_groups < 2:
-        return Interval(estimate, -math.inf, math.inf)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(num_groups, (num_resamples, num_groups), generator=generator)
-    weights = torch.zeros(num_resamples, num_groups, dtype=torch.float64)
-    weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
-    resampled = statistic(weights)
-    wide = math.sqrt(num_groups / (num_groups - 1)) * t_quantile((1 + level) / 2, num_groups - 1)
-    tail = NormalDist().cdf(-wide)
-    low, high = torch.quantile(resampled, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Interval(estimate, low, high)
+def bootstrap(
+    cells: Sequence[tuple[Tensor, Tensor]],
+    statistic: Callable[[list[list[Tensor]]], Tensor],
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A statistic of the means of several cells, with an interval in which every cell resamples its own groups.
 
+    The only place where airlam resamples; the draws are those of :func:`scipy.stats.bootstrap`. The percentiles are
+    widened for few groups (T. Hesterberg, "What teachers should know about the bootstrap", 2015, section 4: expanded
+    percentile interval), because the plain ones are too narrow by ``sqrt((n - 1) / n)`` and use normal instead of t
+    quantiles. Of several cells the one with the fewest groups says how much.
 
-def t_quantile(p: float, freedom: int) -> float:
-    """Quantile ``p`` of Student's t with ``freedom`` degrees of freedom.
+    Args:
+        cells: of each cell the sums ``[column, group, ...]`` and sizes ``[group]`` of its groups, as
+            :func:`group_sums` gives them. Columns of one cell are resampled together, and so are the points of a curve.
+        statistic: takes ``means[cell][column]``, each ``[..., resample]``, and gives ``[..., resample]``.
+        level: confidence level, in (0, 1).
+        num_resamples: bootstrap resamples.
+        seed: the same seed gives the same interval.
+
+    Returns:
+        Estimate, low and high end, each ``[...]``. Where a cell has a single group the ends are infinite.
 
     Example:
-        >>> round(t_quantile(0.975, 1), 2)
-        12.71
+        >>> sums, counts = torch.tensor([[1.0, 2.0, 3.0]]).double(), torch.ones(3).double()
+        >>> float(bootstrap([(sums, counts)], lambda means: means[0][0])[0])
+        2.0
     """
     from scipy import stats  # here and not above: it takes half a second to import
 
-    return float(stats.t.ppf(p, freedom))
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level}")
+
+    def value(*drawn: Any, axis: int = -1) -> Any:
+        means = []
+        for (sums, counts), index in zip(cells, drawn, strict=True):
+            weights = _weights(torch.as_tensor(index).movedim(axis, -1).reshape(-1, len(counts)))
+            means.append([torch.einsum("rg,g...->...r", weights, s) / (weights @ counts) for s in sums])
+        return statistic(means).numpy()
+
+    groups = [torch.arange(len(counts)).numpy() for _, counts in cells]
+    estimate = torch.as_tensor(value(*groups))[..., 0]
+    sizes = [len(counts) for _, counts in cells]
+    if min(sizes) < 2:
+        return estimate, torch.full_like(estimate, -math.inf), torch.full_like(estimate, math.inf)
+    fewest = min(sizes)
+    wide = math.sqrt(fewest / (fewest - 1)) * stats.t.ppf((1 + level) / 2, sum(sizes) - len(sizes))
+    found = stats.bootstrap(
+        groups,
+        value,
+        paired=False,
+        vectorized=True,
+        n_resamples=num_resamples,
+        method="percentile",
+        confidence_level=1 - 2 * stats.norm.cdf(-wide),
+        rng=seed,
+    ).confidence_interval
+    return estimate, torch.as_tensor(found.low), torch.as_tensor(found.high)
+
+
+def _weights(index: Tensor) -> Tensor:
+    """How often each group was drawn ``[resample, group]``, from the drawn groups."""
+    return torch.zeros(index.shape, dtype=torch.float64).scatter_add_(-1, index, torch.ones_like(index).double())

@@ -8,9 +8,19 @@ import torch
 from airlam.evaluation import BeamManagementBenchmark, Results
 from airlam.evaluation.benchmarks.beam_management.cell import plan
 from airlam.evaluation.benchmarks.beam_management.figures import beam_accuracy, beam_se_ratio
-from airlam.evaluation.benchmarks.beam_management.judging import judge, mean_gain, mean_value, strongest
+from airlam.evaluation.benchmarks.beam_management.judging import (
+    BEST,
+    HIT,
+    RATE,
+    TOP,
+    judge,
+    mean_gain,
+    mean_value,
+    strongest,
+)
 from airlam.evaluation.benchmarks.beam_management.training import Training
 from airlam.evaluation.report.style import look
+from airlam.evaluation.results import CellRecord, Series
 from airlam.interfaces import RecipeError
 from airlam.methods import find, names
 from airlam.models import AirlamBeams, AirlamBeamsConfig, save_checkpoint
@@ -108,18 +118,19 @@ def test_judging_by_hand():
     scores = torch.tensor([[[9.0, 8.0, 7.0, 0.0]]])
     again = torch.tensor([[[5.0, 9.0, 8.0, 0.0]]])  # the new measurement errs: beam 1 for beam 2
     found = judge(scores, future, again)
-    assert found["hit_top1"] == [[0]] and found["hit_top3"] == [[1]]
-    assert found["rate_top1"] == [[1.0]] and found["rate_top3"] == [[2.0]]  # log2(1 + 1), log2(1 + 3)
+    assert found["hit_top1"].tolist() == [[0]] and found["hit_top3"].tolist() == [[1]]
+    assert found["rate_top1"].tolist() == [[1.0]] and found["rate_top3"].tolist() == [[2.0]]  # log2(1 + 1), log2(1 + 3)
 
 
 def _record(hits, best, drop):
     """A cell's record in which every rate is the hit times the best rate."""
-    methods = {}
+    record, axis = CellRecord({}, {"link": drop}), [float(step) for step in range(len(best[0]))]
+    record.add(Series(BEST, RATE, "bit/s/Hz", best, axis=axis))
     for name, values in hits.items():
         hit = torch.tensor(values, dtype=torch.float64)
-        columns = {"hit": hit.tolist(), "rate": (hit * torch.tensor(best)).tolist()}
-        methods[name] = {f"{what}_top{k}": value for k in (1, 3, 5) for what, value in columns.items()}
-    return {"best": best, "drop": drop, "methods": methods}
+        for what, found in ((HIT, hit), (RATE, hit * torch.tensor(best))):
+            record.add(*(Series(name, f"{what}_top{k}", "1", found, axis=axis) for k in TOP))
+    return record
 
 
 def test_means_and_gains_over_cells_by_hand():

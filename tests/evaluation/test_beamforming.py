@@ -16,6 +16,7 @@ from airlam.evaluation.benchmarks.beamforming.precoding import Served, Tuned, ra
 from airlam.evaluation.benchmarks.beamforming.user_errors import UserErrors
 from airlam.evaluation.engine.spectral_efficiency import Groups
 from airlam.evaluation.report.style import is_learned, look, order
+from airlam.evaluation.results import CellRecord, MethodFacts, Series, group_of
 from airlam.evaluation.rows import Figure
 from airlam.interfaces import RecipeError
 from airlam.metrics import user_rates
@@ -237,12 +238,15 @@ def test_shares_count_to_perfect_csi_with_its_best_precoder():
 
 def test_the_strongest_classical_chain():
     def record(**rates):
-        methods = {m: {"groups": {"2": {"user_rates": [[v, v]]}}} for m, v in rates.items()}
-        return {"group_drop": {"2": [0]}, "methods": methods}
+        made = CellRecord({"users": (2,)}, {group_of(2): [0]})
+        for method, rate in rates.items():
+            made.methods[method] = MethodFacts()
+            made.add(Series(method, "user_rate", "bit/s/Hz", [[rate, rate]], group_of(2), [0.0, 1.0], "user"))
+        return made
 
     rates = {"ar + tuned": 1.0, "eigen-ar + tuned": 2.0, "eigen-ar + graph": 9.0, "perfect + rzf": 9.0}
     assert best_classical([record(**rates)]) == "eigen-ar + tuned"  # a learned precoder is not classical
-    assert best_classical([record(**{"perfect + rzf": 9.0})], "2") is None
+    assert best_classical([record(**{"perfect + rzf": 9.0})], 2) is None
 
 
 def test_validation_drops_are_halved():

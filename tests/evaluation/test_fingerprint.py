@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from airlam.evaluation.engine.fingerprint import UNCACHED, _is_inside, combined, fingerprint, outside
+from airlam.evaluation.engine.measure import finished, run_cells
+from airlam.evaluation.results import CellRecord
 from airlam.loading import load_predictor
 from airlam.methods import Method, register, registry
 
@@ -90,8 +92,6 @@ def test_what_cannot_be_hashed_is_not_cached_and_says_so(capsys):
 
 
 def test_a_run_of_cells_keeps_only_what_it_may(tmp_path):
-    from airlam.evaluation.engine.measure import run_cells
-
     class Cell:
         name, group, data, speed_kmh, label = "cell", "cell", "uma", 3.0, ""
 
@@ -99,11 +99,23 @@ def test_a_run_of_cells_keeps_only_what_it_may(tmp_path):
 
     def run(cell):
         runs.append(1)
-        return {"value": len(runs)}
+        record = CellRecord({"group": "cell"}, {"link": [0]})
+        record.extras["run"] = len(runs)
+        return record
 
+    found = []
     for weights in ("abc", "abc", UNCACHED, f"x-{UNCACHED}-1"):
-        run_cells([Cell()], run, lambda cell, weights=weights: weights, tmp_path, lambda cell: 1.0)
-    assert len(runs) == 3 and [path.name for path in (tmp_path / "cells").iterdir()] == ["cell_abc.json"]
+        found += run_cells([Cell()], run, lambda cell, weights=weights: weights, tmp_path, lambda cell: 1.0)
+    assert [record.extras["run"] for record in found] == [1, 1, 2, 3]
+    assert [record.file for record in found] == ["cell_abc.json", "cell_abc.json", "", ""]
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == ["cell_abc.json"]
+
+
+def test_a_cell_of_another_version_is_computed_again(tmp_path):
+    path = tmp_path / "cell.json"
+    for text in ('{"schema": "airlam-cell/1", "cell": {}}', "{", "[]"):
+        path.write_text(text)
+        assert finished(path, CellRecord) is None
 
 
 @pytest.mark.parametrize("name", ["ar", "hold", "airlam-tiny"])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from airlam.errors import RecipeError
 from airlam.evaluation import LinkLevelBenchmark, Results
-from airlam.evaluation.benchmarks.link_level.cell import best_entry, split_groups
+from airlam.evaluation.benchmarks.link_level.cell import CHOOSING, Sent, best_entry, coded_link, plan, split_groups
 from airlam.evaluation.benchmarks.link_level.figures import bler_vs_snr, throughput_vs_snr
-from airlam.evaluation.benchmarks.link_level.tables import throughput
 from airlam.evaluation.engine.spectral_efficiency import group_users
-from airlam.interfaces import RecipeError
+from airlam.evaluation.results import CellRecord
+from airlam.io import read_json
 
 SMALL = dict(
     precoder="wmmse",
@@ -51,21 +52,24 @@ def test_the_mcs_is_chosen_on_other_drops(tmp_path):
     """The record says on which drops, and figures are those of the chosen entry alone."""
     benchmark = LinkLevelBenchmark(**SMALL)
     benchmark.run(tmp_path)
-    record = json.loads(next((tmp_path / "cells").glob("*.json")).read_text())
-    judged = set(record["group_drop"]["4"])
-    assert judged == set(record["drop"]) and not judged & set(record["choosing_drop"])
-    assert len(record["drop"]) == 16 and len(record["choosing_drop"]) == 2
+    record = CellRecord.from_plain(read_json(next((tmp_path / "cells").glob("*.json"))))
+    judged, choosing = set(record.drops["group of 4"]), set(record.drops[CHOOSING])
+    assert judged == set(record.drops["link"]) and not judged & choosing
+    assert len(record.drops["link"]) == 16 and len(record.drops[CHOOSING]) == 2
     rows = {row.method: row for row in Results.load(tmp_path / "results.json").select(group="link")}
-    for method, entry in record["methods"].items():
-        for number, (errors, lost, chosen) in enumerate(
-            zip(entry["errors"], entry["lost"], entry["chosen"], strict=True)
-        ):
-            assert len(lost) == 4 and all(len(groups) == 2 for groups in errors)
-            arrived = [e * (1 - sum(x) / len(x)) for e, x in zip(record["efficiency"], errors, strict=True)]
-            assert arrived[chosen] == max(arrived)
-            value = 4 * record["efficiency"][chosen] * (1 - sum(lost) / len(lost))
-            assert rows[method].figures["throughput"].value[number] == pytest.approx(value)
-            assert rows[method].settings["mcs"][number] == SMALL["link"]["mcs"][chosen]
+    efficiency = {mcs: coded_link(benchmark, mcs).efficiency for mcs in SMALL["link"]["mcs"]}
+    for method, facts in record.methods.items():
+        lost = {mcs: record.values(method, f"bler_mcs{mcs}", CHOOSING) for mcs in efficiency}  # [group, snr]
+        throughput = record.values(method, "throughput", "group of 4")
+        assert throughput.shape == (4, 2) and all(share.shape == (2, 2) for share in lost.values())
+        for place, chosen in enumerate(facts.settings["mcs"]):
+            arrived = {mcs: rate * (1 - float(lost[mcs][:, place].mean())) for mcs, rate in efficiency.items()}
+            assert arrived[chosen] == max(arrived.values())
+            blocks = throughput[:, place] / efficiency[chosen] * benchmark.sizes.horizon  # of 4 users and each slot
+            torch.testing.assert_close(blocks, blocks.round(), rtol=0, atol=1e-6)
+            assert 0 <= float(blocks.min()) and float(blocks.max()) <= 4 * benchmark.sizes.horizon + 1e-6
+            assert rows[method].figures["throughput"].value[place] == pytest.approx(float(throughput[:, place].mean()))
+        assert rows[method].settings["mcs"] == facts.settings["mcs"]
 
 
 def test_groups_are_split_between_drops():
@@ -78,8 +82,10 @@ def test_groups_are_split_between_drops():
 def test_the_entry_that_brings_most_and_its_throughput_by_hand():
     assert best_entry([torch.tensor([0.0, 0.0]), torch.tensor([0.9, 1.0])], [1.0, 4.0]) == 0
     assert best_entry([torch.tensor([0.0, 0.0]), torch.tensor([0.1, 0.3])], [1.0, 4.0]) == 1
-    entry = {"lost": [[0.0, 0.5], [0.1, 0.3]], "chosen": [0, 1]}  # [snr, group]
-    found = throughput(entry, torch.tensor([1.0, 4.0]), users=4)
+    benchmark = LinkLevelBenchmark(**SMALL)
+    sent = Sent(torch.zeros(2, 2, 1), torch.tensor([[0.0, 0.5], [0.1, 0.3]], dtype=torch.float64), [0, 1])
+    coded = [SimpleNamespace(efficiency=1.0), SimpleNamespace(efficiency=4.0)]
+    found = sent.series("ar + rzf", plan(benchmark)[0], benchmark.link, coded)[0].values  # [group, snr]
     expected = torch.tensor([[4.0, 4 * 4 * 0.9], [4 * 0.5, 4 * 4 * 0.7]], dtype=torch.float64)
     torch.testing.assert_close(found, expected)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from airlam.evaluation.engine.timing import is_busy, timed_figure
+from airlam.evaluation.engine.timing import is_busy, latency_series, timed_figures
 from airlam.evaluation.report.collect import sections_of
 from airlam.evaluation.report.contents import extra_tables, mean_table
 from airlam.evaluation.report.figures import LATENCY, csi_period
@@ -22,7 +22,9 @@ from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
 from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import title
 from airlam.evaluation.report.table import Table
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Figure, Results, Row
+from airlam.metrics.latency import Latency
 
 
 class Links(HTMLParser):
@@ -255,8 +257,10 @@ def test_scenarios_have_readable_titles():
 
 
 def test_a_timing_of_a_busy_machine_is_marked(make_results, tmp_path):
-    idle = timed_figure({"latency_p50_ms": 6.5, "latency_cpu_share": 0.98}, "latency_p50_ms", "ms")
-    busy = timed_figure({"latency_p50_ms": 6.5, "latency_cpu_share": 0.6}, "latency_p50_ms", "ms")
+    record = CellRecord({}, {"link": [0]})
+    for method, share in (("idle", 0.98), ("busy", 0.6)):
+        record.add(*latency_series(method, Latency(6.5e-3, 7e-3, 1, 50, share)))
+    idle, busy = (timed_figures(record, method)["latency_p50_ms"] for method in ("idle", "busy"))
     assert not is_busy(idle) and is_busy(busy) and "60 % of a core" in busy.note
     results = make_results(0.6)
     assert "busy machine" not in write_report(results, tmp_path, sections=(LATENCY,)).read_text()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from airlam.errors import RecipeError, StoreError
 from airlam.evaluation import Results, SiteBenchmark
-from airlam.evaluation.benchmarks.sites.one_site import average
+from airlam.evaluation.benchmarks.sites.record import SiteRecord, add_mean
 from airlam.evaluation.benchmarks.sites.users import user_blocks
 from airlam.evaluation.engine import statistics
 from airlam.evaluation.engine.training import Choice, adapt
 from airlam.evaluation.report.style import look, order
 from airlam.evaluation.report.verdicts import support
+from airlam.evaluation.results import CellRecord, MethodFacts, Series
 from airlam.evaluation.rows import Row
 from airlam.evaluation.runner import load_runner
-from airlam.interfaces import RecipeError
+from airlam.io import read_json, write_json
 
 TINY = {
     "conditions": {
@@ -102,8 +104,7 @@ def test_adapt_repeats_leaves_its_start_alone_and_keeps_the_best(model):
 
 def test_a_site_that_cannot_run_is_a_row_that_says_so():
     benchmark = SiteBenchmark(sites={"rt_munich": {"channel": "rt_munich"}})
-    record = {"site": "rt_munich", "recipe": benchmark.recipe("rt_munich"), "not_run": "no LLVM", "cells": []}
-    results = benchmark.results([record])
+    results = benchmark.results([SiteRecord("rt_munich", benchmark.recipe("rt_munich"), not_run="no LLVM")])
     (row,) = results.rows
     assert row.group == "not_run" and row.note == "not run: no LLVM" and "no LLVM" in results.headline
 
@@ -115,9 +116,30 @@ def test_names_say_the_share_and_stand_in_order():
     assert look("airlam-tiny:adapted").label == "airlam-tiny, adapted"
 
 
-def test_average_over_seeds():
-    a, b = ({"nmse": [x, 3 * x], "settings": {"rank": 2}, "parameters": [7, 1]} for x in (1.0, 2.0))
-    assert average([a, b]) == {"nmse": [1.5, 4.5], "settings": {"rank": 2}, "parameters": [7, 1]}
+def of_one_seed(value: float) -> CellRecord:
+    record = CellRecord({"group": "cell"}, {"link": [0, 1]})
+    record.add(Series("few", "nmse", "1", [value, 3 * value]), Series("other", "nmse", "1", [9.0, 9.0]))
+    record.methods["few"] = MethodFacts({"rank": 2}, 7, 1, value)
+    return record
+
+
+def test_means_over_seeds():
+    record = CellRecord({"group": "cell"}, {"link": [0, 1]})
+    add_mean(record, "few", [of_one_seed(1.0), of_one_seed(2.0)], {"links": 5})
+    assert record.values("few", "nmse").tolist() == [1.5, 4.5] and not record.find("other", "nmse")
+    assert record.methods["few"] == MethodFacts({"links": 5}, 7, 1, 1.5)
+
+
+def test_a_site_comes_back_from_its_file(tmp_path):
+    record = SiteRecord(
+        "here", {"scenario": "umi"}, cells=[of_one_seed(1.0)], training={"few": {"links": 5}}, seconds=2.0
+    )
+    again = SiteRecord.from_plain(read_json(write_json(tmp_path / "site.json", record.plain())))
+    assert again.plain() == record.plain()
+    with pytest.raises(StoreError, match="schema 'airlam-site/1'"):
+        SiteRecord.from_plain(record.plain() | {"schema": "airlam-site/1"})
+    with pytest.raises(StoreError, match="record of a"):
+        SiteRecord.from_plain({"schema": record.plain()["schema"], "site": "here"})
 
 
 @pytest.mark.parametrize(

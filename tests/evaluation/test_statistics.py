@@ -5,6 +5,7 @@ import math
 import torch
 
 from airlam.evaluation.engine import statistics
+from airlam.evaluation.results import CellRecord, Series
 from airlam.metrics import bootstrap_interval
 
 
@@ -16,7 +17,8 @@ def test_db_figure_is_the_interval_of_the_linear_mean_in_db():
     values, drop = draws(40), torch.arange(40) // 4
     figure, linear = statistics.db_figure(values, drop), bootstrap_interval(values, groups=drop)
     assert math.isclose(figure.number, 10 * math.log10(linear.estimate), rel_tol=1e-12)
-    assert math.isclose(figure.ends[0], 10 * math.log10(linear.low), rel_tol=1e-12)
+    # a quantile lies between two resamples: dB of the point between is not the point between their dB
+    assert math.isclose(figure.ends[0], 10 * math.log10(linear.low), rel_tol=1e-5)
 
 
 def test_one_drop_has_no_interval():
@@ -34,7 +36,10 @@ def test_gain_is_positive_where_the_error_is_smaller_and_pairing_removes_what_li
 
 
 def test_curve_has_one_interval_a_point():
-    figure = statistics.db_curve(draws(30, 4), torch.arange(30), [0.5, 1.0, 1.5, 2.0], "horizon [ms]")
+    record = CellRecord({}, {"link": list(range(30))})
+    record.add(Series("ar", "nmse_steps", "1", draws(30, 4), axis=[0.5, 1.0, 1.5, 2.0], axis_name="horizon [ms]"))
+    figure = statistics.figure_of(record, record.series[0])
+    assert figure.axis == [0.5, 1.0, 1.5, 2.0] and figure.axis_name == "horizon [ms]"
     assert len(figure.value) == len(figure.interval) == 4
     assert all(low < value < high for value, (low, high) in zip(figure.value, figure.interval, strict=True))
 
@@ -53,9 +58,7 @@ def test_one_cell_has_the_interval_of_that_cell():
     values, drop = draws(48), torch.arange(48) // 4
     over = statistics.over_cells(statistics.mean_of_cells, [[values]], [drop], "1")
     alone = bootstrap_interval(values, groups=drop)
-    # 2000 resamples of another stream: bounds agree within a tenth of the interval
-    assert abs(over.ends[0] - alone.low) < 0.1 * (alone.high - alone.low)
-    assert abs(over.ends[1] - alone.high) < 0.1 * (alone.high - alone.low)
+    assert over.ends == (alone.low, alone.high)
 
 
 def test_interval_covers_about_as_often_as_it_says():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from airlam.metrics import bootstrap_interval, paired_interval
-from airlam.metrics.intervals import t_quantile
+from airlam.metrics.intervals import bootstrap, group_sums
 
 
 def test_coverage_of_independent_values():
@@ -61,10 +61,34 @@ def test_one_group_says_nothing():
     assert interval.low == -math.inf and interval.high == math.inf
 
 
-def test_t_quantiles_from_the_table():
-    # Student's t, 97.5 %, from printed tables, which round to the third decimal
-    for freedom, value in ((1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (29, 2.045)):
-        assert t_quantile(0.975, freedom) == pytest.approx(value, abs=5e-4)
+def test_few_drops_widen_the_interval_as_students_t_says():
+    """Half the width over the standard error is close to Student's quantile, from printed tables."""
+    g = torch.Generator().manual_seed(4)
+    for num, quantile in ((10, 2.262), (30, 2.045)):
+        ratios = []
+        for trial in range(40):
+            values = torch.randn(num, generator=g, dtype=torch.float64)
+            found = bootstrap_interval(values, seed=trial)
+            ratios.append((found.high - found.low) / 2 / float(values.std() / num**0.5))
+        # 5 %: the scatter of 40 means, and the tails of few values, which percentiles do not reach
+        assert sum(ratios) / 40 == pytest.approx(quantile, rel=0.05)
+
+
+def test_the_points_of_a_curve_are_resampled_together_each_as_if_alone():
+    values, drop = torch.rand(40, 3, generator=torch.Generator().manual_seed(5)), torch.arange(40) // 4
+    curve = bootstrap([group_sums([values], drop)], lambda means: means[0][0])
+    for point in range(3):
+        alone = bootstrap_interval(values[:, point], groups=drop)
+        assert [float(end[point]) for end in curve] == pytest.approx(list(alone), rel=1e-12)
+
+
+def test_every_cell_resamples_its_own_drops():
+    """Of two cells with independent drops the variance of the mean is a quarter of the sum of theirs."""
+    g = torch.Generator().manual_seed(6)
+    cells = [group_sums([torch.randn(300, generator=g)], None) for _ in range(2)]
+    _, low, high = bootstrap(cells, lambda means: (means[0][0] + means[1][0]) / 2)
+    expected = 2 * 1.964 * math.sqrt(sum(float(sums.var()) / 300 for sums, _ in cells)) / 2
+    assert float(high - low) == pytest.approx(expected, rel=0.05)  # 2000 resamples leave 3 %
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,22 @@ from airlam.evaluation.engine.summarise import cell_rows, mean_rows
 from airlam.evaluation.engine.timing import BUSY, is_busy
 from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import order, short
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Results, group_sizes, sum_se_name
 
 
-def results_of(records: list[dict[str, Any]], demo: DemoArguments) -> Results:
+def results_of(records: list[CellRecord], demo: DemoArguments) -> Results:
     """Rows, headline and notes."""
     focus = f"{demo.label}:adapted"
     results = Results(f"{demo.label}, adapted to one site", "channel_prediction", config=demo.plain())
-    timed = next(record["methods"] for record in records if record["cell"]["timed"])
+    timed = next(record for record in records if record.cell["timed"])
     results.rows += mean_rows(records, "ar", timed)
     for record in records:
         results.rows += cell_rows(record, "ar")
-    results.recipes = {records[0]["cell"]["data"]: records[0]["cell"]["recipe"]}
+    results.recipes = {records[0].cell["data"]: records[0].cell["recipe"]}
     results.extras = {"resampled": "users"}
     results.headline = headline(results, focus)
-    speeds = ", ".join(f"{record['cell']['speed_kmh']:g}" for record in records)
+    speeds = ", ".join(f"{record.cell['speed_kmh']:g}" for record in records)
     results.extras = {
         "focus": focus,
         "resampled": "users",
@@ -44,7 +45,7 @@ def results_of(records: list[dict[str, Any]], demo: DemoArguments) -> Results:
         ],
         "mean_text": f"Means over {len(records)} classes of speed. Spectral efficiency at "
         f"{demo.transmit_snr_db:g} dB transmit SNR, groups of {demo.group_size} users.",
-        "picture": next(record["picture"] for record in records if "picture" in record),
+        "picture": next(record.extras["picture"] for record in records if "picture" in record.extras),
     }
     results.notes = [
         NOTES["tags"],

@@ -16,9 +16,10 @@ from airlam.evaluation.demo.training import adapt, as_predictor
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.evaluation.engine.contenders import OFF, without_correction
 from airlam.evaluation.engine.measure import measure_cell, picture, predict_all
-from airlam.evaluation.engine.site_methods import contender_of, tuned_on_site
+from airlam.evaluation.engine.site_methods import contender_of, site_cell, tuned_on_site
 from airlam.evaluation.report.html import write_report
 from airlam.evaluation.report.verdicts import banner
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import environment
 from airlam.evaluation.runner import narrator
 from airlam.io import check_folder
@@ -88,9 +89,7 @@ class SiteDemo(DemoArguments):
         shuffled = torch.randperm(users, generator=torch.Generator().manual_seed(self.seed))
         return links[shuffled[: self.num_adapt]], links[shuffled[self.num_adapt :]]
 
-    def records(
-        self, users: LinkBatch, held_out: LinkBatch, learned: dict[str, tuple[Any, int]]
-    ) -> list[dict[str, Any]]:
+    def records(self, users: LinkBatch, held_out: LinkBatch, learned: dict[str, tuple[Any, int]]) -> list[CellRecord]:
         """One record for each speed class of the held-out users; see ``measure_cell``.
 
         Args:
@@ -109,34 +108,27 @@ class SiteDemo(DemoArguments):
             h_past, _ = cell.observe(part.h, "test")
             record = measure_cell(cell, part, h_past, contenders)
             # one site is one drop: intervals are over its users, and over its groups
-            record["drop"] = list(range(len(part)))
-            record["group_drop"] = {k: list(range(len(drops))) for k, drops in record["group_drop"].items()}
+            record.drops = {per: list(range(len(drops))) for per, drops in record.drops.items()}
             if cell.timed:
                 shown = [c for c in contenders if c.name in ("ar", f"{self.label}:adapted")]
                 few = {c.name: predict_all(c, h_past[:1], self.horizon) for c in shown}
-                record["picture"] = picture(part, self.history, few)
+                record.extras["picture"] = picture(part, self.history, few)
             records.append(record)
         return records
 
     def _cell(self, part: LinkBatch, learned: list[str], *, timed: bool) -> Cell:
-        return Cell(
-            group="cell",
-            data=f"{self.channel}_site",
-            recipe={key: value for key, value in part.recipe.items() if key != "seed"},
-            speed_kmh=round(3.6 * float(part.speed.mean())),
+        return site_cell(
+            f"{self.channel}_site",
+            part,
             csi_snr_db=self.csi_snr_db,
-            num_links=len(part),
             num_tune=self.num_tune,
             history=self.history,
             horizon=self.horizon,
-            num_future=self.horizon,
             methods=("hold", *TUNED, *learned, "perfect"),
             users=(self.group_size,),
             transmit_snr_db=tuple(sorted({0.0, 10.0, 20.0, 30.0, self.transmit_snr_db})),
             headline_snr_db=self.transmit_snr_db,
-            tone_step=4,
             seed=self.seed,
-            headline=True,
             timed=timed,
         )
 

@@ -1,7 +1,7 @@
 """One cell of a benchmark: links of one channel, speed and CSI SNR, judged under every method.
 
-A cell's record is plain data, per link and per group of users, so that intervals and means over cells can be computed
-from records alone and a finished cell never runs twice.
+A cell's record holds values of every link and every group of users, so that intervals and means over cells can be
+computed from records alone and a finished cell never runs twice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,22 +18,36 @@ from torch import Tensor
 from airlam.channels import LinkBatch
 from airlam.constants import THERMAL_NOISE_DBM_PER_HZ
 from airlam.csi import to_beam_delay
+from airlam.errors import StoreError
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.evaluation.engine.checks import check_prediction
 from airlam.evaluation.engine.fingerprint import UNCACHED
-from airlam.evaluation.engine.spectral_efficiency import group_rates, group_users, link_se
-from airlam.evaluation.engine.timing import latency_fields
+from airlam.evaluation.engine.spectral_efficiency import Groups, group_rates, group_users, link_se
+from airlam.evaluation.engine.timing import cell_figure, latency_series
+from airlam.evaluation.results import CELLS, LINK, CellRecord, MethodFacts, Series, group_of
 from airlam.io import read_finished, write_json
 from airlam.metrics import hold_after_horizon, measure_latency, nmse
+
+SE = "bit/s/Hz"
+
+
+class Record(Protocol):
+    """What is kept in a file."""
+
+    @classmethod
+    def from_plain(cls, data: dict[str, Any]) -> Self: ...
+
+
+R = TypeVar("R", bound=Record)
 
 
 def run_cells(
     cells: list[Cell],
-    run: Callable[[Cell], dict[str, Any]],
+    run: Callable[[Cell], CellRecord],
     weights: Callable[[Cell], str],
     out: Path,
     cost: Callable[[Cell], float],
-) -> list[dict[str, Any]]:
+) -> list[CellRecord]:
     """The records of all cells, in order: those that stand in ``out/cells`` as they are, the others by ``run``.
 
     Args:
@@ -65,18 +79,28 @@ def run_cells(
         for cell in cells:
             progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
             depends = weights(cell)
-            path = None if UNCACHED in depends else out / "cells" / f"{cell.name}_{depends}.json"
-            record = read_finished(path) if path is not None else None
+            path = None if UNCACHED in depends else out / CELLS / f"{cell.name}_{depends}.json"
+            record = finished(path, CellRecord) if path is not None else None
             if record is None:
                 record = run(cell)
                 if path is not None:
-                    write_json(path, record)
+                    write_json(path, record.plain())
+            record.file = path.name if path is not None else ""
             records.append(record)
             progress.advance(task, cost(cell))
     return records
 
 
-def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[Contender]) -> dict[str, Any]:
+def finished(path: Path, kind: type[R]) -> R | None:
+    """The record of finished work; ``None`` where there is none, or one of another version: the work is done again."""
+    data = read_finished(path)
+    try:
+        return None if data is None else kind.from_plain(data)
+    except StoreError:
+        return None
+
+
+def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[Contender]) -> CellRecord:
     """The record of one cell.
 
     Args:
@@ -86,40 +110,60 @@ def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[
         contenders: the methods; "perfect" needs none, it is judged by itself.
 
     Returns:
-        Plain data; see the code for its fields.
+        Of each method ``nmse`` and ``nmse_steps`` (not of "perfect"), ``se_single``, those of :func:`add_rates` for
+        each size of groups, and where the cell says so ``path_loss_user_rate`` and those of :func:`time_contender`.
     """
     truth = links.h[:, cell.history :]
     groups = {users: group_users(links.drop, users) for users in cell.users}
-    record: dict[str, Any] = {
-        "cell": asdict(cell),
-        "drop": links.drop.tolist(),
-        "group_drop": {str(users): found.drop.tolist() for users, found in groups.items()},
-        "methods": {},
-    }
+    drops = {LINK: links.drop.tolist(), **{group_of(users): found.drop.tolist() for users, found in groups.items()}}
+    record, slot_ms = CellRecord(asdict(cell), drops), 1e3 * cell.recipe["slot_duration"]
+    horizons = [round(slot_ms * (slot + 1), 6) for slot in range(truth.shape[1])]
     for contender in contenders:
-        start = time.perf_counter()
-        if contender.name == "perfect":
+        start, name = time.perf_counter(), contender.name
+        if name == "perfect":
             predicted = truth
         else:
             predicted = hold_after_horizon(predict_all(contender, h_past, cell.horizon), cell.num_future)
-        entry: dict[str, Any] = {"settings": contender.settings, "parameters": list(contender.parameters)}
-        if contender.name != "perfect":
-            entry["nmse"] = nmse(predicted, truth, reduction="none").tolist()
-            entry["nmse_steps"] = nmse(predicted, truth, reduction="none", per_step=True).tolist()
-        entry["se_single"] = link_se(predicted, truth, cell.headline_snr_db, tone_step=cell.tone_step).tolist()
-        for users, found in groups.items():
-            entry.setdefault("groups", {})[str(users)] = _group_figures(cell, predicted, truth, found)
+            steps = nmse(predicted, truth, reduction="none", per_step=True)
+            record.add(
+                Series(name, "nmse", "1", nmse(predicted, truth, reduction="none")),
+                Series(name, "nmse_steps", "1", steps, axis=horizons, axis_name="horizon [ms]"),
+            )
+        single = link_se(predicted, truth, cell.headline_snr_db, tone_step=cell.tone_step)
+        record.add(Series(name, "se_single", SE, single))
+        for found in groups.values():
+            rates = {
+                snr_db: group_rates(predicted, truth, found, snr_db, tone_step=cell.tone_step)
+                for snr_db in cell.transmit_snr_db
+            }
+            add_rates(record, name, rates, cell.headline_snr_db)
         if cell.path_loss and groups:
-            users = min(groups)
-            gain = 10 ** ((links.gain_db - links.gain_db.mean()) / 20)[:, None, None, None, None]
-            snr_db = _path_loss_snr_db(cell, float(links.gain_db.mean()))
-            rates = group_rates(gain * predicted, gain * truth, groups[users], snr_db, tone_step=cell.tone_step)
-            entry["path_loss_user_rates"] = rates.mean(-1).tolist()
-        if cell.timed and contender.timed and contender.name != "perfect":
-            entry |= time_contender(contender, h_past[:1].clone(), cell.horizon)
-        entry["seconds"] = round(time.perf_counter() - start, 3)
-        record["methods"][contender.name] = entry
+            record.add(_with_path_loss(cell, links, name, predicted, truth, groups[min(groups)]))
+        if cell.timed and contender.timed and name != "perfect":
+            record.add(*time_contender(contender, h_past[:1].clone(), cell.horizon))
+        seconds = round(time.perf_counter() - start, 3)
+        record.methods[name] = MethodFacts(contender.settings, *contender.parameters, seconds)
     return record
+
+
+def add_rates(record: CellRecord, method: str, rates: dict[float, Tensor], headline_snr_db: float) -> None:
+    """Add what the rates of groups of users say.
+
+    Args:
+        rates: transmit SNR [dB] -> rate of each user at each slot ``[group, user, slot]`` [bit/s/Hz].
+        headline_snr_db: one of these SNRs.
+
+    Adds ``sum_se_vs_snr``, and of the headline's SNR ``user_rate`` (a point for each user) and ``sum_se_steps`` (a
+    point for each slot).
+    """
+    chosen = rates[headline_snr_db]
+    per, users, slots = group_of(chosen.shape[1]), *(list(map(float, range(size))) for size in chosen.shape[1:])
+    over_snr = torch.stack([of_snr.sum(1).mean(-1) for of_snr in rates.values()], 1)
+    record.add(
+        Series(method, "sum_se_vs_snr", SE, over_snr, per, list(rates), "transmit SNR [dB]"),
+        Series(method, "user_rate", SE, chosen.mean(-1), per, users, "user"),
+        Series(method, "sum_se_steps", SE, chosen.sum(1), per, slots, "slot"),
+    )
 
 
 def predict_all(contender: Contender, h_past: Tensor, horizon: int) -> Tensor:
@@ -133,17 +177,17 @@ def predict_all(contender: Contender, h_past: Tensor, horizon: int) -> Tensor:
     return torch.cat(parts)
 
 
-def time_contender(contender: Contender, h_past: Tensor, horizon: int, repeats: int = 100) -> dict[str, float]:
+def time_contender(contender: Contender, h_past: Tensor, horizon: int, repeats: int = 100) -> list[Series]:
     """Latency at batch 1 on one thread, and the FLOPs of matrix products."""
     from torch.utils.flop_counter import FlopCounterMode
 
     link = torch.zeros(1, dtype=torch.int64)
     found = measure_latency(lambda: contender.predict(h_past, horizon, link), warmup=5, repeats=repeats, threads=1)
-    out = latency_fields(found)
+    out = latency_series(contender.name, found)
     if contender.parameters[0]:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             contender.predict(h_past, horizon, link)
-        out["flops"] = float(counter.get_total_flops())
+        out.append(cell_figure(contender.name, "flops", float(counter.get_total_flops()), "FLOP"))
     return out
 
 
@@ -173,16 +217,16 @@ def picture(links: LinkBatch, history: int, predicted: dict[str, Tensor], *, lin
     }
 
 
-def _group_figures(cell: Cell, predicted: Tensor, truth: Tensor, groups: Any) -> dict[str, Any]:
-    """Sum rate of each group over transmit SNR, each user's rate and each slot's sum rate at the headline SNR."""
-    figures: dict[str, Any] = {"sum_se_vs_snr": []}
-    for snr_db in cell.transmit_snr_db:
-        rates = group_rates(predicted, truth, groups, snr_db, tone_step=cell.tone_step)
-        figures["sum_se_vs_snr"].append(rates.sum(1).mean(-1).tolist())
-        if snr_db == cell.headline_snr_db:
-            figures["user_rates"] = rates.mean(-1).tolist()
-            figures["sum_se_steps"] = rates.sum(1).tolist()
-    return figures
+def _with_path_loss(
+    cell: Cell, links: LinkBatch, method: str, predicted: Tensor, truth: Tensor, groups: Groups
+) -> Series:
+    """Each user's rate with the gain of its link: path loss, shadowing, element gains."""
+    mean_db = links.gain_db.mean()
+    gain = 10 ** ((links.gain_db - mean_db) / 20)[:, None, None, None, None]
+    snr_db = _path_loss_snr_db(cell, float(mean_db))
+    rates = group_rates(gain * predicted, gain * truth, groups, snr_db, tone_step=cell.tone_step)
+    per, users = group_of(rates.shape[1]), list(map(float, range(rates.shape[1])))
+    return Series(method, "path_loss_user_rate", SE, rates.mean(-1), per, users, "user")
 
 
 def _path_loss_snr_db(cell: Cell, mean_gain_db: float) -> float:

@@ -11,6 +11,25 @@ from airlam.evaluation.engine.contenders import of_predictor, tuned
 from airlam.loading import load_predictor
 
 
+def site_cell(data: str, links: LinkBatch, **fields: Any) -> Cell:
+    """A headline cell of users of one site that are served ``horizon`` slots ahead.
+
+    Args:
+        data: name of the site. links: the users. fields: of the cell, see :class:`Cell`.
+    """
+    known: dict[str, Any] = dict(
+        group="cell",
+        data=data,
+        recipe={key: value for key, value in links.recipe.items() if key != "seed"},
+        speed_kmh=round(3.6 * float(links.speed.mean())),
+        num_links=len(links),
+        num_future=fields["horizon"],
+        tone_step=4,
+        headline=True,
+    )
+    return Cell(**(known | fields))
+
+
 def context_of(links: LinkBatch) -> dict[str, Any]:
     """What a predictor is told of the carrier; see :meth:`airlam.interfaces.Predictor.predict`."""
     return {

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+import torch
 
+from airlam.evaluation.results import CELL, CellRecord, Series
 from airlam.evaluation.rows import Figure
 from airlam.metrics.latency import BUSY_BELOW, Latency
 
 BUSY = "busy machine"
+TIMED = ("latency_p50_ms", "latency_p99_ms", "precoding_p50_ms", "flops")
 
 
-def latency_fields(*calls: Latency) -> dict[str, float]:
-    """The latency of calls that follow each other, as a record keeps it.
+def latency_series(method: str, *calls: Latency) -> list[Series]:
+    """The latency of calls that follow each other.
 
     Returns:
         ``latency_p50_ms`` and ``latency_p99_ms``, sums over the calls, and ``latency_cpu_share``, the lowest of them.
 
     Example:
-        >>> latency_fields(Latency(1e-3, 2e-3, 1, 50, 0.5))
-        {'latency_p50_ms': 1.0, 'latency_p99_ms': 2.0, 'latency_cpu_share': 0.5}
+        >>> [series.values.item() for series in latency_series("ar", Latency(1e-3, 2e-3, 1, 50, 0.5))]
+        [1.0, 2.0, 0.5]
     """
-    return {
-        "latency_p50_ms": 1e3 * sum(call.p50 for call in calls),
-        "latency_p99_ms": 1e3 * sum(call.p99 for call in calls),
-        "latency_cpu_share": min(call.cpu_share for call in calls),
-    }
+    return [
+        cell_figure(method, "latency_p50_ms", 1e3 * sum(call.p50 for call in calls), "ms"),
+        cell_figure(method, "latency_p99_ms", 1e3 * sum(call.p99 for call in calls), "ms"),
+        cell_figure(method, "latency_cpu_share", min(call.cpu_share for call in calls)),
+    ]
 
 
-def timed_figure(entry: dict[str, Any], name: str, unit: str) -> Figure:
-    """The timing ``entry[name]`` as a figure; its note names a busy machine."""
-    share = entry.get("latency_cpu_share", 1.0)
-    busy = unit == "ms" and share < BUSY_BELOW
-    note = f"{BUSY}: the timed calls had {100 * share:.0f} % of a core, so an idle machine is faster" if busy else ""
-    return Figure(entry[name], unit, "measured", note=note)
+def cell_figure(method: str, metric: str, value: float, unit: str = "1") -> Series:
+    """One figure of the cell as a whole."""
+    return Series(method, metric, unit, torch.tensor([value], dtype=torch.float64), CELL)
+
+
+def timed_figures(record: CellRecord, method: str) -> dict[str, Figure]:
+    """Those of :data:`TIMED` that were taken, as figures; the note of a time names a busy machine."""
+    share, figures = record.number(method, "latency_cpu_share"), {}
+    for metric in TIMED:
+        if (series := record.find(method, metric, CELL)) is None:
+            continue
+        busy = series.unit == "ms" and share is not None and share < BUSY_BELOW
+        note = (
+            f"{BUSY}: the timed calls had {100 * (share or 0.0):.0f} % of a core, so an idle machine is faster"
+            if busy
+            else ""
+        )
+        figures[metric] = Figure(float(series.values[0]), series.unit, "measured", note=note)
+    return figures
 
 
 def is_busy(figure: Figure | None) -> bool:

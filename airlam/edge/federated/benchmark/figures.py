@@ -12,10 +12,9 @@ import torch
 from airlam.edge.federated.benchmark.sentences import CENTRAL, FOCUS, ZERO, sentences
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.record import RoundRecord
-from airlam.evaluation.engine.statistics import NUM_RESAMPLES
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.io import recipe_hash
-from airlam.metrics.intervals import interval_of
+from airlam.metrics.intervals import bootstrap, group_sums
 
 TITLES = {
     "methods": "Federated, centralised, alone",
@@ -179,17 +178,14 @@ def _curve(values: np.ndarray, axis: Sequence[float], name: str) -> Figure:
 
 def estimate(columns: list[np.ndarray], of_means: Any, unit: str) -> Figure:
     """A figure from means over users, resampled together."""
-    values = torch.tensor(np.stack(columns), dtype=torch.float64)
-
-    def statistic(weights: torch.Tensor) -> torch.Tensor:
-        means = weights @ values.mT / weights.sum(-1, keepdim=True)
-        return of_means(*means.unbind(-1))
-
-    found = interval_of(statistic, values.shape[1], 0.95, NUM_RESAMPLES, 0)
-    if not np.isfinite(found.estimate):
-        return Figure(0.0, unit, "measured", note="no gain to compare with")
-    ends = (min(found.low, found.high), max(found.low, found.high))
-    return Figure(found.estimate, unit, "measured", ends, groups=values.shape[1])
+    unknown = Figure(0.0, unit, "measured", note="no gain to compare with")
+    if not all(np.isfinite(column).all() for column in columns):
+        return unknown
+    users = group_sums([torch.tensor(column, dtype=torch.float64) for column in columns], None)
+    found, low, high = map(float, bootstrap([users], lambda means: of_means(*means[0])))
+    if not np.isfinite(found):
+        return unknown
+    return Figure(found, unit, "measured", (min(low, high), max(low, high)), groups=len(columns[0]))
 
 
 def table_of(results: Results, group: str) -> dict[str, Any]:

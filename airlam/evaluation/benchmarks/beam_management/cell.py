@@ -14,12 +14,13 @@ from torch import Tensor
 
 from airlam.channels import load_channel
 from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
+from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.beam_management.config import START, BeamManagementConfig
-from airlam.evaluation.benchmarks.beam_management.judging import judge
+from airlam.evaluation.benchmarks.beam_management.judging import BEST, RATE, SE, judge
 from airlam.evaluation.benchmarks.beam_management.training import Tracks, Training
 from airlam.evaluation.engine.cell import Cell
-from airlam.evaluation.engine.timing import latency_fields
-from airlam.interfaces import RecipeError
+from airlam.evaluation.engine.timing import latency_series
+from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series
 from airlam.methods import find
 from airlam.metrics import measure_latency
 
@@ -86,7 +87,7 @@ def _cell(
     return Cell(**(values | fields))
 
 
-def run_cell(cell: Cell, models: dict[str, Any], tracks: Tracks) -> dict[str, Any]:
+def run_cell(cell: Cell, models: dict[str, Any], tracks: Tracks) -> CellRecord:
     """The record of one cell. ``models``: learned methods by name."""
     start = time.perf_counter()
     links, known = tracks.of(cell)
@@ -107,29 +108,26 @@ def run_cell(cell: Cell, models: dict[str, Any], tracks: Tracks) -> dict[str, An
         parts(known.h[:, cell.history :], beam_power) / noise,
         known.drop,
     )
-    record: dict[str, Any] = {
-        "cell": asdict(cell),
-        "drop": links.drop.tolist(),
-        "beams": codebook.shape[1],
-        "best": (1 + future.amax(-1)).log2().tolist(),
-        "methods": {},
-    }
+    record = CellRecord(asdict(cell), {LINK: links.drop.tolist()})
+    record.extras["beams"] = codebook.shape[1]
+    ahead = [round(1e3 * cell.recipe["slot_duration"] * (step + 1), 6) for step in range(future.shape[1])]
+    axis: dict[str, Any] = {"axis": ahead, "axis_name": "time since the last sweep [ms]"}
+    record.add(Series(BEST, RATE, SE, (1 + future.amax(-1)).log2(), **axis))
     for name in cell.methods:
         before = time.perf_counter()
         if name == "sweep":
-            entry: dict[str, Any] = {"settings": {}, "parameters": [0, 0]}
-            scores = again
+            scores, facts = again, MethodFacts()
         else:
             method, settings, size = scorer(name, models, training, links.port_shape)
-            entry = {"settings": settings, "parameters": [size, 0]}
-            scores = torch.cat([method(part) for part in seen.split(64)])
+            scores, facts = torch.cat([method(part) for part in seen.split(64)]), MethodFacts(settings, size)
             if cell.timed:
                 found = measure_latency(partial(method, seen[:1]), warmup=5, repeats=100, threads=1)
-                entry |= latency_fields(found)
-        entry |= judge(scores, future, again)
-        entry["seconds"] = round(time.perf_counter() - before, 3)
-        record["methods"][name] = entry
-    record["seconds"] = round(time.perf_counter() - start, 1)
+                record.add(*latency_series(name, found))
+        for metric, values in judge(scores, future, again).items():
+            record.add(Series(name, metric, SE if metric.startswith(RATE) else "1", values, **axis))
+        facts.seconds = round(time.perf_counter() - before, 3)
+        record.methods[name] = facts
+    record.extras["seconds"] = round(time.perf_counter() - start, 1)
     return record
 
 

@@ -6,41 +6,45 @@ interval.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from airlam.evaluation.engine import statistics
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Figure
 
-TOP = (1, 3, 5)
-# name of a figure -> column of a cell's record, and whether it is divided by the rate with the best beam
-METRICS = {f"top{k}": (f"hit_top{k}", False) for k in TOP} | {f"se_ratio_top{k}": (f"rate_top{k}", True) for k in TOP}
+TOP, SE = (1, 3, 5), "bit/s/Hz"
+BEST, HIT, RATE = "best beam", "hit", "rate"  # the row of the best beam's rate in a record, and names of metrics
+# name of a figure -> metric of a cell's record, and whether it is divided by the rate with the best beam
+METRICS = {f"top{k}": (f"{HIT}_top{k}", False) for k in TOP} | {
+    f"se_ratio_top{k}": (f"{RATE}_top{k}", True) for k in TOP
+}
 
 
-def judge(scores: Tensor, future: Tensor, again: Tensor) -> dict[str, Any]:
+def judge(scores: Tensor, future: Tensor, again: Tensor) -> dict[str, Tensor]:
     """Hits and rates ``[track, step]`` of the first 1, 3 and 5 beams.
 
     Args:
         scores: ``[track, step, beam]``. future: true power over the noise, likewise. again: power measured anew.
     """
-    best, out = future.argmax(-1, keepdim=True), {}
+    best, out = future.argmax(-1, keepdim=True), dict[str, Tensor]()
     for k in TOP:
         first = scores.topk(min(k, scores.shape[-1]), -1).indices
         chosen = first if k == 1 else first.gather(-1, again.gather(-1, first).argmax(-1, keepdim=True))
-        out[f"hit_top{k}"] = (first == best).any(-1).int().tolist()
-        out[f"rate_top{k}"] = (1 + future.gather(-1, chosen)[..., 0]).log2().tolist()
+        out[f"{HIT}_top{k}"] = (first == best).any(-1).double()
+        out[f"{RATE}_top{k}"] = (1 + future.gather(-1, chosen)[..., 0]).log2()
     return out
 
 
 def share(values: Tensor, best: Tensor, drop: Tensor) -> Figure:
-    """Mean of ``values [track]`` over the mean of ``best [track]``, both resampled together."""
+    """Mean of ``values [track]``, or of each point of ``[track, step]``, over the mean of ``best``, likewise; both are
+    resampled together."""
     return statistics.over_cells(lambda means: means[0][0] / means[0][1], [[values, best]], [drop], "1")
 
 
-def mean_value(records: Sequence[Mapping[str, Any]], metric: str, method: str) -> Figure:
+def mean_value(records: Sequence[CellRecord], metric: str, method: str) -> Figure:
     """Mean over cells of one of ``METRICS``, with its 95 % interval (bootstrap over the drops of each cell)."""
     columns = [_columns(record, metric, (method,)) for record in records]
 
@@ -50,7 +54,7 @@ def mean_value(records: Sequence[Mapping[str, Any]], metric: str, method: str) -
     return statistics.over_cells(mean, columns, _drops(records), "1")
 
 
-def mean_gain(records: Sequence[Mapping[str, Any]], metric: str, method: str, other: str) -> Figure:
+def mean_gain(records: Sequence[CellRecord], metric: str, method: str, other: str) -> Figure:
     """Mean over cells of the paired difference ``method - other`` in one of ``METRICS``, with its 95 % interval."""
     columns = [_columns(record, metric, (method, other)) for record in records]
 
@@ -60,7 +64,7 @@ def mean_gain(records: Sequence[Mapping[str, Any]], metric: str, method: str, ot
     return statistics.over_cells(mean, columns, _drops(records), "1")
 
 
-def strongest(records: Sequence[Mapping[str, Any]], metric: str, methods: Sequence[str]) -> str:
+def strongest(records: Sequence[CellRecord], metric: str, methods: Sequence[str]) -> str:
     """The method with the highest mean over cells of ``metric``; the first of equals."""
 
     def value(method: str) -> float:
@@ -86,14 +90,13 @@ def points(gain: Figure) -> str:
     return f"{100 * gain.number:+.1f}, {100 * low:+.1f} to {100 * high:+.1f}"
 
 
-def _columns(record: Mapping[str, Any], metric: str, methods: Sequence[str]) -> list[Tensor]:
+def _columns(record: CellRecord, metric: str, methods: Sequence[str]) -> list[Tensor]:
     """``metric`` of each method, and what it is divided by, each ``[track]``: means over the sweeps to come."""
     name, relative = METRICS[metric]
-    best = torch.tensor(record["best"]).double()
+    best = record.values(BEST, RATE)
     level = best if relative else torch.ones_like(best)
-    values = [torch.tensor(record["methods"][method][name]).double() for method in methods]
-    return [value.mean(1) for value in (*values, level)]
+    return [values.mean(1) for values in (*(record.values(method, name) for method in methods), level)]
 
 
-def _drops(records: Sequence[Mapping[str, Any]]) -> list[Tensor]:
-    return [torch.tensor(record["drop"]) for record in records]
+def _drops(records: Sequence[CellRecord]) -> list[Tensor]:
+    return [record.drop() for record in records]

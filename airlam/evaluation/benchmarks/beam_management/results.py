@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-
 from airlam.evaluation.benchmarks.beam_management.config import STRONGEST, BeamManagementConfig
-from airlam.evaluation.benchmarks.beam_management.judging import TOP, mean_gain, mean_value, share, strongest
+from airlam.evaluation.benchmarks.beam_management.judging import (
+    BEST,
+    HIT,
+    RATE,
+    SE,
+    TOP,
+    mean_gain,
+    mean_value,
+    share,
+    strongest,
+)
 from airlam.evaluation.benchmarks.beam_management.tables import make_tables
 from airlam.evaluation.engine import statistics
-from airlam.evaluation.engine.summarise import SE, new_row
-from airlam.evaluation.engine.timing import timed_figure
+from airlam.evaluation.engine.summarise import new_row
+from airlam.evaluation.engine.timing import timed_figures
 from airlam.evaluation.report.style import look
 from airlam.evaluation.report.verdicts import verdict
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Results, Row
 
 NOTES = (
@@ -26,14 +33,15 @@ NOTES = (
 )
 
 
-def make_results(config: BeamManagementConfig, records: list[dict[str, Any]]) -> Results:
+def make_results(config: BeamManagementConfig, records: list[CellRecord]) -> Results:
     """Rows, tables, headline and notes."""
     results = Results(config.title, "beam_management", config=config.plain())
-    main = [record for record in records if record["cell"]["headline"]]
+    results.cells = [record.file for record in records if record.file]
+    main = [record for record in records if record.cell["headline"]]
     against = strongest(main, "top1", config.classics) if config.baseline == STRONGEST else config.baseline
     for record in records:
-        results.rows += [method_row(record, method, against) for method in record["methods"]]
-    results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
+        results.rows += [method_row(record, method, against) for method in record.methods]
+    results.recipes = {record.cell["data"]: record.cell["recipe"] for record in records}
     results.extras = {
         "focus": config.label,
         "bar": against,
@@ -45,37 +53,33 @@ def make_results(config: BeamManagementConfig, records: list[dict[str, Any]]) ->
     return results
 
 
-def method_row(record: dict[str, Any], method: str, against: str) -> Row:
+def method_row(record: CellRecord, method: str, against: str) -> Row:
     """One method in one cell: hits, rates over the best beam's, and paired gains over the method ``against``."""
-    cell, entry, beams = record["cell"], record["methods"][method], record["beams"]
-    drop, best = torch.tensor(record["drop"]), torch.tensor(record["best"]).double()
+    cell, beams, drop = record.cell, record.extras["beams"], record.drop()
+    best = record.find(BEST, RATE)
+    assert best is not None
     period_ms = 1e3 * cell["recipe"]["slot_duration"]
     row = new_row(record, method, cell["group"])
     row.settings |= {"beams": cell["num_pilots"], "label": cell["label"], "codebook": beams, "period_ms": period_ms}
     for k in TOP:
-        hit, rate = (torch.tensor(entry[f"{what}_top{k}"]).double() for what in ("hit", "rate"))
+        hit, rate = (record.values(method, f"{what}_top{k}") for what in (HIT, RATE))
         row.figures[f"top{k}"] = statistics.mean_figure(hit.mean(1), drop, "1")
         row.figures[f"se_top{k}"] = statistics.mean_figure(rate.mean(1), drop, SE)
-        row.figures[f"se_ratio_top{k}"] = share(rate.mean(1), best.mean(1), drop)
+        row.figures[f"se_ratio_top{k}"] = share(rate.mean(1), best.values.mean(1), drop)
         # over a full sweep every time; candidates are measured once more where there are several
         swept = (cell["num_pilots"] + (k if k > 1 else 0)) if method != "sweep" else beams
         row.settings[f"measurements_saved_top{k}"] = round(1 - swept / beams, 4)
         if k == 1:
-            ahead = [round(period_ms * (step + 1), 6) for step in range(best.shape[1])]
-            steps = [share(r, b, drop) for r, b in zip(rate.mT, best.mT, strict=True)]
-            row.figures["se_ratio_steps"] = statistics.join(steps, ahead, "time since the last sweep [ms]")
+            row.figures["se_ratio_steps"] = statistics.on_axis(share(rate, best.values, drop), best)
         if method != against:
-            other = record["methods"][against]
-            other_hit, other_rate = (torch.tensor(other[f"{what}_top{k}"]).double() for what in ("hit", "rate"))
+            other_hit, other_rate = (record.values(against, f"{what}_top{k}") for what in (HIT, RATE))
             row.figures[f"top{k}_gain"] = statistics.gain(hit.mean(1), other_hit.mean(1), drop, "1")
-            row.figures[f"se_ratio_top{k}_gain"] = share((rate - other_rate).mean(1), best.mean(1), drop)
-    for name in ("latency_p50_ms", "latency_p99_ms"):
-        if name in entry:
-            row.figures[name] = timed_figure(entry, name, "ms")
+            row.figures[f"se_ratio_top{k}_gain"] = share((rate - other_rate).mean(1), best.values.mean(1), drop)
+    row.figures |= timed_figures(record, method)
     return row
 
 
-def headline(config: BeamManagementConfig, main: list[dict[str, Any]]) -> str:
+def headline(config: BeamManagementConfig, main: list[CellRecord]) -> str:
     """The learned method against the strongest classical one by each figure, means over the headline cells."""
     words = []
     for metric, what in (("top1", "top-1 accuracy"), ("se_ratio_top1", "SE over that of the best beam")):
@@ -87,22 +91,22 @@ def headline(config: BeamManagementConfig, main: list[dict[str, Any]]) -> str:
             f"{what} {100 * own:.1f} % against {100 * theirs:.1f} % of {look(other).label} "
             f"({100 * gain.number:+.1f}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}: {verdict(gain)})"
         )
-    links = sum(len(record["drop"]) for record in main)
-    drops = sum(len(set(record["drop"])) for record in main)
+    links = sum(len(record.drop()) for record in main)
+    drops = sum(len(record.drop().unique()) for record in main)
     return (
         f"{look(config.focus).label} against the strongest classical method, {config.sizes.beams_per_sweep} of "
-        f"{main[0]['beams']} beams measured in a sweep, mean of {len(main)} cells with {links} tracks from {drops} "
-        "drops: " + "; ".join(words) + "."
+        f"{main[0].extras['beams']} beams measured in a sweep, mean of {len(main)} cells with {links} tracks "
+        f"from {drops} drops: " + "; ".join(words) + "."
     )
 
 
-def compared(config: BeamManagementConfig, record: dict[str, Any]) -> list[str]:
+def compared(config: BeamManagementConfig, record: CellRecord) -> list[str]:
     """What is measured, on which channels, and what the classical methods are tuned on."""
-    recipe, sizes = record["cell"]["recipe"], config.sizes
+    recipe, sizes = record.cell["recipe"], config.sizes
     return [
         f"{sizes.history} sweeps, {1e3 * recipe['slot_duration']:g} ms apart, each of {sizes.beams_per_sweep} of "
-        f"{record['beams']} DFT beams at {config.cells.csi_snr_db:g} dB per port and subcarrier; beams are named for "
-        f"each of the next {sizes.horizon} sweeps. Figures are means over them.",
+        f"{record.extras['beams']} DFT beams at {config.cells.csi_snr_db:g} dB per port and subcarrier; beams are "
+        f"named for each of the next {sizes.horizon} sweeps. Figures are means over them.",
         f"Users drive through spatially consistent cells at {recipe['carrier_frequency'] / 1e9:g} GHz: angles, "
         "blockage and fading change on the way. Nothing was trained on the drops that are judged.",
         f"Classical methods are tuned, and the two regressions trained, for each cell on {sizes.num_tune} tracks of "

@@ -7,6 +7,7 @@ from typing import Any
 
 from airlam.evaluation.benchmarks.beam_management.judging import METRICS, mean_gain, mean_value, percent, points
 from airlam.evaluation.report.style import look, order
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Figure, Results, Row
 
 Table = dict[str, Any]
@@ -31,7 +32,7 @@ SWEEPS = (  # group of the cells, the setting that differs, its name
 )
 
 
-def make_tables(results: Results, main: list[dict[str, Any]], focus: str, against: str) -> list[Table]:
+def make_tables(results: Results, main: list[CellRecord], focus: str, against: str) -> list[Table]:
     """Headline cells, mean gains, one table for each sweep and figure, latency.
 
     Args:
@@ -46,7 +47,7 @@ def make_tables(results: Results, main: list[dict[str, Any]], focus: str, agains
     return out + _latency(cells)
 
 
-def _headline_tables(cells: list[Row], main: list[dict[str, Any]], against: str) -> list[Table]:
+def _headline_tables(cells: list[Row], main: list[CellRecord], against: str) -> list[Table]:
     keys, out = list(dict.fromkeys((row.data, row.speed_kmh) for row in cells)), []
     for name, k, title in MAIN:
         lines = []
@@ -63,7 +64,7 @@ def _headline_tables(cells: list[Row], main: list[dict[str, Any]], against: str)
     return out
 
 
-def _gains(cells: list[Row], main: list[dict[str, Any]], focus: str) -> Table:
+def _gains(cells: list[Row], main: list[CellRecord], focus: str) -> Table:
     """Gains of the learned method over every other one."""
     lines = [
         [look(other).label, *(points(mean_gain(main, metric, focus, other)) for metric in METRICS)]

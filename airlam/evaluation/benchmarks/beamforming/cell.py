@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from airlam.channels import load_channel
+from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.beamforming.config import BeamformingConfig
 from airlam.evaluation.benchmarks.beamforming.measure import measure_chains
 from airlam.evaluation.benchmarks.beamforming.predicted import predicted_sources
 from airlam.evaluation.benchmarks.beamforming.present import denoised_sources, pilot_sources
 from airlam.evaluation.engine.cell import Cell
-from airlam.interfaces import RecipeError
+from airlam.evaluation.results import CellRecord
 
 AGE_HORIZON = 16  # slots, of the curve over latency
 
@@ -150,7 +151,7 @@ def cost(cell: Cell) -> float:
     return cell.num_links * len(cell.transmit_snr_db) + 2 * cell.num_tune * (cell.group not in ("static", "pilots"))
 
 
-def run_cell(cell: Cell, config: BeamformingConfig, learned: Learned) -> dict[str, Any]:
+def run_cell(cell: Cell, config: BeamformingConfig, learned: Learned) -> CellRecord:
     """The record of one cell: every chain on the same links and noise."""
     start = time.perf_counter()
     links, known = cell.links("test", cell.num_links), cell.links("tune", cell.num_tune)
@@ -166,5 +167,5 @@ def run_cell(cell: Cell, config: BeamformingConfig, learned: Learned) -> dict[st
             sources = predicted_sources(cell, links, h_past, (known, seen), models, names)
     with torch.inference_mode():
         record = measure_chains(cell, links, sources, chains, learned.precoders, known)
-    record["seconds"] = round(time.perf_counter() - start, 1)
+    record.extras["seconds"] = round(time.perf_counter() - start, 1)
     return record

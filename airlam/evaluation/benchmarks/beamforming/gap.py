@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import torch
 
 from airlam.evaluation.benchmarks.beamforming.chains import DENOISED
 from airlam.evaluation.benchmarks.beamforming.config import BeamformingConfig
 from airlam.evaluation.engine.summarise import mean_sum_se_gain
 from airlam.evaluation.report.style import is_learned, look
 from airlam.evaluation.report.verdicts import verdict
+from airlam.evaluation.results import CellRecord, group_of
 from airlam.evaluation.rows import Figure, Results, Row, sum_se_name
 from airlam.methods import names as registered
 
@@ -19,27 +17,27 @@ FULL = "perfect CSI with the best classical precoder (RZF or WMMSE, chosen in ea
 YARDSTICK = "perfect + tuned"  # shares of the gap count from the baseline to this
 
 
-def add_best_classic_gains(row: Row, records: list[dict[str, Any]]) -> None:
+def add_best_classic_gains(row: Row, records: list[CellRecord]) -> None:
     """The paired gain over the strongest classical chain, for each size of groups; its note names the chain."""
     if not is_learned(row.method):
         return
-    for users in records[0]["group_drop"]:
+    for users in records[0].cell["users"]:
         best = best_classical(records, users)
         if best is not None:
             row.figures[sum_se_name(users, "best_classic_gain")] = mean_sum_se_gain(records, row.method, best, users)
 
 
-def best_classical(records: list[dict[str, Any]], users: str | None = None) -> str | None:
+def best_classical(records: list[CellRecord], users: int | None = None) -> str | None:
     """Of the chains that were run, the one with classical CSI and classical precoder of the highest mean sum-SE, of
     the smallest groups unless ``users`` says which; None where no such chain was run."""
-    users = users or next(iter(records[0]["group_drop"]))
+    users = users or records[0].cell["users"][0]
 
     def value(method: str) -> float:
-        rates = [torch.tensor(record["methods"][method]["groups"][users]["user_rates"]) for record in records]
+        rates = (record.values(method, "user_rate", group_of(users)) for record in records)
         return sum(float(r.sum(1).mean()) for r in rates)
 
     classical = (*registered("predictor", "classical", built=True), *DENOISED)
-    known = [m for m in records[0]["methods"] if m.split(" + ")[0] in classical and not is_learned(m)]
+    known = [m for m in records[0].methods if m.split(" + ")[0] in classical and not is_learned(m)]
     return max(known, key=value, default=None)
 
 

@@ -16,8 +16,10 @@ from airlam.evaluation.benchmarks.beamforming.chains import Chain
 from airlam.evaluation.benchmarks.beamforming.precoding import WMMSE_ITERATIONS, Served, Tuned, rates_of, served
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import size
+from airlam.evaluation.engine.measure import add_rates
 from airlam.evaluation.engine.spectral_efficiency import group_users
-from airlam.evaluation.engine.timing import latency_fields
+from airlam.evaluation.engine.timing import cell_figure, latency_series
+from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series, group_of
 from airlam.interfaces import Precoder
 from airlam.loading import load_precoder
 from airlam.metrics import measure_latency
@@ -32,8 +34,8 @@ def measure_chains(
     chains: Sequence[Chain],
     learned: Mapping[str, Precoder],
     tuning: LinkBatch,
-) -> dict[str, Any]:
-    """The record of one cell; see :func:`airlam.evaluation.engine.measure.measure_cell`, whose form it has.
+) -> CellRecord:
+    """The record of one cell, in the form of :func:`airlam.evaluation.engine.measure.measure_cell`'s.
 
     Args:
         sources: by name, see :func:`predicted_sources` and :func:`denoised_sources`.
@@ -48,36 +50,28 @@ def measure_chains(
         truth, known = truth[:, :1], known[:, :1]
     groups = {users: group_users(links.drop, users) for users in cell.users}
     tune_groups = {users: group_users(tuning.drop, users) for users in cell.users}
-    record: dict[str, Any] = {
-        "cell": asdict(cell),
-        "drop": links.drop.tolist(),
-        "group_drop": {str(users): found.drop.tolist() for users, found in groups.items()},
-        "methods": {},
-    }
+    drops = {LINK: links.drop.tolist(), **{group_of(users): found.drop.tolist() for users, found in groups.items()}}
+    record = CellRecord(asdict(cell), drops)
     for chain in chains:
         start, source = time.perf_counter(), sources[chain.source]
         precoder = fixed_precoder(chain, learned, links.port_shape)
-        entry: dict[str, Any] = {
-            "settings": dict(source.settings),
-            "parameters": [source.parameters + size(precoder), 0],
-            "groups": {},
-        }
+        settings = dict(source.settings)
         for users, found in groups.items():
             here = served(source.test, truth, found)
             tuned_on = None
             if chain.precoder == "tuned":
                 assert source.tune is not None
                 tuned_on = served(source.tune, known, tune_groups[users])
-            figures, used = serve(cell, chain, precoder, here, tuned_on)
-            entry["groups"][str(users)] = figures
+            rates, used = serve(cell, chain, precoder, here, tuned_on)
+            add_rates(record, chain.name, rates, cell.headline_snr_db)
             if tuned_on is not None:
-                entry["settings"][f"{users} users"] = " ".join(f"{v}" for v in used.settings.values())
+                settings[f"{users} users"] = " ".join(f"{v}" for v in used.settings.values())
             if cell.timed and source.once is not None and users == cell.users[0]:
                 timed = load_precoder("wmmse") if chain.precoder == "wmmse" else used
                 timed = Tuned(timed.choice, TIMED_ITERATIONS) if isinstance(timed, Tuned) else timed
-                entry |= _time_chain(source.once, timed, here, cell, told=is_told(chain))
-        entry["seconds"] = round(time.perf_counter() - start, 3)
-        record["methods"][chain.name] = entry
+                record.add(*_time_chain(chain, source.once, timed, here, cell))
+        seconds = round(time.perf_counter() - start, 3)
+        record.methods[chain.name] = MethodFacts(settings, source.parameters + size(precoder), 0, seconds)
     return record
 
 
@@ -101,8 +95,8 @@ def fixed_precoder(chain: Chain, learned: Mapping[str, Precoder], port_shape: An
 
 def serve(
     cell: Cell, chain: Chain, precoder: Any, groups: Served, tuned_on: Served | None
-) -> tuple[dict[str, Any], Any]:
-    """Rates of groups with one chain at every SNR, and the precoder that was used at the headline SNR.
+) -> tuple[dict[float, Tensor], Any]:
+    """Rates ``[group, user, slot]`` of groups with one chain by SNR, and the precoder used at the headline SNR.
 
     Args:
         precoder: see :func:`fixed_precoder`. tuned_on: groups on which a tuned precoder is tuned at each SNR.
@@ -116,12 +110,7 @@ def serve(
         here = Tuned.on(tuned_on, no) if tuned_on is not None else precoder
         used = here if snr_db == cell.headline_snr_db else used
         rates[snr_db] = rates_of(here, groups, no, covariance=is_told(chain))
-    figures = {
-        "sum_se_vs_snr": [rates[snr].sum(1).mean(-1).tolist() for snr in cell.transmit_snr_db],
-        "user_rates": rates[cell.headline_snr_db].mean(-1).tolist(),
-        "sum_se_steps": rates[cell.headline_snr_db].sum(1).tolist(),
-    }
-    return figures, used
+    return rates, used
 
 
 def _dpc(groups: Served, no: float) -> Tensor:
@@ -133,16 +122,16 @@ def _dpc(groups: Served, no: float) -> Tensor:
     return (value / users).mean(2)[:, None].expand(-1, users, -1)
 
 
-def _time_chain(once: Callable, precoder: Any, groups: Served, cell: Cell, *, told: bool) -> dict[str, float]:
+def _time_chain(chain: Chain, once: Callable, precoder: Any, groups: Served, cell: Cell) -> list[Series]:
     """Latency of predicting one user, and of precoding one slot of a group on the tones of the cell."""
-    h, no = groups.h[:1, :1], 10 ** (-cell.headline_snr_db / 10)
+    h, no, told = groups.h[:1, :1], 10 ** (-cell.headline_snr_db / 10), is_told(chain)
     spread = groups.told(precoder) if told else None
     spread = None if spread is None else spread[:1, :1]
     predict = measure_latency(lambda: once(told), warmup=3, repeats=50, threads=1)
     precode = measure_latency(
         lambda: precoder.precode(h, 1.0, no, error_covariance=spread), warmup=3, repeats=50, threads=1
     )
-    return {
-        **latency_fields(predict, precode),
-        "precoding_p50_ms": 1e3 * precode.p50,
-    }
+    return [
+        *latency_series(chain.name, predict, precode),
+        cell_figure(chain.name, "precoding_p50_ms", 1e3 * precode.p50, "ms"),
+    ]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from airlam.evaluation.benchmarks.beamforming.config import BeamformingConfig
 from airlam.evaluation.benchmarks.beamforming.gap import FULL, add_best_classic_gains, best_classical, headline
 from airlam.evaluation.benchmarks.beamforming.tables import PILOT_BASELINE, make_tables
 from airlam.evaluation.engine.summarise import age_rows, cell_rows, csi_period_rows, mean_rows
 from airlam.evaluation.report.style import look
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Results, Row
 
-Record = dict[str, Any]
 NOTES = (
     "Measured: computed on simulated channels, or timed, in this run. Modelled: derived from measured figures by the "
     "formula in the caption.",
@@ -28,15 +27,16 @@ NOTES = (
 )
 
 
-def make_results(config: BeamformingConfig, records: list[Record]) -> Results:
+def make_results(config: BeamformingConfig, records: list[CellRecord]) -> Results:
     """Rows, tables, headline and notes from the records of all cells."""
-    main = [record for record in _of(records, "cell") if record["cell"]["headline"]]
+    main = [record for record in _of(records, "cell") if record.cell["headline"]]
     results = Results(config.title, "beamforming", config=config.plain())
+    results.cells = [record.file for record in records if record.file]
     results.rows = moving_rows(config, records, main) + static_rows(config, records) + pilot_rows(records)
     for row in results.rows:  # a capacity says nothing of single users
         if row.method.endswith("+ dpc"):
             row.figures.pop("se_5pct", None)
-    results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in main}
+    results.recipes = {record.cell["data"]: record.cell["recipe"] for record in main}
     results.headline = headline(results, config)
     results.extras = {
         "focus": config.focus,
@@ -51,17 +51,17 @@ def make_results(config: BeamformingConfig, records: list[Record]) -> Results:
     return results
 
 
-def moving_rows(config: BeamformingConfig, records: list[Record], main: list[Record]) -> list[Row]:
+def moving_rows(config: BeamformingConfig, records: list[CellRecord], main: list[CellRecord]) -> list[Row]:
     """Means over the headline cells, then every cell of users that move. ``main``: records of the headline."""
-    timed: Record = next((record["methods"] for record in main if record["cell"]["timed"]), {})
+    timed = next((record for record in main if record.cell["timed"]), None)
     rows = mean_rows(main, config.baseline, timed)
     for row in rows:
         add_best_classic_gains(row, main)
     for record in _of(records, "cell"):
         rows += cell_rows(record, config.baseline)
     for label in config.sweep.arrays:
-        mine = [record for record in _of(records, "array") if record["cell"]["label"] == label]
-        for row in mean_rows(mine, config.baseline, {}):
+        mine = [record for record in _of(records, "array") if record.cell["label"] == label]
+        for row in mean_rows(mine, config.baseline):
             rows.append(replace(row, group="array", settings={"array": label}))
     for record in _of(records, "users"):
         rows += cell_rows(record, config.baseline)
@@ -72,34 +72,34 @@ def moving_rows(config: BeamformingConfig, records: list[Record], main: list[Rec
     return rows
 
 
-def static_rows(config: BeamformingConfig, records: list[Record]) -> list[Row]:
+def static_rows(config: BeamformingConfig, records: list[CellRecord]) -> list[Row]:
     """Means over scenarios of users that stand still, with gains over the strongest classical chain."""
     rows = []
     for snr in config.static.csi_snr_db:
-        mine = [record for record in _of(records, "static") if record["cell"]["csi_snr_db"] == snr]
+        mine = [record for record in _of(records, "static") if record.cell["csi_snr_db"] == snr]
         best = best_classical(mine) or config.static_chains[0].name
-        rows += [replace(row, group="static", settings={"bar": best}) for row in mean_rows(mine, best, {})]
+        rows += [replace(row, group="static", settings={"bar": best}) for row in mean_rows(mine, best)]
     return rows
 
 
-def pilot_rows(records: list[Record]) -> list[Row]:
+def pilot_rows(records: list[CellRecord]) -> list[Row]:
     """Means over scenarios of users that send pilots, for each SNR and number of pilots."""
     rows, cells = [], _of(records, "pilots")
-    for where in dict.fromkeys((r["cell"]["csi_snr_db"], r["cell"]["num_pilots"]) for r in cells):
-        mine = [r for r in cells if (r["cell"]["csi_snr_db"], r["cell"]["num_pilots"]) == where]
-        for row in mean_rows(mine, PILOT_BASELINE, {}):
+    for where in dict.fromkeys((r.cell["csi_snr_db"], r.cell["num_pilots"]) for r in cells):
+        mine = [r for r in cells if (r.cell["csi_snr_db"], r.cell["num_pilots"]) == where]
+        for row in mean_rows(mine, PILOT_BASELINE):
             rows.append(replace(row, group="pilots", settings={"pilots": where[1]}))
     return rows
 
 
-def _of(records: list[Record], group: str) -> list[Record]:
-    return [record for record in records if record["cell"]["group"] == group]
+def _of(records: list[CellRecord], group: str) -> list[CellRecord]:
+    return [record for record in records if record.cell["group"] == group]
 
 
-def compared(config: BeamformingConfig, main: list[Record]) -> list[str]:
+def compared(config: BeamformingConfig, main: list[CellRecord]) -> list[str]:
     """What is compared, on which links, and what the baseline is."""
-    cell, cells = main[0]["cell"], config.cells
-    recipe, links, drops = cell["recipe"], len(main[0]["drop"]), len(set(main[0]["drop"]))
+    cell, cells = main[0].cell, config.cells
+    recipe, links, drops = cell["recipe"], len(main[0].drop()), len(main[0].drop().unique())
     return [
         f"From {config.sizes.history} measured CSI occasions, {1e3 * recipe['slot_duration']:g} ms apart, the next "
         f"{config.sizes.horizon} slots are predicted and precoded for; rates are those on the true channel. CSI SNR "

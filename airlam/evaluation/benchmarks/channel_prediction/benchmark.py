@@ -17,6 +17,7 @@ from airlam.evaluation.engine.measure import measure_cell, picture, predict_all,
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.markdown import write_leaderboard
 from airlam.evaluation.report.sentences import details, headline
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Results
 from airlam.metrics import cpu_threads
 
@@ -71,11 +72,11 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
             depends = combined([*models.values(), *outside(name for name in self.methods if name not in models)])
             cells = self.all_cells()
             records = run_cells(cells, lambda cell: self._run_cell(cell, models), lambda _: depends, out, cost)
-        results = self.results(records, next((r["picture"] for r in records if r.get("picture")), {}))
+        results = self.results(records, next((r.extras["picture"] for r in records if "picture" in r.extras), {}))
         results.config["weights"] = {name: fingerprint(model) for name, model in models.items()}
         return publish(results, out, threads=self.threads, leaderboard=write_leaderboard)
 
-    def _run_cell(self, cell: Cell, models: dict[str, Any]) -> dict[str, Any]:
+    def _run_cell(self, cell: Cell, models: dict[str, Any]) -> CellRecord:
         start = time.perf_counter()
         links = cell.links("test", cell.num_links)
         h_past, observed = cell.observe(links.h, "test")
@@ -84,16 +85,17 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
         if cell.timed and cell.headline:
             shown = [c for c in contenders if c.name in (self.bar, self.label)]
             few = {c.name: predict_all(c, h_past[:1], cell.horizon) for c in shown}
-            record["picture"] = picture(links, cell.history, few)
-        record["seconds"] = round(time.perf_counter() - start, 1)
+            record.extras["picture"] = picture(links, cell.history, few)
+        record.extras["seconds"] = round(time.perf_counter() - start, 1)
         return record
 
-    def results(self, records: list[dict[str, Any]], picture: dict[str, Any] | None = None) -> Results:
+    def results(self, records: list[CellRecord], picture: dict[str, Any] | None = None) -> Results:
         """Rows, headline and notes from the records of all cells."""
         main = main_cells(records)
         results = Results(self.title, "channel_prediction", config=dict(self.config))
+        results.cells = [record.file for record in records if record.file]
         results.rows = rows_of(records, self.bar, csi_period=self.sizes.horizon)
-        results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in main}
+        results.recipes = {record.cell["data"]: record.cell["recipe"] for record in main}
         results.headline = headline(results, self.label, self.bar)
         results.extras = {
             "focus": self.label,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredictionArguments
 from airlam.evaluation.engine.summarise import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
 from airlam.evaluation.report.sentences import bar_label
 from airlam.evaluation.report.style import title
 from airlam.evaluation.report.verdicts import MIN_GROUPS
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Row
 
 NOTES = {
@@ -36,12 +36,12 @@ NOTES = {
 }
 
 
-def main_cells(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def main_cells(records: list[CellRecord]) -> list[CellRecord]:
     """The records of the headline's cells."""
-    return [record for record in records if record["cell"]["group"] == "cell" and record["cell"]["headline"]]
+    return [record for record in records if record.cell["group"] == "cell" and record.cell["headline"]]
 
 
-def rows_of(records: list[dict[str, Any]], bar: str, csi_period: int) -> list[Row]:
+def rows_of(records: list[CellRecord], bar: str, csi_period: int) -> list[Row]:
     """The rows of every table.
 
     Args:
@@ -50,11 +50,11 @@ def rows_of(records: list[dict[str, Any]], bar: str, csi_period: int) -> list[Ro
         csi_period: slots between two measurements in the table of latencies, the benchmark's horizon.
     """
 
-    def of(group: str) -> list[dict[str, Any]]:
-        return [record for record in records if record["cell"]["group"] == group]
+    def of(group: str) -> list[CellRecord]:
+        return [record for record in records if record.cell["group"] == group]
 
     main = main_cells(records)
-    timed: dict[str, Any] = next((record["methods"] for record in main if record["cell"]["timed"]), {})
+    timed = next((record for record in main if record.cell["timed"]), None)
     rows = list(mean_rows(main, bar, timed))
     for record in of("cell"):
         rows += cell_rows(record, bar)
@@ -62,9 +62,9 @@ def rows_of(records: list[dict[str, Any]], bar: str, csi_period: int) -> list[Ro
         rows += age_rows(record, bar, csi_period=csi_period)
     if periods := of("csi_period"):
         rows += csi_period_rows(periods)
-    for label in dict.fromkeys(record["cell"]["label"] for record in of("held_out")):
-        mine = [record for record in of("held_out") if record["cell"]["label"] == label]
-        rows += [replace(row, group="held_out", settings={"held_out": label}) for row in mean_rows(mine, bar, {})]
+    for label in dict.fromkeys(record.cell["label"] for record in of("held_out")):
+        mine = [record for record in of("held_out") if record.cell["label"] == label]
+        rows += [replace(row, group="held_out", settings={"held_out": label}) for row in mean_rows(mine, bar)]
     for record in of("impairments"):
         rows += [row for row in cell_rows(record, bar) if row.method != "perfect"]
     for record in main:
@@ -72,17 +72,17 @@ def rows_of(records: list[dict[str, Any]], bar: str, csi_period: int) -> list[Ro
     return rows
 
 
-def compared(main: list[dict[str, Any]], arguments: ChannelPredictionArguments, label: str) -> list[str]:
+def compared(main: list[CellRecord], arguments: ChannelPredictionArguments, label: str) -> list[str]:
     """Paragraphs on what was compared: the task, the data, the methods.
 
     Args:
         main: records of the headline's cells.
         label: the learned method's name.
     """
-    recipe, sizes, cells, bar = main[0]["cell"]["recipe"], arguments.sizes, arguments.cells, arguments.bar
+    recipe, sizes, cells, bar = main[0].cell["recipe"], arguments.sizes, arguments.cells, arguments.bar
     ports = recipe["bs_panel"]["rows"] * recipe["bs_panel"]["columns"]
     ports *= 2 if recipe["bs_panel"]["polarisation"] == "dual" else 1
-    links, drops = len(main[0]["drop"]), len(set(main[0]["drop"]))
+    links, drops = len(main[0].drop()), len(main[0].drop().unique())
     return [
         f"From {sizes.history} measured CSI occasions, {1e3 * recipe['slot_duration']:g} ms apart, the next "
         f"{sizes.horizon} are predicted, for {ports} ports x {recipe['num_subcarriers']} subcarriers at "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -16,13 +16,16 @@ from airlam.evaluation.benchmarks.beamforming.beliefs import halves, tones_of
 from airlam.evaluation.benchmarks.beamforming.chains import Chain
 from airlam.evaluation.benchmarks.beamforming.precoding import GROUPS_AT_ONCE, Served, Tuned, served
 from airlam.evaluation.benchmarks.beamforming.predicted import predicted_sources
-from airlam.evaluation.benchmarks.link_level.config import LinkLevelConfig
+from airlam.evaluation.benchmarks.link_level.config import LinkLevelConfig, Transmission
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.checks import check_beams
 from airlam.evaluation.engine.spectral_efficiency import Groups, group_users
+from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series, group_of
+from airlam.evaluation.rows import bler_name
 from airlam.link import CodedLink
 from airlam.methods import find
 
+SE = "bit/s/Hz"
 TUNING_TONES = 4  # precoders are tuned on every 4th of the tones that carry data
 
 
@@ -65,8 +68,12 @@ def plan(config: LinkLevelConfig) -> list[Cell]:
     return out
 
 
-def run_cell(cell: Cell, config: LinkLevelConfig, model: Any, learned: Any) -> dict[str, Any]:
-    """The record of one cell.
+CHOOSING = "group on which the MCS is chosen"
+
+
+def run_cell(cell: Cell, config: LinkLevelConfig, model: Any, learned: Any) -> CellRecord:
+    """The record of one cell: of each chain the ``throughput`` of the judged groups, and the block error rate of each
+    MCS on the groups on which the MCS is chosen.
 
     Args:
         model: the learned predictor. learned: the learned precoder.
@@ -84,23 +91,49 @@ def run_cell(cell: Cell, config: LinkLevelConfig, model: Any, learned: Any) -> d
     other = known[halves(known)[1]]
     tuning = other.h[:, cell.history :, tones], group_users(other.drop, users)
     coded = [coded_link(config, index) for index in config.link.mcs]
-    methods = {}
+    drops = {
+        LINK: links.drop[: cell.num_links].tolist(),
+        group_of(users): judged.drop.tolist(),
+        CHOOSING: choosing.drop.tolist(),
+    }
+    record = CellRecord(asdict(cell), drops)
     for chain in config.chains:
         source = sources[chain.source]
         trial, final = (served(source.test, truth, groups) for groups in (choosing, judged))
         tuned = chain.precoder == "tuned" and source.tune is not None
         known_groups = served(source.tune, *tuning).every_tone(TUNING_TONES) if tuned else None
         sent = send_all(cell, chain, learned, coded, trial, final, known_groups)
-        methods[chain.name] = {"settings": dict(source.settings), "parameters": [source.parameters, 0], **sent}
-    return {
-        "cell": asdict(cell),
-        "drop": links.drop[: cell.num_links].tolist(),
-        "group_drop": {str(users): judged.drop.tolist()},
-        "choosing_drop": choosing.drop.tolist(),
-        "efficiency": [link.efficiency for link in coded],
-        "methods": methods,
-        "seconds": round(time.perf_counter() - start, 1),
-    }
+        chosen = [config.link.mcs[place] for place in sent.chosen]
+        record.methods[chain.name] = MethodFacts({**source.settings, "mcs": chosen}, source.parameters)
+        record.add(*sent.series(chain.name, cell, config.link, coded))
+    record.extras["seconds"] = round(time.perf_counter() - start, 1)
+    return record
+
+
+@dataclass
+class Sent:
+    """Blocks of one chain.
+
+    Attributes:
+        errors: share of blocks lost on the groups on which the MCS is chosen ``[snr, mcs, group]``.
+        lost: the same on the judged groups, with the MCS that was chosen ``[snr, group]``.
+        chosen: the place of the MCS of each SNR among those that were tried.
+    """
+
+    errors: Tensor
+    lost: Tensor
+    chosen: list[int]
+
+    def series(self, method: str, cell: Cell, link: Transmission, coded: list[CodedLink]) -> list[Series]:
+        """Bits that arrive, summed over the users of a group, and the block error rates."""
+        efficiency = torch.tensor([coded[place].efficiency for place in self.chosen]).double()
+        arrived = link.users * efficiency * (1 - self.lost.double().mT)
+        axis: dict[str, Any] = {"axis": list(cell.transmit_snr_db), "axis_name": "transmit SNR [dB]"}
+        rates = [
+            Series(method, bler_name(mcs), "1", self.errors[:, place].mT, CHOOSING, **axis)
+            for place, mcs in enumerate(link.mcs)
+        ]
+        return [Series(method, "throughput", SE, arrived, group_of(link.users), **axis), *rates]
 
 
 def send_all(
@@ -111,18 +144,14 @@ def send_all(
     trial: Served,
     final: Served,
     tuning: Served | None,
-) -> dict[str, list[Any]]:
+) -> Sent:
     """What one chain loses at every SNR.
 
     Args:
         coded: links of the MCS that are tried. trial: groups on which the MCS is chosen. final: groups that are judged.
         tuning: groups on which a tuned precoder is tuned.
-
-    Returns:
-        Share of blocks lost: ``errors [snr, mcs, group]`` of the trial, ``lost [snr, group]`` of the judged groups with
-        the MCS that was ``chosen [snr]``, its place in ``coded``.
     """
-    out: dict[str, list[Any]] = {"errors": [], "lost": [], "chosen": []}
+    all_errors, lost, chosen = [], [], []
     told = chain.robust or chain.precoder == "tuned"
     for number, snr_db in enumerate(cell.transmit_snr_db):
         no = 10 ** (-snr_db / 10)
@@ -136,10 +165,10 @@ def send_all(
         seeds = [cell.stream(f"choosing {number} {place}") for place in range(len(coded))]
         errors = [sent(trial, link, seed=seed) for link, seed in zip(coded, seeds, strict=True)]
         best = best_entry(errors, [link.efficiency for link in coded])
-        out["errors"].append([values.tolist() for values in errors])
-        out["chosen"].append(best)
-        out["lost"].append(sent(final, coded[best], seed=cell.stream(f"bits {number} {best}")).tolist())
-    return out
+        all_errors.append(torch.stack(errors))
+        chosen.append(best)
+        lost.append(sent(final, coded[best], seed=cell.stream(f"bits {number} {best}")))
+    return Sent(torch.stack(all_errors), torch.stack(lost), chosen)
 
 
 def split_groups(groups: Groups, num_links: int) -> tuple[Groups, Groups]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from airlam.evaluation.benchmarks.link_level.cell import CHOOSING
 from airlam.evaluation.benchmarks.link_level.config import LinkLevelConfig
 from airlam.evaluation.engine import statistics
 from airlam.evaluation.engine.summarise import new_row
 from airlam.evaluation.report.style import look, order
 from airlam.evaluation.report.verdicts import verdict
+from airlam.evaluation.results import CellRecord, group_of
 from airlam.evaluation.rows import Figure, Results, Row, bler_name
 
-UNIT = "bit/s/Hz"
 
-
-def make_results(config: LinkLevelConfig, records: list[dict[str, Any]]) -> Results:
+def make_results(config: LinkLevelConfig, records: list[CellRecord]) -> Results:
     """Rows, tables, headline and notes."""
     results = Results(config.title, "link_level", config=config.plain())
+    results.cells = [record.file for record in records if record.file]
     for record in records:
         results.rows += rows_of(record, config)
-    results.recipes = {record["cell"]["data"]: record["cell"]["recipe"] for record in records}
+    results.recipes = {record.cell["data"]: record.cell["recipe"] for record in records}
     results.extras = {
         "focus": config.focus,
         "bar": config.baseline,
@@ -41,33 +39,22 @@ def make_results(config: LinkLevelConfig, records: list[dict[str, Any]]) -> Resu
     return results
 
 
-def rows_of(record: dict[str, Any], config: LinkLevelConfig) -> list[Row]:
+def rows_of(record: CellRecord, config: LinkLevelConfig) -> list[Row]:
     """One row for each chain of a cell: throughput, its gain over the baseline, block error rates."""
-    drop, choosing = torch.tensor(record["group_drop"][str(config.link.users)]), torch.tensor(record["choosing_drop"])
-    efficiency = torch.tensor(record["efficiency"])
-    bits = {method: throughput(entry, efficiency, config.link.users) for method, entry in record["methods"].items()}
-    axis, name, rows = list(record["cell"]["transmit_snr_db"]), "transmit SNR [dB]", []
-    for method, entry in record["methods"].items():
+    per, rows = group_of(config.link.users), []
+    for method in record.methods:
         row = new_row(record, method, "link")
-        row.settings["mcs"] = [config.link.mcs[place] for place in entry["chosen"]]
-        row.figures["throughput"] = statistics.curve(bits[method], drop, axis, name, UNIT)
+        found = record.find(method, "throughput", per)
+        assert found is not None
+        row.figures["throughput"] = statistics.figure_of(record, found)
         if method != config.baseline:
-            gains = [
-                statistics.gain(own, other, drop, UNIT)
-                for own, other in zip(bits[method].mT, bits[config.baseline].mT, strict=True)
-            ]
-            row.figures["throughput_gain"] = statistics.join(gains, axis, name)
-        errors = torch.tensor(entry["errors"]).double()  # [snr, mcs, group]
-        for place, index in enumerate(config.link.mcs):
-            row.figures[bler_name(index)] = statistics.curve(errors[:, place].mT, choosing, axis, name, "1")
+            other = record.values(config.baseline, "throughput", per)
+            gain = statistics.gain(found.values, other, record.drop(per), found.unit)
+            row.figures["throughput_gain"] = statistics.on_axis(gain, found)
+        rates = [record.find(method, bler_name(mcs), CHOOSING) for mcs in config.link.mcs]
+        row.figures |= {rate.metric: statistics.figure_of(record, rate) for rate in rates if rate is not None}
         rows.append(row)
     return rows
-
-
-def throughput(entry: dict[str, Any], efficiency: Tensor, users: int) -> Tensor:
-    """Bits that arrive, summed over the users of a group, ``[group, snr]``, with the MCS chosen at each SNR."""
-    lost, chosen = torch.tensor(entry["lost"]).double(), torch.tensor(entry["chosen"])
-    return (users * efficiency.double()[chosen, None] * (1 - lost)).mT
 
 
 def tables(rows: list[Row], config: LinkLevelConfig) -> list[dict[str, Any]]:

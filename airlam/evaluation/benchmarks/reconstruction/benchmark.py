@@ -19,6 +19,7 @@ from airlam.evaluation.benchmarks.reconstruction.tables import NOTES, compared, 
 from airlam.evaluation.engine.contenders import trainable
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.sentences import details, headline
+from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series
 from airlam.evaluation.rows import Results
 from airlam.evaluation.runner import narrator
 from airlam.methods import names
@@ -89,7 +90,7 @@ class ReconstructionBenchmark(ReconstructionArguments):
         seed = stream_seed(self.seed, recipe, purpose)
         return load_channel(recipe).sample(num_links, self.cells.slots, seed=seed, return_rays=rays)
 
-    def records(self, label: str, say: Callable[[str], None] = lambda text: None) -> list[dict[str, Any]]:
+    def records(self, label: str, say: Callable[[str], None] = lambda text: None) -> list[CellRecord]:
         """One record for each cell of a task: linear NMSE of every link under every method; ``say`` shows progress."""
         from airlam.baselines import axis_covariance
         from airlam.models import AirlamEstimator
@@ -124,8 +125,7 @@ class ReconstructionBenchmark(ReconstructionArguments):
                         history=self.cells.slots,
                     )
                     known = learned | (few if snr_db == self.few_shot.csi_snr_db else {})
-                    methods = self._cell(cell, links, tune[scenario], covariance, self.methods(task), known)
-                    records.append({"cell": cell, "drop": links.drop.tolist(), "methods": methods})
+                    records.append(self._cell(cell, links, tune[scenario], covariance, self.methods(task), known))
         return records
 
     def _cell(
@@ -136,7 +136,7 @@ class ReconstructionBenchmark(ReconstructionArguments):
         covariance: Tensor,
         methods: list[str],
         learned: Estimators,
-    ) -> dict[str, Any]:
+    ) -> CellRecord:
         """NMSE of every link, settings and parameters of each method."""
         from airlam.baselines import LMMSEInterpolator
         from airlam.tasks import sampling_pattern
@@ -148,7 +148,7 @@ class ReconstructionBenchmark(ReconstructionArguments):
         y = measure(links.h, cell["csi_snr_db"], torch.Generator().manual_seed(seed))
         y_tune = measure(tune.h, cell["csi_snr_db"], torch.Generator().manual_seed(seed + 1))
         truth = series_along(links.h, axis, shape)[0][:, wanted]
-        out: dict[str, Any] = {}
+        record = CellRecord(cell, {LINK: links.drop.tolist()})
         for name in [*methods, *(name for name in learned if name not in methods)]:
             settings, parameters, context = {}, (0, 0), None
             if name in learned:
@@ -163,14 +163,15 @@ class ReconstructionBenchmark(ReconstructionArguments):
                 )
             h = estimator.estimate(y, observed, axis=axis, port_shape=shape, context=context)
             error = nmse(series_along(h, axis, shape)[0][:, wanted], truth, reduction="none")
-            out[name] = {"nmse": error.tolist(), "settings": settings, "parameters": parameters}
-        return out
+            record.add(Series(name, "nmse", "1", error))
+            record.methods[name] = MethodFacts(settings, *parameters)
+        return record
 
-    def results(self, records: list[dict[str, Any]]) -> Results:
+    def results(self, records: list[CellRecord]) -> Results:
         """Rows, tables, headline and notes from the cells' records."""
         results = Results(self.title, "reconstruction", config=dict(self.config))
         results.rows = rows_of(records, self.bar)
-        results.recipes = {r["cell"]["data"]: r["cell"]["recipe"] for r in records}
+        results.recipes = {r.cell["data"]: r.cell["recipe"] for r in records}
         results.headline = headline(results, self.label, self.bar)
         results.extras = {
             "focus": self.label,

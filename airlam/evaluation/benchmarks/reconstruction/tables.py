@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from airlam.evaluation.engine import statistics
 from airlam.evaluation.engine.summarise import add_mean_nmse
 from airlam.evaluation.report.style import look, order
+from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Results, Row
 from airlam.io import recipe_hash
 
@@ -33,25 +32,25 @@ def compared(slots: int, bar: str) -> list[str]:
     ]
 
 
-def rows_of(records: list[dict[str, Any]], bar: str) -> list[Row]:
+def rows_of(records: list[CellRecord], bar: str) -> list[Row]:
     """Rows of every cell, means over all cells, and for each task means over the cells with adapted rows."""
     rows = [row for record in records for row in cell_rows(record, bar)]
-    shared = [m for m in records[0]["methods"] if all(m in r["methods"] for r in records)]
+    shared = [m for m in records[0].methods if all(m in r.methods for r in records)]
     rows += mean_rows(records, shared, bar, "mean")
-    few = [r for r in records if any(":" in m for m in r["methods"])]
-    for task in dict.fromkeys(r["cell"]["task"] for r in few):
-        here = [r for r in few if r["cell"]["task"] == task]
-        means = mean_rows(here, list(here[0]["methods"]), bar, "few_shot")
+    few = [r for r in records if any(":" in m for m in r.methods)]
+    for task in dict.fromkeys(r.cell["task"] for r in few):
+        here = [r for r in few if r.cell["task"] == task]
+        means = mean_rows(here, list(here[0].methods), bar, "few_shot")
         for row in means:
             row.settings["task"] = task
         rows += means
     return rows
 
 
-def new_row(record: dict[str, Any], method: str, group: str) -> Row:
+def new_row(record: CellRecord, method: str, group: str) -> Row:
     """A row with everything but figures."""
-    cell, entry = record["cell"], record["methods"][method]
-    settings = {"task": cell["task"], "pattern": cell["pattern"], **entry["settings"]}
+    cell, facts = record.cell, record.methods[method]
+    settings = {"task": cell["task"], "pattern": cell["pattern"], **facts.settings}
     return Row(
         method,
         cell["data"],
@@ -60,22 +59,21 @@ def new_row(record: dict[str, Any], method: str, group: str) -> Row:
         cell["csi_snr_db"],
         cell["history"],
         0,
-        entry["parameters"][0],
-        entry["parameters"][1],
+        facts.parameters_total,
+        facts.parameters_trained,
         settings,
         {"benchmark": cell["seed"]},
-        len(record["drop"]),
-        len(set(record["drop"])),
+        len(record.drop()),
+        len(record.drop().unique()),
         group=group,
     )
 
 
-def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
+def cell_rows(record: CellRecord, bar: str) -> list[Row]:
     """One row per method of a cell's record."""
-    drop, rows = torch.tensor(record["drop"]), []
-    reference = torch.tensor(record["methods"][bar]["nmse"], dtype=torch.float64)
-    for method, entry in record["methods"].items():
-        row, values = new_row(record, method, "estimate"), torch.tensor(entry["nmse"], dtype=torch.float64)
+    drop, rows, reference = record.drop(), [], record.values(bar, "nmse")
+    for method in record.methods:
+        row, values = new_row(record, method, "estimate"), record.values(method, "nmse")
         row.figures["nmse"] = statistics.mean_figure(values, drop, "1")
         row.figures["nmse_db"] = statistics.db_figure(values, drop)
         if method != bar:
@@ -84,34 +82,34 @@ def cell_rows(record: dict[str, Any], bar: str) -> list[Row]:
     return rows
 
 
-def mean_rows(records: list[dict[str, Any]], methods: list[str], bar: str, group: str) -> list[Row]:
+def mean_rows(records: list[CellRecord], methods: list[str], bar: str, group: str) -> list[Row]:
     """One row per method over several cells: both means, paired gains."""
-    drops, rows = [torch.tensor(record["drop"]) for record in records], []
-    snrs = {record["cell"]["csi_snr_db"] for record in records}
+    drops, rows = [record.drop() for record in records], []
+    snrs = {record.cell["csi_snr_db"] for record in records}
     for method in methods:
         row = new_row(records[0], method, group)
-        row.data = ", ".join(dict.fromkeys(record["cell"]["data"] for record in records))
-        row.data_hash = recipe_hash([record["cell"]["recipe"] for record in records])
+        row.data = ", ".join(dict.fromkeys(record.cell["data"] for record in records))
+        row.data_hash = recipe_hash([record.cell["recipe"] for record in records])
         row.csi_snr_db = next(iter(snrs)) if len(snrs) == 1 else None
         row.settings = {k: v for k, v in row.settings.items() if k in ("links", "steps", "trained")}
         row.num_links = sum(len(drop) for drop in drops)
         row.num_drops = sum(len(drop.unique()) for drop in drops)
-        add_mean_nmse(row, records, drops, bar)
+        add_mean_nmse(row, records, bar)
         rows.append(row)
     return rows
 
 
-def pattern_tables(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def pattern_tables(records: list[CellRecord]) -> list[dict[str, Any]]:
     """NMSE in dB of every cell: a table for each task and pattern, a line for each method."""
     tables = []
-    for task, pattern in dict.fromkeys((r["cell"]["task"], r["cell"]["pattern"]) for r in records):
-        here = [r for r in records if (r["cell"]["task"], r["cell"]["pattern"]) == (task, pattern)]
-        methods = [m for m in order({m for r in here for m in r["methods"]}) if not m.partition(":")[2]]
+    for task, pattern in dict.fromkeys((r.cell["task"], r.cell["pattern"]) for r in records):
+        here = [r for r in records if (r.cell["task"], r.cell["pattern"]) == (task, pattern)]
+        methods = [m for m in order({m for r in here for m in r.methods}) if not m.partition(":")[2]]
         lines = []
         for method in methods:
-            values = [torch.tensor(r["methods"][method]["nmse"]).double().mean().log10().item() * 10 for r in here]
+            values = [r.values(method, "nmse").mean().log10().item() * 10 for r in here]
             lines.append([look(method).label, f"{sum(values) / len(values):.1f}", *(f"{v:.1f}" for v in values)])
-        columns = [f"{r['cell']['data']} {r['cell']['csi_snr_db']:g} dB" for r in here]
+        columns = [f"{r.cell['data']} {r.cell['csi_snr_db']:g} dB" for r in here]
         tables.append(
             {"title": f"{task}, {pattern}: NMSE [dB]", "columns": ["method", "mean of cells", *columns], "lines": lines}
         )

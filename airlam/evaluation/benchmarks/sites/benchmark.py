@@ -8,6 +8,7 @@ from typing import Any
 
 from airlam.evaluation.benchmarks.sites.config import SiteArguments
 from airlam.evaluation.benchmarks.sites.one_site import OneSite, row_name
+from airlam.evaluation.benchmarks.sites.record import SiteRecord
 from airlam.evaluation.benchmarks.sites.tables import (
     BAR,
     compared,
@@ -20,6 +21,7 @@ from airlam.evaluation.benchmarks.sites.tables import (
 from airlam.evaluation.benchmarks.sites.users import BLOCK_M, SiteLinks, site_links, site_recipe
 from airlam.evaluation.engine.contenders import trainable
 from airlam.evaluation.engine.fingerprint import fingerprint
+from airlam.evaluation.engine.measure import finished
 from airlam.evaluation.engine.summarise import cell_rows, mean_rows
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.markdown import write_leaderboard
@@ -27,7 +29,7 @@ from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import parts
 from airlam.evaluation.rows import Results
 from airlam.evaluation.runner import narrator
-from airlam.io import read_finished, recipe_hash, write_json
+from airlam.io import recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
 
@@ -74,11 +76,11 @@ class SiteBenchmark(SiteArguments):
             records = []
             for site in self.sites:
                 path = self._file(out, site, weights)
-                record = read_finished(path)
+                record = finished(path, SiteRecord)
                 if record is None:
                     record = OneSite(self, site, shipped, self.label, say).record()
-                    if not record["not_run"]:  # what is missing today may be installed tomorrow
-                        write_json(path, record)
+                    if not record.not_run:  # what is missing today may be installed tomorrow
+                        write_json(path, record.plain())
                 records.append(record)
         results = self.results(records)
         results.config["weights"] = {self.label: weights}
@@ -100,12 +102,12 @@ class SiteBenchmark(SiteArguments):
         """All users of a site, split at random."""
         return site_links(self, label)
 
-    def results(self, records: list[dict[str, Any]]) -> Results:
+    def results(self, records: list[SiteRecord]) -> Results:
         """Rows, tables, headline and notes from the records of all sites."""
         results = Results(self.title, "site_adaptation", config=dict(self.config))
-        ran = [record for record in records if not record["not_run"]]
-        results.recipes = {record["site"]: record["recipe"] for record in records}
-        results.rows = [not_run_row(record, self.label) for record in records if record["not_run"]]
+        ran = [record for record in records if not record.not_run]
+        results.recipes = {record.site: record.recipe for record in records}
+        results.rows = [not_run_row(record, self.label) for record in records if record.not_run]
         focus = row_name(self.label, "adapted", self.adaptation.headline_fraction)
         results.extras = {
             "focus": focus,
@@ -114,15 +116,15 @@ class SiteBenchmark(SiteArguments):
         }
         results.notes = notes(self)
         if not ran:
-            results.headline = "No site could be run: " + "; ".join(f"{r['site']}: {r['not_run']}" for r in records)
+            results.headline = "No site could be run: " + "; ".join(f"{r.site}: {r.not_run}" for r in records)
             return results
         headline_share = parts(focus)[2]  # the other shares have a table of their own
-        main = [cell for record in ran for cell in record["cells"]]
-        results.rows += mean_rows(main, BAR, {})
+        main = [cell for record in ran for cell in record.cells]
+        results.rows += mean_rows(main, BAR)
         for record in ran:
-            for row in mean_rows(record["cells"], BAR, {}):
+            for row in mean_rows(record.cells, BAR):
                 results.rows.append(replace(row, group="site"))
-            for cell in record["cells"]:
+            for cell in record.cells:
                 results.rows += [row for row in cell_rows(cell, BAR) if parts(row.method)[2] in ("", headline_share)]
         results.headline = headline(results, focus, BAR)
         results.extras |= {

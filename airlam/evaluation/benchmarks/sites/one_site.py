@@ -11,12 +11,14 @@ from torch import Tensor
 
 from airlam.channels import LinkBatch, rt_available
 from airlam.evaluation.benchmarks.sites.config import SiteArguments
+from airlam.evaluation.benchmarks.sites.record import SiteRecord, add_mean
 from airlam.evaluation.benchmarks.sites.users import BLOCK_M, SiteLinks, site_links, site_recipe, user_blocks
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.evaluation.engine.contenders import OFF, without_correction
 from airlam.evaluation.engine.measure import measure_cell
-from airlam.evaluation.engine.site_methods import contender_of, tuned_on_site
+from airlam.evaluation.engine.site_methods import contender_of, site_cell, tuned_on_site
 from airlam.evaluation.engine.training import Adapted, Choice, adapt
+from airlam.evaluation.results import LINK, CellRecord
 
 TUNED = ("mean", "ar", "eigen-ar")
 
@@ -55,32 +57,30 @@ class OneSite:
         self.arguments, self.site, self.shipped, self.label = arguments, site, shipped, label
         self.say = lambda text: say(f"{site}: {text}")
 
-    def record(self) -> dict[str, Any]:
-        """The record of the site, plain data: what each speed class gave, and how models were trained."""
-        recipe = site_recipe(self.arguments, self.site)
-        record: dict[str, Any] = {"site": self.site, "recipe": recipe, "not_run": "", "cells": [], "training": {}}
-        if recipe["scenario"] == "ray_traced":
-            available = rt_available()
-            if not available:
-                self.say(f"left out, {available.reason}")
-                return record | {"not_run": available.reason}
+    def record(self) -> SiteRecord:
+        """What each speed class gave, and how models were trained."""
+        record = SiteRecord(self.site, site_recipe(self.arguments, self.site))
+        scenario = record.recipe["scenario"]
+        if scenario == "ray_traced" and not (available := rt_available()):
+            self.say(f"left out, {available.reason}")
+            record.not_run = available.reason
+            return record
         start = time.perf_counter()
         self.say(f"Sionna makes {self.arguments.sizes.num_users} users")
         links = site_links(self.arguments, self.site)
-        record["seconds_links"] = round(time.perf_counter() - start, 1)
+        record.seconds_links = round(time.perf_counter() - start, 1)
         self.say(f"classics are tuned, {self.label} predicts as it is")
         classes = self._classes(links)
-        # One site is one drop, and neighbours in it are alike: intervals are over blocks of neighbouring users.
-        # Groups hold users of the whole site, so they are resampled one by one.
-        side = BLOCK_M.get(recipe["scenario"], 50.0)
         for each in classes:
             found = measure_cell(*each)
-            found["drop"] = user_blocks(each.links.position, side).tolist()
-            found["group_drop"] = {k: list(range(len(drops))) for k, drops in found["group_drop"].items()}
-            record["cells"].append(found)
+            # One site is one drop, and neighbours in it are alike: intervals are over blocks of neighbouring users.
+            # Groups hold users of the whole site, so they are resampled one by one.
+            found.drops = {per: list(range(len(drops))) for per, drops in found.drops.items()}
+            found.drops[LINK] = user_blocks(each.links.position, BLOCK_M.get(scenario, 50.0)).tolist()
+            record.cells.append(found)
         for kind in ("adapted", "random-start"):
             self._train_and_judge(kind, links, classes, record)
-        record["seconds"] = round(time.perf_counter() - start, 1)
+        record.seconds = round(time.perf_counter() - start, 1)
         return record
 
     def _classes(self, links: SiteLinks) -> list[SpeedClass]:
@@ -89,24 +89,17 @@ class OneSite:
         for users in links.test.speed.argsort().chunk(sizes.num_speed_classes):
             part = links.test[users]
             part.drop = torch.zeros_like(part.drop)  # all users of a site share its base station
-            cell = Cell(
-                group="cell",
-                data=self.site,
-                recipe={key: value for key, value in part.recipe.items() if key != "seed"},
-                speed_kmh=round(3.6 * float(part.speed.mean())),
+            cell = site_cell(
+                self.site,
+                part,
                 csi_snr_db=conditions.csi_snr_db,
-                num_links=len(part),
                 num_tune=sizes.num_tune,
                 history=sizes.history,
                 horizon=sizes.horizon,
-                num_future=sizes.horizon,
-                methods=(),
                 users=(sizes.group_size,),
                 transmit_snr_db=(conditions.transmit_snr_db,),
                 headline_snr_db=conditions.transmit_snr_db,
-                tone_step=4,
                 seed=self.arguments.seed,
-                headline=True,
             )
             contenders = tuned_on_site(cell, part, links.train, TUNED)
             contenders += [
@@ -117,17 +110,17 @@ class OneSite:
             out.append(SpeedClass(cell, part, cell.observe(part.h, "test")[0], contenders))
         return out
 
-    def _train_and_judge(self, kind: str, links: SiteLinks, classes: list[SpeedClass], record: dict[str, Any]) -> None:
+    def _train_and_judge(self, kind: str, links: SiteLinks, classes: list[SpeedClass], record: SiteRecord) -> None:
         """Adds the rows of one start to ``record``, for each share of the training links; means over seeds."""
         from airlam.models import AirlamPredictor
 
         how = self.arguments.adaptation
         choice, tried = self._choose(kind, links)
         self.say(f"{kind}, {choice}; {', '.join(f'{share:g}' for share in how.fractions)} of the links")
-        record["training"][kind] = {"choice": str(choice), "tried": tried}
+        record.training[kind] = {"choice": str(choice), "tried": tried}
         for fraction, count, steps in zip(how.fractions, self.arguments.counts(), how.steps, strict=True):
             seeds, name = how.seeds if fraction < 1 else how.seeds[:1], row_name(self.label, kind, fraction)
-            entries: list[list[dict]] = [[] for _ in classes]
+            found: list[list[CellRecord]] = [[] for _ in classes]
             stops, vals = [], []
             for seed in seeds:
                 done = self._train(kind, choice, links, count, steps, seed)
@@ -135,12 +128,11 @@ class OneSite:
                 vals.append(round(done.val_db, 3))
                 for number, (cell, part, h_past, _) in enumerate(classes):
                     contender = contender_of(name, AirlamPredictor(done.model), part, trained=done.trained)
-                    entries[number].append(measure_cell(cell, part, h_past, [contender])["methods"][name])
-            for number, entry in enumerate(entries):
-                merged = average(entry)
-                merged["settings"] = {"adaptation": str(choice), "links": count, "stopped_at": str(stops)}
-                record["cells"][number]["methods"][name] = merged
-            record["training"][name] = {"links": count, "seeds": list(seeds), "stopped_at": stops, "val_db": vals}
+                    found[number].append(measure_cell(cell, part, h_past, [contender]))
+            settings = {"adaptation": str(choice), "links": count, "stopped_at": str(stops)}
+            for into, of_seeds in zip(record.cells, found, strict=True):
+                add_mean(into, name, of_seeds, settings)
+            record.training[name] = {"links": count, "seeds": list(seeds), "stopped_at": stops, "val_db": vals}
 
     def _choose(self, kind: str, links: SiteLinks) -> tuple[Choice, dict[str, float]]:
         """The candidate with the lowest NMSE of the validation users, and what each of them reached [dB]."""
@@ -172,20 +164,3 @@ class OneSite:
             seed=seed,
             precision=how.precision,
         )
-
-
-def average(entries: list[Any]) -> Any:
-    """Mean over seeds of records of one shape: numbers and lists of numbers; anything else is taken from the first.
-
-    Example:
-        >>> average([{"nmse": [1.0, 2.0], "links": 5}, {"nmse": [3.0, 4.0], "links": 5}])
-        {'nmse': [2.0, 3.0], 'links': 5}
-    """
-    first = entries[0]
-    if isinstance(first, dict):
-        return {key: average([entry[key] for entry in entries]) for key in first}
-    if isinstance(first, list):
-        return [average([entry[n] for entry in entries]) for n in range(len(first))]
-    if isinstance(first, float):
-        return sum(entries) / len(entries)
-    return first

@@ -7,6 +7,7 @@ from typing import Any
 from airlam.evaluation.benchmarks.channel_prediction.tables import NOTES
 from airlam.evaluation.benchmarks.sites.config import SiteArguments
 from airlam.evaluation.benchmarks.sites.one_site import TUNED, row_name
+from airlam.evaluation.benchmarks.sites.record import SiteRecord
 from airlam.evaluation.engine.contenders import OFF
 from airlam.evaluation.engine.summarise import mean_rows
 from airlam.evaluation.report.style import look
@@ -38,18 +39,18 @@ def notes(arguments: SiteArguments) -> list[str]:
     ]
 
 
-def not_run_row(record: dict[str, Any], label: str) -> Row:
+def not_run_row(record: SiteRecord, label: str) -> Row:
     """The row of a site that could not be run, with the reason."""
-    data_hash, note = recipe_hash(record["recipe"]), f"not run: {record['not_run']}"
-    return Row(label, record["site"], data_hash, group="not_run", note=note)
+    data_hash, note = recipe_hash(record.recipe), f"not run: {record.not_run}"
+    return Row(label, record.site, data_hash, group="not_run", note=note)
 
 
-def ray_traced_gains(ran: list[dict[str, Any]], label: str, fraction: float) -> list[str]:
+def ray_traced_gains(ran: list[SiteRecord], label: str, fraction: float) -> list[str]:
     """A sentence on the gain of the model as it is, and one of the adapted model, on the ray-traced sites."""
-    traced = [c for record in ran if record["recipe"]["scenario"] == "ray_traced" for c in record["cells"]]
+    traced = [c for record in ran if record.recipe["scenario"] == "ray_traced" for c in record.cells]
     sentences = []
     if traced:
-        rows = {row.method: row for row in mean_rows(traced, BAR, {})}
+        rows = {row.method: row for row in mean_rows(traced, BAR)}
         for method in (label, row_name(label, "adapted", fraction)):
             gain = rows[method].figures["gain_cells_db"]
             sentences.append(
@@ -59,12 +60,12 @@ def ray_traced_gains(ran: list[dict[str, Any]], label: str, fraction: float) -> 
     return sentences
 
 
-def compared(records: list[dict[str, Any]], arguments: SiteArguments, label: str) -> list[str]:
+def compared(records: list[SiteRecord], arguments: SiteArguments, label: str) -> list[str]:
     """Paragraphs on what was compared: users, data, methods; and the sites that were left out."""
     sizes, adaptation = arguments.sizes, arguments.adaptation
     counts = zip(adaptation.fractions, arguments.counts(), strict=True)
     shares = ", ".join(f"{100 * fraction:g} % ({count})" for fraction, count in counts)
-    not_run = [f"{record['site']} was left out: {record['not_run']}." for record in records if record["not_run"]]
+    not_run = [f"{record.site} was left out: {record.not_run}." for record in records if record.not_run]
     return [
         f"Each site has {sizes.num_train} users who may adapt a model, {sizes.num_val} who choose how and when to "
         f"stop, and {sizes.num_test} held-out users who judge, in {sizes.num_speed_classes} classes of speed. "
@@ -78,7 +79,7 @@ def compared(records: list[dict[str, Any]], arguments: SiteArguments, label: str
     ]
 
 
-def site_table(results: Results, records: list[dict[str, Any]], arguments: SiteArguments, label: str) -> dict[str, Any]:
+def site_table(results: Results, records: list[SiteRecord], arguments: SiteArguments, label: str) -> dict[str, Any]:
     """A line per site: the tuned classics, the model as it is, and adapted to the headline's share."""
     methods = [m for m in ("hold", *TUNED, label + OFF, label) if results.select(method=m)]
     shown = (
@@ -88,13 +89,13 @@ def site_table(results: Results, records: list[dict[str, Any]], arguments: SiteA
     methods += [m for m in dict.fromkeys(shown) if results.select(method=m)]
     lines = []
     for record in records:
-        rows = {row.method: row.figures for row in results.select(group="site", data=record["site"])}
+        rows = {row.method: row.figures for row in results.select(group="site", data=record.site)}
         if not rows:
-            lines.append([record["site"], f"not run: {record['not_run']}", *[""] * (len(methods) + 1)])
+            lines.append([record.site, f"not run: {record.not_run}", *[""] * (len(methods) + 1)])
             continue
         cells = [f"{rows[m]['nmse_cells_db'].number:.2f}" for m in methods]
         gains = [signed(rows[m]["gain_cells_db"]) for m in (label, shown[0])]
-        lines.append([record["site"], *cells, *gains])
+        lines.append([record.site, *cells, *gains])
     return {
         "title": "Site by site: NMSE [dB]",
         "columns": ["data", *(look(m).label for m in methods), f"{label} over AR", "adapted over AR"],
@@ -104,18 +105,18 @@ def site_table(results: Results, records: list[dict[str, Any]], arguments: SiteA
     }
 
 
-def share_table(results: Results, ran: list[dict[str, Any]], arguments: SiteArguments, label: str) -> dict[str, Any]:
+def share_table(results: Results, ran: list[SiteRecord], arguments: SiteArguments, label: str) -> dict[str, Any]:
     """What adaptation and pretraining are worth with each share of the links."""
     lines = []
     for record in ran:
-        rows = {row.method: row for row in results.select(group="site", data=record["site"])}
+        rows = {row.method: row for row in results.select(group="site", data=record.site)}
         for fraction, count in zip(arguments.adaptation.fractions, arguments.counts(), strict=True):
             adapted, blank = (rows[row_name(label, kind, fraction)] for kind in ("adapted", "random-start"))
-            training = record["training"]
+            training = record.training
             stops = [", ".join(map(str, training[row.method]["stopped_at"])) for row in (adapted, blank)]
             lines.append(
                 [
-                    record["site"],
+                    record.site,
                     f"{100 * fraction:g} % ({count})",
                     f"{adapted.figures['nmse_cells_db'].number:.2f}",
                     f"{blank.figures['nmse_cells_db'].number:.2f}",
