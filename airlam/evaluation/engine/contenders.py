@@ -236,11 +236,7 @@ def contenders_of_cell(
     """
     from airlam.baselines import STACK_MEMBERS, fit_stack
 
-    context = {
-        "slot_duration": links.slot_duration,
-        "subcarrier_spacing": links.subcarrier_spacing,
-        "carrier_frequency": links.carrier_frequency,
-    }
+    context = _context_of(links)
     port_shape, out = links.port_shape, []
     classics: dict[str, tuple[Predictor, dict[str, Any]]] = {}
 
@@ -267,9 +263,7 @@ def contenders_of_cell(
         elif name in GENIES:
             out.append(genie(name, cell, links))
         elif (model := models.get(name.removesuffix(OFF))) is not None and not isinstance(model, Method):
-            predictor = without_correction(model) if name.endswith(OFF) else model
-            sensed = {**context, "velocity": links.velocity, "position": links.position}  # for models with sensors
-            out.append(of_predictor(name, predictor, sensed, port_shape, observed=observed))
+            out.append(of_model(name, model, links, observed))
         elif name == STACK:
             members = {member: classic(member, find(member, "predictor"))[0] for member in STACK_MEMBERS}
             past, future = known()
@@ -281,6 +275,23 @@ def contenders_of_cell(
             predictor, settings = classic(name, model or find(name, "predictor"))
             out.append(of_predictor(name, predictor, context, port_shape, settings))
     return out
+
+
+def of_model(name: str, model: Predictor, links: LinkBatch, observed: Tensor | None = None) -> Contender:
+    """A learned predictor, ready to predict ``links``, whose speeds and positions it is told; ``name`` says whether its
+    correction is off."""
+    predictor = without_correction(model) if name.endswith(OFF) else model
+    sensed = {**_context_of(links), "velocity": links.velocity, "position": links.position}  # for models with sensors
+    return of_predictor(name, predictor, sensed, links.port_shape, observed=observed)
+
+
+def _context_of(links: LinkBatch) -> dict[str, Any]:
+    """What every predictor is told of the carrier."""
+    return {
+        "slot_duration": links.slot_duration,
+        "subcarrier_spacing": links.subcarrier_spacing,
+        "carrier_frequency": links.carrier_frequency,
+    }
 
 
 def without_correction(model: Predictor) -> Predictor:
