@@ -91,6 +91,6 @@ def test_the_line_names_the_place(airlam, folder, init_args, text, line, functio
 
 
 def test_a_mistake_in_a_recipe_names_no_place(refuses, folder):
-    recipe = {"class_path": "own_of_cli.Mine", "init_args": {"methd": "own_of_cli.Good"}}
+    recipe = {"class_path": "own_of_cli.Mine", "init_args": {"methods": "own_of_cli.Good"}}
     (folder / "mine.yaml").write_text(yaml.safe_dump(recipe))
     assert "AIRLAM_DEBUG" not in refuses("evaluate", "--config", Path("mine.yaml"), "--out", "out")
