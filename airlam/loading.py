@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airlam.interfaces import CheckpointError, Precoder, Predictor
-from airlam.methods import build_own, find, is_own, names
+from airlam.methods import build_own, check_made, find, is_own, names
 from airlam.recipes import find_checkpoint, nearest, shipped_checkpoints
 
 
@@ -26,7 +26,7 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
 
     Raises:
         CheckpointError: no such predictor, or a checkpoint that is missing, corrupt, or not safe to load.
-        RecipeError: a class path that names no predictor, or wrong arguments of its class.
+        RecipeError: a class path that names no predictor, one without a name, or wrong arguments of its class.
 
     Example:
         >>> load_predictor("ar", order=8).order
@@ -39,7 +39,7 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
     name = str(name_or_path)
     method = find(name, "predictor")
     if method is not None and method.factory:
-        return method.build(**options)
+        return check_made(method.build(**options), "predictor", f"predictor {name!r}")
     path = Path(name).expanduser()
     if os.path.isfile(path):
         if path.suffix != ".ckpt":
@@ -116,7 +116,7 @@ def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **opt
 
     Raises:
         CheckpointError: no such precoder, or a checkpoint that is missing, corrupt, or not safe to load.
-        RecipeError: a class path that names no precoder, or wrong arguments of its class.
+        RecipeError: a class path that names no precoder, one without a name, or wrong arguments of its class.
 
     Example:
         >>> load_precoder("rzf").name
@@ -127,7 +127,7 @@ def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **opt
     name = str(name_or_path)
     method = find(name, "precoder")
     if method is not None and method.factory:
-        return method.build(**options)
+        return check_made(method.build(**options), "precoder", f"precoder {name!r}")
     path = Path(name).expanduser()
     from airlam.models import LearnedPrecoder, adapter_utility, load_learned_precoder, load_lora
     from airlam.models.checkpoint import read_config

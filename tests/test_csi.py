@@ -3,7 +3,20 @@
 import pytest
 import torch
 
-from airlam.csi import Feedback, feed_back, lose_slots, measure, observe_pilots, phase_combiner, to_beam_delay
+from airlam.csi import (
+    Feedback,
+    Impairment,
+    dft_codebook,
+    feed_back,
+    impair,
+    lose_slots,
+    measure,
+    measure_beams,
+    observe_pilots,
+    phase_combiner,
+    sweep_schedule,
+    to_beam_delay,
+)
 
 
 def test_a_linear_history_survives_any_loss():
@@ -90,3 +103,34 @@ def test_no_noise_is_no_noise():
     h = torch.ones(2, 4, 2, 1, 1, dtype=torch.complex64)
     assert torch.equal(measure(h, float("inf")), h)
     assert torch.equal(measure(0 * h, 10.0), 0 * h)
+
+
+H = torch.ones(2, 4, 3, 1, 8, dtype=torch.complex64)
+RANDOM = {
+    "measure": lambda generator: measure(H, 20.0, generator),
+    "impair": lambda generator: impair(
+        H, Impairment(0.1), slot_duration=1e-3, subcarrier_spacing=30e3, generator=generator
+    ),
+    "lose_slots": lambda generator: lose_slots(H, 0.5, generator),
+    "phase_combiner": lambda generator: phase_combiner(4, 8, generator),
+    "observe_pilots": lambda generator: observe_pilots(H[:, 0, :, 0], phase_combiner(4, 8), 0.1, generator),
+    "measure_beams": lambda generator: measure_beams(H, dft_codebook((1, 8, 1)), 0.1, generator),
+    "sweep_schedule": lambda generator: sweep_schedule(8, 2, 4, generator),
+}
+
+
+def test_every_function_with_a_generator_is_among_them():
+    import inspect
+
+    from airlam import csi
+
+    public = {name: getattr(csi, name) for name in csi.__all__ if inspect.isfunction(getattr(csi, name))}
+    assert {name for name, made in public.items() if "generator" in inspect.signature(made).parameters} == set(RANDOM)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_seed_in_the_place_of_a_generator_is_refused(name):
+    with pytest.raises(TypeError, match=r"generator is 7, but must be a torch.Generator, .*manual_seed\(7\) makes"):
+        RANDOM[name](7)
+    RANDOM[name](torch.Generator().manual_seed(7))
+    RANDOM[name](None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -34,7 +35,7 @@ def tune(
 
     Args:
         predictor_class: for example :class:`airlam.baselines.ARPredictor`; or anything that builds a predictor from
-            keyword arguments and keeps them as attributes.
+            keyword arguments. The search starts at the attributes of their names, or else at their defaults.
         h_past: measured histories ``complex [link, slot, subcarrier, rx_ant, tx_ant]``.
         h_future: *true* futures, same links.
         grid: values for each argument; ``None``: that of the class in the registry (:mod:`airlam.methods`).
@@ -86,7 +87,7 @@ def tune(
         candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
         return min(candidates, key=score)
     default = predictor_class()
-    best = {name: getattr(default, name) for name in grid}
+    best = {name: _start(default, name, values) for name, values in grid.items()}
     for _ in range(max_sweeps):
         before = dict(best)
         for name, values in grid.items():
@@ -94,3 +95,14 @@ def tune(
         if best == before:
             break
     return best
+
+
+def _start(made: Predictor, name: str, values: Sequence[Any]) -> Any:
+    """Where the search for an argument starts: its value in a predictor at its defaults, or the constructor's default,
+    or else the first one of the grid."""
+    if hasattr(made, name):
+        return getattr(made, name)
+    parameter = inspect.signature(type(made)).parameters.get(name)
+    if parameter is None or parameter.default is inspect.Parameter.empty:
+        return next(iter(values))
+    return parameter.default

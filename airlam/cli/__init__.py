@@ -1,8 +1,8 @@
 """The ``airlam`` command.
 
 The top level only knows names and one line about each command; a command's module comes in when it is called. So
-``airlam --help`` loads nothing heavy. Every mistake of a user is one line and exit code 2; ``AIRLAM_DEBUG=1`` shows the
-whole traceback.
+``airlam --help`` loads nothing heavy. Every mistake of a user is one line and exit code 2, which names the place where
+it happened in code of the user's own; ``AIRLAM_DEBUG=1`` shows the whole traceback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from importlib import import_module
 
-from airlam.recipes import nearest
+from airlam.recipes import nearest, own_place
 
 # name -> (what it does, "module:function"); the function takes the remaining arguments
 COMMANDS = {
@@ -43,6 +43,7 @@ COMMANDS = {
     "list": ("recipes, checkpoints, predictors, precoders", "airlam.cli.listing:run"),
     "doctor": ("what is installed and usable", "airlam.cli.doctor:run"),
 }
+MENDABLE = ("AirlamError", "UsageError", "MisconfigurationException")
 
 
 class UsageError(Exception):
@@ -109,11 +110,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def _is_users(error: Exception) -> bool:
     """Whether a user can mend it, as far as the type tells."""
-    mendable = ("AirlamError", "UsageError", "MisconfigurationException")
-    return isinstance(error, (ValueError, TypeError)) or any(t.__name__ in mendable for t in type(error).__mro__)
+    return isinstance(error, (ValueError, TypeError)) or any(t.__name__ in MENDABLE for t in type(error).__mro__)
 
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     text = text if len(text) < 600 else text[:597] + "..."
-    return text if _is_users(error) else f"{type(error).__name__}: {text} (AIRLAM_DEBUG=1 shows the traceback)"
+    mendable = any(t.__name__ in MENDABLE for t in type(error).__mro__)
+    if not _is_users(error):
+        text = f"{type(error).__name__}: {text}"
+    if place := own_place(error):  # in code of the user's own: its type helps there, and the place
+        kind = f"{type(error).__name__}: " if _is_users(error) and not mendable else ""
+        return f"{kind}{text} ({place}; AIRLAM_DEBUG=1 shows the whole traceback)"
+    return text if _is_users(error) else f"{text} (AIRLAM_DEBUG=1 shows the traceback)"

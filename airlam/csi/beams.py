@@ -7,6 +7,7 @@ from torch import Tensor
 
 from airlam.csi.axes import PortShape
 from airlam.csi.lazy import resolve_inputs
+from airlam.csi.randomness import check_generator
 
 
 def dft_line(ports: int, beams: int, device: torch.device | str | None = None) -> Tensor:
@@ -66,6 +67,7 @@ def measure_beams(h: Tensor, codebook: Tensor, noise: float, generator: torch.Ge
     Returns:
         ``[..., slot, beam]``.
     """
+    check_generator(generator)
     if not isinstance(noise, (int, float)) or not 0 < noise < float("inf"):
         raise ValueError(f"noise must be a positive, finite number (linear, not dB), got {noise!r}")
     heard = _through_beams(h, codebook)
@@ -84,6 +86,7 @@ def sweep_schedule(
         >>> sweep_schedule(8, 2, 4).sum(0)
         tensor([1, 1, 1, 1, 1, 1, 1, 1])
     """
+    check_generator(generator)
     for value, name in ((beams_per_sweep, "beams_per_sweep"), (num_sweeps, "num_sweeps"), (num_beams, "num_beams")):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from airlam.csi.axes import RX_ANT, SLOT, SUBCARRIER, TX_ANT
 from airlam.csi.lazy import resolve_inputs
+from airlam.csi.randomness import check_generator
 
 
 @resolve_inputs
@@ -40,8 +41,8 @@ def measure(h: Tensor, csi_snr_db: float | Tensor, generator: torch.Generator | 
         generator: source of randomness, on the device of ``h``; its seed makes the noise repeatable.
 
     Raises:
-        TypeError, ValueError: ``h`` is not complex; ``csi_snr_db`` is text, NaN or ``-inf``; the noise has no finite
-            variance.
+        TypeError, ValueError: ``h`` is not complex; ``generator`` is a seed; ``csi_snr_db`` is text, NaN or ``-inf``;
+            the noise has no finite variance.
 
     Example:
         >>> h = torch.ones(1, 100, 48, 1, 4, dtype=torch.complex64)
@@ -49,6 +50,7 @@ def measure(h: Tensor, csi_snr_db: float | Tensor, generator: torch.Generator | 
         >>> round(float(mean_power(noise)), 2)
         0.1
     """
+    check_generator(generator)
     if not h.is_complex():
         raise TypeError(f"h must be complex, got {h.dtype}; torch.complex(real, imag) joins two real tensors")
     if isinstance(csi_snr_db, str):
@@ -89,6 +91,7 @@ def impair(
     h: Tensor, impairment: Impairment, *, slot_duration: float, subcarrier_spacing: float, generator=None
 ) -> Tensor:
     """Apply all of an :class:`Impairment` but lost slots to a history ``[..., slot, subcarrier, rx_ant, tx_ant]``."""
+    check_generator(generator)
     num_slots, num_subcarriers = h.shape[SLOT], h.shape[SUBCARRIER]
     lead, real = h.shape[:SLOT], h.real.dtype
     draw = dict(dtype=real, device=h.device, generator=generator)
@@ -119,6 +122,7 @@ def lose_slots(h: Tensor, probability: float, generator: torch.Generator | None 
         >>> bool(observed[:, 0].all()), bool((h == 1).all())
         (True, True)
     """
+    check_generator(generator)
     observed = torch.rand(h.shape[:SUBCARRIER], device=h.device, generator=generator) >= probability
     observed[..., 0] = observed[..., -1] = True
     slot = torch.arange(h.shape[SLOT], device=h.device).expand_as(observed)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from airlam.csi.lazy import resolve_inputs
+from airlam.csi.randomness import check_generator
 
 
 def phase_combiner(num_pilots: int, num_tx_ant: int, generator: torch.Generator | None = None) -> Tensor:
@@ -16,6 +17,7 @@ def phase_combiner(num_pilots: int, num_tx_ant: int, generator: torch.Generator 
         >>> phase_combiner(4, 16).abs().square().sum(-1)
         tensor([1., 1., 1., 1.])
     """
+    check_generator(generator)
     if not 1 <= num_pilots <= num_tx_ant:
         raise ValueError(f"num_pilots is {num_pilots}, but must lie between 1 and {num_tx_ant}, the antennas")
     device = None if generator is None else generator.device
@@ -39,6 +41,7 @@ def observe_pilots(
     Returns:
         ``complex [..., subcarrier, pilot]``.
     """
+    check_generator(generator)
     if combiner.dim() != 2 or h.shape[-1] != combiner.shape[-1]:
         raise ValueError(f"combiner {tuple(combiner.shape)} must be [pilot, tx_ant], for h {tuple(h.shape)}")
     if not bool((torch.as_tensor(noise) >= 0).all()):

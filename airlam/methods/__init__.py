@@ -12,7 +12,7 @@ A class of your own needs no registration: recipes also take ``{class_path: my_g
 """
 
 from airlam.methods.method import KINDS, ROLES, Method
-from airlam.methods.own import build_own, describe, identity_of, is_own, own_method
+from airlam.methods.own import build_own, check_grid, check_made, describe, identity_of, is_own, own_method
 from airlam.methods.registry import find, grid_of, known, names, register
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "ROLES",
     "Method",
     "build_own",
+    "check_grid",
+    "check_made",
     "describe",
     "find",
     "grid_of",

@@ -10,6 +10,7 @@ from typing import Any
 KINDS = ("classical", "learned", "bound")
 # A name is looked up in this order where the role is not given.
 ROLES = ("predictor", "estimator", "beam-tracker", "precoder", "denoiser", "pilot-reader")
+TUNED = ("predictor", "estimator", "beam-tracker")  # roles whose classical methods benchmarks tune in every cell
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class Method:
             comes from elsewhere (a checkpoint, or a computation inside a benchmark).
         options: keyword arguments that the factory always gets.
         grid: argument -> values to try; benchmarks tune classical methods on it, in each cell. The order of the
-            arguments is the order of the search. Empty: nothing is tuned.
+            arguments is the order of the search. Empty: nothing is tuned. Roles outside ``TUNED`` have none.
         what: one line for ``airlam list``.
         label, short: in tables and legends; ``short`` where space is scarce. Default: ``name`` and ``label``.
         color, line, marker: in plots. Empty: the plot chooses.
 
     Raises:
-        ValueError: no such role or kind, or a name that a recipe could not hold.
+        ValueError: no such role or kind, a name that no recipe could hold, or a grid where nothing is tuned.
 
     Example:
         >>> Method("mine", factory="my_package.my_file:MyPredictor", grid={"order": (2, 4)}).label
@@ -58,6 +59,11 @@ class Method:
         # "ar + rzf" is a chain, "airlam-tiny:adapted" a variant, "{model}" a place to fill
         if not isinstance(self.name, str) or not self.name.strip() or any(c in self.name for c in "+:{}\n"):
             raise ValueError(f"the name of a method is {self.name!r}, but must be a text without +, :, {{ and }}")
+        if self.grid and self.role not in TUNED:
+            raise ValueError(
+                f"method {self.name!r} has a grid for {', '.join(self.grid)}, but benchmarks do not tune a "
+                f"{self.role}; tune it before and give these arguments as its options"
+            )
         if not self.label:
             object.__setattr__(self, "label", self.name)
 

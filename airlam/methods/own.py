@@ -2,26 +2,27 @@
 
 A class of one's own may say, as plain class attributes:
 
-* ``name``: of its row (every predictor and precoder has one);
+* ``name``: of its row (every method has one);
 * ``label``: in tables and plots, in the place of the name; a name that the recipe gives goes before it;
 * ``kind``: ``"classical"`` or ``"learned"``; without it a method is learned if it holds a ``torch.nn.Module``;
 * ``tuning_grid``: argument -> values; a classical predictor is tuned on it in every cell of a benchmark. Arguments that
-  the recipe gives are not tuned.
+  the recipe gives are not tuned. Precoders are not tuned: one with a grid is refused until the recipe gives these
+  arguments.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from airlam.errors import RecipeError
-from airlam.methods.method import KINDS, Method
+from airlam.methods.method import KINDS, TUNED, Method
 from airlam.methods.registry import find, register
-from airlam.recipes import find_class, instantiate, is_class_path, read_class
+from airlam.recipes import find_class, instantiate, is_class_path, nearest, read_class
 
 # role -> the function that the built object must have, see airlam.interfaces
 INTERFACE = {
@@ -59,10 +60,53 @@ def build_own(value: Any, role: str, source: str, **options: Any) -> Any:
     if isinstance(factory, Ready) and options:
         raise RecipeError(f"{source}: an object takes no further arguments ({', '.join(options)}); give its class")
     made = factory() if isinstance(factory, Ready) else instantiate(factory, {**init_args, **options}, source)
-    wanted = INTERFACE[role]
+    return check_made(made, role, source, value)
+
+
+def check_made(made: Any, role: str, source: str, value: Any = None) -> Any:
+    """``made`` if it has the function of its role and a name.
+
+    Args:
+        value: what the recipe gives for it, for the error; default: its class.
+
+    Raises:
+        RecipeError: one of them is missing.
+    """
+    shown, wanted = describe(made if value is None else value), INTERFACE[role]
     if not callable(getattr(made, wanted, None)):
-        raise RecipeError(f"{source} is {describe(value)!r}, but a {role} is an object with the function {wanted}()")
+        raise RecipeError(f"{source} is {shown!r}, but a {role} is an object with the function {wanted}()")
+    if not isinstance(shown, str):
+        shown = describe(made)
+    name = getattr(made, "name", None)
+    if not isinstance(name, str) or not name.strip():
+        given = "no attribute name" if name is None else f"the attribute name {name!r}"
+        raise RecipeError(
+            f"{source}: {shown} has {given}, but must have a text there; add a line like name = 'mine' to its class"
+        )
     return made
+
+
+def check_grid(factory: Any, grid: Any, source: str) -> None:
+    """An error if a tuning grid does not map arguments of ``factory`` (or of its function ``fit``) to lists of values.
+
+    Raises:
+        RecipeError: it does not; names the key and the nearest argument.
+    """
+    name = getattr(factory, "__name__", str(factory))
+    if not isinstance(grid, Mapping):
+        raise RecipeError(f"{source}: tuning_grid of {name} is {grid!r}, but must map arguments to lists of values")
+    makers = [factory, *([factory.fit] if hasattr(factory, "fit") else [])]
+    parameters = {key: each for make in makers for key, each in inspect.signature(make).parameters.items()}
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    for key, values in grid.items():
+        if key not in parameters and not takes_any:
+            has = f"arguments are {', '.join(parameters)}" if parameters else "it has none"
+            near = nearest(str(key), parameters) or ";"
+            raise RecipeError(f"{source}: tuning_grid of {name} has {key!r}, which is not its argument{near} {has}")
+        if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable) or not list(values):
+            raise RecipeError(
+                f"{source}: tuning_grid of {name} has {values!r} for {key}, but must have a list of values to try"
+            )
 
 
 def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
@@ -73,32 +117,31 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
         name: of its row; without it the object's attribute ``name``.
 
     Raises:
-        RecipeError: see :func:`build_own`; or no usable name, or one that another method has.
+        RecipeError: see :func:`build_own`; or an unusable name, one that another method has, or a tuning grid that
+            cannot be used.
     """
     if isinstance(value, Mapping) and "name" in value:
         name = name or str(value["name"])
         value = {key: item for key, item in value.items() if key != "name"}
     made, renamed = build_own(value, role, source), bool(name)
-    name = name or (value.name if isinstance(value, Method) else getattr(made, "name", ""))
-    if not isinstance(name, str) or not name:
-        raise RecipeError(f"{source}: {describe(value)} has no attribute name, a text; its row would have no name")
+    name = name or (value.name if isinstance(value, Method) else made.name)
     if isinstance(value, Method):
         kind = value.kind
     elif (kind := getattr(made, "kind", None)) not in KINDS:
         kind = "learned" if _holds_network(made) else "classical"
     try:
+        factory, options = _factory_of(value, source)
         if isinstance(value, Method):
+            check_grid(factory, value.grid, source)
             method = replace(value, name=name)
         else:
-            factory, options = _factory_of(value, source)
-            grid = {} if isinstance(factory, Ready) else getattr(made, "tuning_grid", None) or {}
-            if not isinstance(grid, Mapping):
-                raise RecipeError(f"{source}: tuning_grid is {grid!r}, but must map arguments to lists of values")
-            grid = {key: values for key, values in grid.items() if key not in options}  # what is given is not tuned
+            grid = _grid_of(made, role, kind, factory, options, source)
             if not grid:
                 factory, options = Ready(made), {}
             label = name if renamed else str(getattr(made, "label", "") or "")
             method = Method(name, role, kind, factory=factory, options=options, grid=grid, label=label)
+    except RecipeError:
+        raise
     except ValueError as error:
         raise RecipeError(f"{source}: {error}; give the row another name") from None
     if find(name, role) != method:
@@ -110,6 +153,20 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
                 "attribute name, or write name: beside class_path"
             ) from None
     return method
+
+
+def _grid_of(made: Any, role: str, kind: str, factory: Any, options: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What is tuned: the grid of the class, without the arguments that are given."""
+    grid = {} if isinstance(factory, Ready) else getattr(made, "tuning_grid", None) or {}
+    check_grid(factory, grid, source)
+    grid = {key: values for key, values in grid.items() if key not in options}
+    if grid and (role not in TUNED or kind == "learned"):
+        what = f"a {role}" if role not in TUNED else f"a learned {role} (kind = 'classical' would have it tuned)"
+        raise RecipeError(
+            f"{source}: {describe(type(made))} has a tuning_grid for {', '.join(grid)}, but benchmarks do not tune "
+            f"{what}; tune it before and give these arguments under init_args, or take them out of tuning_grid"
+        )
+    return grid
 
 
 def identity_of(value: Any, source: str) -> tuple[Any, dict[str, Any]]:

@@ -22,9 +22,9 @@ from airlam.recipes.locate import (
     recipe_root,
     shipped_checkpoints,
 )
-from airlam.recipes.own_code import allow_imports_from
+from airlam.recipes.own_code import allow_imports_from, is_installed_file, own_place
 from airlam.recipes.reading import parse_yaml, read_yaml
-from airlam.recipes.sections import argument_defaults, argument_names, merged, section_types
+from airlam.recipes.sections import argument_defaults, argument_names, merged, nearest_argument, section_types
 
 __all__ = [
     "KINDS",
@@ -44,10 +44,13 @@ __all__ = [
     "find_recipe",
     "instantiate",
     "is_class_path",
+    "is_installed_file",
     "list_recipes",
     "make_section",
     "merged",
     "nearest",
+    "nearest_argument",
+    "own_place",
     "parse_yaml",
     "read_class",
     "read_yaml",

@@ -18,8 +18,9 @@ from typing import Any
 
 from airlam.errors import RecipeError
 from airlam.recipes.locate import nearest
-from airlam.recipes.own_code import allow_imports_from, import_file
+from airlam.recipes.own_code import allow_imports_from, check_names_own_file, import_file
 from airlam.recipes.sections import argument_defaults, nearest_argument, section_types
+from airlam.recipes.words import annotation_text, is_list, type_in_words
 
 KEYS = ("class_path", "init_args")
 _NAME = r"[^\W\d]\w*"
@@ -67,6 +68,7 @@ def find_class(class_path: str, source: str) -> Any:
             found = import_file(Path(module), source)
         else:
             allow_imports_from()
+            check_names_own_file(module, source)
             found = importlib.import_module(module)
     except RecipeError:
         raise
@@ -172,41 +174,38 @@ def make_section(kind: Any, value: Any, default: Any, source: str) -> Any:
     return instantiate(kind, value, source)
 
 
-WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a text",
-    "bool": "true or false",
-    "Sequence[float]": "a list of numbers, like [3, 30]",
-    "Sequence[int]": "a list of whole numbers, like [4, 8]",
-    "Sequence[str]": "a list of names, like [ar, hold]",
-    "float | None": "a number or null",
-}
-
-
 def check_argument(factory: Any, key: str, value: Any, source: str) -> None:
     """An error if ``value`` is not of the type that the signature of ``factory`` gives ``key``, or not finite."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if inspect.isclass(factory) else parser.add_function_arguments
+    parameters = inspect.signature(factory).parameters
+    if key not in parameters:  # one of **kwargs
+        return
     try:
-        if key not in add(factory, fail_untyped=False):
-            return
+        every = _parser_of(factory, set())[1]
+        parser, known = _parser_of(factory, set(every) - {key})  # this one alone: others may be required
     except Exception:  # annotations of a user's class that jsonargparse cannot read: nothing to check
         return
-    annotation = inspect.signature(factory).parameters[key].annotation
-    wanted = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    wrong = isinstance(value, str) and wanted.startswith("Sequence")  # a text is a sequence, but never what is meant
+    if key not in known:
+        return
+    wanted = annotation_text(parameters[key].annotation)
+    wrong = isinstance(value, str) and is_list(wanted)  # a text is a sequence, but never what is meant
     try:
         parser.parse_object({key: _copy(value)})  # it changes mappings with a class_path in place
     except Exception:
         wrong = True
     if wrong:
-        raise RecipeError(f"{source}: {key} is {value!r}, but must be {WORDS.get(wanted, wanted)}")
+        raise RecipeError(f"{source}: {key} is {value!r}, but must be {type_in_words(wanted, key)}")
     for number in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(number, float) and not math.isfinite(number):
             raise RecipeError(f"{source}: {key} is {value!r}, but must be finite")
+
+
+def _parser_of(factory: Any, skip: set[str]) -> tuple[Any, list[str]]:
+    """A parser of the arguments of a class or function, and their names."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if inspect.isclass(factory) else parser.add_function_arguments
+    return parser, add(factory, fail_untyped=False, skip=skip)
 
 
 def _copy(value: Any) -> Any:

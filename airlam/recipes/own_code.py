@@ -9,15 +9,21 @@ with an ``__init__.py``.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import sysconfig
+import traceback
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import airlam
 from airlam.errors import RecipeError
 
 NEVER = ("airlam", "datasets")  # transformers asks for "datasets" and would take a user's file for Hugging Face's
+_FOLDERS = [os.path.dirname(airlam.__file__), *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "platlib"))]
+_INSTALLED = tuple(os.path.realpath(folder) + os.sep for folder in _FOLDERS)
 
 
 class OwnCode:
@@ -56,8 +62,63 @@ def import_file(path: Path, source: str) -> ModuleType:
     if not path.is_file():
         raise RecipeError(f"{source}: there is no file {path}")
     allow_imports_from(path.parent)
-    module = importlib.import_module(path.stem)
-    found = Path(getattr(module, "__file__", None) or "").resolve()
-    if found != path:
-        raise RecipeError(f"{source}: {path} has the name of another module, {found}; rename the file")
-    return module
+    check_is_own(path, path.stem, source)
+    return importlib.import_module(path.stem)
+
+
+def check_names_own_file(module: str, source: str) -> None:
+    """An error if ``module`` names a Python file of the current folder, but an import would give another module.
+
+    A package (folder) may have the name of an installed one, which is meant then: a checkout beside what is installed.
+    Not so a package with a name of the standard library.
+
+    Raises:
+        RecipeError: the file's name is that of a module of the standard library or of an installed package.
+    """
+    top = module.partition(".")[0]
+    file, package = Path(f"{top}.py").resolve(), Path(top, "__init__.py").resolve()
+    if module == top and module not in NEVER and file.is_file():
+        check_is_own(file, top, source)
+    elif top in sys.stdlib_module_names and package.is_file():
+        check_is_own(package, top, source)
+
+
+def check_is_own(path: Path, name: str, source: str) -> None:
+    """An error if importing ``name`` gives another file than ``path``; imports nothing.
+
+    Raises:
+        RecipeError: it does; the message names both, and says to rename the file.
+    """
+    if name in sys.modules:
+        found = getattr(sys.modules[name], "__file__", None)
+    else:
+        spec = importlib.util.find_spec(name)
+        found = spec.origin if spec is not None and spec.has_location else None
+    if found is not None and Path(found).resolve() == path:
+        return
+    other = "a module of Python's standard library" if name in sys.stdlib_module_names else "another module"
+    raise RecipeError(f"{source}: {path} has the name of {other}{f', {found}' if found else ''}; rename the file")
+
+
+def is_installed_file(file: str) -> bool:
+    """Whether a file belongs to airlam, the standard library or an installed package, and not to the user."""
+    return "site-packages" in file or os.path.realpath(file).startswith(_INSTALLED)
+
+
+def own_place(error: BaseException) -> str:
+    """Where in the user's own code an exception arose, or nothing: ``"my_predictor.py, line 20, in Damped.predict"``.
+
+    What an exception was raised from is looked at before the exception itself.
+    """
+    errors = [error]
+    while errors[-1].__cause__ is not None and errors[-1].__cause__ not in errors:
+        errors.append(errors[-1].__cause__)
+    for each in reversed(errors):
+        for frame, line in reversed(list(traceback.walk_tb(each.__traceback__))):
+            file = frame.f_code.co_filename
+            if os.path.isfile(file) and not is_installed_file(file):
+                path = Path(file).resolve()
+                shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+                function = frame.f_code.co_qualname.replace(".<locals>", "")
+                return f"{shown}, line {line}" + (f", in {function}" if function != "<module>" else "")
+    return ""

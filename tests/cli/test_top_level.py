@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import subprocess
 import sys
 
@@ -73,13 +74,25 @@ def test_debug_shows_the_traceback(airlam, monkeypatch):
 def test_a_fault_is_not_blamed_on_the_user(airlam, monkeypatch):
     import airlam.cli.listing as listing
 
+    monkeypatch.setattr(listing, "run", heapq.heappop)  # of the empty list of arguments
+    result = airlam("list")
+    assert result.code == 1 and result.err.strip() == (
+        "airlam list: IndexError: index out of range (AIRLAM_DEBUG=1 shows the traceback)"
+    )
+
+
+def test_a_fault_in_ones_own_code_names_the_place(airlam, monkeypatch):
+    import airlam.cli.listing as listing
+
     def broken(_):
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(listing, "run", broken)
-    result = airlam("list")
+    result, line = airlam("list"), broken.__code__.co_firstlineno + 1
+    function = "test_a_fault_in_ones_own_code_names_the_place.broken"
     assert result.code == 1 and result.err.strip() == (
-        "airlam list: RuntimeError: first second (AIRLAM_DEBUG=1 shows the traceback)"
+        f"airlam list: RuntimeError: first second ({__file__}, line {line}, in {function}; "
+        "AIRLAM_DEBUG=1 shows the whole traceback)"
     )
 
 

@@ -115,7 +115,13 @@ def test_a_precoder_enters_the_chains(folder):
     recipe = next(r for r in recipes() if r.get("class_path", "").endswith("BeamformingBenchmark"))
     write_recipe(folder, recipe, **BEAMFORMING, precoder="my_precoder.Matched")
     airlam(folder, "evaluate", "--config", "benchmark.yaml", "--out", "out")
-    assert set(rows_of(folder)) == {"ar + tuned", "ar + matched", "damped + matched", "airlam-tiny + matched"}
+    assert set(rows_of(folder)) == {
+        "ar + tuned",
+        "ar + matched",
+        "damped + matched",
+        "perfect + matched",
+        "airlam-tiny + matched",
+    }
 
 
 @pytest.mark.slow
@@ -175,6 +181,10 @@ def test_a_benchmark_runs_and_reuses_its_cells(folder):
     before = cell.stat().st_mtime_ns
     airlam(folder, "evaluate", "--config", "benchmark.yaml", "--out", "out")
     assert [file.stat().st_mtime_ns for file in (folder / "out" / "cells").iterdir()] == [before]
+    file = folder / "my_benchmark.py"
+    file.write_text(file.read_text().replace("links.h[:, 16:17], reduction", "2 * links.h[:, 16:17], reduction"))
+    airlam(folder, "evaluate", "--config", "benchmark.yaml", "--out", "out")
+    assert len(list((folder / "out" / "cells").iterdir())) == 2  # other code, another cell
 
 
 @pytest.mark.slow

@@ -31,6 +31,22 @@ def test_others_by_name_become_methods():
     assert listed.entries.learned["small"] == "checkpoints/small" and listed.methods == ["ar", "airlam-tiny", "small"]
     with pytest.raises(RecipeError, match="a list, or a mapping"):
         ChannelPredictionBenchmark(others="gru")
+    with pytest.raises(RecipeError, match="a list, or a mapping"):
+        ChannelPredictionBenchmark(others=3)
+
+
+def test_others_in_a_list_are_rows_too():
+    for others in (["runs/gru", "runs/cnn"], {"gru": "runs/gru", "cnn": "runs/cnn"}):
+        benchmark = ChannelPredictionBenchmark(methods=["ar", "{model}", "perfect"], others=others)
+        assert benchmark.methods == ["ar", "airlam-tiny", "gru", "cnn", "perfect"]
+    with pytest.raises(RecipeError, match="others has two rows called 'checkpoint'; give names"):
+        ChannelPredictionBenchmark(others=["runs/gru/checkpoint", "runs/cnn/checkpoint"])
+
+
+@pytest.mark.parametrize("others", [(), ["runs/gru"], {"gru": "runs/gru"}])
+def test_no_methods_at_all_is_what_the_message_says(others):
+    with pytest.raises(RecipeError, match=r"methods is empty, but must name the model and the bar, like \[ar"):
+        ChannelPredictionBenchmark(methods=[], others=others)
 
 
 def test_sizes_and_fingerprint(folder):

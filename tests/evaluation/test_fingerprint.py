@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from airlam.evaluation.engine.fingerprint import UNCACHED, _is_inside, combined, fingerprint, outside
+from airlam.evaluation.engine.fingerprint import UNCACHED, combined, fingerprint, outside
 from airlam.evaluation.engine.measure import finished, run_cells
 from airlam.evaluation.results import CellRecord
 from airlam.loading import load_predictor
 from airlam.methods import Method, register, registry
+from airlam.recipes import is_installed_file
 
 PLAIN = {
     "number": (1, 2),
@@ -81,6 +82,38 @@ def test_the_file_of_the_class_and_those_it_imports_count(tmp_path, monkeypatch)
     assert fingerprint(Holder(str(weights))) != before
 
 
+def test_the_file_of_the_benchmark_that_asks_counts(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    file, helper = tmp_path / "fp_benchmark.py", tmp_path / "fp_figures.py"
+
+    def state(code: str, other: str) -> str:
+        file.write_text(
+            "import fp_figures\nfrom airlam.evaluation.engine.fingerprint import combined\n"
+            f"class Mine:\n    def run(self, methods):\n        {code}\n        return combined(methods)\n"
+        )
+        helper.write_text(other)
+        for name in ("fp_benchmark", "fp_figures"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return importlib.import_module("fp_benchmark").Mine().run([Holder(1)])
+
+    first = state("figure = 1", "A = 1\n")
+    assert first == state("figure = 1", "A = 1\n") and UNCACHED not in first
+    assert len({first, state("figure = 22", "A = 1\n"), state("figure = 1", "A = 222\n")}) == 3
+    space = {"combined": combined, "Holder": Holder}
+    exec("found = combined([Holder(1)])", space)  # as in a notebook
+    assert space["found"] == UNCACHED
+    assert "finished cells are not kept, since the benchmark is not defined in a file" in capsys.readouterr().err
+
+
+def test_the_benchmarks_of_airlam_ask_for_no_file():
+    """Else every edit of airlam would make all finished cells run again."""
+    import airlam.evaluation.engine.fingerprint as module
+
+    exec("found = combined([1])", vars(module))  # called from a file of airlam
+    assert vars(module).pop("found") == fingerprint(1)
+
+
 def test_what_cannot_be_hashed_is_not_cached_and_says_so(capsys):
     method = Holder([threading.Lock()])
     one, other = fingerprint(method), fingerprint(method)
@@ -144,4 +177,4 @@ def test_methods_of_other_packages_are_part_of_a_cell(monkeypatch):
 @pytest.mark.parametrize("where", ["airlam", "airlam.models.airlam_model", "airlam.baselines.ar", "torch.nn"])
 def test_the_source_of_airlam_itself_is_not_part_of_a_fingerprint(where):
     """Else every edit of airlam, also of a docstring, would make all finished cells run again."""
-    assert _is_inside(importlib.import_module(where).__file__)
+    assert is_installed_file(importlib.import_module(where).__file__)

@@ -6,14 +6,16 @@ import importlib.util
 import sys
 
 import pytest
+import torch
 
+from airlam.evaluation import BeamformingBenchmark
 from airlam.evaluation.benchmarks.beamforming.chains import chain_text
 from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
-from airlam.evaluation.engine.contenders import Entries
+from airlam.evaluation.engine.contenders import Entries, tuned
 from airlam.evaluation.report.style import is_learned, look
 from airlam.interfaces import RecipeError
 from airlam.loading import load_precoder, load_predictor
-from airlam.methods import find, own_method
+from airlam.methods import Method, find, own_method, register
 
 CODE = """
 import torch
@@ -49,6 +51,43 @@ class Nothing:
 class NoName:
     def predict(self, *args, **kwargs):
         pass
+
+class EmptyName(NoName):
+    name = ""
+
+class Typo(Own):
+    name, tuning_grid = "typo-{tag}", {{"facto": (0.5, 1.0)}}
+
+class OneValue(Own):
+    name, tuning_grid = "one-{tag}", {{"factor": 0.5}}
+
+class NoMapping(Own):
+    name, tuning_grid = "list-{tag}", ["factor"]
+
+class Hidden(Own):
+    name = "hidden-{tag}"
+
+    def __init__(self, factor: float = 0.25):
+        self._kept = self.factor_of = factor
+
+    def predict(self, h_past, num_future, *, port_shape=None, context=None):
+        return self._kept * h_past[..., -1:, :, :, :].expand(*h_past.shape[:-4], num_future, *h_past.shape[-3:])
+
+class NetWithGrid(Own):
+    name = "net-grid-{tag}"
+
+    def __init__(self, factor: float = 1.0):
+        super().__init__(factor)
+        self.encoder = torch.nn.Linear(1, 1)
+
+class TunedBeams:
+    name, tuning_grid = "tuned-beams-{tag}", {{"load": (0.1, 1.0), "step": (1, 2)}}
+
+    def __init__(self, load: float = 1.0, step: int = 1):
+        self.load = load
+
+    def precode(self, h, power, no, *, error_covariance=None):
+        return h.mH
 
 class ARTwin(Own):
     name = "ar"
@@ -108,8 +147,6 @@ def test_what_is_wrong_is_said_in_one_line(own):
         with pytest.raises(RecipeError) as error:
             load_predictor(value)
         assert message in str(error.value) and "\n" not in str(error.value), value
-    with pytest.raises(RecipeError, match="has no attribute name"):
-        own_method(f"{own}:NoName", "predictor", "methods")
     with pytest.raises(RecipeError, match="is called 'ar', which is another method's name"):
         own_method(f"{own}:ARTwin", "predictor", "methods")
 
@@ -159,3 +196,73 @@ def test_chains_take_them_on_both_sides(own):
         chain_text(f"ar + {own}:Own")
     with pytest.raises(RecipeError, match="keys csi and precoder"):
         chain_text({"csi": "ar"})
+
+
+def test_a_method_without_a_name_is_refused_wherever_it_is_loaded(own):
+    message = "NoName has no attribute name, but must have a text there; add a line like name = 'mine' to its class"
+    made = type(load_predictor(f"{own}:Own")).__module__
+    for value in (f"{own}:NoName", {"class_path": f"{own}.NoName"}, vars(sys.modules[made])["NoName"]()):
+        with pytest.raises(RecipeError, match=message):
+            load_predictor(value)
+        for name in ("", "mine"):
+            with pytest.raises(RecipeError, match=message):
+                own_method(value, "predictor", "others.mine", name)
+    with pytest.raises(RecipeError, match="has the attribute name '', but must have a text"):
+        load_predictor(f"{own}:EmptyName")
+    register(Method("nameless", factory=f"{own}:NoName"), replace=True)
+    with pytest.raises(RecipeError, match=f"predictor 'nameless': {own}.{message}"):
+        load_predictor("nameless")
+    with pytest.raises(RecipeError, match=f"predictor 'nameless': {own}.{message}"):
+        Entries("nameless", (), ["{model}"]).built()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "Typo",
+            "tuning_grid of Typo has 'facto', which is not its argument; did you mean 'factor'",
+        ),
+        ("OneValue", "tuning_grid of OneValue has 0.5 for factor, but must have a list of values to try"),
+        ("NoMapping", r"tuning_grid of NoMapping is \['factor'\], but must map arguments to lists of values"),
+        ("NetWithGrid", "has a tuning_grid for factor, but benchmarks do not tune a learned predictor"),
+    ],
+)
+def test_a_tuning_grid_that_cannot_be_used_is_refused(own, kind, message):
+    with pytest.raises(RecipeError, match=f"others.mine: .*{message}"):
+        own_method(f"{own}:{kind}", "predictor", "others.mine", "mine")
+
+
+def test_a_grid_of_a_registered_method_is_checked_when_it_is_tuned(own):
+    load_predictor(f"{own}:Own")
+    h = torch.randn(4, 10, 3, 1, 2, dtype=torch.complex64)
+    method = Method("typo-registered", factory=f"{own}:Own", grid={"facto": (0.5, 1.0)})
+    with pytest.raises(RecipeError, match="predictor 'typo-registered': .*did you mean 'factor'"):
+        tuned(method, h[:, :8], h[:, 8:], port_shape=(1, 2, 1), context={})
+
+
+def test_a_grid_needs_no_attributes_of_its_names(own):
+    h = torch.randn(4, 1, 3, 1, 2, dtype=torch.complex64).expand(-1, 10, -1, -1, -1)
+    method = own_method(f"{own}:Hidden", "predictor", "methods")
+    assert tuned(method, h[:, :8], h[:, 8:], port_shape=(1, 2, 1), context={})[1] == {"factor": 1.0}
+
+
+def test_a_precoder_with_a_grid_is_refused_until_its_arguments_are_given(own):
+    def chain(**init_args):
+        return {"csi": "ar", "precoder": {"class_path": f"{own}.TunedBeams", "init_args": init_args}}
+
+    for value, keys in ((f"ar + {own}:TunedBeams", "load, step"), (chain(load=0.5), "step")):
+        with pytest.raises(RecipeError, match=f"has a tuning_grid for {keys}, but benchmarks do not tune a precoder"):
+            chain_text(value)
+    assert chain_text(chain(load=0.5, step=2)).startswith("ar + tuned-beams-")
+    with pytest.raises(ValueError, match="method 'theirs' has a grid for load, but benchmarks do not tune a precoder"):
+        Method("theirs", "precoder", factory="theirs:Beams", grid={"load": (0.1, 1.0)})
+    with pytest.raises(RecipeError, match="benchmarks do not tune a precoder"):
+        BeamformingBenchmark(precoder=f"{own}:TunedBeams")
+
+
+def test_a_model_with_a_grid_is_tuned_in_every_benchmark(own):
+    benchmark = BeamformingBenchmark(model=f"{own}:Own", precoder="wmmse", static={"csi_snr_db": []})
+    assert benchmark._load().model.grid == {"factor": (0.5, 1.0)}
+    entries = Entries(f"{own}:Own", (), ["{model}"])
+    assert entries.built()[entries.label].grid == {"factor": (0.5, 1.0)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airlam.evaluation.benchmarks.channel_prediction.tables import NOTES
 from airlam.evaluation.demo.arguments import DemoArguments
 from airlam.evaluation.engine.summarise import cell_rows, mean_rows
 from airlam.evaluation.engine.timing import BUSY, is_busy
+from airlam.evaluation.report.notes import NOTES
 from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import order, short
 from airlam.evaluation.results import CellRecord

@@ -17,7 +17,7 @@ from airlam.errors import RecipeError
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.interfaces import Predictor
 from airlam.loading import load_precoder, load_predictor
-from airlam.methods import Method, find, is_own, names, own_method, register
+from airlam.methods import Method, check_grid, check_made, find, is_own, names, own_method, register
 from airlam.recipes import nearest
 
 STACK = "stack"
@@ -50,7 +50,8 @@ class Entries:
 
     Args:
         model: a checkpoint, or a predictor of one's own (:mod:`airlam.methods.own`).
-        others: further ones: a list, or a mapping from the names of their rows.
+        others: further ones: a list, or a mapping from the names of their rows. Those that ``methods`` does not name
+            follow the model.
         methods: names, with ``{model}``; or predictors of one's own.
 
     Raises:
@@ -61,22 +62,27 @@ class Entries:
         self.label, learned = row_of(model, "model")
         self.label = self.label.removesuffix(".ckpt")
         self.learned = {self.label: learned}
-        if isinstance(others, str):
+        if isinstance(others, str) or not isinstance(others, (Mapping, Iterable)):
             raise RecipeError(f"others is {others!r}, but must be a list, or a mapping from the names of the rows")
-        named = isinstance(others, Mapping)
+        if not methods:
+            raise RecipeError(
+                "methods is empty, but must name the model and the bar, like [ar, '{model}']; without the key methods "
+                "the usual ones are run, and those of others beside them"
+            )
         pairs = others.items() if isinstance(others, Mapping) else (("", value) for value in others)
         taken, further = (*names("predictor", built=True), *GENIES, "perfect", self.label), []
         for name, value in pairs:
             name, what = row_of(value, f"others.{name}" if name else "others", str(name))
             if name in taken:
                 raise RecipeError(f"others calls a checkpoint {name!r}, which is another row's name; choose another")
+            if name in further:
+                raise RecipeError(f"others has two rows called {name!r}; give names: {{name: method, ...}}")
             self.learned[name] = what
             further.append(name)
         self.own: dict[str, Method] = {}
         rows = [row for value in methods if (row := self._name(value))]
-        if named:
-            place = max((i + 1 for i, name in enumerate(rows) if name.partition(":")[0] == self.label), default=0)
-            rows[place:place] = [name for name in further if name not in rows]
+        place = max((i + 1 for i, name in enumerate(rows) if name.partition(":")[0] == self.label), default=0)
+        rows[place:place] = [name for name in further if name not in rows]
         self.names = check_methods(rows, self.learned)
 
     def _name(self, value: Any) -> str:
@@ -92,9 +98,7 @@ class Entries:
 
     def built(self) -> dict[str, Predictor | Method]:
         """Name -> predictor, or a method that is tuned in every cell."""
-        found = {**self.learned, **self.own}
-        tuned_here = {n: w for n, w in found.items() if isinstance(w, Method) and w.kind == "classical" and w.grid}
-        return {name: tuned_here.get(name) or build_row(name, what) for name, what in found.items()}
+        return {name: build_model(name, what) for name, what in {**self.learned, **self.own}.items()}
 
 
 def row_of(value: Any, source: str, name: str = "", role: str = "predictor") -> tuple[str, str | Method]:
@@ -119,8 +123,14 @@ def row_of(value: Any, source: str, name: str = "", role: str = "predictor") -> 
 def build_row(name: str, what: str | Method, role: str = "predictor") -> Any:
     """The object behind a row of :func:`row_of`: at its defaults, or from its checkpoint."""
     if isinstance(what, Method):
-        return what.build()
+        return check_made(what.build(), role, f"{role} {name!r}")
     return load_predictor(what, name=name) if role == "predictor" else load_precoder(what, name=name)
+
+
+def build_model(name: str, what: str | Method) -> Predictor | Method:
+    """The predictor behind a row; a classical method with a grid stays a method, which is tuned in every cell."""
+    tuned_here = isinstance(what, Method) and what.kind == "classical" and what.grid
+    return what if isinstance(what, Method) and tuned_here else build_row(name, what)
 
 
 def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
@@ -201,6 +211,7 @@ def tuned(
     from airlam.baselines import tune
 
     found = method if isinstance(method, Method) else find(method, "predictor")
+    check_grid(found.load(), found.grid, f"predictor {found.name!r}")
     with torch.inference_mode():
         # a copy: a method that writes into its input cannot spoil what the others are tuned on
         best = tune(found.build, h_past.clone(), h_future, grid=found.grid, port_shape=port_shape, context=context)
@@ -225,11 +236,7 @@ def contenders_of_cell(
     """
     from airlam.baselines import STACK_MEMBERS, fit_stack
 
-    context = {
-        "slot_duration": links.slot_duration,
-        "subcarrier_spacing": links.subcarrier_spacing,
-        "carrier_frequency": links.carrier_frequency,
-    }
+    context = _context_of(links)
     port_shape, out = links.port_shape, []
     classics: dict[str, tuple[Predictor, dict[str, Any]]] = {}
 
@@ -256,9 +263,7 @@ def contenders_of_cell(
         elif name in GENIES:
             out.append(genie(name, cell, links))
         elif (model := models.get(name.removesuffix(OFF))) is not None and not isinstance(model, Method):
-            predictor = without_correction(model) if name.endswith(OFF) else model
-            sensed = {**context, "velocity": links.velocity, "position": links.position}  # for models with sensors
-            out.append(of_predictor(name, predictor, sensed, port_shape, observed=observed))
+            out.append(of_model(name, model, links, observed))
         elif name == STACK:
             members = {member: classic(member, find(member, "predictor"))[0] for member in STACK_MEMBERS}
             past, future = known()
@@ -270,6 +275,23 @@ def contenders_of_cell(
             predictor, settings = classic(name, model or find(name, "predictor"))
             out.append(of_predictor(name, predictor, context, port_shape, settings))
     return out
+
+
+def of_model(name: str, model: Predictor, links: LinkBatch, observed: Tensor | None = None) -> Contender:
+    """A learned predictor, ready to predict ``links``, whose speeds and positions it is told; ``name`` says whether its
+    correction is off."""
+    predictor = without_correction(model) if name.endswith(OFF) else model
+    sensed = {**_context_of(links), "velocity": links.velocity, "position": links.position}  # for models with sensors
+    return of_predictor(name, predictor, sensed, links.port_shape, observed=observed)
+
+
+def _context_of(links: LinkBatch) -> dict[str, Any]:
+    """What every predictor is told of the carrier."""
+    return {
+        "slot_duration": links.slot_duration,
+        "subcarrier_spacing": links.subcarrier_spacing,
+        "carrier_frequency": links.carrier_frequency,
+    }
 
 
 def without_correction(model: Predictor) -> Predictor:

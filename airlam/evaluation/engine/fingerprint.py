@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import sysconfig
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -24,10 +23,9 @@ from torch import Tensor, nn
 
 from airlam.io import recipe_hash
 from airlam.methods import Method, find
+from airlam.recipes import is_installed_file
 
 UNCACHED = "uncached"  # in the names of cells that are never looked up
-_FOLDERS = [str(Path(__file__).parents[2]), *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "platlib"))]
-_INSTALLED = tuple(os.path.realpath(folder) + os.sep for folder in _FOLDERS)
 # Attributes of their objects that cannot be hashed are caches and handles; all that matters is plain.
 _TRUSTED = ("airlam", "torch", "transformers", "peft")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device, torch.Size)
@@ -67,11 +65,29 @@ def fingerprint(method: Any) -> str:
 
 
 def combined(methods: Iterable[Any]) -> str:
-    """One fingerprint of several objects or :class:`airlam.methods.Method`, for the name of a cell."""
+    """One fingerprint of several objects or :class:`airlam.methods.Method`, for the name of a cell.
+
+    Where a user's own benchmark calls this, its file and the user's files that it imports are part of the fingerprint:
+    other code, other cells. The benchmarks of airlam are not, as no code of airlam is.
+    """
     prints = [fingerprint(method) for method in methods]
+    caller = sys._getframe(1).f_globals
+    if not is_installed_file(str(caller.get("__file__", ""))):
+        prints.append(_of_benchmark(sys.modules.get(str(caller.get("__name__")))))
     if any(UNCACHED in text for text in prints):
         return UNCACHED
     return prints[0] if len(prints) == 1 else recipe_hash(prints)
+
+
+def _of_benchmark(module: ModuleType | None) -> str:
+    """Fingerprint of the module of a user's benchmark."""
+    hashing = _Hashing()
+    try:
+        hashing.source(module, "the benchmark")
+    except NotHashable as reason:
+        print(f"finished cells are not kept, since {reason}", file=sys.stderr)
+        return UNCACHED
+    return hashing.digest.hexdigest()[:12]
 
 
 def outside(names: Iterable[str], role: str = "predictor") -> list[Method]:
@@ -132,7 +148,7 @@ class _Hashing:
         elif isinstance(value, (type, FunctionType, BuiltinFunctionType)):
             self._code(value, where)
         elif isinstance(value, ModuleType):
-            self._source(value, where)
+            self.source(value, where)
         else:
             self._object(value, where)
 
@@ -198,24 +214,24 @@ class _Hashing:
         self._text(f"{value.__module__}.{value.__qualname__}")
         for kind in value.__mro__ if isinstance(value, type) else (value,):
             if not _is_installed(kind):
-                self._source(sys.modules.get(kind.__module__), f"{where}, {kind.__qualname__},")
+                self.source(sys.modules.get(kind.__module__), f"{where}, {kind.__qualname__},")
         if isinstance(value, FunctionType) and not _is_installed(value):
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
             self.add((cells, value.__defaults__, value.__kwdefaults__), where)
 
-    def _source(self, module: ModuleType | None, where: str) -> None:
+    def source(self, module: ModuleType | None, where: str) -> None:
         """The file of a user's module, and those of the user's modules that it uses."""
         file = getattr(module, "__file__", None)
         if file is None or not os.path.isfile(file):
             raise NotHashable(f"{where} is not defined in a file")
-        if file in self.sources or _is_inside(file):
+        if file in self.sources or is_installed_file(file):
             return
         self.sources.add(file)
         self._file(file)
         for item in list(vars(module).values()):
             used = item if isinstance(item, ModuleType) else sys.modules.get(getattr(item, "__module__", None) or "")
-            if used is not None and getattr(used, "__file__", None) and not _is_inside(used.__file__):
-                self._source(used, where)
+            if used is not None and getattr(used, "__file__", None) and not is_installed_file(used.__file__):
+                self.source(used, where)
 
 
 def _is_installed(code: Any) -> bool:
@@ -224,8 +240,4 @@ def _is_installed(code: Any) -> bool:
     if code.__module__ in sys.builtin_module_names:
         return True
     file = getattr(module, "__file__", None)
-    return file is not None and _is_inside(file)
-
-
-def _is_inside(file: str) -> bool:
-    return "site-packages" in file or os.path.realpath(file).startswith(_INSTALLED)
+    return file is not None and is_installed_file(file)

@@ -11,11 +11,12 @@ from airlam.evaluation.benchmarks.beamforming.cell import Learned, cost, plan, r
 from airlam.evaluation.benchmarks.beamforming.config import BeamformingConfig
 from airlam.evaluation.benchmarks.beamforming.results import make_results
 from airlam.evaluation.engine.cell import Cell
-from airlam.evaluation.engine.contenders import build_row
+from airlam.evaluation.engine.contenders import build_model, build_row
 from airlam.evaluation.engine.fingerprint import combined, fingerprint, outside
 from airlam.evaluation.engine.measure import run_cells
 from airlam.evaluation.report.html import publish
 from airlam.interfaces import RecipeError
+from airlam.methods import Method
 from airlam.metrics import cpu_threads
 from airlam.recipes import find_checkpoint
 
@@ -61,10 +62,11 @@ class BeamformingBenchmark(BeamformingConfig):
         """
         from airlam.models import AirlamModel, load_pilots
 
-        model = build_row(self.label, self.predictor_row[1])
+        model = build_model(self.label, self.predictor_row[1])
         needed = [c for c in self.chains if c.source == self.label and c.robust]
         needed = [c for c in needed if not outside([c.precoder], "precoder")]
-        if needed and not hasattr(model, "predict_with_covariance"):
+        tuned = isinstance(model, Method)  # a classical method: its errors are measured on the tuning drops
+        if needed and not tuned and not hasattr(model, "predict_with_covariance"):
             raise RecipeError(
                 f"{self.label} has no predict_with_covariance, so it can stand only before precoders that are not "
                 "told the errors of CSI, like '{model} + rzf'"

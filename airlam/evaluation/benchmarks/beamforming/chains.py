@@ -25,7 +25,8 @@ ROBUST = ("rzf", "slnr", "wmmse")
 
 @dataclass(frozen=True)
 class Chain:
-    """``source + precoder``; ``robust``: the precoder is told the covariance of the CSI's error."""
+    """``source + precoder``; ``robust``: the precoder is told the covariance of the CSI's error. Learned precoders, and
+    those of one's own, are told it wherever it is known; before perfect CSI they are told nothing."""
 
     source: str
     precoder: str
@@ -91,11 +92,17 @@ def fill_in(text: str, names: Mapping[str, str]) -> str:
     return text
 
 
-def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> Chain:
+def parse_chain(
+    text: str, sources: Sequence[str], precoders: Sequence[str], *, exact: Sequence[str] = ("perfect",)
+) -> Chain:
     """A chain from its name.
 
+    Args:
+        exact: sources of CSI whose errors nobody knows.
+
     Raises:
-        RecipeError: no plus, or a source or precoder that is not among those given.
+        RecipeError: no plus, a source or precoder that is not among those given, or a robust form that nobody can tell
+            the errors of the CSI.
 
     Example:
         >>> parse_chain("ar + robust rzf", ["ar"], []).robust
@@ -114,4 +121,7 @@ def parse_chain(text: str, sources: Sequence[str], precoders: Sequence[str]) -> 
         raise RecipeError(f"{text!r}: no precoder {name!r}{nearest(name, valid) or ';'} valid: {', '.join(valid)}")
     if robust and name not in ROBUST:
         raise RecipeError(f"{text!r}: {name} has no robust form; {', '.join(ROBUST)} have, learned ones always use it")
-    return Chain(left, name, robust or name in precoders or bool(outside([name], "precoder")))
+    if robust and left in exact:
+        raise RecipeError(f"'{left} + {right}': nobody knows the errors of that CSI; write '{left} + {name}'")
+    takes = robust or name in precoders or bool(outside([name], "precoder"))
+    return Chain(left, name, takes and left not in exact)

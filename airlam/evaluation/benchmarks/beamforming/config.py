@@ -157,7 +157,8 @@ class BeamformingConfig(Arguments):
     Attributes:
         model: the learned predictor: a shipped checkpoint's name, a checkpoint folder, a Lightning ``.ckpt``; or one of
             your own: ``{class_path: my_gru.MyGRU, init_args: {...}}``, ``my_gru:MyGRU``, in Python also an object.
-        precoder: the learned precoder, likewise; one of your own is handed the covariance of the CSI's errors.
+        precoder: the learned precoder, likewise; one of your own is handed the covariance of the CSI's errors where it
+            is known: not before perfect CSI.
         controls: further learned precoders: names of their rows -> checkpoints. Each follows ``{precoder}`` as a row.
         methods: chains of CSI and precoder, like ``ar + rzf``; ``{model}`` and ``{precoder}`` stand for the learned
             ones.
@@ -272,7 +273,7 @@ class BeamformingConfig(Arguments):
     @cached_property
     def baseline(self) -> str:
         """The name of the chain that gains are relative to."""
-        return parse_chain(self._named(chain_text(self.bar, "bar")), self._sources, [*self.precoder_rows]).name
+        return self._chain(chain_text(self.bar, "bar"), self._sources).name
 
     @property
     def focus(self) -> str:
@@ -292,13 +293,16 @@ class BeamformingConfig(Arguments):
         names = {"{model}": self.label, "{precoder}": self.precoder_row[0], "{pilots}": self.pilots.label}
         return fill_in(text, names)
 
+    def _chain(self, text: str, sources: Sequence[str]) -> Chain:
+        return parse_chain(self._named(text), sources, [*self.precoder_rows], exact=("perfect", self.label + OFF))
+
     def _chains(self, texts: Sequence[str], sources: Sequence[str]) -> list[Chain]:
         """Chains of these names, with the controls of what is learned in them; an error for one that cannot run."""
         chains: list[Chain] = []
         for text in texts:
             if "{precoder}" in text and self.by_name:
                 continue
-            chain = parse_chain(self._named(text), sources, [*self.precoder_rows])
+            chain = self._chain(text, sources)
             chains.append(chain)
             if "{precoder}" in text:
                 chains += [replace(chain, precoder=name) for name in self.controls]
@@ -308,8 +312,6 @@ class BeamformingConfig(Arguments):
         for chain in chains:
             if chain.precoder == "tuned" and chain.source not in tunable:
                 raise RecipeError(f"'{chain.name}': only chains with classical or perfect CSI are tuned")
-            if chain.robust and chain.source in ("perfect", self.label + OFF):
-                raise RecipeError(f"'{chain.name}': nobody knows the errors of that CSI, so no robust form applies")
         return list(dict.fromkeys(chains))
 
 

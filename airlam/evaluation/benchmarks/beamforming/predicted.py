@@ -13,8 +13,9 @@ from airlam.channels import LinkBatch
 from airlam.evaluation.benchmarks.beamforming.beliefs import Belief, Source, halves, tones_of
 from airlam.evaluation.benchmarks.beamforming.user_errors import UserErrors
 from airlam.evaluation.engine.cell import Cell, Contender
-from airlam.evaluation.engine.contenders import contenders_of_cell
+from airlam.evaluation.engine.contenders import OFF, contenders_of_cell, of_model
 from airlam.evaluation.engine.measure import predict_all
+from airlam.methods import Method
 from airlam.metrics import hold_after_horizon
 
 
@@ -45,7 +46,11 @@ def predicted_sources(
         if hasattr(models.get(name), "predict_with_covariance"):
             found = Source(_with_covariance(models[name], h_past, cell, links.port_shape, tones))
         else:
-            test, tune = (_held(predict_all(contender, x, cell.horizon)[:, :, tones], cell) for x in (h_past, seen))
+            model = models.get(name.removesuffix(OFF))
+            classical = model is None or isinstance(model, Method)
+            same = contender if classical else of_model(name, model, known)  # told of the validation links, too
+            pairs = ((contender, h_past), (same, seen))
+            test, tune = (_held(predict_all(made, x, cell.horizon)[:, :, tones], cell) for made, x in pairs)
             error = (known.h[:, cell.history :, tones] - tune)[fit]
             own = UserErrors.fit(error, seen[fit])
             spread = own.mean[None, :, None, None]

@@ -9,13 +9,14 @@ from typing import Any
 from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.channel_prediction.cells import cells_of, cost
 from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredictionArguments
-from airlam.evaluation.benchmarks.channel_prediction.tables import NOTES, compared, main_cells, rows_of
+from airlam.evaluation.benchmarks.channel_prediction.tables import compared, main_cells, rows_of
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import Entries, contenders_of_cell
 from airlam.evaluation.engine.fingerprint import combined, fingerprint, outside
 from airlam.evaluation.engine.measure import measure_cell, picture, predict_all, run_cells
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.markdown import write_leaderboard
+from airlam.evaluation.report.notes import NOTES
 from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Results

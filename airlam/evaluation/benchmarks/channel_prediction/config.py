@@ -110,8 +110,8 @@ class ChannelPredictionArguments(Arguments):
         model: the learned method: a shipped checkpoint's name, a checkpoint folder, a Lightning ``.ckpt``; or one of
             your own: ``{class_path: my_gru.MyGRU, init_args: {...}}``, ``my_gru:MyGRU``, in Python also an object.
         others: further methods, as for ``model``: a list, or a mapping from the names of their rows
-            (``{gru: runs/comparators/gru/checkpoint, mine: {class_path: my_gru.MyGRU}}``). Those of a mapping that
-            ``methods`` does not name stand after the model; those of a list only where ``methods`` names them.
+            (``{gru: runs/comparators/gru/checkpoint, mine: {class_path: my_gru.MyGRU}}``); in a list each has its own
+            name. Those that ``methods`` does not name stand after the model.
         methods: names (``airlam list predictors``), or methods of your own as for ``model``; ``{model}`` stands for the
             model, ``{model}:no-correction`` for its classical start alone (of airlam's own networks).
         bar: the method that gains are relative to.

@@ -7,7 +7,7 @@ from pathlib import Path
 from airlam.evaluation.benchmarks.link_level.cell import coded_link, plan, run_cell
 from airlam.evaluation.benchmarks.link_level.config import LinkLevelConfig
 from airlam.evaluation.benchmarks.link_level.tables import make_results
-from airlam.evaluation.engine.contenders import build_row
+from airlam.evaluation.engine.contenders import build_model, build_row
 from airlam.evaluation.engine.fingerprint import combined, outside
 from airlam.evaluation.engine.measure import run_cells
 from airlam.evaluation.report.html import publish
@@ -42,7 +42,7 @@ class LinkLevelBenchmark(LinkLevelConfig):
         """
         out = Path(out)
         with cpu_threads(self.threads):
-            model, precoder = build_row(*self.predictor_row), build_row(*self.precoder_row, "precoder")
+            model, precoder = build_model(*self.predictor_row), build_row(*self.precoder_row, "precoder")
             own = [*outside(c.source for c in self.chains), *outside((c.precoder for c in self.chains), "precoder")]
             weights = combined([model, precoder, *own])
             records = run_cells(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from airlam.evaluation.benchmarks.channel_prediction.tables import NOTES
 from airlam.evaluation.benchmarks.sites.config import SiteArguments
 from airlam.evaluation.benchmarks.sites.one_site import TUNED, row_name
 from airlam.evaluation.benchmarks.sites.record import SiteRecord
 from airlam.evaluation.engine.contenders import OFF
 from airlam.evaluation.engine.summarise import mean_rows
+from airlam.evaluation.report.notes import NOTES
 from airlam.evaluation.report.style import look
 from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.rows import Figure, Results, Row
