@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
+from airlam.errors import RecipeError
 from airlam.methods.method import KINDS, ROLES, Method
 
 GROUP = "airlam.methods"  # of entry points
@@ -73,6 +74,18 @@ def find(name: str, role: str | None = None) -> Method | None:
         if found is not None:
             return found
     return None
+
+
+def get(name: str, role: str) -> Method:
+    """The method of a name that is known to exist.
+
+    Raises:
+        RecipeError: no method of this role has the name; the message names those that have one.
+    """
+    found = find(name, role)
+    if found is None:
+        raise RecipeError(f"{name!r} is no {role}; known are {', '.join(names(role))}")
+    return found
 
 
 def grid_of(factory: Any, role: str = "predictor") -> Mapping[str, Sequence[Any]] | None:

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
+from airlam.errors import RecipeError
 from airlam.evaluation.report.style import is_learned, look
 from airlam.loading import load_precoder, load_predictor
-from airlam.methods import KINDS, ROLES, Method, find, grid_of, known, names, register
+from airlam.methods import KINDS, ROLES, Method, find, get, grid_of, known, names, register
 
 BUILT = [method for method in known() if method.factory]
 
@@ -101,3 +102,9 @@ def test_an_installed_package_adds_methods(tmp_path):
     )
     assert done.stdout.strip() == "2 theirs (tuned) ['theirs', 'ar']", done.stderr
     assert "entry point 'broken' of airlam.methods" in done.stderr
+
+
+def test_a_method_that_must_exist_is_found_or_named():
+    assert get("ar", "predictor") is find("ar", "predictor")
+    with pytest.raises(RecipeError, match="'arr' is no predictor; known are .*hold"):
+        get("arr", "predictor")

@@ -17,7 +17,7 @@ from airlam.errors import RecipeError
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.interfaces import Predictor
 from airlam.loading import load_precoder, load_predictor
-from airlam.methods import Method, check_grid, check_made, find, is_own, names, own_method, register
+from airlam.methods import Method, check_grid, check_made, find, get, is_own, names, own_method, register
 from airlam.recipes import nearest
 
 STACK = "stack"
@@ -178,9 +178,9 @@ def of_predictor(
 
 def size(method: Any) -> int:
     """Parameters of a method's networks; 0 for a classical method."""
-    network = getattr(method, "model", None)
-    if hasattr(network, "num_parameters") and isinstance(network.num_parameters, int):
-        return network.num_parameters  # of an exported graph, whose weights torch does not see
+    number = getattr(getattr(method, "model", None), "num_parameters", None)
+    if isinstance(number, int):
+        return number  # of an exported graph, whose weights torch does not see
     return sum(p.numel() for p in _networks(method).parameters())
 
 
@@ -210,7 +210,7 @@ def tuned(
     """
     from airlam.baselines import tune
 
-    found = method if isinstance(method, Method) else find(method, "predictor")
+    found = method if isinstance(method, Method) else get(method, "predictor")
     check_grid(found.load(), found.grid, f"predictor {found.name!r}")
     with torch.inference_mode():
         # a copy: a method that writes into its input cannot spoil what the others are tuned on
@@ -265,14 +265,14 @@ def contenders_of_cell(
         elif (model := models.get(name.removesuffix(OFF))) is not None and not isinstance(model, Method):
             out.append(of_model(name, model, links, observed))
         elif name == STACK:
-            members = {member: classic(member, find(member, "predictor"))[0] for member in STACK_MEMBERS}
+            members = {member: classic(member, get(member, "predictor"))[0] for member in STACK_MEMBERS}
             past, future = known()
             drop = torch.arange(len(past)) // cell.recipe.get("links_per_drop", 1)
             with torch.inference_mode():
                 predictor, settings = fit_stack(members, past, future, drop, port_shape=port_shape, context=context)
             out.append(of_predictor(name, predictor, context, port_shape, settings))
         else:
-            predictor, settings = classic(name, model or find(name, "predictor"))
+            predictor, settings = classic(name, model or get(name, "predictor"))
             out.append(of_predictor(name, predictor, context, port_shape, settings))
     return out
 
@@ -311,9 +311,11 @@ def genie(name: str, cell: Cell, links: LinkBatch) -> Contender:
 
     grid = {"slot_duration": links.slot_duration, "subcarrier_spacing": links.subcarrier_spacing}
     variance = mean_power(links.h[:, : cell.history]) * 10 ** (-cell.csi_snr_db / 10)
+    assert links.rays is not None  # a cell with a genie among its methods asks for them
+    every = links.rays
 
     def predict(h_past: Tensor, num_future: int, index: Tensor) -> Tensor:
-        rays, noise = links.rays[index], variance[index]
+        rays, noise = every[index], variance[index]
         if name == "genie_lmmse":
             return genie_lmmse(rays, h_past, noise, num_future, **grid)
         return per_bin_genie(rays, h_past, noise, num_future, port_shape=links.port_shape, **grid)

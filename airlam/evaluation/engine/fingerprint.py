@@ -230,7 +230,8 @@ class _Hashing:
         self._file(file)
         for item in list(vars(module).values()):
             used = item if isinstance(item, ModuleType) else sys.modules.get(getattr(item, "__module__", None) or "")
-            if used is not None and getattr(used, "__file__", None) and not is_installed_file(used.__file__):
+            path = getattr(used, "__file__", None)
+            if used is not None and path and not is_installed_file(path):
                 self.source(used, where)
 
 

@@ -189,6 +189,7 @@ def latency_charged(results: Results) -> Figure | None:
         axes = figure.add_subplot()
         for row in rows:
             curve, style = row.figures["latency_charged_sum_se"], looks[row.method]
+            assert curve.axis is not None
             axes.plot(curve.axis, curve.value, style.line, color=style.color, label=style.label, zorder=2)
             for name, marker, size in (("latency_p50_ms", style.marker or "o", 9), ("latency_p99_ms", "|", 13)):
                 if name in row.figures and (place := row.figures[name].number) <= curve.axis[-1]:
@@ -216,7 +217,7 @@ def csi_period(results: Results) -> Figure | None:
             if figure is not None:
                 draw_curve(axes, looks[method], figure)
         axes.set_xscale("log")
-        ticks = next(figure.axis for _, figure in figures if figure is not None)
+        ticks = next(figure.axis for _, figure in figures if figure is not None and figure.axis)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("CSI period [ms]")

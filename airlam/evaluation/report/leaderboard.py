@@ -126,7 +126,10 @@ def _impairments(rows: list[Row]) -> list[Table]:
 def _by_speed(rows: list[Row], bar: str) -> list[Table]:
     """Means over scenarios of the cells that every speed has, for each size of group."""
     figures = {(row.method, row.data, row.speed_kmh): row.figures for row in rows if row.csi_snr_db == _usual(rows)}
-    methods, speeds = order(list(dict.fromkeys(key[0] for key in figures))), sorted({key[2] for key in figures})
+    methods, speeds = (
+        order(list(dict.fromkeys(key[0] for key in figures))),
+        sorted({key[2] for key in figures if key[2] is not None}),
+    )
     if not {bar, "perfect"} <= set(methods):
         return []
     lines, sizes = [], group_sizes(rows)

@@ -21,7 +21,7 @@ from airlam.evaluation.benchmarks.beam_management.training import Tracks, Traini
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.timing import latency_series
 from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series
-from airlam.methods import find
+from airlam.methods import get
 from airlam.metrics import measure_latency
 
 TRACKS_AT_ONCE = 512
@@ -142,7 +142,7 @@ def scorer(
             return (lambda p: model.start.scores(p, measured, horizon)), {}, 0
         size = sum(p.numel() for p in model.parameters())
         return (lambda p: model.scores(p, measured, horizon, port_shape=port_shape)), {}, size
-    method = find(name, "beam-tracker")
+    method = get(name, "beam-tracker")
     if hasattr(method.load(), "fit"):
         made, settings = training.fit(name)
         return (lambda p: made.scores(p, measured, horizon)), settings, made.num_weights

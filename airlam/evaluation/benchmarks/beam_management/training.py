@@ -11,7 +11,7 @@ from torch import Tensor
 from airlam.baselines import TrainedLinear
 from airlam.channels import LinkBatch
 from airlam.evaluation.engine.cell import Cell
-from airlam.methods import find
+from airlam.methods import get
 
 
 class Tracks:
@@ -56,7 +56,7 @@ class Training:
 
     def fit(self, name: str) -> tuple[TrainedLinear, dict[str, Any]]:
         """A trained method: its ridge is the best on a quarter of the drops, its weights are of all tracks."""
-        method = find(name, "beam-tracker")
+        method = get(name, "beam-tracker")
         kind: Any = method.load()
         ridges = method.grid["ridge"]
         drops = self.drop.unique()

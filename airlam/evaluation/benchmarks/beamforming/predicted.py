@@ -47,8 +47,9 @@ def predicted_sources(
             found = Source(_with_covariance(models[name], h_past, cell, links.port_shape, tones))
         else:
             model = models.get(name.removesuffix(OFF))
-            classical = model is None or isinstance(model, Method)
-            same = contender if classical else of_model(name, model, known)  # told of the validation links, too
+            same = contender
+            if model is not None and not isinstance(model, Method):
+                same = of_model(name, model, known)  # told of the validation links, too
             pairs = ((contender, h_past), (same, seen))
             test, tune = (_held(predict_all(made, x, cell.horizon)[:, :, tones], cell) for made, x in pairs)
             error = (known.h[:, cell.history :, tones] - tune)[fit]

@@ -100,8 +100,9 @@ def run_cell(cell: Cell, config: LinkLevelConfig, model: Any, learned: Any) -> C
     for chain in config.chains:
         source = sources[chain.source]
         trial, final = (served(source.test, truth, groups) for groups in (choosing, judged))
-        tuned = chain.precoder == "tuned" and source.tune is not None
-        known_groups = served(source.tune, *tuning).every_tone(TUNING_TONES) if tuned else None
+        known_groups = None
+        if chain.precoder == "tuned" and source.tune is not None:
+            known_groups = served(source.tune, *tuning).every_tone(TUNING_TONES)
         sent = send_all(cell, chain, learned, coded, trial, final, known_groups)
         chosen = [config.link.mcs[place] for place in sent.chosen]
         record.methods[chain.name] = MethodFacts({**source.settings, "mcs": chosen}, source.parameters)

@@ -78,7 +78,7 @@ class ReconstructionBenchmark(ReconstructionArguments):
         out, say = Path(out), narrator(Console())
         with cpu_threads(self.threads):
             records = []
-            for label in self.tasks:
+            for label in self.tasks or {}:
                 records += self.records(label, say)
         say("done")
         return publish(self.results(records), out, threads=self.threads)
@@ -95,7 +95,7 @@ class ReconstructionBenchmark(ReconstructionArguments):
         from airlam.baselines import axis_covariance
         from airlam.models import AirlamEstimator
 
-        task: Task = self.tasks[label]  # type: ignore[assignment]
+        task: Task = (self.tasks or {})[label]  # type: ignore[assignment]
         shipped = trainable(self.model).model  # type: ignore[attr-defined]
         per_drop, scenarios = self.sizes.links_per_drop, self.cells.scenarios
         num_train = -(-self.sizes.num_train // len(scenarios) // per_drop) * per_drop  # of each scenario, whole drops

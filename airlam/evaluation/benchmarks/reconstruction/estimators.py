@@ -16,7 +16,7 @@ from airlam.csi import measure, series_along
 from airlam.evaluation.engine.quiet import quiet
 from airlam.interfaces import Estimator
 from airlam.loading import load_predictor
-from airlam.methods import find
+from airlam.methods import get
 
 GENIE = "lmmse-genie"
 
@@ -33,7 +33,7 @@ def tuned_classic(
     port_shape: Any,
 ) -> tuple[Estimator, dict[str, Any]]:
     """A classical estimator tuned on validation links, and what was chosen."""
-    method = find(name, "estimator")
+    method = get(name, "estimator")
     fixed: dict[str, Any] = {}
     if axis != "subcarrier" and name.endswith("-sample"):
         fixed = {"causal": False}  # directions have no sign that is ruled out

@@ -74,7 +74,7 @@ class SiteBenchmark(SiteArguments):
             shipped = trainable(self.model)
             weights = fingerprint(shipped)
             records = []
-            for site in self.sites:
+            for site in self.sites or {}:
                 path = self._file(out, site, weights)
                 record = finished(path, SiteRecord)
                 if record is None:

@@ -37,6 +37,7 @@ def site_recipe(arguments: SiteArguments, label: str) -> dict[str, Any]:
     Raises:
         RecipeError: a channel without spatial consistency, which is no site.
     """
+    assert arguments.sites is not None  # the arguments fill it in
     site = {key: value for key, value in arguments.sites[label].items() if key != "channel"}
     base = load_channel(arguments.sites[label]["channel"]).recipe
     conditions = arguments.conditions
