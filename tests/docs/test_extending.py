@@ -161,6 +161,26 @@ def test_a_mistake_in_the_recipe_of_an_outside_channel_is_one_line(folder):
         assert words in line
 
 
+def test_a_channel_model_of_the_package_is_its_class_and_one_line(folder):
+    """The page's class as one of the package: with a line in ``MODELS`` it is a scenario like the shipped ones."""
+    code = (
+        "from airlam.channels import load_channel; from airlam.channels.recipe import MODELS\n"
+        "from airlam.errors import RecipeError; from airlam.recipes import allow_imports_from\n"
+        "allow_imports_from(); MODELS['two_rays'] = 'my_channel.TwoRays'\n"
+        "one = load_channel({'scenario': 'two_rays', 'delay': 3e-7, 'num_subcarriers': 6})\n"
+        "print(tuple(one.sample(2, 3, seed=1).h.shape), one.recipe['delay'], 'source' in one.recipe)\n"
+        "mixed = load_channel({'scenario': 'mixture', 'delay': 1e-7, 'components': [{'scenario': 'two_rays'}]})\n"
+        "print(mixed.draw(0).recipe['delay'])\n"
+        "for recipe in ({'scenario': 'two_rayz'}, {'scenario': 'two_rays', 'delay': 1.0}):\n"
+        "    try: load_channel(recipe)\n"
+        "    except RecipeError as error: print(error)"
+    )
+    sampled, mixed, unknown, bound = python(folder, code).splitlines()
+    assert (sampled, mixed) == ("(2, 3, 6, 1, 32) 3e-07 False", "1e-07")
+    assert "unknown scenario 'two_rayz'; did you mean 'two_rays'" in unknown
+    assert "delay is 1, but must be between 0 and 1e-05 s" in bound
+
+
 @pytest.mark.slow
 def test_a_benchmark_runs_and_reuses_its_cells(folder):
     recipe = next(r for r in recipes() if r.get("class_path", "").endswith("NextSlot"))
