@@ -16,9 +16,8 @@ from airlam.errors import RecipeError
 from airlam.recipes import check_choice, check_switch
 
 OUTDOOR = {"o2i_model": ("low", "high")}
-CHOICES: dict[
-    str, dict[str, tuple[str, ...]]
-] = {  # keys that only some scenarios have, and their values; the first one is the default
+# Keys that only some scenarios have, and their values; the first one is the default.
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "umi": OUTDOOR,
     "uma": OUTDOOR,
     "rma": OUTDOOR,
