@@ -15,7 +15,7 @@ from airlam.channels.sionna_stream import import_sionna, sionna_stream
 from airlam.errors import RecipeError
 from airlam.recipes import check_choice, check_switch
 
-OUTDOOR = {"o2i_model": ("low", "high")}
+OUTDOOR: dict[str, tuple[str, ...]] = {"o2i_model": ("low", "high")}
 # Keys that only some scenarios have, and their values; the first one is the default.
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "umi": OUTDOOR,
