@@ -1,11 +1,12 @@
 """Prediction of measured Wi-Fi channels: tuned classical methods, the same at their defaults, and airlam-tiny.
 
     AIRLAM_MEASURED_DIR=folder python -P benchmarks/measured.py [--history 16] [--horizon 4] [--model airlam-tiny]
+        [--format my_importer.MyFormat]
 
 The folder holds recordings that :func:`airlam.data.importers.read_recording` reads (``.npz``, ``.csv``), such as
-CSIKit's example data. Of each recording the first half of the packets tunes and the second half scores. The target is
-the *measured* future: the true channel is not known, so the noise of the target bounds every method. Prints one table
-with timing offsets removed and one without.
+CSIKit's example data; with ``--format`` all its files are read by this importer. Of each recording the first half of
+the packets tunes and the second half scores. The target is the *measured* future: the true channel is not known, so the
+noise of the target bounds every method. Prints one table with timing offsets removed and one without.
 """
 
 from __future__ import annotations
@@ -58,9 +59,11 @@ def main() -> None:
     parser.add_argument("--history", type=int, default=16, help="packets seen")
     parser.add_argument("--horizon", type=int, default=4, help="packets to predict")
     parser.add_argument("--model", default="airlam-tiny")
+    parser.add_argument("--format", help="an importer's name or class path; without it the files' suffixes decide")
     arguments = parser.parse_args()
     folder = os.environ.get("AIRLAM_MEASURED_DIR")
-    files = sorted(p for p in Path(folder).expanduser().glob("*") if p.suffix in (".npz", ".csv")) if folder else []
+    found = sorted(p for p in Path(folder).expanduser().glob("*") if p.is_file()) if folder else []
+    files = [p for p in found if arguments.format or p.suffix in (".npz", ".csv")]
     if not files:
         sys.exit("AIRLAM_MEASURED_DIR names no folder with recordings (.npz, .csv); see docs/baselines.md")
     console = Console()
@@ -69,7 +72,7 @@ def main() -> None:
         columns: dict[str, dict[str, float]] = {}
         for file in files:
             try:
-                recording = read_recording(file)
+                recording = read_recording(file, arguments.format)
             except StoreError as error:
                 console.print(f"left out: {error}", markup=False)
                 continue

@@ -35,6 +35,39 @@ def repo_root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def tiny_backbone() -> dict:
+    """Settings of a backbone of one layer of width 32, without dropout; what a test changes it puts into a copy."""
+    return {
+        "model_type": "roberta-prelayernorm",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 2,
+        "eos_token_id": 1,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+
+
+@pytest.fixture
+def quiet_trainer(tmp_path):
+    """``quiet_trainer(max_steps=2)``: a Lightning trainer on the CPU that prints nothing and saves what it is told."""
+    import lightning as L
+
+    quiet = {
+        "default_root_dir": tmp_path,
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    return lambda **options: L.Trainer(**(quiet | options))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_its_own(tmp_path_factory):
     """Generated data sets go to a folder of this run, not into the user's cache; child processes inherit it."""

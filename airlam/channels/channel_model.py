@@ -13,7 +13,7 @@ from torch import Tensor
 
 from airlam.channels.link_batch import LinkBatch, Rays
 from airlam.csi import PortShape
-from airlam.recipes import find_class, is_class_path
+from airlam.recipes import check_choice, check_number, find_class, is_class_path
 
 
 @dataclass
@@ -48,11 +48,30 @@ class ChannelModel(ABC):
 
     Attributes:
         recipe: the resolved recipe; plain data.
-        keys: of a class outside the package: further keys of its recipe, with their defaults. The constructor checks
-            their values.
+        keys: of a class: further keys of its recipe, with their defaults. The constructor or :meth:`check_recipe`
+            checks their values.
     """
 
     keys: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def recipe_keys(cls, scenario: str) -> dict[str, Any]:
+        """Keys of a recipe of this scenario beside those that all have (:mod:`airlam.channels.recipe`), with their
+        defaults; also such of those as have another default here."""
+        return {"state": "random", "links_per_drop": 1, **cls.keys}
+
+    @classmethod
+    def check_recipe(cls, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of :meth:`recipe_keys`, checked, from a recipe in which no key is missing.
+
+        Raises:
+            RecipeError: names the key, its value and the bound.
+        """
+        return {
+            **{key: recipe[key] for key in cls.keys},
+            "state": check_choice("state", recipe["state"], ("los", "nlos", "indoor", "outdoor", "random")),
+            "links_per_drop": check_number("links_per_drop", recipe["links_per_drop"], 1, 10_000, integer=True),
+        }
 
     def __init__(self, recipe: dict) -> None:
         self.recipe = recipe

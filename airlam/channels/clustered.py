@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from airlam.channels.channel_model import ChannelModel, Chunk
+from airlam.channels.channel_model import Chunk
+from airlam.channels.delay_line import DelayLine
 from airlam.channels.drops import draw_uniform, draw_velocity
 from airlam.channels.panels import panel_array
 from airlam.channels.ray_evaluation import RayEvaluation
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
 
 
-class ClusteredDelayLine(ChannelModel):
+class ClusteredDelayLine(DelayLine):
     """Clusters at the specification's fixed angles; phases, ray coupling and heading are random.
 
     Users move horizontally at the recipe's speeds. (Sionna's own random velocity also points up and down, which is not

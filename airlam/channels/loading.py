@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from airlam.channels.channel_model import ChannelModel
-from airlam.channels.recipe import CLUSTERED, TAPPED, check_scenario, read_recipe, resolve
-from airlam.errors import RecipeError
-from airlam.recipes import find_class, is_class_path
+from airlam.channels.recipe import MIXTURE, check_scenario, model_class, read_recipe, resolve
 
 
 def load_channel(recipe: str | Path | dict) -> ChannelModel:
@@ -30,28 +28,8 @@ def load_channel(recipe: str | Path | dict) -> ChannelModel:
     if "scenario" not in data:
         resolve(data)  # raises and says so
     scenario = check_scenario(data["scenario"])
-    if scenario == "mixture":
+    if scenario == MIXTURE:
         from airlam.channels.mixture import MixtureChannel, resolve_mixture
 
         return MixtureChannel(resolve_mixture(data), build=load_channel)
-    if is_class_path(scenario):
-        found = find_class(scenario, "scenario")
-        if not (isinstance(found, type) and issubclass(found, ChannelModel)):
-            raise RecipeError(f"scenario is {scenario!r}, which is no subclass of airlam.channels.ChannelModel")
-        return found(resolve(data))
-    resolved = resolve(data)
-    if scenario in CLUSTERED:
-        from airlam.channels.clustered import ClusteredDelayLine
-
-        return ClusteredDelayLine(resolved)
-    if scenario in TAPPED:
-        from airlam.channels.tapped import TappedDelayLine
-
-        return TappedDelayLine(resolved)
-    if scenario == "ray_traced":
-        from airlam.channels.ray_traced import RayTracedChannel
-
-        return RayTracedChannel(resolved)
-    from airlam.channels.system_level import SystemLevelChannel
-
-    return SystemLevelChannel(resolved)
+    return model_class(scenario)(resolve(data))

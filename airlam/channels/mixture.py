@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from airlam.channels.channel_model import ChannelModel, check_count
+from airlam.channels.delay_line import DelayLine
 from airlam.channels.link_batch import LinkBatch
-from airlam.channels.recipe import CLUSTERED, SCENARIOS, TAPPED, check_scenario, keys_of, resolve
+from airlam.channels.recipe import DEFAULTS, MIXTURE, MODELS, check_scenario, keys_of, model_class, resolve
 from airlam.constants import SPEED_OF_LIGHT
 from airlam.interfaces import RecipeError
 from airlam.recipes import as_number, check_keys, check_number
@@ -145,7 +146,7 @@ for _name in (
 
 def resolve_mixture(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A mixture's recipe, checked: every component at both ends of every range and at every choice."""
-    known = sorted({key for scenario in SCENARIOS[:-1] for key in keys_of(scenario)} | set(_OWN_KEYS))
+    known = sorted({key for scenario in MODELS for key in keys_of(scenario)} | set(_OWN_KEYS))
     check_keys("a mixture recipe", recipe, known)
     components = recipe.get("components")
     if not isinstance(components, list) or not components:
@@ -160,7 +161,7 @@ def resolve_mixture(recipe: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(component, Mapping) or "scenario" not in component:
             raise RecipeError(f"components[{number}] is {component!r}, but must be a mapping with a scenario")
         scenario = check_scenario(component["scenario"])
-        if scenario == "mixture":
+        if scenario == MIXTURE:
             raise RecipeError(f"components[{number}] is a mixture; mixtures do not nest")
         check_keys(f"components[{number}] ({scenario})", component, ("scenario", "weight", *keys_of(scenario)))
         weight = check_number(f"components[{number}].weight", component.get("weight", 1.0), 1e-9, 1e9)
@@ -173,7 +174,9 @@ def resolve_mixture(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _merge(common: Mapping, component: Mapping) -> dict[str, Any]:
     """The component's recipe: its own keys over those top-level keys that its scenario knows."""
     scenario = component["scenario"]
-    keys = [k for k in keys_of(scenario) if not (k == "state" and scenario in CLUSTERED + TAPPED)]
+    keys = keys_of(scenario).keys()
+    if issubclass(model_class(scenario), DelayLine):
+        keys = keys - {"state"}  # each has its own by definition
     merged = {k: v for k, v in common.items() if k in keys}
     return {**copy.deepcopy(merged), **{k: v for k, v in copy.deepcopy(dict(component)).items() if k != "weight"}}
 
@@ -256,7 +259,7 @@ def _draw(key: str, value: Any, rng: np.random.Generator) -> Any:
 
 
 def _num_ports(recipe: Mapping) -> int:
-    panel = {**keys_of("cdl_a")["bs_panel"], **recipe.get("bs_panel", {})}
+    panel = {**DEFAULTS["bs_panel"], **recipe.get("bs_panel", {})}
     return as_number(panel["rows"]) * as_number(panel["columns"]) * (1 + (panel["polarisation"] == "dual"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 from airlam.channels.channel_model import ChannelModel, Chunk, write_normalised
 from airlam.channels.drops import draw_uniform
 from airlam.channels.ray_response import port_response, rotation, unit_phasor
-from airlam.channels.ray_tracing import SCENES, import_ray_tracing
+from airlam.channels.ray_tracing import RAY_TRACED_KEYS, SCENES, check_ray_traced, import_ray_tracing
 from airlam.constants import SPEED_OF_LIGHT
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
+from airlam.recipes import check_choice
 
 USER_HEIGHT = 1.5  # m above ground
 SECTOR = math.pi / 3  # users stand within 60 degrees of the panel's bearing
@@ -79,6 +81,13 @@ class RayTracedChannel(ChannelModel):
         >>> batch.h.shape                                                # doctest: +SKIP
         torch.Size([4, 20, 48, 1, 32])
     """
+
+    keys = RAY_TRACED_KEYS
+
+    @classmethod
+    def check_recipe(cls, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        check_choice("state", recipe["state"], ("los", "nlos", "random"))
+        return super().check_recipe(recipe) | check_ray_traced(recipe)
 
     def __init__(self, recipe: dict) -> None:
         super().__init__(recipe)

@@ -13,12 +13,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from airlam.interfaces import AirlamError
+from airlam.errors import AirlamError, RecipeError
+from airlam.recipes import check_choice, check_number, check_switch
 
 OLDEST_LLVM = 16  # 14 is refused by Dr.Jit, 15 aborts the process at the first solve; 19 is what is tested
 _LLVM_NAMES = (
@@ -54,6 +56,19 @@ SCENES = {
     "florence": Site((7.0, -123.0, 20.0), 90.0, "ground"),
     "san_francisco": Site((34.6, -34.9, 35.6), 60.0, "Terrain"),
     "simple_street_canyon": Site((-33.0, 11.0, 32.0), 0.0, "floor"),
+}
+
+RAY_TRACED_KEYS: dict[str, Any] = {
+    "scene": "munich",
+    "bs_position": None,  # None: the scene's own, see SCENES
+    "bs_bearing_deg": None,
+    "bs_downtilt_deg": 10.0,
+    "max_distance": 120.0,
+    "max_depth": 3,
+    "diffraction": True,
+    "num_samples": 100_000,
+    "key_distance": 0.5,
+    "chunk": 64,
 }
 
 # A wall, a sender and a receiver: the smallest thing that runs every part of the solver
@@ -147,3 +162,33 @@ def import_ray_tracing():
     if llvm:
         os.environ["DRJIT_LIBLLVM_PATH"] = llvm  # before Dr.Jit looks by itself
     return importlib.import_module("sionna.rt")
+
+
+def check_ray_traced(r: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the keys that only ray-traced recipes have.
+
+    Raises:
+        RecipeError: names the key, its value and the bound.
+    """
+    carrier_frequency = r["carrier_frequency"]
+    scene = check_choice("scene", r["scene"], tuple(SCENES))
+    if not 1e9 <= carrier_frequency <= 60e9:
+        raise RecipeError(
+            f"carrier_frequency is {carrier_frequency:g}, but the scenes' materials hold from 1e+09 to 6e+10 Hz "
+            "(ITU-R P.2040)"
+        )
+    position = SCENES[scene].position if r["bs_position"] is None else r["bs_position"]
+    if not isinstance(position, (list, tuple)) or len(position) != 3:
+        raise RecipeError(f"bs_position is {position!r}, but must be [x, y, z] in metres, in the scene's coordinates")
+    bearing = SCENES[scene].bearing_deg if r["bs_bearing_deg"] is None else r["bs_bearing_deg"]
+    return {
+        "scene": scene,
+        "bs_position": [check_number(f"bs_position[{i}]", v, -1e4, 1e4, unit="m") for i, v in enumerate(position)],
+        "bs_bearing_deg": check_number("bs_bearing_deg", bearing, -360.0, 360.0, unit="degrees"),
+        "bs_downtilt_deg": check_number("bs_downtilt_deg", r["bs_downtilt_deg"], -90.0, 90.0, unit="degrees"),
+        "max_distance": check_number("max_distance", r["max_distance"], 15.0, 2000.0, unit="m"),
+        "max_depth": check_number("max_depth", r["max_depth"], 0, 10, integer=True),
+        "diffraction": check_switch("diffraction", r["diffraction"]),
+        "num_samples": check_number("num_samples", r["num_samples"], 1000, 10_000_000, integer=True),
+        "key_distance": check_number("key_distance", r["key_distance"], 0.01, 10.0, unit="m"),
+    }

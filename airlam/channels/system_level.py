@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from airlam.channels.channel_model import ChannelModel, Chunk, write_normalised
@@ -9,6 +12,19 @@ from airlam.channels.drops import Drops, draw_drops
 from airlam.channels.panels import panel_array
 from airlam.channels.ray_evaluation import RayEvaluation
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
+from airlam.errors import RecipeError
+from airlam.recipes import check_choice, check_switch
+
+OUTDOOR: dict[str, tuple[str, ...]] = {"o2i_model": ("low", "high")}
+# Keys that only some scenarios have, and their values; the first one is the default.
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "umi": OUTDOOR,
+    "uma": OUTDOOR,
+    "rma": OUTDOOR,
+    "inh": {"office": ("open", "mixed")},
+    "inf": {"factory": ("sh", "sl", "dl", "dh", "hh")},  # TR 38.901 table 7.2-4
+}
+INDOOR = ("inh", "inf")
 
 
 class SystemLevelChannel(ChannelModel):
@@ -22,6 +38,33 @@ class SystemLevelChannel(ChannelModel):
     change along the path, besides the Doppler shifts. A batch then says of a link what held at its first slot. Such
     channels are for slots of tens of milliseconds, and for tens of them.
     """
+
+    keys = {"fast": "auto", "spatial_consistency": False, "tracks": False}
+
+    @classmethod
+    def recipe_keys(cls, scenario: str) -> dict[str, Any]:
+        return super().recipe_keys(scenario) | {key: values[0] for key, values in CHOICES[scenario].items()}
+
+    @classmethod
+    def check_recipe(cls, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        scenario, carrier = recipe["scenario"], recipe["carrier_frequency"]
+        _check_state(scenario, recipe["state"], recipe.get("factory"))
+        out = super().check_recipe(recipe)
+        out["fast"] = check_choice("fast", recipe["fast"], ("auto", "stock"))
+        out["spatial_consistency"] = check_switch("spatial_consistency", recipe["spatial_consistency"])
+        if not check_switch("tracks", recipe["tracks"]):
+            del out["tracks"]  # hashes of recipes older than the key stay as they are
+        elif not out["spatial_consistency"]:
+            raise RecipeError("tracks is true, but spatial_consistency is not: points of a path would be unrelated")
+        elif out["fast"] == "stock":
+            raise RecipeError("fast is 'stock', but tracks need airlam's evaluation of rays; leave the key out")
+        for key, values in CHOICES[scenario].items():
+            out[key] = check_choice(key, recipe[key], values)
+        if scenario == "rma" and carrier > 30e9:
+            raise RecipeError(
+                f"carrier_frequency is {carrier:g}, but RMa holds up to 3e+10 Hz (TR 38.901 table 7.4.1-1)"
+            )
+        return out
 
     def __init__(self, recipe: dict) -> None:
         super().__init__(recipe)
@@ -120,3 +163,14 @@ class SystemLevelChannel(ChannelModel):
             los={"los": True, "nlos": False}.get(state, "random"),
             **more,
         )
+
+
+def _check_state(scenario: str, state: object, factory: object) -> None:
+    """Users of the indoor scenarios are indoors, and InF-HH has line of sight only."""
+    if scenario not in INDOOR:
+        return
+    if state == "indoor":
+        raise RecipeError(f"state is 'indoor', but every user of {scenario} is; write los, nlos or random")
+    if factory == "hh" and state == "nlos":
+        raise RecipeError("state is 'nlos', but InF-HH has line of sight only; write los")
+    check_choice("state", state, ("los", "nlos", "random"))

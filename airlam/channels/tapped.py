@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from airlam.channels.channel_model import ChannelModel, Chunk, write_normalised
+from airlam.channels.channel_model import Chunk, write_normalised
+from airlam.channels.delay_line import DelayLine
 from airlam.channels.drops import draw_uniform
 from airlam.channels.ray_evaluation import stock_response
 from airlam.channels.ray_response import sum_rays
@@ -19,7 +20,7 @@ _NUM_SINUSOIDS = 20  # per tap: Sionna's default
 _LOS_COSINE = 0.7  # the specular path's Doppler shift is 0.7 of the largest (clause 7.7.2)
 
 
-class TappedDelayLine(ChannelModel):
+class TappedDelayLine(DelayLine):
     """A tapped delay line between every pair of antennas, independent of the other pairs.
 
     **No antenna geometry:** panels only count ports, their pattern and spacing do nothing, and beams mean nothing. Of a

@@ -16,7 +16,8 @@ class Registry(Generic[T]):
     """Named classes of one kind.
 
     A name is looked up among the registered classes, then among the entry points of ``group`` (an outside package's
-    ``[project.entry-points."GROUP"]``, found in every process), then as a class path (``my_module.MyClass``).
+    ``[project.entry-points."GROUP"]``, found in every process), then as a class path (``my_module.MyClass`` or
+    ``my_module:MyClass``).
 
     Args:
         key: the recipe's key, for errors. group: of the entry points. base: what every class derives from.
@@ -69,7 +70,7 @@ class Registry(Generic[T]):
         if name in self._classes:
             return self._classes[name]
         found = next((point for point in self._points() if point.name == name), None)
-        if found is None and "." not in name:
+        if found is None and not {".", ":"} & set(name):
             known = self.names()
             raise RecipeError(f"{self.key} is {name!r}, but must be one of {', '.join(known)}{nearest(name, known)}")
         cls = find_class(name, self.key) if found is None else found.load()

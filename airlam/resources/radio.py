@@ -133,7 +133,7 @@ class RadioLink:
 
 
 def draw_link(
-    cell: Cell, distance: float, transmit_dbm: float, *, place_seed: int, round_seed: int | list[int]
+    cell: Cell, distance: float, transmit_dbm: float, *, place_seed: int, round_seed: int | list[int] | None
 ) -> RadioLink:
     """A device's link in one round. Shadowing belongs to the place, fading to the round (None: the mean, no fading).
 

@@ -89,9 +89,10 @@ class PrecoderContract:
         for view in (stored.conj(), stored.mT.contiguous().mH, torch.stack([h, h], -1)[..., 0]):
             close(precoder.precode(view, 1.0, 0.1), w, self.tolerance)
 
+    @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
     @pytest.mark.parametrize("case", ["zero", "equal users", "one user gone", "tiny", "huge"])
-    def test_degenerate_channels_stay_finite_and_within_the_power(self, precoder, case):
-        h = channels(3, 4, 8)
+    def test_degenerate_channels_stay_finite_and_within_the_power(self, precoder, case, dtype):
+        h = channels(3, 4, 8, dtype=dtype)
         if case == "zero":
             h = torch.zeros_like(h)
         elif case == "equal users":

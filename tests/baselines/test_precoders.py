@@ -1,4 +1,7 @@
-"""Precoders and bounds: closed forms in float64, orderings that hold for every sample, degenerate channels."""
+"""Precoders and bounds: closed forms in float64, orderings that hold for every sample.
+
+Degenerate channels and the usual bad input are in :class:`airlam.testing.PrecoderContract` (tests/contracts).
+"""
 
 from __future__ import annotations
 
@@ -322,25 +325,6 @@ def test_batch_independence_and_leading_axes(name):
     assert torch.allclose(PRECODERS[name](h[0], 1.0, 0.1), w[0])
 
 
-@pytest.mark.parametrize("name", PRECODERS)
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
-@pytest.mark.parametrize("case", ["zero", "equal users", "one user gone", "tiny", "huge"])
-def test_degenerate_channels_stay_finite_and_feasible(name, dtype, case):
-    h = iid(3, 4, 6, dtype=dtype)
-    if case == "zero":
-        h = torch.zeros_like(h)
-    elif case == "equal users":
-        h = h[:, :1].expand(-1, 4, -1)
-    elif case == "one user gone":
-        h = h * torch.tensor([1, 1, 0, 1])[:, None]
-    else:
-        h = h * (1e-12 if case == "tiny" else 1e12)
-    for no in (1e-6, 1.0):
-        w = PRECODERS[name](h, 1.0, no)
-        assert torch.isfinite(torch.view_as_real(w)).all()
-        assert float(used_power(w).max()) <= 1 + 1e-5
-
-
 @pytest.mark.parametrize("make", [zf, lambda h, power: zf_water_filling(h, power, 0.1)])
 def test_more_users_than_antennas(make):
     with pytest.raises(ValueError, match="at most 4 users"):
@@ -352,11 +336,7 @@ def test_more_users_than_antennas(make):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"power": 0.0}, "power must be positive"),
-        ({"no": -1.0}, "no must be positive"),
         ({"no": float("nan")}, "no must be positive"),
-        ({"h": torch.full((2, 3, 4), float("nan"), dtype=torch.complex64)}, "NaN"),
-        ({"h": torch.zeros(4, dtype=torch.complex64)}, "axes"),
         ({"power": torch.ones(2, 3)}, "one per batch entry"),
     ],
 )

@@ -8,20 +8,12 @@ import torch
 from airlam.models import AirlamConfig, AirlamModel, save_checkpoint
 
 
-def test_exports_a_checkpoint(airlam, refuses, tmp_path):
+def test_exports_a_checkpoint(airlam, refuses, tmp_path, tiny_backbone):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'airlam[onnx]'")
     from airlam import load_predictor
 
-    backbone = {
-        "model_type": "bert",
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "vocab_size": 2,
-    }
-    save_checkpoint(AirlamModel(AirlamConfig(backbone=backbone, num_tokens=8, num_groups=0)), tmp_path / "mine")
+    save_checkpoint(AirlamModel(AirlamConfig(backbone=tiny_backbone, num_tokens=8, num_groups=0)), tmp_path / "mine")
     result = airlam("export", "mine", "--format", "onnx", "--out", "graph", "--int8")
     assert result.code == 0 and "airlam.load_predictor('graph')" in result.out, result
     out = load_predictor("graph").predict(torch.randn(16, 6, 1, 4, dtype=torch.complex64), 2)

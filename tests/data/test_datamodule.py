@@ -202,16 +202,10 @@ class Recorder(pl.LightningModule):
 
 @pytest.mark.parametrize("changes", [{}, {"num_train": None, "batches_per_epoch": 5}], ids=["stored", "on the fly"])
 @pytest.mark.parametrize("stop_at", [10, 7], ids=["epoch end", "mid-epoch"])
-def test_lightning_resumes_with_the_same_batches(module, changes, stop_at, tmp_path):
+def test_lightning_resumes_with_the_same_batches(module, changes, stop_at, tmp_path, quiet_trainer):
     def run(seen, **options):
         checkpoint = options.pop("ckpt_path", None)
-        trainer = pl.Trainer(
-            default_root_dir=tmp_path,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            accelerator="cpu",
-            enable_checkpointing=False,
+        trainer = quiet_trainer(
             num_sanity_val_steps=1,
             **options,
         )
@@ -226,15 +220,9 @@ def test_lightning_resumes_with_the_same_batches(module, changes, stop_at, tmp_p
     assert parts == whole
 
 
-def test_limited_epochs_under_lightning(module, tmp_path):
+def test_limited_epochs_under_lightning(module, quiet_trainer):
     seen: list = []
-    trainer = pl.Trainer(
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        enable_checkpointing=False,
+    trainer = quiet_trainer(
         limit_train_batches=3,
         max_epochs=3,
     )
@@ -242,22 +230,16 @@ def test_limited_epochs_under_lightning(module, tmp_path):
     assert len(seen) == 9
 
 
-def quiet_trainer(folder) -> pl.Trainer:
-    return pl.Trainer(
-        default_root_dir=folder, logger=False, enable_progress_bar=False, enable_checkpointing=False, accelerator="cpu"
-    )
-
-
-def test_lightning_predicts_the_test_split(module, tmp_path):
-    index = quiet_trainer(tmp_path).predict(Recorder([]), datamodule=module())
+def test_lightning_predicts_the_test_split(module, quiet_trainer):
+    index = quiet_trainer().predict(Recorder([]), datamodule=module())
     assert torch.cat(index).tolist() == list(range(26, 34))
 
 
-def test_lightning_validates_a_mixture(fake, monkeypatch, tmp_path):
+def test_lightning_validates_a_mixture(fake, monkeypatch, quiet_trainer):
     monkeypatch.setattr("airlam.data.recipe.load_channel", lambda recipe: FakeMixture(fake.channel))
     data = CSIDataModule("mixture", num_train=None, num_val=10, num_test=6, batch_size=4)
-    quiet_trainer(tmp_path).validate(Recorder([]), datamodule=data)
-    assert torch.cat(quiet_trainer(tmp_path).predict(Recorder([]), datamodule=data)).tolist() == list(range(6))
+    quiet_trainer().validate(Recorder([]), datamodule=data)
+    assert torch.cat(quiet_trainer().predict(Recorder([]), datamodule=data)).tolist() == list(range(6))
 
 
 def test_loader_processes_do_not_change_the_batches(module):

@@ -45,6 +45,7 @@ def folder(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "my_benchmark.py",
         "my_channel.py",
+        "my_importer.py",
         "my_network.py",
         "my_precoder.py",
         "my_predictor.py",
@@ -165,6 +166,47 @@ def test_a_mistake_in_the_recipe_of_an_outside_channel_is_one_line(folder):
     assert len(lines) == len(cases)
     for line, (_, words) in zip(lines, cases, strict=True):
         assert words in line
+
+
+def test_a_channel_model_of_the_package_is_its_class_and_one_line(folder):
+    """The page's class as one of the package: with a line in ``MODELS`` it is a scenario like the shipped ones."""
+    code = (
+        "from airlam.channels import load_channel; from airlam.channels.recipe import MODELS\n"
+        "from airlam.errors import RecipeError; from airlam.recipes import allow_imports_from\n"
+        "allow_imports_from(); MODELS['two_rays'] = 'my_channel.TwoRays'\n"
+        "one = load_channel({'scenario': 'two_rays', 'delay': 3e-7, 'num_subcarriers': 6})\n"
+        "print(tuple(one.sample(2, 3, seed=1).h.shape), one.recipe['delay'], 'source' in one.recipe)\n"
+        "mixed = load_channel({'scenario': 'mixture', 'delay': 1e-7, 'components': [{'scenario': 'two_rays'}]})\n"
+        "print(mixed.draw(0).recipe['delay'])\n"
+        "for recipe in ({'scenario': 'two_rayz'}, {'scenario': 'two_rays', 'delay': 1.0}):\n"
+        "    try: load_channel(recipe)\n"
+        "    except RecipeError as error: print(error)"
+    )
+    sampled, mixed, unknown, bound = python(folder, code).splitlines()
+    assert (sampled, mixed) == ("(2, 3, 6, 1, 32) 3e-07 False", "1e-07")
+    assert "unknown scenario 'two_rayz'; did you mean 'two_rays'" in unknown
+    assert "delay is 1, but must be between 0 and 1e-05 s" in bound
+
+
+def test_an_importer_reads_by_class_path_by_name_and_by_suffix(folder):
+    """The page's importer and the lines that use it; then the same class registered, and as an entry point."""
+    numpy = "import numpy as np; rng = np.random.default_rng(0)\n"
+    numpy += "np.save('walk.npy', (rng.normal(size=(40, 6)) + 1j * rng.normal(size=(40, 6))))\n"
+    lines = next(text for kind, text in BLOCKS if kind == "python" and "read_recording(" in text)
+    code = f"{numpy}{lines}print(tuple(past.shape), tuple(future.shape), recording.receiver)"
+    assert python(folder, code).strip() == "(6, 16, 6, 1, 1) (6, 4, 6, 1, 1) my receiver"
+    read = "from airlam.data.importers import IMPORTERS, read_recording\n"
+    show = "print(tuple(read_recording('walk.npy').csi.shape), 'matrices' in IMPORTERS.names())"
+    with pytest.raises(AssertionError, match="a suffix that no importer takes; name one of wifi-arrays"):
+        python(folder, read + show)
+    register = "from airlam.recipes import allow_imports_from; allow_imports_from()\nfrom my_importer import Matrices\n"
+    register += "IMPORTERS.register(Matrices)\n"
+    assert python(folder, read + register + show).strip() == "(40, 6, 1, 1) True"
+    about = folder / "matrices-1.0.dist-info"  # as an installed package leaves it
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: matrices\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[airlam.importers]\nmatrices = my_importer:Matrices\n")
+    assert python(folder, read + show, path=folder).strip() == "(40, 6, 1, 1) True"
 
 
 @pytest.mark.slow

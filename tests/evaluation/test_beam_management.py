@@ -25,15 +25,6 @@ from airlam.interfaces import RecipeError
 from airlam.methods import find, names
 from airlam.models import AirlamBeams, AirlamBeamsConfig, save_checkpoint
 
-BACKBONE = {
-    "model_type": "roberta-prelayernorm",
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 2,
-    "eos_token_id": 1,
-}
 SMALL = dict(
     cells={
         "scenarios": ["umi_tracks_28ghz"],
@@ -62,8 +53,8 @@ SMALL = dict(
 
 
 @pytest.fixture
-def model(tmp_path):
-    made = AirlamBeams(AirlamBeamsConfig(BACKBONE, history=4, horizon=2))
+def model(tmp_path, tiny_backbone):
+    made = AirlamBeams(AirlamBeamsConfig(tiny_backbone, history=4, horizon=2))
     return str(save_checkpoint(made, tmp_path / "beams"))
 
 

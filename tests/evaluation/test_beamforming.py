@@ -45,37 +45,19 @@ SMALL = dict(
 
 
 @pytest.fixture(scope="module")
-def precoder(tmp_path_factory):
+def precoder(tmp_path_factory, tiny_backbone):
     """A learned precoder with random weights: no result depends on what it learned."""
-    backbone = {
-        "model_type": "roberta-prelayernorm",
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "vocab_size": 2,
-        "eos_token_id": 1,
-    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AirlamPrecoder(AirlamPrecoderConfig(backbone=backbone))
+        model = AirlamPrecoder(AirlamPrecoderConfig(backbone=tiny_backbone))
         torch.nn.init.normal_(model.head.weight, std=0.3)
     return str(save_checkpoint(model, tmp_path_factory.mktemp("precoder") / "graph"))
 
 
 @pytest.fixture(scope="module")
-def pilots(tmp_path_factory):
-    backbone = {
-        "model_type": "roberta-prelayernorm",
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "vocab_size": 2,
-        "eos_token_id": 1,
-    }
+def pilots(tmp_path_factory, tiny_backbone):
     return str(
-        save_checkpoint(AirlamPilots(AirlamPilotsConfig(backbone)), tmp_path_factory.mktemp("pilots") / "reader")
+        save_checkpoint(AirlamPilots(AirlamPilotsConfig(tiny_backbone)), tmp_path_factory.mktemp("pilots") / "reader")
     )
 
 

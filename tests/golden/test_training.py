@@ -22,18 +22,6 @@ from airlam.tasks import (
 from airlam.testing import check_golden
 
 FOLDER = Path(__file__).parent
-BACKBONE = {
-    "model_type": "roberta-prelayernorm",
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 2,
-    "eos_token_id": 1,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
-MODEL = {"num_tokens": 16, "num_groups": 2, "backbone": BACKBONE}
 SLOTS = {"num_subcarriers": 8, "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"}}
 OPTIMISER = {"learning_rate": 3e-3, "warmup_steps": 2}
 
@@ -66,18 +54,12 @@ def data(channel: str = "umi_nlos", **changes) -> CSIDataModule:
     return CSIDataModule(**(options | changes))
 
 
-def run(make_task, module: CSIDataModule, steps: int = 4) -> dict[str, float]:
+def run(quiet_trainer, make_task, module: CSIDataModule, steps: int = 4) -> dict[str, float]:
     """Losses of ``steps`` steps and the figures of one pass over the validation data."""
     L.seed_everything(0, verbose=False)
     task, losses = make_task(), Losses()
-    trainer = L.Trainer(
+    trainer = quiet_trainer(
         max_steps=steps,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
         num_sanity_val_steps=0,
         callbacks=[losses],
     )
@@ -87,10 +69,11 @@ def run(make_task, module: CSIDataModule, steps: int = 4) -> dict[str, float]:
     return found | {name: value for name, value in logged.items() if name.startswith("val")}
 
 
-def test_every_task(tmp_path):
+def test_every_task(tmp_path, tiny_backbone, quiet_trainer):
+    model = {"num_tokens": 16, "num_groups": 2, "backbone": tiny_backbone}
     torch.manual_seed(0)
-    base = save_checkpoint(AirlamModel(AirlamConfig(**MODEL)), tmp_path / "base")
-    precoder = save_checkpoint(AirlamPrecoder(AirlamPrecoderConfig(backbone=BACKBONE)), tmp_path / "precoder")
+    base = save_checkpoint(AirlamModel(AirlamConfig(**model)), tmp_path / "base")
+    precoder = save_checkpoint(AirlamPrecoder(AirlamPrecoderConfig(backbone=tiny_backbone)), tmp_path / "precoder")
     gru = {"num_subcarriers": 8, "history": 8, "horizon": 2, "width": 16}
     users = {"users": (2, 3), "groups": 8}
     own = {"backbone": None, **OPTIMISER}
@@ -107,7 +90,7 @@ def test_every_task(tmp_path):
     )
     ranges = {"phase_std": (0.1, 0.2), "slope_std": (0.1, 0.2), "probability": 1.0}
     cases = {
-        "pretraining": (lambda: Pretraining(model=MODEL, mask_probability=0.25, **OPTIMISER), data()),
+        "pretraining": (lambda: Pretraining(model=model, mask_probability=0.25, **OPTIMISER), data()),
         "prediction": (lambda: ChannelPrediction(checkpoint=str(base), lora_rank=2, **OPTIMISER), data()),
         "phase tracking": (lambda: PhaseTracking(str(base), warmup_steps=2, **ranges), data()),
         "reconstruction": (
@@ -115,15 +98,15 @@ def test_every_task(tmp_path):
             data(),
         ),
         "gru": (lambda: ComparatorTraining("gru", gru, **OPTIMISER), data()),
-        "beamforming": (lambda: Beamforming(model={"backbone": BACKBONE, "rounds": 1}, **users, **own), data()),
+        "beamforming": (lambda: Beamforming(model={"backbone": tiny_backbone, "rounds": 1}, **users, **own), data()),
         "pilots": (
-            lambda: PilotBeamforming(precoder=str(precoder), model={"backbone": BACKBONE}, **users, **own),
+            lambda: PilotBeamforming(precoder=str(precoder), model={"backbone": tiny_backbone}, **users, **own),
             data(history=1, horizon=1),
         ),
-        "beams": (lambda: BeamManagement(model={"backbone": BACKBONE, "history": 4, "horizon": 1}, **own), tracks),
+        "beams": (lambda: BeamManagement(model={"backbone": tiny_backbone, "history": 4, "horizon": 1}, **own), tracks),
     }
     found: dict[str, float] = {}
     for name, (task, module) in cases.items():
-        found |= {f"{name}: {key}": value for key, value in run(task, module).items()}
+        found |= {f"{name}: {key}": value for key, value in run(quiet_trainer, task, module).items()}
     # 1e-2: a few steps of AdamW carry rounding of the first on to the last
     check_golden(FOLDER / "training.json", found, rtol=1e-2, atol=1e-3)

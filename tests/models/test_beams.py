@@ -11,25 +11,17 @@ from airlam.interfaces import CheckpointError
 from airlam.models import AirlamBeams, AirlamBeamsConfig, AirlamModel, load_beams, load_checkpoint, save_checkpoint
 from airlam.recipes import find_checkpoint
 
-SMALL = {
-    "model_type": "roberta-prelayernorm",
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "vocab_size": 2,
-    "eos_token_id": 1,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
 
+@pytest.fixture
+def network(tiny_backbone):
+    def make(head: float = 0.1) -> AirlamBeams:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            made = AirlamBeams(AirlamBeamsConfig(tiny_backbone, history=5, horizon=3)).eval()
+            torch.nn.init.normal_(made.head.weight, std=head)
+        return made
 
-def network(head: float = 0.1) -> AirlamBeams:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = AirlamBeams(AirlamBeamsConfig(SMALL, history=5, horizon=3)).eval()
-        torch.nn.init.normal_(made.head.weight, std=head)
-    return made
+    return make
 
 
 def sweeps(beams: int = 12, count: int = 5, batch: int = 3):
@@ -37,7 +29,7 @@ def sweeps(beams: int = 12, count: int = 5, batch: int = 3):
     return torch.rand(batch, count, beams, generator=g) * 10, sweep_schedule(beams, 4, count, g)
 
 
-def test_starts_as_the_average():
+def test_starts_as_the_average(network):
     power, measured = sweeps()
     made = network(0.0)
     found, start = made.scores(power, measured, 3, port_shape=(1, 4, 3)), made.start.scores(power, measured, 3)
@@ -46,7 +38,7 @@ def test_starts_as_the_average():
     assert torch.equal(found.argmax(-1), start.argmax(-1))
 
 
-def test_entries_are_alone_and_what_was_not_measured_is_not_seen():
+def test_entries_are_alone_and_what_was_not_measured_is_not_seen(network):
     power, measured = sweeps()
     made = network()
     every = made.scores(power, measured, 2, port_shape=(1, 4, 3))
@@ -56,7 +48,7 @@ def test_entries_are_alone_and_what_was_not_measured_is_not_seen():
     torch.testing.assert_close(made.scores(power, measured, 2, port_shape=(1, 4, 3)), every, rtol=0, atol=1e-6)
 
 
-def test_any_codebook_and_any_length_of_history():
+def test_any_codebook_and_any_length_of_history(network):
     made = network()
     for beams, count, shape in ((7, 2, (1, 7, 1)), (32, 9, (2, 4, 4)), (1, 1, (1, 1, 1))):
         power = torch.rand(2, count, beams)
@@ -80,7 +72,7 @@ def test_on_a_pretrained_backbone_that_stays_as_it_is():
         assert torch.equal(a, b) and a.data_ptr() != b.data_ptr(), name
 
 
-def test_checkpoints(tmp_path):
+def test_checkpoints(tmp_path, network):
     made, (power, measured) = network(), sweeps()
     save_checkpoint(made, tmp_path / "beams")
     found = load_beams(tmp_path / "beams")
@@ -90,7 +82,7 @@ def test_checkpoints(tmp_path):
         load_beams("checkpoints/airlam-tiny")
 
 
-def test_bad_input():
+def test_bad_input(network, tiny_backbone):
     power, measured = sweeps()
     made = network()
     with pytest.raises(ValueError, match="horizon is 4"):
@@ -100,9 +92,9 @@ def test_bad_input():
     with pytest.raises(ValueError, match="no beam was measured"):
         made.scores(power, torch.zeros_like(measured), 1, port_shape=(1, 4, 3))
     with pytest.raises(ValueError, match="history must be an integer of at least 1, got 0"):
-        AirlamBeamsConfig(SMALL, history=0)
+        AirlamBeamsConfig(tiny_backbone, history=0)
     with pytest.raises(ValueError, match="memory must be a number from 0 to 1, below 1, got 1.5"):
-        AirlamBeamsConfig(SMALL, memory=1.5)
+        AirlamBeamsConfig(tiny_backbone, memory=1.5)
     with pytest.raises(ValueError, match="model_type"):
         AirlamBeamsConfig({"hidden_size": 3})
 

@@ -13,17 +13,9 @@ SHAPE = (2, 4, 1)
 
 
 @pytest.fixture(scope="module")
-def estimator():
+def estimator(tiny_backbone):
     torch.manual_seed(0)
-    backbone = {
-        "model_type": "bert",
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "vocab_size": 2,
-    }
-    return AirlamEstimator(AirlamModel(AirlamConfig(num_tokens=24, num_groups=2, backbone=backbone)))
+    return AirlamEstimator(AirlamModel(AirlamConfig(num_tokens=24, num_groups=2, backbone=tiny_backbone)))
 
 
 def one_ray(links=3, slots=2, tones=40, delay=0.06):

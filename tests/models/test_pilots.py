@@ -13,26 +13,19 @@ from airlam.models import AirlamPilots, AirlamPilotsConfig, PilotPrecoder, load_
 from airlam.models.pilots import directions, root_of, separable_powers, tap_modes
 from airlam.recipes import find_checkpoint
 
-SMALL = {
-    "model_type": "roberta-prelayernorm",
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "vocab_size": 2,
-    "eos_token_id": 1,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
 SHAPE = (2, 4, 2)  # 16 ports
 
 
-def network(head: float = 0.1) -> AirlamPilots:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = AirlamPilots(AirlamPilotsConfig(SMALL)).eval()
-        torch.nn.init.normal_(made.head.weight, std=head)
-    return made
+@pytest.fixture
+def network(tiny_backbone):
+    def make(head: float = 0.1) -> AirlamPilots:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            made = AirlamPilots(AirlamPilotsConfig(tiny_backbone)).eval()
+            torch.nn.init.normal_(made.head.weight, std=head)
+        return made
+
+    return make
 
 
 def users(count: int, rays: int = 3, seed: int = 0) -> torch.Tensor:
@@ -52,14 +45,14 @@ def test_directions_are_a_tight_frame():
     torch.testing.assert_close(grid @ grid.mH, 64 / 8 * torch.eye(16, dtype=torch.complex64), rtol=1e-5, atol=1e-5)
 
 
-def test_without_a_covariance_and_with_all_pilots_nothing_is_lost():
+def test_without_a_covariance_and_with_all_pilots_nothing_is_lost(network):
     h, combiner = users(6), phase_combiner(16, 16)
     with torch.inference_mode():
         found, _ = network(0.0)(observe_pilots(h, combiner, 1e-6), combiner, 1e-6, port_shape=SHAPE)
     assert float((found - h).abs().square().sum() / h.abs().square().sum()) < 1e-3
 
 
-def test_the_start_beats_the_mean_covariance_and_its_errors_are_as_large_as_said():
+def test_the_start_beats_the_mean_covariance_and_its_errors_are_as_large_as_said(network):
     h, combiner, noise = users(200), phase_combiner(10, 16, torch.Generator().manual_seed(1)), 0.05
     y = observe_pilots(h, combiner, noise, torch.Generator().manual_seed(2))
     others = users(400, seed=9)
@@ -88,7 +81,7 @@ def test_more_steps_explain_the_pilots_better():
     assert likelihood(20) > likelihood(3) > likelihood(1)
 
 
-def test_users_are_alone_and_neither_phase_nor_unit_matters():
+def test_users_are_alone_and_neither_phase_nor_unit_matters(network):
     h, combiner = users(5), phase_combiner(6, 16, torch.Generator().manual_seed(1))
     y, made = observe_pilots(h, combiner, 0.05, torch.Generator().manual_seed(2)), network()
     with torch.inference_mode():
@@ -107,7 +100,7 @@ def test_root_of_a_covariance():
     torch.testing.assert_close(root @ root.mH, covariance / covariance.diagonal().real.mean())
 
 
-def test_pilots_to_beams_and_checkpoints(tmp_path):
+def test_pilots_to_beams_and_checkpoints(tmp_path, network):
     made, h, combiner = network(), users(3), phase_combiner(4, 16, torch.Generator().manual_seed(1))
     save_checkpoint(made, tmp_path / "pilots")
     y = observe_pilots(h, combiner, 0.05)
@@ -138,7 +131,7 @@ def test_pilots_to_beams_and_checkpoints(tmp_path):
         ({"tone_covariance": torch.zeros(24, 24)}, ValueError, "tone_covariance is zero"),
     ],
 )
-def test_bad_pilots(change, error, message):
+def test_bad_pilots(change, error, message, network):
     combiner = phase_combiner(4, 16, torch.Generator().manual_seed(1))
     request = (
         dict(
@@ -155,7 +148,7 @@ def test_bad_pilots(change, error, message):
         PilotPrecoder(network(), load_precoder("rzf")).precode(**request)
 
 
-def test_silence_and_panels_that_are_too_wide():
+def test_silence_and_panels_that_are_too_wide(network):
     combiner = phase_combiner(4, 16, torch.Generator().manual_seed(1))
     y = torch.zeros(2, 24, 4, dtype=torch.complex64)
     w = PilotPrecoder(network(), load_precoder("rzf")).precode(y, combiner, 0.05, 1.0, 0.01, port_shape=SHAPE)
@@ -198,7 +191,7 @@ def test_modes_of_the_band_are_unitary_and_sorted():
         tap_modes(24, covariance[:20, :20])
 
 
-def test_a_known_band_helps_and_errors_are_told_tone_by_tone():
+def test_a_known_band_helps_and_errors_are_told_tone_by_tone(network):
     """Delays that fill a third of the DFT's range: the eigenmodes leave two thirds of the noise out."""
     h, combiner, noise = users(200, seed=3), phase_combiner(16, 16), 0.1
     y, others = observe_pilots(h, combiner, noise, torch.Generator().manual_seed(2)), users(400, seed=9)

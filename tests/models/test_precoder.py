@@ -14,26 +14,18 @@ from airlam.models import AirlamConfig, AirlamModel, add_lora, load_learned_prec
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.recipes import find_checkpoint
 
-SMALL = {
-    "model_type": "roberta-prelayernorm",
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "vocab_size": 2,
-    "eos_token_id": 1,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
 
+@pytest.fixture
+def model(tiny_backbone):
+    def make(head: float = 0.3, seed: int = 0, **config) -> AirlamPrecoder:
+        """A small network whose head says something, unlike a new one's."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            made = AirlamPrecoder(AirlamPrecoderConfig(backbone=tiny_backbone, **config)).eval()
+            torch.nn.init.normal_(made.head.weight, std=head)
+        return made
 
-def model(head: float = 0.3, seed: int = 0, **config) -> AirlamPrecoder:
-    """A small network whose head says something, unlike a new one's."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        made = AirlamPrecoder(AirlamPrecoderConfig(backbone=SMALL, **config)).eval()
-        torch.nn.init.normal_(made.head.weight, std=head)
-    return made
+    return make
 
 
 def channels(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -46,18 +38,18 @@ def covariance(*shape: int, level: float = 0.05, seed: int = 1) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_an_untrained_precoder_is_regularised_zero_forcing(told):
+def test_an_untrained_precoder_is_regularised_zero_forcing(told, tiny_backbone):
     h, power = channels(6, 4, 8), torch.linspace(0.5, 2, 6)
     no = torch.rand(6, 4, generator=torch.Generator().manual_seed(2)) * 0.1 + 0.01  # of each user its own
     spread = covariance(6, 4, 8) if told else None
-    start = AirlamPrecoder(AirlamPrecoderConfig(backbone=SMALL))(h, power, no, spread)
+    start = AirlamPrecoder(AirlamPrecoderConfig(backbone=tiny_backbone))(h, power, no, spread)
     expected = rzf(h, power, no, error_covariance=spread)
     assert all(torch.allclose(w, expected, atol=2e-5) for w in start)  # single precision
 
 
 @pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize(("users", "antennas"), [(1, 4), (4, 16), (12, 8)])
-def test_power_is_exact_for_any_number_of_users_and_antennas(users, antennas, told):
+def test_power_is_exact_for_any_number_of_users_and_antennas(users, antennas, told, model):
     h, power = channels(5, users, antennas), torch.tensor([1e-3, 0.1, 1.0, 7.0, 100.0])
     spread = covariance(5, users, antennas) if told else None
     precoder = LearnedPrecoder(model(), certain=False)
@@ -67,7 +59,7 @@ def test_power_is_exact_for_any_number_of_users_and_antennas(users, antennas, to
     torch.testing.assert_close(w.abs().square().sum((-2, -1)), power, rtol=1e-6, atol=0)
 
 
-def test_users_can_be_exchanged():
+def test_users_can_be_exchanged(model):
     h, spread = channels(3, 6, 8), covariance(3, 6, 8)
     no = torch.rand(3, 6, generator=torch.Generator().manual_seed(3)) * 0.1 + 0.01
     precoder, order = LearnedPrecoder(model()), torch.tensor([4, 2, 0, 5, 1, 3])
@@ -76,7 +68,7 @@ def test_users_can_be_exchanged():
     torch.testing.assert_close(one[..., order], other, rtol=0, atol=1e-5)
 
 
-def test_neither_phases_nor_units_matter():
+def test_neither_phases_nor_units_matter(model):
     h, spread, precoder = channels(3, 4, 8), covariance(3, 4, 8), LearnedPrecoder(model())
     one = precoder.precode(h, 1.0, 0.05, error_covariance=spread)
     phase = torch.polar(torch.ones(3, 4), torch.arange(12.0).reshape(3, 4))
@@ -86,7 +78,7 @@ def test_neither_phases_nor_units_matter():
     torch.testing.assert_close(scaled, 2 * one, rtol=0, atol=2e-5)
 
 
-def test_an_entry_does_not_depend_on_its_neighbours():
+def test_an_entry_does_not_depend_on_its_neighbours(model):
     h, spread, precoder = channels(7, 4, 8), covariance(7, 4, 8), LearnedPrecoder(model(), chunk=2)
     one = precoder.precode(h, 1.0, 0.05, error_covariance=spread)
     alone = torch.cat([precoder.precode(h[i : i + 1], 1.0, 0.05, error_covariance=spread[i : i + 1]) for i in range(7)])
@@ -95,7 +87,7 @@ def test_an_entry_does_not_depend_on_its_neighbours():
 
 @pytest.mark.parametrize("kind", ["sum_rate", "proportional_fair", "max_min"])
 @pytest.mark.parametrize("told", [False, True])
-def test_on_the_csi_it_was_given_it_is_never_below_its_start(kind, told):
+def test_on_the_csi_it_was_given_it_is_never_below_its_start(kind, told, model):
     h, no = channels(64, 6, 8), torch.full((64, 6), 0.02)
     spread = covariance(64, 6, 8) if told else None
     made = model(head=1.0, utility=kind)  # random corrections: most of them make things worse
@@ -108,7 +100,7 @@ def test_on_the_csi_it_was_given_it_is_never_below_its_start(kind, told):
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_degenerate_channels_give_finite_feasible_beams(told):
+def test_degenerate_channels_give_finite_feasible_beams(told, model):
     h = channels(4, 4, 8)
     h[0, 1] = h[0, 0]  # two users alike
     h[1] = 0  # nobody is there
@@ -122,7 +114,7 @@ def test_degenerate_channels_give_finite_feasible_beams(told):
         assert float(user_rates(h, w, no).min()) >= 0
 
 
-def test_several_receive_antennas_and_no_entries():
+def test_several_receive_antennas_and_no_entries(model):
     h, precoder = channels(3, 4, 2, 8), LearnedPrecoder(model(), rx_axis=True)
     assert precoder.precode(h, 1.0, 0.1).shape == (3, 8, 4)
     assert precoder.precode(h[:0], 1.0, 0.1).shape == (0, 8, 4)
@@ -139,7 +131,7 @@ def test_several_receive_antennas_and_no_entries():
         ({"error_covariance": torch.full((2, 4, 8, 8), torch.nan)}, "error_covariance contains NaN"),
     ],
 )
-def test_bad_requests_say_what_is_wrong(change, message):
+def test_bad_requests_say_what_is_wrong(change, message, model):
     request = {"h": channels(2, 4, 8), "power": 1.0, "no": 0.1, "error_covariance": None} | change
     with pytest.raises(ValueError, match=message):
         LearnedPrecoder(model()).precode(request.pop("h"), **request)
@@ -154,7 +146,7 @@ def test_bad_configurations_are_refused(config):
         AirlamPrecoderConfig(**config)
 
 
-def test_checkpoints_and_adapters_come_back(tmp_path):
+def test_checkpoints_and_adapters_come_back(tmp_path, model):
     made, h = model(), channels(3, 4, 8)
     save_checkpoint(made, tmp_path / "precoder", torch.bfloat16)
     loaded = load_precoder(tmp_path / "precoder")

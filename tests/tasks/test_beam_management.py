@@ -10,16 +10,10 @@ from airlam.data import CSIDataModule
 from airlam.models import load_beams
 from airlam.tasks import BeamManagement, ExportCheckpoint
 
-BACKBONE = {
-    "model_type": "roberta-prelayernorm",
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 2,
-    "eos_token_id": 1,
-}
-MODEL = {"backbone": BACKBONE, "history": 4, "horizon": 1}
+
+@pytest.fixture
+def model(tiny_backbone):
+    return {"backbone": tiny_backbone, "history": 4, "horizon": 1}
 
 
 def data(history: int = 4) -> CSIDataModule:
@@ -40,19 +34,14 @@ def data(history: int = 4) -> CSIDataModule:
     )
 
 
-def test_training_gains_and_comes_back(tmp_path, monkeypatch):
+def test_training_gains_and_comes_back(tmp_path, monkeypatch, model, quiet_trainer):
     monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
     L.seed_everything(0, verbose=False)
     task = BeamManagement(
-        backbone=None, model=MODEL, beams_per_sweep=(2, 2), snr_db=(10, 10), learning_rate=3e-3, warmup_steps=2
+        backbone=None, model=model, beams_per_sweep=(2, 2), snr_db=(10, 10), learning_rate=3e-3, warmup_steps=2
     )
-    trainer = L.Trainer(
+    trainer = quiet_trainer(
         max_steps=120,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,
         check_val_every_n_epoch=15,
@@ -66,8 +55,8 @@ def test_training_gains_and_comes_back(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), task.model.parameters(), strict=True))
 
 
-def test_too_short_data():
-    task = BeamManagement(backbone=None, model=MODEL)
+def test_too_short_data(model):
+    task = BeamManagement(backbone=None, model=model)
     h = torch.ones(2, 3, 2, 1, 4, dtype=torch.complex64)
     with pytest.raises(ValueError, match="the data has 3 . 1 slots"):
         task.training_step({"h_past_true": h, "h_future": h[:, :1], "port_shape": (1, 4, 1)}, 0)
@@ -83,6 +72,6 @@ def test_too_short_data():
         ({"checkpoint": "airlam-beams"}, "leave model out"),
     ],
 )
-def test_bad_arguments(change, message):
+def test_bad_arguments(change, message, model):
     with pytest.raises(ValueError, match=message):
-        BeamManagement(**({"backbone": None, "model": MODEL} | change))
+        BeamManagement(**({"backbone": None, "model": model} | change))

@@ -13,15 +13,6 @@ from airlam.models import save_checkpoint
 from airlam.tasks import Beamforming, ExportCheckpoint
 from airlam.tasks.beamforming import SOURCES
 
-BACKBONE = {
-    "model_type": "roberta-prelayernorm",
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 2,
-    "eos_token_id": 1,
-}
 CHANNEL = {
     "links_per_drop": 6,
     "num_subcarriers": 12,
@@ -51,16 +42,18 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
 
 
-def task(**changes) -> Beamforming:
+@pytest.fixture
+def task(tiny_backbone):
+    """``task(utility="max_min")``"""
     options = dict(
         backbone=None,
-        model={"backbone": BACKBONE, "rounds": 1},
+        model={"backbone": tiny_backbone, "rounds": 1},
         users=(2, 6),
         groups=24,
         learning_rate=3e-3,
         warmup_steps=2,
     )
-    return Beamforming(**(options | changes))
+    return lambda **changes: Beamforming(**(options | changes))
 
 
 @pytest.fixture
@@ -69,7 +62,7 @@ def batch():
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_groups_are_of_one_drop_and_errors_are_as_large_as_said(batch, source):
+def test_groups_are_of_one_drop_and_errors_are_as_large_as_said(batch, source, task):
     made = task(users=(4, 4), groups=64)
     truth, csi, spread = made.believe(batch, source, torch.Generator().manual_seed(0))
     assert csi.shape == truth.shape and spread.shape == (*csi.shape, 8)
@@ -86,21 +79,16 @@ def test_groups_are_of_one_drop_and_errors_are_as_large_as_said(batch, source):
         assert len({int(row) for row in rows}) == 4
 
 
-def test_a_drop_with_too_few_links_is_refused(batch):
+def test_a_drop_with_too_few_links_is_refused(batch, task):
     with pytest.raises(ValueError, match="raise links_per_drop"):
         task(users=(8, 12)).draw(batch, "raw", torch.Generator().manual_seed(0))
 
 
-def test_training_gains_and_comes_back(tmp_path):
+def test_training_gains_and_comes_back(tmp_path, task, quiet_trainer):
     L.seed_everything(0, verbose=False)
     made = task(sources={"predicted": 1.0}, users=(6, 6), transmit_snr_db=(20.0, 20.0))
-    trainer = L.Trainer(
+    trainer = quiet_trainer(
         max_steps=40,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
         callbacks=[ExportCheckpoint(str(tmp_path / "precoder"))],
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,
@@ -115,16 +103,11 @@ def test_training_gains_and_comes_back(tmp_path):
     torch.testing.assert_close(one, other)
 
 
-def test_another_utility_by_adapters(tmp_path):
+def test_another_utility_by_adapters(tmp_path, task, quiet_trainer):
     save_checkpoint(task().model, tmp_path / "base")
     adapted = task(model=None, checkpoint=str(tmp_path / "base"), lora_rank=2, utility="max_min")
-    trainer = L.Trainer(
+    trainer = quiet_trainer(
         max_steps=2,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
         callbacks=[ExportCheckpoint(str(tmp_path / "adapter"))],
     )
     trainer.fit(adapted, data())
@@ -147,6 +130,6 @@ def test_another_utility_by_adapters(tmp_path):
         ({"checkpoint": "airlam-tiny", "model": None}, "of type 'airlam'"),
     ],
 )
-def test_bad_arguments(change, message):
+def test_bad_arguments(change, message, task):
     with pytest.raises((ValueError, CheckpointError), match=message):
         task(**change)

@@ -37,19 +37,6 @@ def loader(count, first=0):
     return DataLoader([batch(first + i) for i in range(count)], batch_size=None)
 
 
-def trainer(tmp_path, **kwargs):
-    return L.Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        devices=1,
-        enable_progress_bar=False,
-        logger=False,
-        enable_checkpointing=kwargs.pop("enable_checkpointing", False),
-        enable_model_summary=False,
-        **kwargs,
-    )
-
-
 def task():
     torch.manual_seed(0)
     return ComparatorTraining("gru", GRU, learning_rate=1e-2, warmup_steps=2)
@@ -63,9 +50,9 @@ def test_the_loss_is_the_metric():
     assert torch.allclose(module.nmse(b).double(), direct.double(), rtol=1e-4)
 
 
-def test_it_learns_exports_and_loads(tmp_path):
+def test_it_learns_exports_and_loads(tmp_path, quiet_trainer):
     module = task()
-    run = trainer(tmp_path, max_epochs=10, callbacks=[ExportCheckpoint(str(tmp_path / "gru"))])
+    run = quiet_trainer(max_epochs=10, callbacks=[ExportCheckpoint(str(tmp_path / "gru"))])
     before = run.validate(module, loader(2, 50), verbose=False)[0]["val_mean_db"]
     run.fit(module, loader(8), loader(2, 50))
     after = run.validate(module, loader(2, 50), verbose=False)[0]["val_mean_db"]
@@ -94,7 +81,7 @@ def clock(monkeypatch):
     monkeypatch.setattr("airlam.tasks.cpu_budget.time.process_time", Clock())
 
 
-def test_the_budget_stops_training_and_counts_model_work_alone(clock, tmp_path):
+def test_the_budget_stops_training_and_counts_model_work_alone(clock, quiet_trainer):
     budget = CPUBudget(6 / 60)
     rates = []
 
@@ -102,44 +89,34 @@ def test_the_budget_stops_training_and_counts_model_work_alone(clock, tmp_path):
         def on_before_optimizer_step(self, trainer, pl_module, optimizer):
             rates.append(optimizer.param_groups[0]["lr"])
 
-    run = trainer(tmp_path, max_epochs=-1, callbacks=[budget, Record()])
+    run = quiet_trainer(max_epochs=-1, callbacks=[budget, Record()])
     run.fit(task(), loader(4), loader(1))
     assert run.global_step == 6 and budget.spent == pytest.approx(6)
     assert budget.between == pytest.approx(7)  # a reading before each step, and the first of the validation's two
     assert rates == pytest.approx([1e-2 * budget.factor(i / 6) for i in range(6)])
 
 
-def test_a_resumed_run_goes_on_and_a_finished_one_stays_finished(clock, tmp_path):
+def test_a_resumed_run_goes_on_and_a_finished_one_stays_finished(clock, tmp_path, quiet_trainer):
     keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=3, save_top_k=-1)
     whole = task()
-    trainer(tmp_path, max_epochs=-1, callbacks=[CPUBudget(6 / 60), keep], enable_checkpointing=True).fit(
-        whole, loader(12)
-    )
+    quiet_trainer(max_epochs=-1, callbacks=[CPUBudget(6 / 60), keep], enable_checkpointing=True).fit(whole, loader(12))
     resumed = task()
-    run = trainer(tmp_path, max_epochs=-1, callbacks=[CPUBudget(6 / 60)])
+    run = quiet_trainer(max_epochs=-1, callbacks=[CPUBudget(6 / 60)])
     # a plain loader begins anew after a restart (CSIDataModule goes on)
     run.fit(resumed, loader(12, first=3), ckpt_path=tmp_path / "step=3.ckpt", weights_only=True)
     assert run.global_step == 6
     for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(p, q)
-    again = trainer(tmp_path, max_epochs=-1, callbacks=[CPUBudget(6 / 60)])
+    again = quiet_trainer(max_epochs=-1, callbacks=[CPUBudget(6 / 60)])
     again.fit(task(), loader(12), ckpt_path=tmp_path / "step=6.ckpt", weights_only=True)
     assert again.global_step == 6
 
 
-def test_the_budget_serves_airlams_own_model(clock, tmp_path):
-    backbone = {
-        "model_type": "bert",
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "vocab_size": 2,
-    }
-    model = AirlamConfig(backbone=backbone, num_tokens=8, num_groups=0, max_history=8)
+def test_the_budget_serves_airlams_own_model(clock, tiny_backbone, quiet_trainer):
+    model = AirlamConfig(backbone=tiny_backbone, num_tokens=8, num_groups=0, max_history=8)
     fields = {name: getattr(model, name) for name in ("backbone", "num_tokens", "num_groups", "max_history")}
     module = Pretraining(model=fields, mask_probability=0.0, warmup_steps=50)
-    run = trainer(tmp_path, max_epochs=-1, callbacks=[CPUBudget(3 / 60)])
+    run = quiet_trainer(max_epochs=-1, callbacks=[CPUBudget(3 / 60)])
     run.fit(module, loader(4))
     assert run.global_step == 3
 

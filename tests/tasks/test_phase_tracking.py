@@ -1,6 +1,5 @@
 """Training the phase tracker: it learns, nothing else changes, checkpoints come back."""
 
-import lightning as L
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -25,18 +24,11 @@ def base(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_tracker_learns_and_the_backbone_stays(batches, base, tmp_path):
+def test_the_tracker_learns_and_the_backbone_stays(batches, base, tmp_path, quiet_trainer):
     torch.manual_seed(1)
     task = PhaseTracking(str(base), warmup_steps=5, phase_std=(0.1, 0.2), slope_std=(0.1, 0.2), probability=1.0)
-    trainer = L.Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        devices=1,
+    trainer = quiet_trainer(
         max_steps=60,
-        enable_progress_bar=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
         callbacks=[ExportCheckpoint(str(tmp_path / "out"))],
     )
     loader = DataLoader(batches, batch_size=None)

@@ -10,15 +10,6 @@ from airlam.data import CSIDataModule
 from airlam.models import AirlamPrecoder, AirlamPrecoderConfig, load_pilots, save_checkpoint
 from airlam.tasks import ExportCheckpoint, PilotBeamforming
 
-BACKBONE = {
-    "model_type": "roberta-prelayernorm",
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 2,
-    "eos_token_id": 1,
-}
 CHANNEL = {
     "links_per_drop": 6,
     "num_subcarriers": 24,
@@ -28,8 +19,8 @@ CHANNEL = {
 
 
 @pytest.fixture
-def precoder(tmp_path):
-    return str(save_checkpoint(AirlamPrecoder(AirlamPrecoderConfig(backbone=BACKBONE)), tmp_path / "precoder"))
+def precoder(tmp_path, tiny_backbone):
+    return str(save_checkpoint(AirlamPrecoder(AirlamPrecoderConfig(backbone=tiny_backbone)), tmp_path / "precoder"))
 
 
 def data(batch_size: int = 36) -> CSIDataModule:
@@ -48,25 +39,20 @@ def data(batch_size: int = 36) -> CSIDataModule:
     )
 
 
-def test_training_gains_and_comes_back(tmp_path, precoder, monkeypatch):
+def test_training_gains_and_comes_back(tmp_path, precoder, monkeypatch, tiny_backbone, quiet_trainer):
     monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
     L.seed_everything(0, verbose=False)
     task = PilotBeamforming(
         precoder=precoder,
         backbone=None,
-        model={"backbone": BACKBONE},
+        model={"backbone": tiny_backbone},
         users=(2, 4),
         groups=8,
         learning_rate=3e-3,
         warmup_steps=2,
     )
-    trainer = L.Trainer(
+    trainer = quiet_trainer(
         max_steps=60,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,
         val_check_interval=60,
@@ -78,8 +64,8 @@ def test_training_gains_and_comes_back(tmp_path, precoder, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), task.model.parameters(), strict=True))
 
 
-def test_one_drop_cannot_give_the_covariance_of_others(precoder):
-    task = PilotBeamforming(precoder=precoder, backbone=None, model={"backbone": BACKBONE})
+def test_one_drop_cannot_give_the_covariance_of_others(precoder, tiny_backbone):
+    task = PilotBeamforming(precoder=precoder, backbone=None, model={"backbone": tiny_backbone})
     batch = {"h_past_true": torch.ones(4, 1, 6, 1, 4, dtype=torch.complex64), "drop": torch.zeros(4)}
     with pytest.raises(ValueError, match="one drop only"):
         task.training_step(batch, 0)

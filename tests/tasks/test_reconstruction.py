@@ -1,6 +1,5 @@
 """Reconstruction: its error is the estimator's, a short run learns, patterns, checkpoints come back."""
 
-import lightning as L
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -10,21 +9,6 @@ from airlam.loading import load_predictor
 from airlam.metrics import nmse
 from airlam.models import AirlamEstimator
 from airlam.tasks import Reconstruction, sampling_pattern
-
-CONFIG = {
-    "num_tokens": 24,
-    "num_groups": 2,
-    "backbone": {
-        "model_type": "bert",
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "vocab_size": 2,
-    },
-}
 
 
 def batch(seed, links=8, slots=3):
@@ -43,26 +27,13 @@ def loader(count, first=0):
     return DataLoader([batch(first + i) for i in range(count)], batch_size=None)
 
 
-def trainer(tmp_path, **kwargs):
-    return L.Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        devices=1,
-        enable_progress_bar=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        **kwargs,
-    )
-
-
 @pytest.mark.parametrize(
     ("axis", "pattern"),
     [("subcarrier", "comb:4"), ("subcarrier", "first:0.5"), ("column", "comb:2"), ("slot", "comb:2")],
 )
-def test_the_error_is_that_of_the_estimator(axis, pattern):
+def test_the_error_is_that_of_the_estimator(axis, pattern, tiny_model):
     torch.manual_seed(0)
-    task, b = Reconstruction(model=CONFIG, axis=axis, patterns=[pattern]), batch(0)
+    task, b = Reconstruction(model=tiny_model, axis=axis, patterns=[pattern]), batch(0)
     torch.nn.init.normal_(task.model.head.weight, std=0.05)
     with torch.no_grad():
         error = task._error(b, pattern)
@@ -74,10 +45,10 @@ def test_the_error_is_that_of_the_estimator(axis, pattern):
     assert torch.allclose(error.double(), nmse(*pair, reduction="none"), rtol=1e-2)
 
 
-def test_adaptation_learns_and_comes_back(tmp_path):
+def test_adaptation_learns_and_comes_back(tmp_path, tiny_model, quiet_trainer):
     torch.manual_seed(1)
-    task = Reconstruction(model=CONFIG, patterns=["comb:4"], learning_rate=5e-3, warmup_steps=1)
-    run = trainer(tmp_path, max_epochs=3)
+    task = Reconstruction(model=tiny_model, patterns=["comb:4"], learning_rate=5e-3, warmup_steps=1)
+    run = quiet_trainer(max_epochs=3)
     before = run.validate(task, loader(2, 50), verbose=False)[0]["val_nmse_db"]
     run.fit(task, loader(8), loader(2, 50))
     after = run.validate(task, loader(2, 50), verbose=False)[0]["val_nmse_db"]
@@ -115,6 +86,6 @@ def test_patterns():
         ({"slots": 0}, "slots must be at least 1"),
     ],
 )
-def test_errors(change, message):
+def test_errors(change, message, tiny_model):
     with pytest.raises(ValueError, match=message):
-        Reconstruction(model=CONFIG, **change)
+        Reconstruction(model=tiny_model, **change)

@@ -16,21 +16,6 @@ from airlam.models import AirlamConfig, AirlamModel, load_checkpoint, save_check
 from airlam.tasks import ChannelPrediction, ExportCheckpoint, Pretraining, calibrate_variance
 from airlam.tasks.objectives import forecast_error, reconstruction_error
 
-CONFIG = {
-    "num_tokens": 24,
-    "num_groups": 2,
-    "backbone": {
-        "model_type": "bert",
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "vocab_size": 2,
-    },
-}
-
 
 def batch(seed, links=8, slots=12, future=3):
     """Clusters of rays that share delay and angle and spread in Doppler: like a channel, made in a millisecond."""
@@ -60,28 +45,16 @@ def loader(count, first=0):
     return DataLoader([batch(first + i) for i in range(count)], batch_size=None)
 
 
-def trainer(tmp_path, **kwargs):
-    return L.Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        devices=1,
-        enable_progress_bar=False,
-        logger=False,
-        enable_checkpointing=kwargs.pop("enable_checkpointing", False),
-        enable_model_summary=False,
-        **kwargs,
-    )
-
-
-def model():
+@pytest.fixture
+def model(tiny_model):
     torch.manual_seed(0)
-    model = AirlamModel(AirlamConfig(**CONFIG)).eval()
-    torch.nn.init.normal_(model.head.weight, std=0.05)
-    return model
+    made = AirlamModel(AirlamConfig(**tiny_model)).eval()
+    torch.nn.init.normal_(made.head.weight, std=0.05)
+    return made
 
 
-def test_forecast_error_is_the_nmse_of_the_predicted_csi():
-    m, b = model(), batch(0)
+def test_forecast_error_is_the_nmse_of_the_predicted_csi(model):
+    m, b = model, batch(0)
     with torch.no_grad():
         error = forecast_error(m, b["h_past"], b["h_future"], b["port_shape"])
         for correction, value in ((True, error.nmse), (False, error.start)):
@@ -90,9 +63,9 @@ def test_forecast_error_is_the_nmse_of_the_predicted_csi():
             assert torch.allclose(value.double(), direct, rtol=1e-3)  # differences of energies in single precision
 
 
-def test_reconstruction_hides_slots():
+def test_reconstruction_hides_slots(model):
     """What was measured in a hidden slot changes nothing."""
-    m, b = model(), batch(1)
+    m, b = model, batch(1)
     observed = torch.ones(12, dtype=torch.bool)
     observed[[4, 5, 9]] = False
     other = b["h_past"].clone()
@@ -103,10 +76,10 @@ def test_reconstruction_hides_slots():
     assert (a < 1).all()  # better than predicting zero
 
 
-def test_pretraining_learns_and_resumes_identically(tmp_path):
+def test_pretraining_learns_and_resumes_identically(tmp_path, tiny_model, quiet_trainer):
     def task():
         torch.manual_seed(1)
-        return Pretraining(model=CONFIG, learning_rate=3e-3, warmup_steps=2, mask_probability=0.25)
+        return Pretraining(model=tiny_model, learning_rate=3e-3, warmup_steps=2, mask_probability=0.25)
 
     class Record(L.Callback):
         def __init__(self):
@@ -117,23 +90,23 @@ def test_pretraining_learns_and_resumes_identically(tmp_path):
 
     record, whole = Record(), task()
     keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=6, save_top_k=-1)
-    trainer(tmp_path, max_steps=12, callbacks=[record, keep], enable_checkpointing=True).fit(whole, loader(12))
+    quiet_trainer(max_steps=12, callbacks=[record, keep], enable_checkpointing=True).fit(whole, loader(12))
     # log NMSE falls; the median, because steps that reconstruct are harder than those that forecast
     assert median(record.losses[-6:]) < median(record.losses[:6])
 
     resumed = task()
     # a plain loader begins anew after a restart, so this one begins where the first stopped (CSIDataModule goes on)
-    run = trainer(tmp_path, max_steps=12)
+    run = quiet_trainer(max_steps=12)
     run.fit(resumed, loader(12, first=6), ckpt_path=tmp_path / "step=6.ckpt", weights_only=True)
     assert run.global_step == 12
     for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(p, q)
 
 
-def test_finetuning_with_lora_exports_and_loads(tmp_path):
-    base = save_checkpoint(model(), tmp_path / "base")
+def test_finetuning_with_lora_exports_and_loads(tmp_path, model, quiet_trainer):
+    base = save_checkpoint(model, tmp_path / "base")
     task = ChannelPrediction(checkpoint=str(base), lora_rank=2, learning_rate=2e-3, warmup_steps=1)
-    run = trainer(tmp_path, max_epochs=3, callbacks=[ExportCheckpoint(str(tmp_path / "adapter"))])
+    run = quiet_trainer(max_epochs=3, callbacks=[ExportCheckpoint(str(tmp_path / "adapter"))])
     before = run.validate(task, loader(2, first=50), verbose=False)[0]["val_nmse_db"]
     run.fit(task, loader(6), loader(2, first=50))
     after = run.validate(task, loader(2, first=50), verbose=False)[0]["val_nmse_db"]
@@ -149,9 +122,9 @@ def test_finetuning_with_lora_exports_and_loads(tmp_path):
     assert torch.allclose(merged.predict(b["h_past"], 3, port_shape=b["port_shape"]), expected, atol=1e-3)
 
 
-def test_pretraining_exports_a_checkpoint_that_loads(tmp_path):
-    task = Pretraining(model=CONFIG)
-    run = trainer(tmp_path, max_steps=2, callbacks=[ExportCheckpoint(str(tmp_path / "out"), every_n_steps=1)])
+def test_pretraining_exports_a_checkpoint_that_loads(tmp_path, tiny_model, quiet_trainer):
+    task = Pretraining(model=tiny_model)
+    run = quiet_trainer(max_steps=2, callbacks=[ExportCheckpoint(str(tmp_path / "out"), every_n_steps=1)])
     run.fit(task, loader(2))
     b = batch(3)
     assert torch.equal(load_checkpoint(tmp_path / "out")(b["h_past"], 3), task.model.eval()(b["h_past"], 3))
@@ -161,19 +134,19 @@ def test_pretraining_exports_a_checkpoint_that_loads(tmp_path):
     assert torch.equal(load_predictor(tmp_path / "run.ckpt").predict(b["h_past"], 3), expected)
 
 
-def test_an_export_may_run_with_other_token_counts_than_training(tmp_path):
-    task = Pretraining(model=CONFIG)
+def test_an_export_may_run_with_other_token_counts_than_training(tmp_path, tiny_model, quiet_trainer):
+    task = Pretraining(model=tiny_model)
     export = ExportCheckpoint(str(tmp_path / "out"), inference={"num_tokens": 3})
-    trainer(tmp_path, max_steps=1, callbacks=[export]).fit(task, loader(1))
+    quiet_trainer(max_steps=1, callbacks=[export]).fit(task, loader(1))
     model = load_checkpoint(tmp_path / "out")
-    assert model.config.num_tokens == 3 and task.model.config.num_tokens == CONFIG["num_tokens"]
+    assert model.config.num_tokens == 3 and task.model.config.num_tokens == tiny_model["num_tokens"]
     assert torch.equal(model.head.weight, task.model.head.weight)
     with pytest.raises(ValueError, match="cannot change 'doppler_grid'"):
         ExportCheckpoint(str(tmp_path), inference={"doppler_grid": 9})
 
 
-def test_exports_hold_averaged_weights(tmp_path):
-    task, folder = Pretraining(model=CONFIG, learning_rate=1e-2, warmup_steps=0), tmp_path / "out"
+def test_exports_hold_averaged_weights(tmp_path, tiny_model, quiet_trainer):
+    task, folder = Pretraining(model=tiny_model, learning_rate=1e-2, warmup_steps=0), tmp_path / "out"
     average = EMAWeightAveraging(decay=0.9)
     seen = []
 
@@ -182,16 +155,16 @@ def test_exports_hold_averaged_weights(tmp_path):
             exported, mean = load_checkpoint(folder).head.weight, average._average_model.module.model.head.weight
             seen.append((torch.equal(exported, mean), torch.equal(exported, pl_module.model.head.weight)))
 
-    trainer(tmp_path, max_steps=3, callbacks=[average, ExportCheckpoint(str(folder), every_n_steps=1), Check()]).fit(
+    quiet_trainer(max_steps=3, callbacks=[average, ExportCheckpoint(str(folder), every_n_steps=1), Check()]).fit(
         task, loader(3)
     )
     assert seen[1:] == [(True, False)] * 2  # averages, not the current weights, which training goes on with
     assert torch.equal(load_checkpoint(folder).head.weight, task.model.head.weight)
 
 
-def test_predict_step_returns_csi_and_its_error(tmp_path):
-    task = ChannelPrediction(model=CONFIG)
-    out = trainer(tmp_path).predict(task, loader(1))[0]
+def test_predict_step_returns_csi_and_its_error(tiny_model, quiet_trainer):
+    task = ChannelPrediction(model=tiny_model)
+    out = quiet_trainer().predict(task, loader(1))[0]
     assert out["h_future"].shape == (8, 3, 16, 1, 8) and out["nmse"].shape == (8,)
 
 
@@ -201,10 +174,10 @@ def test_model_and_checkpoint_exclude_each_other():
             task(checkpoint="airlam-tiny", model={"num_tokens": 8})
 
 
-def test_calibration_fits_the_errors(tmp_path):
+def test_calibration_fits_the_errors(tmp_path, tiny_model):
     """Afterwards predicted and true log errors agree in the mean, over tokens: the regression has a constant."""
     torch.manual_seed(0)
-    model = AirlamModel(AirlamConfig(**CONFIG, error_variance=True))
+    model = AirlamModel(AirlamConfig(**tiny_model, error_variance=True))
     data = [(b["h_past"], b["h_future"], b["port_shape"]) for b in map(batch, range(4))]
     before = model.predict_tokens(model.tokenize(data[0][0], 3, 1), 3).variance
     left = calibrate_variance(model, data)
@@ -223,23 +196,23 @@ def test_calibration_fits_the_errors(tmp_path):
         offsets.append(tokens.per_token((torch.log(square) + 0.5772 - torch.log(variance)).mean(-1, keepdim=True)))
     assert float(torch.cat(offsets).mean().abs()) < 1e-2
     with pytest.raises(ValueError, match="no error variances"):
-        calibrate_variance(AirlamModel(AirlamConfig(**CONFIG)), data)
+        calibrate_variance(AirlamModel(AirlamConfig(**tiny_model)), data)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
-def test_a_compiled_backbone_learns_the_same(tmp_path):
+def test_a_compiled_backbone_learns_the_same(tiny_model, quiet_trainer):
     losses = []
     for compiled in (False, True):
         torch.manual_seed(1)
-        task = Pretraining(model=CONFIG, learning_rate=3e-3, warmup_steps=2, compile_backbone=compiled)
-        run = trainer(tmp_path, max_steps=3)
+        task = Pretraining(model=tiny_model, learning_rate=3e-3, warmup_steps=2, compile_backbone=compiled)
+        run = quiet_trainer(max_steps=3)
         run.fit(task, loader(3))
         losses.append(float(run.callback_metrics["train_nmse_db"]))
     assert losses[0] == pytest.approx(losses[1], abs=1e-2)  # fused operations round differently
 
 
-def test_what_callbacks_do_to_averaged_weights_after_fit_is_exported(tmp_path):
+def test_what_callbacks_do_to_averaged_weights_after_fit_is_exported(tmp_path, tiny_model, quiet_trainer):
     """As CalibrateVariance does: the averages, fetched once more, must not undo it."""
 
     class Mark(L.Callback):
@@ -247,7 +220,7 @@ def test_what_callbacks_do_to_averaged_weights_after_fit_is_exported(tmp_path):
             with torch.no_grad():
                 pl_module.model.head.bias.fill_(7.0)
 
-    task = Pretraining(model=CONFIG, learning_rate=1e-2, warmup_steps=0)
+    task = Pretraining(model=tiny_model, learning_rate=1e-2, warmup_steps=0)
     callbacks = [EMAWeightAveraging(decay=0.9), Mark(), ExportCheckpoint(str(tmp_path / "out"))]
-    trainer(tmp_path, max_steps=2, callbacks=callbacks).fit(task, loader(2))
+    quiet_trainer(max_steps=2, callbacks=callbacks).fit(task, loader(2))
     assert bool((load_checkpoint(tmp_path / "out").head.bias == 7.0).all())

@@ -10,6 +10,7 @@ import yaml
 from airlam.edge.federated import FederatedBenchmark
 from airlam.evaluation.rows import Results
 from airlam.interfaces import RecipeError
+from airlam.recipes import argument_defaults
 
 STUDIES = {
     "methods": {
@@ -51,6 +52,15 @@ def run_yaml(tmp_path_factory):
     recipe = {"class_path": "airlam.edge.federated.Federation", "init_args": arguments}
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return path
+
+
+def test_the_configuration_is_what_was_given(run_yaml):
+    """It stands in the results: every argument but ``only``."""
+    benchmark = FederatedBenchmark(str(run_yaml), STUDIES, seeds=(2,), only=["methods"])
+    given = {"run": str(run_yaml), "studies": STUDIES, "seeds": (2,)}
+    expected = argument_defaults(FederatedBenchmark) | given
+    del expected["only"]
+    assert benchmark.config == expected and list(benchmark.config) == list(expected)
 
 
 @pytest.mark.slow

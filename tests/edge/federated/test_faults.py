@@ -49,7 +49,7 @@ def run(f, kind, change):
             change(reply.content)
         return reply
 
-    grid, records = InProcessGrid(tampered, len(f.sites)), []
+    grid, records = InProcessGrid(tampered, len(f.site_specs)), []
     with grid.identity():
         state = serve(f, grid, None, watch=records.append)
     assert all(np.isfinite(value).all() for value in state.arrays.values())

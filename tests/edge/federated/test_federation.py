@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import pytest
 
 from airlam.edge.federated import Federation
 from airlam.interfaces import RecipeError
+from airlam.recipes import argument_defaults
 
 TWO = {"a": {"channel": "umi_nlos"}, "b": {"channel": "uma_nlos"}}
 RANKS = {**TWO, "c": {"channel": "inf_nlos", "lora_rank": 2}}
@@ -94,9 +98,31 @@ def test_json_keeps_everything_and_the_sites_in_order(federation):
     backwards = dict(reversed(federation().config["sites"].items()))
     made = federation(sites=backwards, selection={"policy": "random", "devices": 2})
     again = Federation.from_json(made.to_json())
-    assert again.config == made.config and again.sites == made.sites and again.selection == made.selection
+    assert (
+        again.config == made.config
+        and again.site_specs == made.site_specs
+        and again.participation == made.participation
+    )
+
+
+def test_the_configuration_is_what_was_given():
+    """It stands in results and hashes: numbers in texts and mappings stay as they are, defaults are filled in."""
+    given = {"sites": TWO, "learning_rate": "0.02", "csi_snr_db": 15, "selection": {"policy": "random", "devices": 1}}
+    made = Federation(**given)
+    assert list(made.config) == [*inspect.signature(Federation).parameters]
+    assert made.config == {**argument_defaults(Federation), **given}
+    assert (made.learning_rate, made.participation.devices, made.config["cell"]) == (0.02, 1, None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.rounds = 3
+
+
+def test_other_sites_leave_the_run_as_it_is(federation):
+    run = federation()
+    one = run.with_sites(run.site_specs[:1], lora_rank=2)
+    assert (len(one.site_specs), one.lora_rank, one.config) == (1, 2, run.config)
+    assert (len(run.site_specs), run.lora_rank) == (3, 4)
 
 
 def test_copies_are_other_places(federation):
     made = federation(sites={"a": {"channel": "umi_nlos", "copies": 3}})
-    assert [s.label for s in made.sites] == ["a-1", "a-2", "a-3"] and len({s.seed for s in made.sites}) == 3
+    assert [s.label for s in made.site_specs] == ["a-1", "a-2", "a-3"] and len({s.seed for s in made.site_specs}) == 3

@@ -51,7 +51,14 @@ class FederatedBenchmark:
         threads: int = 1,
         title: str = "Federated fine-tuning",
     ):
-        self.config = {name: value for name, value in locals().items() if name not in ("self", "only")}
+        self.config = {
+            "run": run,
+            "studies": studies,
+            "seeds": seeds,
+            "changes": changes,
+            "threads": threads,
+            "title": title,
+        }
         self.studies: dict[str, dict[str, Any]] = studies or {"methods": {"zero-shot": {"kind": "zero-shot"}}}
         self.seeds, self.threads, self.title = [int(s) for s in seeds], threads, title
         self.federation, self.arguments = federated_recipe(run, {**(changes or {}), "threads": threads})

@@ -52,12 +52,12 @@ def server_batches(federation: Federation, batch_size: int, seed: int) -> Iterat
 
     The sites are of the run's kinds, at other places and with other users.
     """
-    f = copy.deepcopy(federation)
     generator = torch.Generator().manual_seed(seed)
-    f.sites = [replace(site, seed=noise_seed(DISTILLATION, seed, site.seed) % 2**31) for site in f.sites]
+    seeds = (noise_seed(DISTILLATION, seed, site.seed) % 2**31 for site in federation.site_specs)
+    f = federation.with_sites([replace(site, seed=at) for site, at in zip(federation.site_specs, seeds, strict=True)])
     places, step = Places(), 0
     while True:
-        site = places.site(f, int(torch.randint(len(f.sites), (), generator=generator)))
+        site = places.site(f, int(torch.randint(len(f.site_specs), (), generator=generator)))
         users = torch.randperm(len(site.train), generator=generator)[:batch_size]
         past = site.measured(site.train, users, TRAIN, seed, step)
         yield past, site.train.h[users, f.history : f.history + f.horizon], site.train.port_shape

@@ -62,8 +62,8 @@ def build_results(title: str, config: dict[str, Any], federation: Federation, re
         "tables": tables,
         "resampled": "users",
         "compared": [
-            f"{len(federation.sites)} sites, each one spatially consistent snapshot with its own scenario, carrier and "
-            f"speeds: {', '.join(site.label for site in federation.sites)}. "
+            f"{len(federation.site_specs)} sites, each one spatially consistent snapshot with its own scenario, "
+            f"carrier and speeds: {', '.join(site.label for site in federation.site_specs)}. "
             f"{federation.num_train} users of each train, {federation.num_test} others test. "
             f"{federation.history} CSI occasions at {federation.csi_snr_db:g} dB, "
             "reported in quantised form, are seen; the true channel of the next "
@@ -121,7 +121,7 @@ def make_row(
         runs[0]["trained"],
         settings={**runs[0]["changes"], **runs[0]["options"]},
         num_links=len(errors),
-        num_drops=len(federation.sites),
+        num_drops=len(federation.site_specs),
         seeds={f"training {n}": run["seed"] for n, run in enumerate(runs)},
         group=group,
     )
@@ -152,8 +152,9 @@ def _costs(row: Row, rounds: list[list[RoundRecord]]) -> None:
     f["seconds"] = Figure(float(np.mean([sum(r.delay for r in run) for run in rounds])), "s", "modelled")
     joules = [sum(sum(r.joules.values()) + r.server_joules for r in run) for run in rounds]
     f["joules"] = Figure(float(np.mean(joules)), "J", "modelled")
-    validated = [n for n, r in enumerate(first) if r.mean_figure is not None]
-    curve = np.mean([[run[n].mean_figure for n in validated] for run in rounds], 0)
+    validated = [n for n in range(len(first)) if all(run[n].mean_figure is not None for run in rounds)]
+    figures = [[run[n].mean_figure for n in validated] for run in rounds]
+    curve = np.mean(np.asarray(figures, dtype=float), 0)
     spent = np.cumsum([r.bytes for r in first]) / 1e6
     passed = np.cumsum([r.delay for r in first])
     f["curve_rounds"] = _curve(curve, [first[n].number for n in validated], "round")
@@ -225,7 +226,7 @@ def site_table(federation: Federation, merged: dict) -> dict[str, Any]:
     """Site by site, the study of methods."""
     names = [name for group, name in merged if group == "methods"]
     lines = []
-    for site in federation.sites:
+    for site in federation.site_specs:
         means = [np.mean([np.mean(run["errors"][site.label]) for run in merged["methods", name]]) for name in names]
         lines.append([site.label, *(f"{mean:.2f}" for mean in means)])
     return {"title": "Site by site: NMSE [dB]", "columns": ["site", *names], "lines": lines}

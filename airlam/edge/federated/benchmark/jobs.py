@@ -72,7 +72,7 @@ class JobTrainer:
         learner.load(arrays, learner.federation.rounds + 1)
         learner.model.eval()
         found = {}
-        for number, spec in enumerate(self.base.sites):
+        for number, spec in enumerate(self.base.site_specs):
             site = self.places.site(self.base, number)
             found[spec.label] = learner.objective.score(site, site.test, TEST, self.base.seed).tolist()
         return found
@@ -87,7 +87,7 @@ class JobTrainer:
     def alone(self, f: Federation) -> Done:
         """Every site trains by itself and is tested on its own held-out users."""
         errors, learner = {}, Learner(f, f.lora_rank)
-        for number, site in enumerate(f.sites):
+        for number, site in enumerate(f.site_specs):
             learner.load(learner.start(), 1)
             arrays = train_alone(f, learner, number, self.places)
             errors[site.label] = self.test(learner, arrays)[site.label]
@@ -100,7 +100,7 @@ class JobTrainer:
         curve: list[float] = []
 
         def validate(number: int, arrays: Arrays) -> None:
-            figures = [learner.validate(self.places.site(f, n)) for n in range(len(f.sites))]
+            figures = [learner.validate(self.places.site(f, n)) for n in range(len(f.site_specs))]
             curve.append(float(np.mean(figures)))
 
         validate(0, {})
@@ -110,7 +110,7 @@ class JobTrainer:
     def classic(self, f: Federation, name: str) -> Errors:
         """A classical predictor, tuned at each site on its training users; it sees the same histories as the others."""
         found = {}
-        for number, spec in enumerate(self.base.sites):
+        for number, spec in enumerate(self.base.site_specs):
             site = self.places.site(self.base, number)
             users = torch.arange(len(site.train))[:48]
             past = site.measured(site.train, users, TEST, f.seed)

@@ -31,7 +31,7 @@ def train_centrally(
     f = federation
     objective = learner.objective
     assert isinstance(objective, Prediction)
-    sites = [places.site(f, number) for number in range(len(f.sites))]
+    sites = [places.site(f, number) for number in range(len(f.site_specs))]
     members = torch.tensor([(n, user) for n, site in enumerate(sites) for user in range(len(site.train))])
     parameters = list(trained(learner.model).values())
     optimizer = optimiser(f, parameters, f.learning_rate)
@@ -66,7 +66,4 @@ def train_centrally(
 
 def train_alone(federation: Federation, learner: Learner, number: int, places: Places) -> Arrays:
     """Train on one site's users alone: its own steps of all rounds, one optimiser, nothing sent."""
-    f = federation
-    only = Federation.from_json(f.to_json())
-    only.sites = [f.sites[number]]
-    return train_centrally(only, learner, places)
+    return train_centrally(federation.with_sites([federation.site_specs[number]]), learner, places)

@@ -70,7 +70,7 @@ def build_client_app(workshop_of: Callable[[Context], Workshop] = from_run_confi
         before = learner.arrays()
         rate, mu = float(config["learning-rate"]), float(config.get("proximal-mu", 0.0))
         metrics = learner.train(site, server_round, learning_rate=rate, proximal_mu=mu)
-        if f.privacy is not None:
+        if f.protection is not None:
             del metrics["loss"]  # it depends on the device's data and carries no noise
         after = _disguised(f, site, server_round, learner.arrays(), before)
         return _answer(message, {"site": number, "num-examples": len(site.train), **metrics}, after)
@@ -100,14 +100,14 @@ def costs_of(workshop: Workshop, site: Site) -> dict[str, float]:
 
 def _disguised(f: Federation, site: Site, server_round: int, after: Arrays, before: Arrays) -> Arrays:
     """The update as it is sent: clipped and with noise if the run is private, poisoned if the site is an attacker."""
-    if f.privacy is not None:
-        known = f.privacy.noise_seed
+    if f.protection is not None:
+        known = f.protection.noise_seed
         secret = None if known is None else noise_seed(int(known), NOISE, site.spec.seed, server_round)
-        clip, noise = f.privacy.clip, f.privacy.noise_multiplier
+        clip, noise = f.protection.clip, f.protection.noise_multiplier
         after = privatise(after, before, clip=clip, noise_multiplier=noise, seed=secret)
-    if f.attack is not None and site.spec.label in f.attack.sites:
+    if f.attacker is not None and site.spec.label in f.attacker.sites:
         seed = noise_seed(f.seed, ATTACK, site.spec.seed, server_round)
-        after = poisoned(after, before, f.attack.kind, f.attack.scale, seed)
+        after = poisoned(after, before, f.attacker.kind, f.attacker.scale, seed)
     return after
 
 

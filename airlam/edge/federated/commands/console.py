@@ -66,7 +66,7 @@ def print_result(
     table.add_column("site", no_wrap=True)
     for name in ("before", "after", "gain", "MB down", "MB up", "air s", "compute s", "J"):
         table.add_column(name, justify="right", no_wrap=True)
-    for number, spec in enumerate(federation.sites):
+    for number, spec in enumerate(federation.site_specs):
         before, after = tests[spec.label]["before"], tests[spec.label]["after"]
         took = [r.seconds.get(number, [0.0, 0.0, 0.0]) for r in records]
         sent = (sum(getattr(r, way).get(number, 0) for r in records) / 1e6 for way in ("down_bytes", "up_bytes"))
@@ -99,5 +99,5 @@ def print_result(
             f"{100 * (errors[0] or 0):.2g} and {100 * (errors[-1] or 0):.2g} %",
             style="dim",
         )
-    if records and records[-1].epsilon is not None and federation.privacy:
-        console.print(f"privacy: epsilon {records[-1].epsilon:.3g} at delta {federation.privacy.delta:g} a device")
+    if records and records[-1].epsilon is not None and federation.protection:
+        console.print(f"privacy: epsilon {records[-1].epsilon:.3g} at delta {federation.protection.delta:g} a device")

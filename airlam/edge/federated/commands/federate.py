@@ -123,7 +123,7 @@ def check_startable(federation: Federation, engine: str, places: Places) -> None
     if f.secure_aggregation and engine != "simulation":
         raise RecipeError("secure_aggregation runs in engine simulation alone: elsewhere it would average in the clear")
     learner = Learner(f, None if f.lora_rank is None else f.largest_rank)
-    for number, spec in enumerate(f.sites):
+    for number, spec in enumerate(f.site_specs):
         site = places.site(f, number)
         users = torch.arange(min(2, len(site.train)))
         site.measured(site.train, users, f.seed)
@@ -131,7 +131,9 @@ def check_startable(federation: Federation, engine: str, places: Places) -> None
             check_split(learner.model.get_base_model(), spec.split_layers)
     learner.load(learner.start(), 1)
     if not math.isfinite(found := learner.validate(places.site(f, 0))):
-        raise RecipeError(f"sites.{f.sites[0].label}: the model gives {found} for its validation users before training")
+        raise RecipeError(
+            f"sites.{f.site_specs[0].label}: the model gives {found} for its validation users before training"
+        )
 
 
 def tested(federation: Federation, state: State, places: Places) -> tuple[Learner, dict[str, dict[str, float]]]:
@@ -142,7 +144,7 @@ def tested(federation: Federation, state: State, places: Places) -> tuple[Learne
     found: dict[str, dict[str, float]] = {}
     for when, arrays in (("before", learner.start()), ("after", state.arrays)):
         learner.load(arrays, f.rounds + 1)
-        for number, spec in enumerate(f.sites):
+        for number, spec in enumerate(f.site_specs):
             site = places.site(f, number)
             figure = float(learner.objective.score(site, site.test, TEST, f.seed).mean())
             if not math.isfinite(figure):

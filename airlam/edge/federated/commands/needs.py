@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,29 +24,26 @@ from airlam.resources import count_activations, draw_link, training_bytes
 def site_options(federation: Federation, ranks: Sequence[int]) -> dict[str, list[Option]]:
     """Every option of every site, with an equal share of the band and the mean of its radio."""
     f = federation
-    share = f.cell.bandwidth / f.selection.devices
+    share = f.radio.bandwidth / f.participation.devices
     found: dict[str, list[Option]] = {}
     known: dict[tuple, list[Need]] = {}
     places = Places()
     learners = {rank: Learner(_of_rank(f, rank), rank) for rank in ranks}
-    for number, spec in enumerate(f.sites):
+    for number, spec in enumerate(f.site_specs):
         site = places.site(f, number)
-        link = draw_link(f.cell, spec.distance_m, spec.device.transmit_dbm, place_seed=spec.seed, round_seed=None)
+        link = draw_link(f.radio, spec.distance_m, spec.device.transmit_dbm, place_seed=spec.seed, round_seed=None)
         candidate = Candidate(spec.device, link, 0.0, 0.0, 0.0)
         # what an option needs depends on the data through its shape alone
         shape = (tuple(site.train.h.shape[2:]), min(f.batch_size, len(site.train)))
         if shape not in known:
             known[shape] = [need for rank in ranks for need in needs(learners[rank], site, rank)]
-        found[spec.label] = [priced(need, candidate, share, f.server) for need in known[shape]]
+        found[spec.label] = [priced(need, candidate, share, f.edge_server) for need in known[shape]]
     return found
 
 
 def _of_rank(federation: Federation, rank: int) -> Federation:
     """The run with this rank everywhere."""
-    made = copy.deepcopy(federation)
-    made.lora_rank = rank
-    made.sites = [replace(site, lora_rank=None) for site in made.sites]
-    return made
+    return federation.with_sites([replace(site, lora_rank=None) for site in federation.site_specs], lora_rank=rank)
 
 
 def needs(learner: Learner, site: Site, rank: int) -> list[Need]:
@@ -62,7 +58,7 @@ def needs(learner: Learner, site: Site, rank: int) -> list[Need]:
     flops = f.local_steps * learner.step_flops(site, size)
     found = [Need("local", 0, rank, memory, float(flops), up, size_bytes)]
     base = learner.model.get_base_model()
-    splittable = f.task == "prediction" and base.context is None and not (f.attack or f.privacy)
+    splittable = f.task == "prediction" and base.context is None and not (f.attacker or f.protection)
     if f.scheme.changes_weights or f.server_strategy.changes_training or f.secure_aggregation:
         splittable = False
     layers = range(num_layers(base) + 1) if splittable else ()

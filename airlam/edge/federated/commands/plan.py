@@ -70,7 +70,7 @@ def plan(
             raise StoreError(f"{out} exists and is no plan; name another file")
     torch.set_num_threads(federation.threads)
     options = site_options(federation, ranks)
-    devices = {site.label: site.device for site in federation.sites}
+    devices = {site.label: site.device for site in federation.site_specs}
     chosen = choose_options(options, devices, goal=goal, slack=slack, min_rank=min_rank)
     uniform = uniform_choice(options, devices)
     _print(federation, chosen, uniform, goal)
@@ -84,7 +84,7 @@ def write_plan(federation: Federation, arguments: dict[str, Any], chosen: dict[s
     """The run's recipe with mode, split and rank of every site."""
     made = copy.deepcopy(arguments)
     given, made["sites"] = made["sites"], {}
-    for spec in federation.sites:  # copies one by one: their places, and so their options, differ
+    for spec in federation.site_specs:  # copies one by one: their places, and so their options, differ
         alone = spec.label in given and given[spec.label].get("copies", 1) == 1
         kind = given[spec.label if alone else spec.label.rpartition("-")[0]]
         option, site = chosen[spec.label], {key: value for key, value in kind.items() if key != "copies"}
@@ -105,7 +105,7 @@ def _print(federation: Federation, chosen: dict[str, Option], uniform: dict[str,
         table.add_column(name, no_wrap=True)
     for name in ("MB", "of", "MB sent", "s", "J"):
         table.add_column(name, justify="right", no_wrap=True)
-    for site in federation.sites:
+    for site in federation.site_specs:
         o = chosen[site.label]
         table.add_row(
             escape(site.label),

@@ -142,7 +142,7 @@ def run_deployed(
     (folder / FAILURE).unlink(missing_ok=True)
     if federation.secure_aggregation:
         raise RecipeError("secure_aggregation runs in engine simulation alone so far")
-    with deployed(folder / "deployment", len(federation.sites), lock) as deployment:
+    with deployed(folder / "deployment", len(federation.site_specs), lock) as deployment:
         submit(deployment, federation, folder, resume=resume)
         seen, end = 0, time.monotonic() + timeout
         while True:
@@ -214,7 +214,7 @@ def deployed(folder: Path, num_nodes: int, lock: int | None = None) -> Iterator[
 
 def submit(deployment: Deployment, federation: Federation, folder: Path, *, resume: bool = False) -> None:
     """Hand the job to the SuperLink; the run's configuration carries all of it."""
-    keys = [deployment.folder / f"node-{number}.pub" for number in range(len(federation.sites))]
+    keys = [deployment.folder / f"node-{number}.pub" for number in range(len(federation.site_specs))]
     app, run = write_app(deployment.folder, federation, folder.resolve(), resume=resume, keys=keys)
     _run(deployment.folder, ["flwr", "run", str(app), LINK, "--run-config", str(run)])
 
@@ -232,8 +232,10 @@ def write_app(
     Raises:
         RecipeError: there are keys, but not one for each site.
     """
-    if keys and len(keys) != len(federation.sites):
-        raise RecipeError(f"keys has {len(keys)} files, but there are {len(federation.sites)} sites; give one for each")
+    if keys and len(keys) != len(federation.site_specs):
+        raise RecipeError(
+            f"keys has {len(keys)} files, but there are {len(federation.site_specs)} sites; give one for each"
+        )
     app, run = where / "app", where / "run.toml"
     write_text(app / "pyproject.toml", APP)
     write_text(app / "airlam_federated.py", MODULE)

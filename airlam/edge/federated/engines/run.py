@@ -63,7 +63,7 @@ def run_rounds(
         simulate(federation, server, build_client_app(functools.partial(worker_workshop, federation.to_json())))
     else:
         workshop = Workshop(federation, places)
-        grid = InProcessGrid(build_client_app(lambda _: workshop), len(federation.sites))
+        grid = InProcessGrid(build_client_app(lambda _: workshop), len(federation.site_specs))
         context = Context(run_id=1, node_id=SERVER, node_config={}, state=RecordDict(), run_config={})
         with grid.identity():
             server(grid, context)

@@ -98,7 +98,7 @@ def build_secure_server_app(f: Federation, folder: Path | None, watch: Watch | N
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         start = Learner(f, f.largest_rank).start()
-        state, names, count = State(start), list(start), len(f.sites)
+        state, names, count = State(start), list(start), len(f.site_specs)
         make_folder(folder, resume=False)
 
         def noted(number: int, parameters: list[np.ndarray], _: dict) -> None:
@@ -114,7 +114,7 @@ def build_secure_server_app(f: Federation, folder: Path | None, watch: Watch | N
             for _, said in found:
                 try:
                     number, figure = (checked_number(name, said.get(name)) for name in ("site", "figure"))
-                    record.figures[f.sites[int(number)].label] = figure
+                    record.figures[f.site_specs[int(number)].label] = figure
                 except (ValueError, IndexError) as error:
                     record.strays.append(shown(f"evaluation: {error}"))
             if folder is not None:

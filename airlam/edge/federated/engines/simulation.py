@@ -23,7 +23,7 @@ def simulate(federation: Federation, server: ServerApp, client: ClientApp) -> No
     except ImportError:
         raise RecipeError("engine simulation needs Ray: pip install 'airlam[federated]'") from None
     resources = {"client_resources": {"num_cpus": federation.threads}}
-    run_simulation(server, client, num_supernodes=len(federation.sites), backend_config=resources)
+    run_simulation(server, client, num_supernodes=len(federation.site_specs), backend_config=resources)
 
 
 class RayWorker:

@@ -60,10 +60,10 @@ class Places:
         Raises:
             RecipeError: the site's channel recipe cannot be used; the site is named.
         """
-        f, spec = federation, federation.sites[number]
+        f, spec = federation, federation.site_specs[number]
         counts = (f.num_train, f.num_val, f.num_test)
         try:
-            recipe = {**load_channel(spec.channel).recipe, **f.channel_overrides, **spec.overrides}
+            recipe = {**load_channel(spec.channel).recipe, **(f.channel_overrides or {}), **spec.overrides}
             used = (f.users_of(number), f.num_val, f.num_test)
             text = json.dumps(recipe, sort_keys=True)
             train, val, test = self._users(text, counts, used, f.history + f.horizon, spec.seed)

@@ -27,7 +27,7 @@ def adapters_and_weights(f: Any) -> str | None:
             f"aggregation is {f.aggregation!r}, which averages products by itself, so {f.strategy!r} would "
             "never see them; take ffa (exact with any strategy), or strategy fedavg or fedprox"
         )
-    if not lora and any(site.lora_rank for site in f.sites):
+    if not lora and any(site.lora_rank for site in f.site_specs):
         return "a site has a lora_rank, but the run has none (null: all weights); give it one"
     return None
 
@@ -38,7 +38,7 @@ def split_training(f: Any) -> str | None:
         return None
     if f.lora_rank is None or isinstance(f.model, dict) or f.task != "prediction":
         return "mode split needs adapters (lora_rank), a backbone (no comparator), and task prediction"
-    if f.scheme.changes_weights or f.attack or f.privacy:
+    if f.scheme.changes_weights or f.attacker or f.protection:
         return "mode split takes aggregation naive, ffa or svd, and neither attack nor privacy"
     if f.server_strategy.changes_training:
         return "mode split has no proximal term; take strategy fedavg"
@@ -58,7 +58,7 @@ def model_and_task(f: Any) -> str | None:
 
 def ranks(f: Any) -> str | None:
     """Strategies that compare entries need adapters of one rank."""
-    if len({f.rank_of(site) for site in f.sites}) > 1 and f.server_strategy.compares_entries:
+    if len({f.rank_of(site) for site in f.site_specs}) > 1 and f.server_strategy.compares_entries:
         return (
             f"strategy {f.strategy} compares entries, and adapters of smaller ranks are padded with zeros: give "
             "all sites the same lora_rank, or take fedavg"
@@ -70,21 +70,21 @@ def secure_aggregation(f: Any) -> str | None:
     """Only the sum of the updates is known: no scheme, strategy or defence that needs single ones."""
     if not f.secure_aggregation:
         return None
-    one_shape = f.lora_rank is not None and len({f.rank_of(site) for site in f.sites}) == 1
+    one_shape = f.lora_rank is not None and len({f.rank_of(site) for site in f.site_specs}) == 1
     plain = f.server_strategy.plain_mean and not f.server_strategy.changes_training
     if not one_shape or f.scheme.averages_products or not plain or f.split:
         return (
             "secure_aggregation sums arrays of one shape with values within +-8: take adapters (lora_rank), "
             "strategy fedavg, aggregation ffa (exact) or naive, the same lora_rank everywhere, and mode local"
         )
-    if len(f.sites) < 3 or f.strategy_args or f.evaluate_every != 1:
+    if len(f.site_specs) < 3 or f.server_strategy.arguments or f.evaluate_every != 1:
         return (
             "secure_aggregation needs three sites or more (from the sum of two, each knows the other's update), no "
             "strategy_args, and evaluate_every 1"
         )
-    if f.selection.policy != "all":
+    if f.participation.policy != "all":
         return "secure_aggregation takes all devices in every round: leave selection out"
-    if f.attack or f.dropout or f.max_update_norm or f.privacy:
+    if f.attacker or f.dropout or f.max_update_norm or f.protection:
         return (
             "with secure_aggregation the server sees sums alone: it can neither reject an update nor know who was "
             "lost; leave attack, dropout, privacy and max_update_norm out"

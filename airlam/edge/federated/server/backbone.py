@@ -25,7 +25,7 @@ class Backbone:
     """
 
     def __init__(self, federation: Federation, learner: Learner):
-        depths = {site.split_layers for site in federation.sites if site.mode == "split"}
+        depths = {site.split_layers for site in federation.site_specs if site.mode == "split"}
         self._learner = learner
         self._splits = {layers: SplitLearner(federation, learner, layers) for layers in depths}
         self.parameters = {name: p for split in self._splits.values() for name, p in split.server.items()}

@@ -25,7 +25,7 @@ class Exchange:
 
     def on_device(self, site: int, arrays: Arrays) -> Arrays:
         """The adapters that a split site holds; all arrays of a site that is not split."""
-        spec = self.federation.sites[site]
+        spec = self.federation.site_specs[site]
         if spec.mode == "local":
             return arrays
         return {name: value for name, value in arrays.items() if on_device(name[2:], spec.split_layers)}
@@ -33,7 +33,7 @@ class Exchange:
     def expected(self, site: int, sent: Arrays) -> Arrays:
         """Arrays with the names and shapes of a whole update of a site that was sent ``sent``."""
         f, rank = self.federation, self._rank(site)
-        if rank is None or f.sites[site].mode == "split":  # the layers of a split site have two ranks
+        if rank is None or f.site_specs[site].mode == "split":  # the layers of a split site have two ranks
             return sent
         return f.scheme.update(self.shapes, rank)
 
@@ -43,4 +43,4 @@ class Exchange:
         return sent if rank is None else sent | f.scheme.drawn(self.shapes, rank, f.seed, number)
 
     def _rank(self, site: int) -> int | None:
-        return self.federation.rank_of(self.federation.sites[site])
+        return self.federation.rank_of(self.federation.site_specs[site])

@@ -41,7 +41,7 @@ class Roster:
             TimeoutError: nobody came within ``longest`` seconds.
         """
         began = time.monotonic()
-        while (there := len(list(grid.get_node_ids()))) < len(self.federation.sites):
+        while (there := len(list(grid.get_node_ids()))) < len(self.federation.site_specs):
             waited = time.monotonic() - began
             if there and waited > patience:
                 break
@@ -79,7 +79,7 @@ class Roster:
         Raises:
             ValueError: there is no such site, another node has it, or the node's key is not that site's.
         """
-        count = len(self.federation.sites)
+        count = len(self.federation.site_specs)
         if claimed != int(claimed) or claimed >= count:
             raise ValueError(f"it says that it is site {claimed:g}, but the sites are 0 to {count - 1}")
         site = int(claimed)

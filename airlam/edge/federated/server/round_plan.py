@@ -38,22 +38,22 @@ class RoundPlanner:
         roster.meet(grid)
         record, found = RoundRecord(number), self.candidates(number, arrays)
         record.strays, roster.troubles = roster.troubles, []
-        record.outage = [f.sites[site].label for site in sorted(set(roster.sites.values())) if site not in found]
+        record.outage = [f.site_specs[site].label for site in sorted(set(roster.sites.values())) if site not in found]
         if not found:
             return record
         numbers, candidates = list(found), list(found.values())
         allocation: Allocation = choose(
-            f.selection.policy,
+            f.participation.policy,
             candidates,
-            min(f.selection.devices, len(candidates)),
+            min(f.participation.devices, len(candidates)),
             server_round=number,
             seed=f.seed,
-            max_joules=f.selection.max_joules,
+            max_joules=f.participation.max_joules,
         )
         for index, bandwidth in zip(allocation.chosen, allocation.bandwidth, strict=True):
             site, seconds = numbers[index], candidates[index].seconds(bandwidth)
             if not math.isfinite(sum(seconds)):  # an equal share is too wide for its power
-                record.outage.append(f.sites[site].label)
+                record.outage.append(f.site_specs[site].label)
                 continue
             record.chosen.append(site)
             record.bandwidth[site], record.seconds[site] = bandwidth, list(seconds)
@@ -62,18 +62,18 @@ class RoundPlanner:
         record.delay = max((sum(s) for s in record.seconds.values()), default=0.0)
         # the edge server computes for all split devices, between their messages
         work = sum(roster.costs[site]["server-flops"] for site in record.chosen)
-        record.server_seconds = f.server.compute_seconds(work)
+        record.server_seconds = f.edge_server.compute_seconds(work)
         record.delay += record.server_seconds
-        record.server_joules = f.server.compute_watts * record.server_seconds
+        record.server_joules = f.edge_server.compute_watts * record.server_seconds
         return record
 
     def candidates(self, number: int, arrays: Arrays) -> dict[int, Candidate]:
         """The sites that are there and not in outage, with the radio of round ``number``."""
         f, found = self.federation, {}
         for site in sorted(set(self.roster.sites.values())):
-            spec, costs = f.sites[site], self.roster.costs[site]
+            spec, costs = f.site_specs[site], self.roster.costs[site]
             link = draw_link(
-                f.cell, spec.distance_m, spec.device.transmit_dbm, place_seed=spec.seed, round_seed=[f.seed, number]
+                f.radio, spec.distance_m, spec.device.transmit_dbm, place_seed=spec.seed, round_seed=[f.seed, number]
             )
             if link.in_outage:
                 continue
@@ -87,6 +87,6 @@ class RoundPlanner:
                 down_bytes=wire_bytes(down) + costs["activations"],
                 up_bytes=wire_bytes(up) + costs["activations"],
                 samples=int(costs["num-examples"]),
-                must=f.selection.max_age is not None and age >= f.selection.max_age,
+                must=f.participation.max_age is not None and age >= f.participation.max_age,
             )
         return found

@@ -54,7 +54,7 @@ class SplitRound:
             arrays: the server's. messages: to all devices of the round. sent: number of a site -> its arrays.
         """
         sites = {m.metadata.dst_node_id: self.roster.sites[m.metadata.dst_node_id] for m in messages}
-        specs = {node: self.federation.sites[site] for node, site in sites.items()}
+        specs = {node: self.federation.site_specs[site] for node, site in sites.items()}
         self.depths = {node: spec.split_layers for node, spec in specs.items() if spec.mode == "split"}
         self.weights = self.backbone.load(arrays, self.number)
         mine = {node: exchange.on_device(sites[node], sent[sites[node]]) for node in self.depths}
@@ -123,7 +123,7 @@ class SplitRound:
         for site, reply in self.roster.by_site(replies, self.record.strays):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                self.record.lose(self.federation.sites[site].label, reply.error.reason or "no reason given")
+                self.record.lose(self.federation.site_specs[site].label, reply.error.reason or "no reason given")
                 continue
             try:
                 said, answer = numbers_of(reply, "seconds", "loss"), arrays_of(reply)
@@ -148,7 +148,7 @@ class SplitRound:
             raise ValueError(f"its {wanted} has shape {answer[wanted].shape}")
 
     def _reject(self, node: int, why: str) -> None:
-        self.record.reject(self.federation.sites[self.roster.sites[node]].label, why)
+        self.record.reject(self.federation.site_specs[self.roster.sites[node]].label, why)
 
 
 def largest(values: dict[int, np.ndarray]) -> tuple[float, int, float]:

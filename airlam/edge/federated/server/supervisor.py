@@ -88,14 +88,14 @@ class Supervisor:
         self.roster.meet(self.grid)
         messages = []
         for node, site in self.roster.sites.items():
-            rank = f.rank_of(f.sites[site])
+            rank = f.rank_of(f.site_specs[site])
             seen = arrays if rank is None else fitted(arrays, rank)
             content = RecordDict({"arrays": to_record(seen), "config": ConfigRecord({"server-round": number})})
             self.record.validation_bytes += size_of(seen)
             messages.append(Message(content, node, "evaluate"))
         replies = self.grid.send_and_receive(messages, timeout=TIMEOUT) if messages else []
         for site, reply in self.roster.by_site(replies, self.record.strays):
-            label = f.sites[site].label
+            label = f.site_specs[site].label
             try:
                 if reply.has_error():
                     raise ValueError(reply.error.reason)
@@ -105,7 +105,7 @@ class Supervisor:
 
     def finish(self, number: int) -> RoundRecord:
         """The round's record, with the epsilon spent so far."""
-        if (privacy := self.federation.privacy) is not None:
+        if (privacy := self.federation.protection) is not None:
             # another device's data in its place moves a clipped update by up to twice the clip
             spent = epsilon(privacy.noise_multiplier / 2, number, privacy.delta)
             self.record.epsilon = spent if math.isfinite(spent) else None
@@ -124,7 +124,7 @@ class Supervisor:
             sent[site] = self.exchange.view(site, arrays)
             own = RecordDict({"arrays": to_record(sent[site]), "config": message.content["config"]})
             messages.append(Message(own, message.metadata.dst_node_id, message.metadata.message_type))
-            if f.sites[site].mode == "local":  # the bytes of split sites are counted step by step
+            if f.site_specs[site].mode == "local":  # the bytes of split sites are counted step by step
                 self.record.down_bytes[site] = size_of(sent[site])
         return sent, messages
 
@@ -139,7 +139,7 @@ class Supervisor:
         silent = set(sent)
         for site, reply in self.roster.by_site(replies, gone):
             silent.discard(site)
-            label = f.sites[site].label
+            label = f.site_specs[site].label
             if reply.has_error():
                 record.lose(label, reply.error.reason or "no reason given")
                 continue
@@ -150,26 +150,26 @@ class Supervisor:
                 record.reject(label, error)
                 continue
             record.reply(site, metrics["seconds"], size_of(update))
-            if split is not None and f.sites[site].mode == "split":
+            if split is not None and f.site_specs[site].mode == "split":
                 update = split.complete(sent[site], update)
             if why := problem_of(update, self.exchange.expected(site, sent[site])):
                 record.reject(label, why)
             else:
                 usable[site] = reply, update
         for site in silent:
-            if f.sites[site].label not in record.rejected:  # a split device may be out since an earlier step
-                record.lost.setdefault(f.sites[site].label, gone.pop() if gone else "no reply in time")
+            if f.site_specs[site].label not in record.rejected:  # a split device may be out since an earlier step
+                record.lost.setdefault(f.site_specs[site].label, gone.pop() if gone else "no reply in time")
         starts = {site: self.exchange.start_of(site, sent[site], number) for site in usable}
         norms = {site: norm_of_change(update, starts[site]) for site, (_, update) in usable.items()}
         for site, why in norm_problems(f, norms).items():
-            record.reject(f.sites[site].label, why)
+            record.reject(f.site_specs[site].label, why)
             del usable[site]
         return usable
 
     @property
     def _metrics(self) -> tuple[str, ...]:
         """What every device says of its training; a private one does not send its loss, which carries no noise."""
-        return ("num-examples",) if self.federation.privacy else ("num-examples", "loss")
+        return ("num-examples",) if self.federation.protection else ("num-examples", "loss")
 
     def _aggregate(self, number: int, before: Arrays, usable: dict[int, tuple[Message, Arrays]]) -> Arrays | None:
         f, rank = self.federation, self.federation.largest_rank
@@ -192,9 +192,10 @@ class Supervisor:
         except ValueError as error:
             raise AirlamError(f"round {number}: {shown(error)}; the state of the round before stands") from None
         if not all(np.isfinite(value).all() for value in result.values()):
+            arguments = f.server_strategy.arguments or "no arguments"
             raise AirlamError(
-                f"round {number}: strategy {f.strategy} with {f.strategy_args or 'no arguments'} made weights that are "
-                "not finite; the state of the round before stands"
+                f"round {number}: strategy {f.strategy} with {arguments} made weights that are not finite; the state "
+                "of the round before stands"
             )
         errors = aggregation_errors(f, self.exchange.shapes, number, before, updates, weights, result)
         self.record.aggregation_error, self.record.naive_error = errors
