@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from airlam.csi import PortShape, check_port_shape, resolve_inputs, resolved, series_along
-from airlam.errors import AirlamError as AirlamError
+from airlam.errors import AirlamError as AirlamError  # the errors: for users; airlam itself takes airlam.errors
 from airlam.errors import CheckpointError as CheckpointError
 from airlam.errors import RecipeError as RecipeError
 from airlam.errors import StoreError as StoreError

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airlam.interfaces import CheckpointError, Precoder, Predictor
+from airlam.errors import CheckpointError
+from airlam.interfaces import Precoder, Predictor
 from airlam.methods import build_own, check_made, find, is_own, names
 from airlam.recipes import find_checkpoint, nearest, shipped_checkpoints
 

@@ -28,8 +28,9 @@ from torch import Tensor
 from airlam import load_predictor
 from airlam.channels import load_channel
 from airlam.csi import measure
+from airlam.errors import CheckpointError
 from airlam.export import export_onnx
-from airlam.interfaces import CheckpointError, Predictor
+from airlam.interfaces import Predictor
 from airlam.metrics import measure_latency, nmse
 from airlam.models import StreamingPredictor
 

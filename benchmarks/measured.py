@@ -25,7 +25,7 @@ from torch import Tensor
 from airlam import load_predictor
 from airlam.baselines import tune
 from airlam.data.importers import align, read_recording, windows
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 from airlam.metrics import nmse
 
 METHODS = ("hold", "mean", "ar", "eigen-ar")

@@ -15,7 +15,7 @@ from airlam.channels.delay_line import DelayLine
 from airlam.channels.link_batch import LinkBatch
 from airlam.channels.recipe import DEFAULTS, MIXTURE, MODELS, check_scenario, keys_of, model_class, resolve
 from airlam.constants import SPEED_OF_LIGHT
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes import as_number, check_keys, check_number
 
 _OWN_KEYS = ("scenario", "components", "max_ports", "max_doppler_per_slot", "chunk")

@@ -31,7 +31,7 @@ from airlam.cli.fit_callbacks import (
 from airlam.cli.outputs import add_options, make_room, moved, next_steps, recipe_root_dir, values_of
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
-from airlam.interfaces import CheckpointError, RecipeError
+from airlam.errors import CheckpointError, RecipeError
 from airlam.recipes import allow_imports_from, find_recipe, nearest, read_yaml
 from airlam.tasks import ExportCheckpoint, WritePredictions
 

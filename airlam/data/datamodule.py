@@ -13,7 +13,7 @@ from airlam.data.batches import KeptBatches, OnTheFly, StoredBatches, StoredLink
 from airlam.data.generation import generate
 from airlam.data.recipe import DatasetRecipe
 from airlam.data.store import CSIStore
-from airlam.interfaces import RecipeError, StoreError
+from airlam.errors import RecipeError, StoreError
 
 
 class CSIDataModule(pl.LightningDataModule):

@@ -24,7 +24,7 @@ import torch
 
 from airlam.data.layout import TRUTH, versions
 from airlam.data.recipe import Block, load_channel
-from airlam.interfaces import AirlamError
+from airlam.errors import AirlamError
 
 Arrays = dict[str, np.ndarray]
 MadeBlocks = Generator[tuple[int, Arrays], None, None]

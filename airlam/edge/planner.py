@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from airlam.edge.selection import Candidate
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes import check_choice
 from airlam.resources import Device
 

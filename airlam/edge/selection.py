@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.resources import Device, RadioLink
 
 TOLERANCE = 1e-4  # of delays, relative

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes import as_number, nearest
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from airlam.constants import SPEED_OF_LIGHT, THERMAL_NOISE_DBM_PER_HZ
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 # TR 38.901 table 7.4.1-1: default heights [m] of base station and user, and the shadowing's standard deviation [dB].
 HEIGHTS = {"umi": (10.0, 1.5), "uma": (25.0, 1.5)}

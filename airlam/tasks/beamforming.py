@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
 from airlam.metrics import UTILITIES, user_rates, utility
 from airlam.models import (
     AirlamEstimator,

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
 from airlam.models.comparators import Comparator, build_comparator, check_kind
 from airlam.tasks.lightning_files import described_task, load_state, read_lightning
 from airlam.tasks.objectives import energy

@@ -216,6 +216,17 @@ def test_the_rule_itself_finds_every_way_to_import(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_errors_are_imported_from_their_own_module(path):
+    """``airlam.interfaces`` only hands them on to users."""
+    if path == PACKAGE / "interfaces.py":
+        return
+    for node in nodes(ast.parse(path.read_text(encoding="utf-8")), typing=True):
+        if isinstance(node, ast.ImportFrom) and node.module == "airlam.interfaces":
+            wrong = [alias.name for alias in node.names if alias.name.endswith("Error")]
+            assert not wrong, f"line {node.lineno}: import {', '.join(wrong)} from airlam.errors"
+
+
 def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from airlam.channels import LinkBatch, MixtureChannel, load_channel
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 TINY = {
     "scenario": "mixture",

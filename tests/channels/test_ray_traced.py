@@ -14,7 +14,7 @@ import torch
 from airlam.channels import load_channel, rt_available
 from airlam.channels.ray_traced import RayTracedChannel, TracedPaths, length_change, steering
 from airlam.channels.ray_tracing import SCENES, find_llvm
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 RT = {"scenario": "ray_traced", "scene": "munich"}
 SINGLE = {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"}
@@ -66,7 +66,7 @@ def test_without_llvm_the_process_lives_and_says_what_is_missing(tmp_path):
     broken.write_bytes(b"not a library")
     code = (
         "from airlam.channels import load_channel, rt_available\n"
-        "from airlam.interfaces import AirlamError\n"
+        "from airlam.errors import AirlamError\n"
         "print('works', bool(rt_available()), rt_available().reason)\n"
         "try: load_channel('rt_munich').sample(1, 2, seed=0)\n"
         "except AirlamError as error: print('refused:', error)\n"

@@ -10,7 +10,7 @@ import yaml
 
 from airlam.channels import load_channel, recipe_names
 from airlam.channels.recipe import DEFAULTS
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 EXPECTED = {
     "uma_nlos",

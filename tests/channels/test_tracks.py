@@ -8,7 +8,7 @@ import torch
 from airlam.channels import load_channel
 from airlam.channels.drops import draw_drops
 from airlam.csi import beam_power, dft_codebook
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 TRACKS = {
     **{k: v for k, v in load_channel("umi_tracks_28ghz").recipe.items()},

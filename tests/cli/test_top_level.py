@@ -63,7 +63,7 @@ def test_interruption(airlam, monkeypatch, error):
 
 
 def test_debug_shows_the_traceback(airlam, monkeypatch):
-    from airlam.interfaces import RecipeError
+    from airlam.errors import RecipeError
 
     assert airlam("generate", "--config", "nowhere").code == 2
     monkeypatch.setenv("AIRLAM_DEBUG", "1")

@@ -12,7 +12,7 @@ import torch
 
 from airlam.csi import mean_power
 from airlam.data import CSIDataModule, CSIStore, OnTheFly, generate
-from airlam.interfaces import RecipeError, StoreError
+from airlam.errors import RecipeError, StoreError
 
 KEYS = {
     "h_past",

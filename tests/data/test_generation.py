@@ -19,7 +19,7 @@ import torch
 
 import airlam.data.generation as generation
 from airlam.data import CSIStore, generate
-from airlam.interfaces import AirlamError, RecipeError, StoreError
+from airlam.errors import AirlamError, RecipeError, StoreError
 
 HERE = Path(__file__).resolve().parent
 

@@ -6,7 +6,7 @@ from scipy import stats
 
 from airlam.data.batches import draw_impairment, measured
 from airlam.data.recipe import DatasetRecipe
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 KEYS = [(0, i) for i in range(200)]
 H = torch.ones(200, 6, 8, 1, 1, dtype=torch.complex64)

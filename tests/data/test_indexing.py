@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import airlam.data.store as store_module
 from airlam.data import CSIStore
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 
 SHAPE = (34, 20, 6, 1, 4)
 

@@ -10,7 +10,7 @@ import pytest
 
 from airlam.data import DatasetRecipe
 from airlam.data.recipe import SPLITS, block_seed, blocks_of, load_dataset_recipe
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 
 def test_arguments_of_the_data_module_are_those_of_the_recipe():

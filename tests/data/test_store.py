@@ -15,7 +15,7 @@ import airlam.data.layout as layout
 from airlam.csi import mean_power
 from airlam.data import CSIStore, generate
 from airlam.data.recipe import blocks_of, load_dataset_recipe
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 
 
 def sampled(fake, store):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from airlam.edge.planner import Option, choose_options, together, uniform_choice
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.resources import device
 
 

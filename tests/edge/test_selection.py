@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from airlam.edge.selection import Candidate, allocate, choose, equal_shares, fastest, least_bandwidth
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.resources import Cell, device, draw_link
 
 PROFILES = ("gateway", "phone", "vehicle", "small-cell")

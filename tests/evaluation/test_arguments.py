@@ -2,8 +2,8 @@
 
 import pytest
 
+from airlam.errors import RecipeError
 from airlam.evaluation.runner import load_runner
-from airlam.interfaces import RecipeError
 from airlam.io import check_folder
 
 BENCHMARK = "airlam.evaluation.ChannelPredictionBenchmark"

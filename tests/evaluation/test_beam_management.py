@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from airlam.errors import RecipeError
 from airlam.evaluation import BeamManagementBenchmark, Results
 from airlam.evaluation.benchmarks.beam_management.cell import plan
 from airlam.evaluation.benchmarks.beam_management.figures import beam_accuracy, beam_se_ratio
@@ -21,7 +22,6 @@ from airlam.evaluation.benchmarks.beam_management.judging import (
 from airlam.evaluation.benchmarks.beam_management.training import Training
 from airlam.evaluation.report.style import look
 from airlam.evaluation.results import CellRecord, Series
-from airlam.interfaces import RecipeError
 from airlam.methods import find, names
 from airlam.models import AirlamBeams, AirlamBeamsConfig, save_checkpoint
 

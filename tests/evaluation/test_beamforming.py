@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from airlam.baselines import rzf
+from airlam.errors import RecipeError
 from airlam.evaluation import BeamformingBenchmark, Results
 from airlam.evaluation.benchmarks.beamforming.beliefs import Belief, halves
 from airlam.evaluation.benchmarks.beamforming.cell import plan
@@ -18,7 +19,6 @@ from airlam.evaluation.engine.spectral_efficiency import Groups
 from airlam.evaluation.report.style import is_learned, look, order
 from airlam.evaluation.results import CellRecord, MethodFacts, Series, group_of
 from airlam.evaluation.rows import Figure
-from airlam.interfaces import RecipeError
 from airlam.metrics import user_rates
 from airlam.models import AirlamPilots, AirlamPilotsConfig, save_checkpoint
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig

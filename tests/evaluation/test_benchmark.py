@@ -8,13 +8,13 @@ import torch
 import yaml
 
 import airlam.evaluation
+from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.channel_prediction import benchmark as channel_prediction
 from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
 from airlam.evaluation.engine.contenders import check_methods
 from airlam.evaluation.engine.fingerprint import fingerprint
 from airlam.evaluation.rows import Results
 from airlam.evaluation.runner import load_runner
-from airlam.interfaces import RecipeError
 from airlam.recipes import find_recipe
 
 SMALL = {  # 8 ports x 12 subcarriers, drops of 4 users

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from airlam.errors import RecipeError
 from airlam.evaluation import ChannelPredictionBenchmark
 from airlam.evaluation.engine.contenders import of_predictor, without_correction
 from airlam.evaluation.engine.fingerprint import fingerprint
-from airlam.interfaces import RecipeError
 from airlam.loading import load_predictor
 from airlam.models.comparators import build_comparator, save_comparator
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from airlam.errors import RecipeError
 from airlam.evaluation import demo
 from airlam.evaluation.demo.report import print_table
 from airlam.evaluation.demo.training import SiteWindows, adapt, as_predictor
 from airlam.evaluation.rows import Results
-from airlam.interfaces import RecipeError
 from airlam.loading import load_predictor
 
 TINY = {

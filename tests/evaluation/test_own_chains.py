@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
+from airlam.errors import RecipeError
 from airlam.evaluation import BeamformingBenchmark, LinkLevelBenchmark
 from airlam.evaluation.benchmarks.beamforming.cell import plan, run_cell
 from airlam.evaluation.benchmarks.beamforming.chains import parse_chain
-from airlam.interfaces import RecipeError
 from airlam.methods import Method, register, registry
 
 SMALL = dict(

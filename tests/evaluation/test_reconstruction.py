@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from airlam.errors import RecipeError
 from airlam.evaluation import ProbeBenchmark, ReconstructionBenchmark, Results
 from airlam.evaluation.benchmarks.probes.heads import fit_probe
 from airlam.evaluation.engine.contenders import trainable
-from airlam.interfaces import RecipeError
 
 TINY = {
     "cells": {"scenarios": ["uma_nlos"]},

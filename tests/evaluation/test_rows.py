@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from airlam.errors import StoreError
 from airlam.evaluation.rows import Figure, Results, Row, environment, group_sizes
-from airlam.interfaces import StoreError
 from airlam.io import recipe_hash, write_json, write_text
 
 

@@ -16,7 +16,7 @@ import torch
 
 from airlam.channels import load_channel
 from airlam.csi import measure
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
 from airlam.loading import load_predictor
 from airlam.metrics import nmse
 from airlam.models import (

@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
+from airlam.errors import RecipeError
 from airlam.evaluation import BeamformingBenchmark
 from airlam.evaluation.benchmarks.beamforming.chains import chain_text
 from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
 from airlam.evaluation.engine.contenders import Entries, tuned
 from airlam.evaluation.report.style import is_learned, look
-from airlam.interfaces import RecipeError
 from airlam.loading import load_precoder, load_predictor
 from airlam.methods import Method, find, own_method, register
 

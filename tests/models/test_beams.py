@@ -7,7 +7,7 @@ import torch
 
 from airlam.channels import load_channel
 from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
 from airlam.models import AirlamBeams, AirlamBeamsConfig, AirlamModel, load_beams, load_checkpoint, save_checkpoint
 from airlam.recipes import find_checkpoint
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from airlam.csi import measure
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
 from airlam.loading import load_predictor
 from airlam.metrics import nmse
 from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint, load_lora, save_checkpoint, save_lora

@@ -7,7 +7,7 @@ import torch
 
 from airlam.baselines import EigenARPredictor
 from airlam.csi import mean_power
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
 from airlam.loading import load_predictor
 from airlam.models import load_checkpoint
 from airlam.models.comparators import KINDS, ComparatorPredictor, build_comparator, load_comparator, save_comparator

@@ -7,7 +7,7 @@ import torch
 
 from airlam.baselines import TrainingLMMSE
 from airlam.csi import observe_pilots, phase_combiner
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
 from airlam.loading import load_precoder
 from airlam.models import AirlamPilots, AirlamPilotsConfig, PilotPrecoder, load_pilots, save_checkpoint
 from airlam.models.pilots import directions, root_of, separable_powers, tap_modes

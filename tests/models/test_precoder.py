@@ -7,7 +7,8 @@ import torch
 
 from airlam.baselines import rzf
 from airlam.baselines.robust import certain_rates
-from airlam.interfaces import CheckpointError, Precoder
+from airlam.errors import CheckpointError
+from airlam.interfaces import Precoder
 from airlam.loading import load_precoder, load_predictor
 from airlam.metrics import user_rates, utility
 from airlam.models import AirlamConfig, AirlamModel, add_lora, load_learned_precoder, save_checkpoint, save_lora

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from airlam.channels import load_channel
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.resources import (
     DEVICES,
     Cell,

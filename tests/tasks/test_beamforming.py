@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from airlam.data import CSIDataModule
-from airlam.interfaces import CheckpointError
+from airlam.errors import CheckpointError
 from airlam.loading import load_precoder
 from airlam.models import save_checkpoint
 from airlam.tasks import Beamforming, ExportCheckpoint

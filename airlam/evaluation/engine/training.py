@@ -11,7 +11,7 @@ from torch import Tensor
 
 from airlam.channels import LinkBatch
 from airlam.csi import measure
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.models import AirlamModel, add_lora
 from airlam.tasks.objectives import forecast_error
 from airlam.tasks.optimisation import adamw_with_warmup

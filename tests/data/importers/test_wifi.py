@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from airlam.data.importers import Recording, align, read_recording, windows
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 
 MEASURED = os.environ.get("AIRLAM_MEASURED_DIR")
 measured = pytest.mark.skipif(

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from airlam.edge.federated import FederatedBenchmark
+from airlam.errors import RecipeError
 from airlam.evaluation.rows import Results
-from airlam.interfaces import RecipeError
 from airlam.recipes import argument_defaults
 
 STUDIES = {

@@ -16,7 +16,7 @@ from airlam.edge.federated import run_rounds
 from airlam.edge.federated.engines.in_process import InProcessGrid
 from airlam.edge.federated.server.state import STATE, State
 from airlam.edge.federated.server.subset import NodeSubset
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from airlam.edge.federated.messages import shown
 from airlam.edge.federated.server.app import serve
 from airlam.edge.federated.server.record import RoundRecord
 from airlam.edge.federated.server.roster import Roster
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 NODE = 1
 

@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from airlam.edge.federated import Federation
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes import argument_defaults
 
 TWO = {"a": {"channel": "umi_nlos"}, "b": {"channel": "uma_nlos"}}

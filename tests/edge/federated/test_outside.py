@@ -12,7 +12,7 @@ from airlam.edge.federated import run_rounds
 from airlam.edge.federated.adapters import layers, stacked
 from airlam.edge.federated.aggregation import SCHEMES, STRATEGIES, Scheme, ServerStrategy
 from airlam.edge.federated.aggregation.svd import refactorise
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes.registry import Registry
 
 OUTSIDE = '''

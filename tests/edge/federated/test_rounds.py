@@ -16,7 +16,7 @@ from airlam.edge.federated.learning.learner import Learner
 from airlam.edge.federated.learning.sites import TRAIN, Places
 from airlam.edge.federated.messages import wire_bytes
 from airlam.edge.federated.server.state import State
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 
 
 def records_of(federation, **kwargs):

@@ -13,7 +13,7 @@ from airlam.edge.federated.learning.learner import Learner
 from airlam.edge.federated.learning.optimisers import learning_rate, step_arrays
 from airlam.edge.federated.learning.sites import Places
 from airlam.edge.federated.learning.split import SplitLearner, activation_bytes, gradients
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.models.split import back, check_split, front, num_layers, on_device
 from airlam.tasks.objectives import predicted_error

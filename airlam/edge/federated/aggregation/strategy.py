@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from flwr.serverapp.strategy import FedAvg
 
 from airlam.edge.federated.adapters import Arrays
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes import check_keys, check_number
 
 # Flower's strategies see only the nodes that were selected, and take all of them.

@@ -15,8 +15,8 @@ from airlam.edge.federated.benchmark.figures import build_results
 from airlam.edge.federated.benchmark.jobs import JobTrainer
 from airlam.edge.federated.benchmark.plots import SECTIONS
 from airlam.edge.federated.recipe.read import federated_recipe
+from airlam.errors import RecipeError
 from airlam.evaluation.report.html import publish
-from airlam.interfaces import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 from airlam.models import AirlamModel, save_checkpoint

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airlam.edge.federated.recipe.federation import Federation
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 KINDS = ("federated", "central", "alone", "zero-shot", "classic", "distilled")
 OWN = ("kind", "clients", "seeds", "teacher", "weight", "steps", "predictor", "links", "ranks")

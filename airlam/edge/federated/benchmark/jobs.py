@@ -18,8 +18,8 @@ from airlam.edge.federated.learning.learner import Learner
 from airlam.edge.federated.learning.sites import TEST, Places
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.record import RoundRecord
+from airlam.errors import RecipeError
 from airlam.evaluation.engine.contenders import tuned
-from airlam.interfaces import RecipeError
 from airlam.models import load_checkpoint, save_checkpoint
 
 Errors = dict[str, list[float]]  # label of a site -> NMSE in dB of each held-out user

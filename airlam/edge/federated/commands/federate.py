@@ -19,7 +19,7 @@ from airlam.edge.federated.learning.sites import TEST, Places
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.recipe.read import federated_recipe
 from airlam.edge.federated.server.state import STATE, State
-from airlam.interfaces import AirlamError, RecipeError
+from airlam.errors import AirlamError, RecipeError
 from airlam.io import check_folder, inheritable_lock, write_json
 from airlam.metrics import cpu_threads
 from airlam.models.split import check_split

@@ -19,7 +19,7 @@ from airlam.edge.federated.commands.needs import site_options
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.recipe.read import federated_recipe
 from airlam.edge.planner import GOALS, Option, choose_options, together, uniform_choice
-from airlam.interfaces import RecipeError, StoreError
+from airlam.errors import RecipeError, StoreError
 from airlam.io import write_text
 from airlam.recipes import check_choice
 

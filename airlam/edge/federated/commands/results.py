@@ -8,7 +8,7 @@ from pathlib import Path
 from airlam.edge.federated.learning.learner import Learner
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.state import STATE, State
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 from airlam.models import save_checkpoint, save_lora
 from airlam.models.comparators import Comparator, save_comparator
 

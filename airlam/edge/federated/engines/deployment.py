@@ -23,7 +23,7 @@ from pathlib import Path
 from airlam.edge.federated.engines.credentials import make_credentials, public_pem
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.state import FAILURE, STATE, State, Watch
-from airlam.interfaces import AirlamError, RecipeError
+from airlam.errors import AirlamError, RecipeError
 from airlam.io import write_text
 
 APP = """[build-system]

@@ -15,7 +15,7 @@ from airlam.edge.federated.learning.sites import Places
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.app import build_server_app, serve
 from airlam.edge.federated.server.state import State, Watch
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 ENGINES = ("in_process", "simulation")
 

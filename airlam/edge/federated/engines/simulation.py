@@ -8,7 +8,7 @@ from flwr.serverapp import ServerApp
 
 from airlam.edge.federated.client.workshop import Workshop
 from airlam.edge.federated.recipe.federation import Federation
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 
 def simulate(federation: Federation, server: ServerApp, client: ClientApp) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from airlam.channels import LinkBatch
 from airlam.edge.federated.learning.sites import TRAIN, VAL, Site
 from airlam.edge.federated.recipe.federation import Federation
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.models import add_lora, load_checkpoint
 from airlam.models.checkpoint import read_config
 from airlam.models.comparators import Comparator, build_comparator

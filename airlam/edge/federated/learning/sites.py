@@ -13,7 +13,7 @@ from airlam.channels import LinkBatch, load_channel
 from airlam.csi import feed_back, measure
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.recipe.sites import SITE_KEYS, SiteSpec
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes import nearest
 from airlam.seeds import noise_seed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 
 
 def check_combinations(federation: Any) -> None:

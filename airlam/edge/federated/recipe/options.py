@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airlam.edge.selection import POLICIES
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes import as_number, check_choice, check_keys, check_positive
 
 ATTACKS = ("sign_flip", "noise", "nan", "shape", "huge")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from airlam.edge.federated.recipe.federation import Federation
+from airlam.errors import RecipeError
 from airlam.evaluation.runner import read_benchmark
-from airlam.interfaces import RecipeError
 from airlam.recipes import find_class, find_recipe, instantiate
 
 

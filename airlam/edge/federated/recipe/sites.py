@@ -8,7 +8,7 @@ from typing import Any
 
 from airlam.csi import Feedback
 from airlam.edge.federated.recipe.options import check_whole, made_of
-from airlam.interfaces import RecipeError
+from airlam.errors import RecipeError
 from airlam.recipes import check_choice, check_positive
 from airlam.resources import Cell, Device, device, path_loss_db
 

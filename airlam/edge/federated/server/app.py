@@ -18,7 +18,7 @@ from airlam.edge.federated.server.roster import Roster
 from airlam.edge.federated.server.state import FAILURE, STATE, State, Watch
 from airlam.edge.federated.server.supervisor import Supervisor
 from airlam.edge.federated.server.updates import problem_of
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 from airlam.io import write_text
 
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from airlam.edge.federated.adapters import Arrays
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.record import RoundRecord
-from airlam.interfaces import StoreError
+from airlam.errors import StoreError
 from airlam.io import replacing
 
 STATE = "state.safetensors"

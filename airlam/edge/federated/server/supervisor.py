@@ -31,7 +31,7 @@ from airlam.edge.federated.server.round_plan import RoundPlanner
 from airlam.edge.federated.server.split_round import SplitRound
 from airlam.edge.federated.server.subset import NodeSubset
 from airlam.edge.federated.server.updates import aggregation_errors, norm_problems, problem_of, weaknesses
-from airlam.interfaces import AirlamError
+from airlam.errors import AirlamError
 
 TIMEOUT = 3600.0  # seconds that the server waits for replies
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.beam_management.cell import plan, run_cell
 from airlam.evaluation.benchmarks.beam_management.config import BeamManagementConfig
 from airlam.evaluation.benchmarks.beam_management.results import make_results
@@ -12,7 +13,6 @@ from airlam.evaluation.benchmarks.beam_management.training import Tracks
 from airlam.evaluation.engine.fingerprint import combined, outside
 from airlam.evaluation.engine.measure import run_cells
 from airlam.evaluation.report.html import publish
-from airlam.interfaces import RecipeError
 from airlam.metrics import cpu_threads
 from airlam.recipes import find_checkpoint
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from airlam.errors import RecipeError
 from airlam.evaluation.engine.config import Arguments, Cells, Sizes, at_least, finite
-from airlam.interfaces import RecipeError
 from airlam.methods import is_own, names, own_method
 
 METHODS = ("last-best", "extrapolation", "trained-linear", "softmax", "{model}:start", "{model}", "sweep")

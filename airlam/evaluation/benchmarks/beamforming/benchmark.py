@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.beamforming.cell import Learned, cost, plan, run_cell
 from airlam.evaluation.benchmarks.beamforming.config import BeamformingConfig
 from airlam.evaluation.benchmarks.beamforming.results import make_results
@@ -15,7 +16,6 @@ from airlam.evaluation.engine.contenders import build_model, build_row
 from airlam.evaluation.engine.fingerprint import combined, fingerprint, outside
 from airlam.evaluation.engine.measure import run_cells
 from airlam.evaluation.report.html import publish
-from airlam.interfaces import RecipeError
 from airlam.methods import Method
 from airlam.metrics import cpu_threads
 from airlam.recipes import find_checkpoint

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airlam.errors import RecipeError
 from airlam.evaluation.engine.fingerprint import outside
-from airlam.interfaces import RecipeError
 from airlam.methods import identity_of, is_own, own_method
 from airlam.methods import names as registered
 from airlam.recipes import nearest

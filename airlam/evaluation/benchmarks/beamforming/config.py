@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.beamforming.chains import (
     DENOISED,
     Chain,
@@ -19,7 +20,6 @@ from airlam.evaluation.benchmarks.beamforming.chains import (
 )
 from airlam.evaluation.engine.config import Arguments, Cells, Rates, Sizes, at_least, not_empty
 from airlam.evaluation.engine.contenders import OFF, row_of
-from airlam.interfaces import RecipeError
 from airlam.methods import Method, is_own
 from airlam.methods import names as registered
 

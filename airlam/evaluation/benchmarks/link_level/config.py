@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.beamforming.chains import Chain, chain_text, chain_texts, fill_in, parse_chain
 from airlam.evaluation.engine.config import Arguments, Cells, Links, at_least, not_empty
 from airlam.evaluation.engine.contenders import OFF, row_of
-from airlam.interfaces import RecipeError
 from airlam.methods import Method, is_own
 from airlam.methods import names as registered
 
