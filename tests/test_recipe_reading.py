@@ -69,6 +69,10 @@ def test_other_scalars(text, value):
     assert parse_yaml(text) == value and type(parse_yaml(text)) is type(value)
 
 
+def test_a_merged_key_may_be_replaced():
+    assert parse_yaml("base: &b {x: 1, y: 2}\nmine: {<<: *b, x: 3}")["mine"] == {"x": 3, "y": 2}
+
+
 def test_nan():
     assert math.isnan(parse_yaml(".nan"))
 
@@ -93,6 +97,8 @@ def test_a_data_set_of_a_file_equals_that_of_numbers(tmp_path):
         (b"\xff\xfe\x00", "is not valid YAML"),
         (b"[" * 5000, "is not valid YAML"),
         (b"a: " + b"9" * 5000, "is not valid YAML"),
+        (b"a: 1\nb:\n  x: A\n  y: C\n  x: B\n", "the key 'x' stands in line 3 and in line 5; take one out or rename it"),
+        (b"others: {x: A, 'x': B}", "the key 'x' stands twice in line 1"),
     ],
 )
 def test_files_that_hold_no_recipe(tmp_path, content, words):

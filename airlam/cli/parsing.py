@@ -44,12 +44,12 @@ class Parser(argparse.ArgumentParser):
                 raise UsageError(f"'{option}' is not an option; write --name value")
             if not equals:
                 if not rest or rest[0].startswith("--"):
-                    raise UsageError(f"option --{name} needs a value")
+                    raise UsageError(f"option --{name} needs a value: --{name} VALUE, or --{name} true for a switch")
                 text = rest.pop(0)
             try:
                 fields[name.replace("-", "_")] = parse_yaml(text)
-            except RecipeError:
-                raise UsageError(f"option --{name}: '{text}' is not a value (YAML)") from None
+            except RecipeError as error:
+                raise UsageError(f"option --{name}: '{text}' is no value: {error}") from None
         return known, fields
 
 

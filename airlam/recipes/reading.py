@@ -63,7 +63,20 @@ def _loader() -> type:
     import yaml
 
     class RecipeLoader(yaml.SafeLoader):
-        """PyYAML's safe loader with the floats of YAML 1.2 and without dates."""
+        """PyYAML's safe loader with the floats of YAML 1.2, without dates, and without keys that stand twice."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            """PyYAML's, which would keep the last value of a key that stands twice and drop the others silently."""
+            node, lines = super().compose_mapping_node(anchor), {}
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in lines:
+                    where = f"twice in line {line}" if lines[name] == line else f"in line {lines[name]} and in line {line}"
+                    raise yaml.YAMLError(f"the key {key.value!r} stands {where}; take one out or rename it")
+                lines[name] = line
+            return node
 
     floats = "tag:yaml.org,2002:float"
     left_out = (floats, "tag:yaml.org,2002:timestamp")
