@@ -10,7 +10,7 @@ from typing import Any
 from airlam.errors import CheckpointError
 from airlam.interfaces import Precoder, Predictor
 from airlam.methods import build_own, check_made, find, is_own, names
-from airlam.recipes import find_checkpoint, nearest, shipped_checkpoints
+from airlam.recipes import check_is_no_class, find_checkpoint, nearest, shipped_checkpoints
 
 
 def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **options: Any) -> Predictor:
@@ -67,6 +67,7 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
             raise
         if path.suffix == ".ckpt":
             raise CheckpointError(f"no checkpoint file {name}") from error
+        check_is_no_class(name, "predictor")
         known = [*names("predictor", built=True), *shipped_checkpoints("airlam")]
         raise CheckpointError(
             f"no predictor or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
@@ -147,6 +148,7 @@ def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **opt
     except CheckpointError as error:
         if os.path.isdir(path):
             raise
+        check_is_no_class(name, "precoder")
         known = [*names("precoder", built=True), *shipped_checkpoints("airlam-precoder")]
         raise CheckpointError(
             f"no precoder or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "

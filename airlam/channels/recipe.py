@@ -10,7 +10,7 @@ from typing import Any
 from airlam.channels.channel_model import ChannelModel
 from airlam.errors import RecipeError
 from airlam.io import file_hash
-from airlam.recipes.build import find_class, is_class_path
+from airlam.recipes.build import check_is_no_class, find_class, is_class_path
 from airlam.recipes.checks import check_choice, check_keys, check_number, check_range
 from airlam.recipes.locate import find_recipe, list_recipes, nearest
 from airlam.recipes.reading import read_yaml
@@ -82,6 +82,7 @@ def check_scenario(value: object) -> str:
         return value
     scenario = value.lower().replace("-", "_")
     if scenario not in scenarios():
+        check_is_no_class(value, "scenario")
         hint = nearest(scenario, scenarios()) or ";"
         raise RecipeError(f"unknown scenario {value!r}{hint} known: {', '.join(scenarios())}")
     return scenario

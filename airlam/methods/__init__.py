@@ -13,7 +13,7 @@ A class of your own needs no registration: recipes also take ``{class_path: my_g
 
 from airlam.methods.method import KINDS, ROLES, Method
 from airlam.methods.own import build_own, check_grid, check_made, describe, identity_of, is_own, own_method
-from airlam.methods.registry import find, get, grid_of, known, names, register
+from airlam.methods.registry import find, get, grid_of, is_declared, known, names, register
 
 __all__ = [
     "KINDS",
@@ -27,6 +27,7 @@ __all__ = [
     "get",
     "grid_of",
     "identity_of",
+    "is_declared",
     "is_own",
     "known",
     "names",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,12 @@ INTERFACE = {
     "beam-tracker": "scores",
     "denoiser": "denoise",
     "pilot-reader": "read",
+}
+# role -> how that function is called: arguments in their order, then by name
+CALLS = {
+    "predictor": (("h_past", "num_future"), ("port_shape", "context")),
+    "precoder": (("h", "power", "no"), ("error_covariance",)),
+    "estimator": (("h_measured", "observed"), ("axis", "port_shape", "context")),
 }
 
 
@@ -64,7 +71,7 @@ def build_own(value: Any, role: str, source: str, **options: Any) -> Any:
 
 
 def check_made(made: Any, role: str, source: str, value: Any = None) -> Any:
-    """``made`` if it has the function of its role and a name.
+    """``made`` if it has the function of its role, with the arguments that it is called with, and a name.
 
     Args:
         value: what the recipe gives for it, for the error; default: its class.
@@ -83,7 +90,29 @@ def check_made(made: Any, role: str, source: str, value: Any = None) -> Any:
         raise RecipeError(
             f"{source}: {shown} has {given}, but must have a text there; add a line like name = 'mine' to its class"
         )
+    _check_signature(made, role, source)
     return made
+
+
+def _check_signature(made: Any, role: str, source: str) -> None:
+    """An error if the function of the role cannot be called as airlam calls it; the first call may come hours later."""
+    if role not in CALLS:
+        return
+    order, by_name = CALLS[role]
+    function = getattr(made, INTERFACE[role])
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of compiled code: unknown
+        return
+    try:
+        signature.bind(*order, **dict.fromkeys(by_name))
+    except TypeError as error:
+        call = ", ".join([*order, *(f"{name}=None" for name in by_name)])
+        file = getattr(sys.modules.get(type(made).__module__), "__file__", None)
+        raise RecipeError(
+            f"{source}: {describe(type(made))}.{INTERFACE[role]}{signature} {f'in {file} ' if file else ''}cannot be "
+            f"called as {INTERFACE[role]}({call}): {error}; give it these arguments, or **kwargs"
+        ) from None
 
 
 def check_grid(factory: Any, grid: Any, source: str) -> None:
@@ -114,14 +143,20 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
 
     Args:
         value: see :func:`is_own`; a mapping may also hold ``name``.
-        name: of its row; without it the object's attribute ``name``.
+        name: of its row, the key that the recipe gives it; without it the object's attribute ``name``.
 
     Raises:
         RecipeError: see :func:`build_own`; or an unusable name, one that another method has, or a tuning grid that
             cannot be used.
     """
+    key, way = name, f"rename the key {name!r}"
     if isinstance(value, Mapping) and "name" in value:
-        name = name or str(value["name"])
+        if key and value["name"] != key:
+            raise RecipeError(
+                f"{source}: name is {value['name']!r}, but the row is called after its key {key!r}; rename the key and "
+                "take out name"
+            )
+        name = str(value["name"])
         value = {key: item for key, item in value.items() if key != "name"}
     made, renamed = build_own(value, role, source), bool(name)
     name = name or (value.name if isinstance(value, Method) else made.name)
@@ -143,14 +178,14 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
     except RecipeError:
         raise
     except ValueError as error:
-        raise RecipeError(f"{source}: {error}; give the row another name") from None
+        raise RecipeError(f"{source}: {error}; {way if key else 'give the row another name'}") from None
     if find(name, role) != method:
         try:
             register(method, replace=True)
         except ValueError:
             raise RecipeError(
-                f"{source}: {describe(value)} is called {name!r}, which is another method's name; change its "
-                "attribute name, or write name: beside class_path"
+                f"{source}: {describe(value)} is called {name!r}, which is another method's name; "
+                + (way if key else "change its attribute name, or write another name: beside class_path")
             ) from None
     return method
 

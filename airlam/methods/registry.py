@@ -76,6 +76,11 @@ def find(name: str, role: str | None = None) -> Method | None:
     return None
 
 
+def is_declared(name: str, role: str) -> bool:
+    """Whether a method came with airlam or an installed package, rather than with :func:`register` in this process."""
+    return (role, name) in _declared()
+
+
 def get(name: str, role: str) -> Method:
     """The method of a name that is known to exist.
 

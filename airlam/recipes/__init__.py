@@ -3,7 +3,15 @@
 Loads nothing heavy: the command line and every room may use this.
 """
 
-from airlam.recipes.build import check_argument, find_class, instantiate, is_class_path, make_section, read_class
+from airlam.recipes.build import (
+    check_argument,
+    check_is_no_class,
+    find_class,
+    instantiate,
+    is_class_path,
+    make_section,
+    read_class,
+)
 from airlam.recipes.checks import (
     as_number,
     check_choice,
@@ -34,6 +42,7 @@ __all__ = [
     "as_number",
     "check_argument",
     "check_choice",
+    "check_is_no_class",
     "check_keys",
     "check_number",
     "check_positive",

@@ -16,14 +16,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from airlam.errors import RecipeError
-from airlam.recipes.locate import nearest
+from airlam.errors import CheckpointError, RecipeError
+from airlam.recipes.locate import find_checkpoint, nearest
 from airlam.recipes.own_code import allow_imports_from, check_names_own_file, import_file
 from airlam.recipes.sections import argument_defaults, nearest_argument, section_types
 from airlam.recipes.words import annotation_text, is_list, type_in_words
 
 KEYS = ("class_path", "init_args")
 _NAME = r"[^\W\d]\w*"
+_NO_CLASSES = (".ckpt", ".yaml", ".yml", ".json", ".safetensors", ".pt", ".onnx", ".h5")  # ends of names of files
 _DOTTED = re.compile(rf"{_NAME}(?:\.{_NAME})*[.:]{_NAME}")
 
 
@@ -49,6 +50,25 @@ def is_class_path(value: Any) -> bool:
         return importlib.util.find_spec(value.partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
+
+
+def check_is_no_class(value: Any, source: str) -> None:
+    """An error if a text that is neither a shipped name nor a file or checkpoint is spelled like a class path: it says
+    why there is no such class.
+
+    Args:
+        source: what asks for it, the beginning of the error.
+
+    Raises:
+        RecipeError: there is no module of that name, installed or in the current folder.
+    """
+    if not isinstance(value, str) or not _DOTTED.fullmatch(value) or value.endswith(_NO_CLASSES):
+        return
+    try:
+        find_checkpoint(value)
+    except CheckpointError:
+        if not Path(value).exists():
+            find_class(value, source)
 
 
 def find_class(class_path: str, source: str) -> Any:

@@ -8,14 +8,16 @@ import sys
 import pytest
 import torch
 
-from airlam.errors import RecipeError
-from airlam.evaluation import BeamformingBenchmark
-from airlam.evaluation.benchmarks.beamforming.chains import chain_text
+from airlam.channels import load_channel
+from airlam.errors import CheckpointError, RecipeError
+from airlam.evaluation import BeamformingBenchmark, BeamManagementBenchmark
+from airlam.evaluation.benchmarks.beamforming.chains import chain_text, parse_chain
 from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
 from airlam.evaluation.engine.contenders import Entries, tuned
 from airlam.evaluation.report.style import is_learned, look
 from airlam.loading import load_precoder, load_predictor
 from airlam.methods import Method, find, own_method, register
+from airlam.models.comparators import build_comparator
 
 CODE = """
 import torch
@@ -91,6 +93,20 @@ class TunedBeams:
 
 class ARTwin(Own):
     name = "ar"
+
+class NoSignature(Own):
+    def predict(self, h_past, num_future):
+        return h_past
+
+class NoCovariance(Beams):
+    def precode(self, h, power, no):
+        return h.mH
+
+class AnyKeywords:
+    name = "any"
+
+    def predict(self, h_past, num_future, **kwargs):
+        return h_past
 
 def broken():
     raise RuntimeError("inside")
@@ -266,3 +282,75 @@ def test_a_model_with_a_grid_is_tuned_in_every_benchmark(own):
     assert benchmark._load().model.grid == {"factor": (0.5, 1.0)}
     entries = Entries(f"{own}:Own", (), ["{model}"])
     assert entries.built()[entries.label].grid == {"factor": (0.5, 1.0)}
+
+
+def test_a_class_whose_file_is_not_there_is_named_with_its_place(own, tmp_path):
+    """Wherever a method is named, as for a benchmark's own class_path."""
+    reason = f"no class 'linn.Damped': no module 'linn' is installed or in the current folder {tmp_path}"
+    for source, make in (
+        ("others.x", lambda value: Entries("airlam-tiny", {"x": value}, ["{model}"])),
+        ("others", lambda value: Entries("airlam-tiny", [value], ["{model}"])),
+        ("model", lambda value: Entries(value, (), ["{model}"])),
+        ("methods", lambda value: Entries("airlam-tiny", (), ["{model}", value])),
+        ("methods", lambda value: BeamManagementBenchmark(methods=[value])),
+        ("precoder", lambda value: BeamformingBenchmark(precoder=value)),
+        ("controls.x", lambda value: BeamformingBenchmark(controls={"x": value})),
+        ("'linn.Damped + rzf'", lambda value: parse_chain(f"{value} + rzf", ["ar"], [])),
+        ("'ar + linn.Damped'", lambda value: parse_chain(f"ar + {value}", ["ar"], [])),
+        ("predictor", load_predictor),
+        ("precoder", load_precoder),
+        ("scenario", lambda value: load_channel({"scenario": value})),
+        ("comparator", build_comparator),
+    ):
+        with pytest.raises(RecipeError) as error:
+            make("linn.Damped")
+        assert str(error.value) == f"{source}: {reason}", source
+    for name in ("last.ckpt", "airlam-tinny", "weights.pt"):
+        with pytest.raises(CheckpointError, match="no checkpoint file|no predictor or checkpoint"):
+            load_predictor(name)
+
+
+def test_a_row_is_called_after_its_key(own):
+    twin, mine = f"{own}.ARTwin", {"class_path": f"{own}.Own", "name": "y"}
+    with pytest.raises(RecipeError, match="others.ar: .* 'ar', which is another method's name; rename the key 'ar'"):
+        Entries("airlam-tiny", {"ar": f"{own}.Own"}, ["{model}"])
+    with pytest.raises(RecipeError, match="change its attribute name, or write another name: beside class_path"):
+        Entries("airlam-tiny", [twin], ["{model}"])
+    assert "free" in Entries("airlam-tiny", {"free": twin}, ["{model}"]).names
+    with pytest.raises(RecipeError, match="others.x: name is 'y', but the row is called after its key 'x'; rename"):
+        Entries("airlam-tiny", {"x": mine}, ["{model}"])
+    assert "y" in Entries("airlam-tiny", {"y": mine}, ["{model}"]).names  # they say the same
+    assert "y" in Entries("airlam-tiny", [mine], ["{model}"]).names
+    with pytest.raises(RecipeError, match=r"others.a\+b: the name of a method is 'a\+b', .* rename the key 'a\+b'"):
+        Entries("airlam-tiny", {"a+b": f"{own}.Own"}, ["{model}"])
+
+
+def test_a_function_that_cannot_be_called_is_refused_when_it_is_loaded(own, tmp_path):
+    message = (
+        rf"others.x: {own}.NoSignature.predict\(h_past, num_future\) in {tmp_path}/{own}.py cannot be called as "
+        r"predict\(h_past, num_future, port_shape=None, context=None\): .*'port_shape'; give it these arguments, or "
+    )
+    with pytest.raises(RecipeError, match=message):
+        Entries("airlam-tiny", {"x": f"{own}.NoSignature"}, ["{model}"])
+    with pytest.raises(RecipeError, match=r"cannot be called as precode\(h, power, no, error_covariance=None\)"):
+        load_precoder(f"{own}.NoCovariance")
+    assert load_predictor(f"{own}.AnyKeywords").name == "any"
+
+
+def test_the_wrong_half_of_a_chain_is_named(own):
+    value = f"{own}.Own + {own}.Own"
+    with pytest.raises(RecipeError) as error:
+        chain_text(value)
+    assert str(error.value).startswith(f"methods: the right half of {value!r} is '{own}.Own', but a precoder is an")
+    with pytest.raises(RecipeError, match=f"methods: the left half of '{own}.Beams [+] .*but a predictor is"):
+        chain_text(f"{own}.Beams + rzf")
+    with pytest.raises(RecipeError, match=f"methods.precoder is '{own}.Own', but a precoder is"):
+        chain_text({"csi": "ar", "precoder": f"{own}.Own"})
+
+
+def test_a_second_benchmark_of_one_process_may_have_the_same_rows(own):
+    for _ in range(2):
+        entries = Entries("airlam-tiny", {"mine": f"{own}.Own", "plain-ar": "ar"}, ["{model}"])
+        assert entries.names == ["airlam-tiny", "mine", "plain-ar"]
+    with pytest.raises(RecipeError, match="another row's name"):
+        Entries("airlam-tiny", ["ar"], ["ar", "{model}"])

@@ -17,8 +17,8 @@ from airlam.errors import RecipeError
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.interfaces import Predictor
 from airlam.loading import load_precoder, load_predictor
-from airlam.methods import Method, check_grid, check_made, find, get, is_own, names, own_method, register
-from airlam.recipes import nearest
+from airlam.methods import Method, check_grid, check_made, find, get, is_declared, is_own, names, own_method, register
+from airlam.recipes import check_is_no_class, nearest
 
 STACK = "stack"
 GENIES = ("genie_per_bin", "genie_lmmse")
@@ -70,10 +70,13 @@ class Entries:
                 "the usual ones are run, and those of others beside them"
             )
         pairs = others.items() if isinstance(others, Mapping) else (("", value) for value in others)
-        taken, further = (*names("predictor", built=True), *GENIES, "perfect", self.label), []
+        taken, further = (*GENIES, "perfect", self.label), []
+        registered = names("predictor", built=True)
         for name, value in pairs:
             name, what = row_of(value, f"others.{name}" if name else "others", str(name))
-            if name in taken:
+            # a method registered in this process alone may be this very row, of another benchmark before
+            mine = isinstance(what, Method) and not is_declared(name, "predictor")
+            if name in taken or (name in registered and not mine):
                 raise RecipeError(f"others calls a checkpoint {name!r}, which is another row's name; choose another")
             if name in further:
                 raise RecipeError(f"others has two rows called {name!r}; give names: {{name: method, ...}}")
@@ -117,6 +120,7 @@ def row_of(value: Any, source: str, name: str = "", role: str = "predictor") -> 
         if name:
             registered = register(replace(registered, name=name, label=name, short=""), replace=True)
         return registered.name, registered
+    check_is_no_class(value, source)
     return name or Path(str(value)).name, str(value)
 
 
@@ -145,6 +149,7 @@ def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
     methods = list(methods)
     for name in methods:
         if name not in valid:
+            check_is_no_class(name, "methods")
             raise RecipeError(f"no method {name!r}{nearest(str(name), valid) or ';'} methods are {', '.join(valid)}")
     if not methods:
         raise RecipeError(f"methods is empty; choose from {', '.join(valid)}")

@@ -25,7 +25,7 @@ from airlam.models.checkpoint import (
 )
 from airlam.models.comparators.comparator import Comparator, check_arguments
 from airlam.models.fields import check_size, refuse_unknown, shown
-from airlam.recipes import is_class_path, nearest
+from airlam.recipes import check_is_no_class, is_class_path, nearest
 from airlam.recipes.registry import Registry
 
 MODEL_TYPE = "airlam-comparator"  # "model_type" in config.json
@@ -86,6 +86,7 @@ def _class_of(kind: str) -> type[Comparator]:
         return OUTSIDE.find(kind)
     if isinstance(kind, str) and is_class_path(kind):
         return register_comparator(OUTSIDE.find(kind))
+    check_is_no_class(kind, "comparator")
     hint = nearest(str(kind)[:64], kinds()) or ";"
     raise ValueError(f"no comparator {shown(kind)}{hint} kinds are {', '.join(kinds())}")
 

@@ -11,6 +11,7 @@ from typing import Any
 from airlam.errors import RecipeError
 from airlam.evaluation.engine.config import Arguments, Cells, Sizes, at_least, finite
 from airlam.methods import is_own, names, own_method
+from airlam.recipes import check_is_no_class
 
 METHODS = ("last-best", "extrapolation", "trained-linear", "softmax", "{model}:start", "{model}", "sweep")
 STRONGEST = "strongest"  # as the bar: the classical method that is best over the headline cells
@@ -122,6 +123,7 @@ class BeamManagementConfig(Arguments):
         known = [*classical, self.label + START, self.label, "sweep"]
         for name in self.row_names:
             if name not in known and name not in self.controls:
+                check_is_no_class(name, "methods")
                 raise RecipeError(f"no method {name!r}; valid: {', '.join(known)}")
         if self.baseline == STRONGEST and not self.classics:
             raise RecipeError(f"bar is {STRONGEST}, but no classical method is run: add one of {', '.join(classical)}")

@@ -17,7 +17,7 @@ from airlam.errors import RecipeError
 from airlam.evaluation.engine.fingerprint import outside
 from airlam.methods import identity_of, is_own, own_method
 from airlam.methods import names as registered
-from airlam.recipes import nearest
+from airlam.recipes import check_is_no_class, nearest
 
 DENOISED = ("raw", "threshold", "lmmse")
 ROBUST = ("rzf", "slnr", "wmmse")
@@ -62,13 +62,15 @@ def chain_text(value: Any, source: str = "methods", seen: dict[tuple[str, str], 
         if set(value) != {"csi", "precoder"}:
             raise RecipeError(f"{source} has {dict(value)!r}, but a chain has the keys csi and precoder")
         left, right = value["csi"], value["precoder"]
+        places = f"{source}.csi", f"{source}.precoder"
     else:
         left, plus, right = (part.strip() for part in str(value).partition("+"))
         if not plus or not left or not right:
             raise RecipeError(f"a method is {value!r}, but must name CSI and precoder, like 'ar + rzf'")
+        places = f"{source}: the left half of {value!r}", f"{source}: the right half of {value!r}"
     words = []
-    for part, role in ((left, "predictor"), (right, "precoder")):
-        words.append(own_method(part, role, source).name if is_own(part) else str(part))
+    for part, role, place in ((left, "predictor", places[0]), (right, "precoder", places[1])):
+        words.append(own_method(part, role, place).name if is_own(part) else str(part))
         if not is_own(part) or seen is None:
             continue
         mine = identity_of(part, source)
@@ -114,10 +116,12 @@ def parse_chain(
     robust, name = right.startswith("robust "), right.removeprefix("robust ").strip()
     valid = [*registered("precoder", built=True), "tuned", *precoders] + (["dpc"] if left == "perfect" else [])
     if left not in sources:
+        check_is_no_class(left, repr(text))
         raise RecipeError(
             f"{text!r}: no source of CSI {left!r}{nearest(left, sources) or ';'} valid: {', '.join(sources)}"
         )
     if name not in valid:
+        check_is_no_class(name, repr(text))
         raise RecipeError(f"{text!r}: no precoder {name!r}{nearest(name, valid) or ';'} valid: {', '.join(valid)}")
     if robust and name not in ROBUST:
         raise RecipeError(f"{text!r}: {name} has no robust form; {', '.join(ROBUST)} have, learned ones always use it")
