@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import Impairment, impair, lose_slots, measure
+from airlam.errors import RecipeError
 from airlam.io import recipe_hash
 from airlam.seeds import stream_seed
 
@@ -69,6 +71,16 @@ class Cell:
         safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
         facts = {key: value for key, value in asdict(self).items() if key != "num_pilots" or value}
         return f"{safe}_{recipe_hash(facts)}"
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Errors that a user can mend also say in which cell they arose."""
+        try:
+            yield
+        except RecipeError as error:
+            label = f", {self.label}" if self.label else ""
+            where = f"{self.data} at {self.speed_kmh:g} km/h, CSI SNR {self.csi_snr_db:g} dB{label}"
+            raise RecipeError(f"{error} (cell: {where})") from error
 
     def links(self, purpose: str, num_links: int) -> LinkBatch:
         """Links for "test" or "tune". Cells that differ in CSI SNR or impairment alone see the same links."""

@@ -15,6 +15,7 @@ from airlam.channels import LinkBatch
 from airlam.csi import mean_power
 from airlam.errors import RecipeError
 from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.checks import check_prediction
 from airlam.interfaces import Predictor
 from airlam.loading import load_precoder, load_predictor
 from airlam.methods import Method, check_grid, check_made, find, get, is_declared, is_own, names, own_method, register
@@ -217,7 +218,11 @@ def tuned(
 
     found = method if isinstance(method, Method) else get(method, "predictor")
     check_grid(found.load(), found.grid, f"predictor {found.name!r}")
+    trial, past, future = check_made(found.build(), "predictor", f"predictor {found.name!r}"), h_past[:1], h_future[:1]
     with torch.inference_mode():
+        side = {key: value[:1] if isinstance(value, Tensor) and value.dim() else value for key, value in context.items()}
+        tried = trial.predict(past.clone(), future.shape[1], port_shape=port_shape, context=side)
+        check_prediction(found.name, tried, past, future.shape[1])  # here it is named, inside tune it would not be
         # a copy: a method that writes into its input cannot spoil what the others are tuned on
         best = tune(found.build, h_past.clone(), h_future, grid=found.grid, port_shape=port_shape, context=context)
     # infinity (one pooled filter) is not JSON

@@ -82,7 +82,8 @@ def run_cells(
             path = None if UNCACHED in depends else out / CELLS / f"{cell.name}_{depends}.json"
             record = finished(path, CellRecord) if path is not None else None
             if record is None:
-                record = run(cell)
+                with cell.named_in_errors():
+                    record = run(cell)
                 if path is not None:
                     write_json(path, record.plain())
             record.file = path.name if path is not None else ""

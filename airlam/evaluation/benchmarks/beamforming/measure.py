@@ -109,7 +109,7 @@ def serve(
             continue
         here = Tuned.on(tuned_on, no) if tuned_on is not None else precoder
         used = here if snr_db == cell.headline_snr_db else used
-        rates[snr_db] = rates_of(here, groups, no, covariance=is_told(chain))
+        rates[snr_db] = rates_of(here, groups, no, covariance=is_told(chain), chain=chain.name)
     return rates, used
 
 

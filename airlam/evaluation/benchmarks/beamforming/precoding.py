@@ -119,13 +119,13 @@ class Tuned:
         return cls(max(choices, key=rate))
 
 
-def rates_of(precoder: Any, groups: Served, no: float, *, covariance: bool = True) -> Tensor:
-    """Rates on the true channel ``[group, user, slot]``, averaged over tones."""
+def rates_of(precoder: Any, groups: Served, no: float, *, covariance: bool = True, chain: str = "") -> Tensor:
+    """Rates on the true channel ``[group, user, slot]``, averaged over tones. ``chain``: its name, for errors."""
     out = []
     for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
         here = groups.part(part)
         w = precoder.precode(here.h, 1.0, no, error_covariance=here.told(precoder) if covariance else None)
-        w = check_beams(precoder, w, 1.0)
+        w = check_beams(precoder, w, here.h, 1.0, chain)
         truth = here.truth
         truth = truth.squeeze(-2) if truth.shape[-2] == 1 else truth
         out.append(user_rates(truth, w, no).mean(2).mT)

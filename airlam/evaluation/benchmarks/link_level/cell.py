@@ -161,7 +161,7 @@ def send_all(
             precoder: Any = Tuned.on(tuning, no)
         else:
             precoder = load_named(chain.precoder, learned)
-        sent = partial(send, precoder=precoder, no=no, told=told)
+        sent = partial(send, precoder=precoder, no=no, told=told, chain=chain.name)
         # every chain sends the same bits through the same noise
         seeds = [cell.stream(f"choosing {number} {place}") for place in range(len(coded))]
         errors = [sent(trial, link, seed=seed) for link, seed in zip(coded, seeds, strict=True)]
@@ -184,17 +184,19 @@ def load_named(name: str, learned: Any) -> Any:
     return method.build() if method is not None and method.factory else learned
 
 
-def send(groups: Served, link: Any, *, precoder: Any, no: float, told: bool, seed: int) -> Tensor:
+def send(groups: Served, link: Any, *, precoder: Any, no: float, told: bool, seed: int, chain: str) -> Tensor:
     """Share of blocks lost in each group ``[group]``, one block for each slot and user.
 
     Args:
         told: whether the precoder is told the covariance of the CSI's error. seed: of bits and noise.
+        chain: its name, for errors.
     """
     generator, out = torch.Generator().manual_seed(seed), []
     for part in torch.arange(len(groups.h)).split(GROUPS_AT_ONCE):
         here = groups.part(part)
         spread = here.told(precoder) if told else None
-        w = check_beams(precoder, precoder.precode(here.h, 1.0, no, error_covariance=spread), 1.0).flatten(0, 1)
+        w = precoder.precode(here.h, 1.0, no, error_covariance=spread)
+        w = check_beams(precoder, w, here.h, 1.0, chain).flatten(0, 1)
         found = link.block_errors(here.truth.squeeze(-2).flatten(0, 1), w, no, generator=generator)
         out.append(found.double().unflatten(0, (len(part), -1)).mean((1, 2)))
     return torch.cat(out)

@@ -72,7 +72,8 @@ class OneSite:
         self.say(f"classics are tuned, {self.label} predicts as it is")
         classes = self._classes(links)
         for each in classes:
-            found = measure_cell(*each)
+            with each[0].named_in_errors():
+                found = measure_cell(*each)
             # One site is one drop, and neighbours in it are alike: intervals are over blocks of neighbouring users.
             # Groups hold users of the whole site, so they are resampled one by one.
             found.drops = {per: list(range(len(drops))) for per, drops in found.drops.items()}
