@@ -31,12 +31,18 @@ def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> 
 
     Raises:
         RecipeError: no such file, a key or argument that does not exist (with the nearest one that does), or a class
-            that cannot be found.
+            that cannot be found, or whose ``run`` returns no path.
     """
     path = find_recipe(config)
     class_path, init_args = read_benchmark(path)
     runner = load_runner(class_path, init_args, overrides, source=str(path))
-    return runner.run(check_folder(out if out is not None else Path("outputs") / path.parent.name))
+    report = runner.run(check_folder(out if out is not None else Path("outputs") / path.parent.name))
+    if not isinstance(report, (str, Path)):
+        raise RecipeError(
+            f"{path}: run of {class_path} returned {type(report).__name__}, but must return the path of its report; end "
+            "it with: return publish(results, out, threads=1)"
+        )
+    return Path(report)
 
 
 def narrator(console: Console) -> Callable[[str], None]:

@@ -41,6 +41,10 @@ class Beams:
     def precode(self, h, power, no, *, error_covariance=None):
         return airlam.load_precoder("rzf").precode(h, power, "loud")
 
+class Silent:
+    def run(self, out):
+        out.mkdir(parents=True, exist_ok=True)
+
 class Mine:
     def __init__(self, method: str = "", precoder: str = ""):
         self.method, self.precoder = method, precoder
@@ -94,3 +98,9 @@ def test_a_mistake_in_a_recipe_names_no_place(refuses, folder):
     recipe = {"class_path": "own_of_cli.Mine", "init_args": {"methods": "own_of_cli.Good"}}
     (folder / "mine.yaml").write_text(yaml.safe_dump(recipe))
     assert "AIRLAM_DEBUG" not in refuses("evaluate", "--config", Path("mine.yaml"), "--out", "out")
+
+
+def test_a_benchmark_without_a_report_is_refused(refuses, folder):
+    (folder / "mine.yaml").write_text("class_path: own_of_cli.Silent\n")
+    line = refuses("evaluate", "--config", "mine.yaml", "--out", "out")
+    assert "mine.yaml: run of own_of_cli.Silent returned NoneType, but must return the path of its report" in line
