@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from airlam.errors import RecipeError
-from airlam.recipes import read_yaml
+from airlam.models.comparators import trained_comparator
+from airlam.recipes import is_class_path, read_yaml
 
 # what can be done with a task's result, where that is not `airlam validate`
 BENCHMARKS = {
@@ -87,18 +88,55 @@ def make_room(callbacks: Any, overwrite: bool, resumed: str | None) -> None:
             path.unlink()
 
 
-def next_steps(task: str, folder: str | None, checkpoint: str | None, arguments: Sequence[str]) -> list[str]:
-    """The two closing lines: where the result lies, and a command to try."""
+def next_steps(
+    task: Any, folder: str | None, checkpoint: str | None, arguments: Sequence[str], usable: Sequence[str] = ("validate",)
+) -> list[str]:
+    """The two closing lines: where the result lies, and a command to try.
+
+    Args:
+        task: that was trained. folder: exported by it. arguments: of this call.
+        usable: the other commands that the task has steps for.
+    """
+    name = type(task).__name__
     if not folder and not checkpoint:
         return ["nothing written: this recipe has neither ModelCheckpoint nor ExportCheckpoint"]
     lines = [f"written to {folder or checkpoint}"]
-    if task in BENCHMARKS and (folder or task == "ChannelPrediction"):
-        return [*lines, f"try next: airlam evaluate --config {BENCHMARKS[task]} --model {folder or checkpoint}"]
-    keep = []
-    for option, value in zip(arguments, arguments[1:], strict=False):
-        if option in ("--config", "-c", "--data"):
-            keep += [option, shlex.quote(value)]
-    return [*lines, f"try next: airlam validate {' '.join(keep)} --ckpt_path {checkpoint or 'last'}"]
+    if name in BENCHMARKS and (folder or name == "ChannelPrediction"):
+        model = shlex.quote(_own_comparator(task, str(folder)) or str(folder or checkpoint))
+        return [*lines, f"try next: airlam evaluate --config {BENCHMARKS[name]} --model {model}"]
+    last = shlex.quote(checkpoint or "last")
+    if not usable:
+        return [
+            *lines,
+            f"{name} has no validation_step, so 'airlam validate' cannot judge it; a predictor of your own can read its "
+            f"weights: torch.load({checkpoint or 'last.ckpt'!r}, weights_only=True)['state_dict'], see docs/extending.md",
+        ]
+    kept = [shlex.quote(word) for word in what_was_trained(arguments)]
+    return [*lines, f"try next: {' '.join(['airlam', usable[0], *kept])} --ckpt_path {last}"]
+
+
+def what_was_trained(arguments: Sequence[str]) -> list[str]:
+    """Those of the arguments that say which model and which data: recipes, ``--data...`` and ``--model...``.
+
+    Example:
+        >>> what_was_trained(["--model", "my.Task", "--model.width=8", "--trainer.max_epochs", "1", "--data", "tiny"])
+        ['--model', 'my.Task', '--model.width=8', '--data', 'tiny']
+    """
+    kept, pending = [], list(arguments)
+    while pending:
+        option = pending.pop(0)
+        words = [option] if "=" in option or not pending or not option.startswith("-") else [option, pending.pop(0)]
+        if option.partition("=")[0].partition(".")[0] in ("--config", "-c", "--data", "--model"):
+            kept += words
+    return kept
+
+
+def _own_comparator(task: Any, folder: str) -> str:
+    """What ``--model`` takes for a comparator of the user's own, whose class the folder does not name; else nothing."""
+    settings = dict(getattr(task, "hparams", {}))
+    kinds = settings.get("kind"), (settings.get("model") or {}).get("network") if settings.get("kind") else None
+    own = next((kind for kind in kinds if is_class_path(kind)), None)
+    return trained_comparator(folder, own) if own else ""
 
 
 def add_options(parser: Any, subcommand: str) -> None:

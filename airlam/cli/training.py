@@ -18,6 +18,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import airlam.tasks
 from airlam.cli import UsageError
@@ -32,7 +33,7 @@ from airlam.cli.outputs import add_options, make_room, moved, next_steps, recipe
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
 from airlam.errors import CheckpointError, RecipeError
-from airlam.recipes import allow_imports_from, find_recipe, nearest, read_yaml
+from airlam.recipes import allow_imports_from, find_class, find_recipe, nearest, read_yaml
 from airlam.tasks import ExportCheckpoint, WritePredictions
 
 RUNS = "runs"
@@ -251,7 +252,10 @@ class AirlamCLI(LightningCLI):
         keeper = trainer.checkpoint_callback
         files = [getattr(keeper, key, "") for key in ("best_model_path", "last_model_path")]
         checkpoint = next((file for file in files if file and Path(file).is_file()), None)
-        return next_steps(type(self.model).__name__, folders[0] if folders else None, checkpoint, self._arguments)
+        commands = {"validate": "validation_step", "test": "test_step"}
+        usable = [name for name, step in commands.items() if is_overridden(step, self.model, LightningModule)]
+        folder = folders[0] if folders else None
+        return next_steps(self.model, folder, checkpoint, self._arguments, usable)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -325,7 +329,7 @@ def check_checkpoint(path: str) -> dict[str, Any]:
     """A Lightning checkpoint as data; raises if it cannot be read, or not without running code."""
     from airlam.tasks.lightning_files import read_lightning
 
-    saved = read_lightning(path)
+    saved = read_lightning(path, described=False)
     if "pytorch-lightning_version" not in saved:
         raise CheckpointError(f"{path} was not written by Lightning; --ckpt_path takes a .ckpt file of 'airlam fit'")
     return saved
@@ -351,6 +355,8 @@ def explain(message: str, cli: AirlamCLI) -> str:
         hint = nearest(name.rpartition(".")[2], known)
         # the nearest class itself may be what was written, with something wrong inside
         if f"'{name.rpartition('.')[2]}'" not in hint or "has no attribute" in message:
+            if not hint and "." in name:
+                find_class(name, "class_path")  # says why there is none
             return f"there is no class '{name}'{hint or '; write its full dotted path'}"
     # what the constructor of a task or callback said stands first among the reasons
     if found := re.search(r"Union subtypes.*?Errors:\s+- (.*?)\s+(?:- (?:Expected|Not a)|Given value)", message, re.S):

@@ -15,8 +15,12 @@ from airlam.models.fields import check_size
 Task = TypeVar("Task", bound=L.LightningModule)
 
 
-def read_lightning(path: str) -> dict[str, Any]:
+def read_lightning(path: str, *, described: bool = True) -> dict[str, Any]:
     """A Lightning ``.ckpt`` as plain data, without running code from it.
+
+    Args:
+        described: whether its hyperparameters must say what the model is. A task of one's own may save none; they are
+            empty then.
 
     Raises:
         CheckpointError: the file is damaged, needs code to load, or is no Lightning checkpoint.
@@ -35,6 +39,8 @@ def read_lightning(path: str) -> dict[str, Any]:
             f"{path} holds more than tensors and plain values, so it is not safe to load; only Lightning checkpoints "
             "of airlam's tasks are read"
         ) from error
+    if isinstance(saved, dict) and not described:
+        saved.setdefault("hyper_parameters", {})
     if not isinstance(saved, dict) or not {"state_dict", "hyper_parameters"} <= saved.keys():
         raise CheckpointError(f"{path} is no Lightning checkpoint: it has no state_dict with hyper_parameters")
     state, hyper = saved["state_dict"], saved["hyper_parameters"]

@@ -8,6 +8,7 @@ from torch import Tensor
 from airlam.csi import PortShape
 from airlam.interfaces import any_scale
 from airlam.models.comparators.comparator import Comparator
+from airlam.models.comparators.registry import load_own_comparator
 
 
 class ComparatorPredictor:
@@ -41,3 +42,23 @@ class ComparatorPredictor:
         with torch.inference_mode():
             parts = [self.model(part, num_future, port_shape=port_shape) for part in h.split(self.chunk)]
         return torch.cat(parts).reshape(*h_past.shape[:-4], num_future, *h_past.shape[-3:]).to(h_past.dtype)
+
+
+class TrainedComparator(ComparatorPredictor):
+    """A trained comparator of one's own in a recipe or on the command line: its weights lie in a checkpoint folder, its
+    class is named here, because a checkpoint never names code.
+
+    ``--model '{class_path: airlam.models.comparators.TrainedComparator, init_args: {folder: ..., kind: ...}}'``.
+
+    Args:
+        folder: that ``airlam fit`` exported.
+        kind: class path of the :class:`Comparator`, like ``my_network.Trend``.
+        name: of the row in tables; None: the kind of the class.
+        chunk: links per forward pass, bounds the memory.
+
+    Raises:
+        CheckpointError: no such folder, damaged, or of another kind. RecipeError: no such class.
+    """
+
+    def __init__(self, folder: str, kind: str, name: str | None = None, *, chunk: int = 64):
+        super().__init__(load_own_comparator(folder, kind), name, chunk=chunk)

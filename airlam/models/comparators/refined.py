@@ -38,6 +38,7 @@ class RefinedComparator(Comparator):
         if network == self.kind:
             raise ValueError(f"network must be another kind than {self.kind!r}")
         self.inner = build_comparator(network, history=history + horizon, horizon=horizon, **arguments)
+        self.arguments["network"] = self.inner.kind  # of a class path its kind: files name no code
         self.start = EigenARPredictor()
 
     def check_shape(self, num_subcarriers: int, port_shape: PortShape) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
@@ -25,7 +26,7 @@ from airlam.models.checkpoint import (
 )
 from airlam.models.comparators.comparator import Comparator, check_arguments
 from airlam.models.fields import check_size, refuse_unknown, shown
-from airlam.recipes import check_is_no_class, is_class_path, nearest
+from airlam.recipes import check_is_no_class, find_checkpoint, is_class_path, nearest
 from airlam.recipes.registry import Registry
 
 MODEL_TYPE = "airlam-comparator"  # "model_type" in config.json
@@ -91,14 +92,22 @@ def _class_of(kind: str) -> type[Comparator]:
     raise ValueError(f"no comparator {shown(kind)}{hint} kinds are {', '.join(kinds())}")
 
 
+def trained_comparator(folder: str | Path, kind: str) -> str:
+    """How a recipe or ``--model`` names a trained comparator of one's own, whose class its folder does not name."""
+    init_args = f"{{folder: {json.dumps(str(folder))}, kind: {json.dumps(kind)}}}"
+    return f"{{class_path: airlam.models.comparators.TrainedComparator, init_args: {init_args}}}"
+
+
 def check_kind(where: str | Path, described: Mapping[str, Any]) -> None:
     """Raises CheckpointError unless a file names comparators that are known by name: a file never names code."""
     for kind in (described.get("kind"), described.get("network", "cnn")):
         if kind not in kinds():
             hint = nearest(str(kind)[:64], kinds()) or ";"
+            folder = Path(where).parent if Path(where).name == "config.json" else "FOLDER"
             raise CheckpointError(
-                f"{where}: no comparator {shown(kind)}{hint} kinds are {', '.join(kinds())}; register one of your own "
-                "first: airlam.models.comparators.register_comparator, or an entry point of airlam.comparators"
+                f"{where}: no comparator {shown(kind)}{hint} kinds are {', '.join(kinds())}; name the class of one of "
+                f"your own beside its folder: {trained_comparator(folder, 'my_file.MyClass')}; or register it first: "
+                "airlam.models.comparators.register_comparator, or an entry point of airlam.comparators"
             )
 
 
@@ -159,6 +168,26 @@ def load_comparator(folder: str | Path) -> Comparator:
         ) from error
     check_finite(weights, model.state_dict())
     return model.eval()
+
+
+def load_own_comparator(folder: str | Path, kind: str) -> Comparator:
+    """The comparator of a checkpoint folder, of a class that the caller names and the folder does not.
+
+    Args:
+        kind: class path of the :class:`Comparator`, or a kind that is known; of a refined one that of its network.
+
+    Raises:
+        CheckpointError: see :func:`load_comparator`; or a folder of another kind. RecipeError: no such class.
+    """
+    folder, made = find_checkpoint(folder), _class_of(kind)
+    described = read_config(folder).get("comparator")
+    stored = (described.get("kind"), described.get("network")) if isinstance(described, dict) else ()
+    if stored and made.kind not in stored:
+        raise CheckpointError(
+            f"{folder} holds a comparator of the kind {shown(stored[0])}, but {kind} is of the kind {made.kind!r}; name "
+            "the class that was trained"
+        )
+    return load_comparator(folder)
 
 
 def _has_language_model(described: dict[str, Any]) -> bool:
