@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,20 @@ class BenchmarkContract:
         class_path: of the benchmark, as in its YAML.
         init_args: so small that a run takes seconds; ``{"quick": True}`` where the benchmark has that.
         cells: finished cells are kept in ``out/cells`` and not computed again.
+        changed: argument -> another value, each of which alone must change the figures of the rows; of an argument that
+            is a dataclass one key: ``{"sizes.history": 8}``. Name those that only your code reads.
     """
 
     class_path = ""
     init_args: dict[str, Any] = {}
     cells = True
+    changed: dict[str, Any] = {}
 
     def make(self, **changes: Any) -> Any:
         """The benchmark under test."""
         if not self.class_path:
             raise NotImplementedError("set class_path to the benchmark under test, as its YAML names it")
-        return load_runner(self.class_path, {**self.init_args, **changes})
+        return load_runner(self.class_path, self.init_args, changes)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -64,6 +68,20 @@ class BenchmarkContract:
         self.make().run(done)
         assert written() == before
         assert Results.load(done / "results.json").rows == rows
+
+    def test_a_changed_argument_computes_its_cells_again(self, done, tmp_path):
+        if not self.changed:
+            pytest.skip("no argument to change; set changed = {argument: another value} to have this tested")
+        before = Results.load(done / "results.json").rows
+        for number, (name, value) in enumerate(self.changed.items()):
+            out = tmp_path / str(number)
+            shutil.copytree(done, out)
+            self.make(**{name: value}).run(out)
+            assert Results.load(out / "results.json").rows != before, (
+                f"{name}: {value!r} gives the same rows as before: the cells of the run before were found and taken. The "
+                "names of finished cells must depend on this argument: add it to what combined([...]) is given, see "
+                "docs/extending.md, 'What makes a cell run again'. If no figure depends on it, take it out of changed"
+            )
 
     def test_an_unknown_argument_is_refused_in_one_line(self):
         with pytest.raises(RecipeError, match="no argument 'no_such_argument'") as caught:

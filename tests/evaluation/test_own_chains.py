@@ -11,7 +11,6 @@ from airlam.errors import RecipeError
 from airlam.evaluation import BeamformingBenchmark, LinkLevelBenchmark
 from airlam.evaluation.benchmarks.beamforming.cell import plan, run_cell
 from airlam.evaluation.benchmarks.beamforming.chains import parse_chain
-from airlam.evaluation.results import group_of
 from airlam.methods import Method, register, registry
 
 SMALL = dict(
@@ -106,8 +105,7 @@ def test_a_cell_of_beamforming_runs_with_perfect_csi():
     known = cell.links("tune", cell.num_tune)
     torch.testing.assert_close(SPEEDS[1], known.velocity.norm(dim=-1))  # more links than are judged, and their speeds
     assert TOLD[0] is True and TOLD[-1] is False  # hold's errors are known, those of perfect CSI are not
-    rates = record.values("perfect + matched-told", "user_rate", group_of(2))
-    assert rates.mean() > 0 and bool(torch.isfinite(rates).all())
+    assert record.values("perfect + matched-told", "user_rate", "group of 2").mean() > 0
 
 
 def test_coded_links_run_with_perfect_csi(tmp_path):
