@@ -97,7 +97,10 @@ def test_a_data_set_of_a_file_equals_that_of_numbers(tmp_path):
         (b"\xff\xfe\x00", "is not valid YAML"),
         (b"[" * 5000, "is not valid YAML"),
         (b"a: " + b"9" * 5000, "is not valid YAML"),
-        (b"a: 1\nb:\n  x: A\n  y: C\n  x: B\n", "the key 'x' stands in line 3 and in line 5; take one out or rename it"),
+        (
+            b"a: 1\nb:\n  x: A\n  y: C\n  x: B\n",
+            "the key 'x' stands in line 3 and in line 5; take one out or rename it",
+        ),
         (b"others: {x: A, 'x': B}", "the key 'x' stands twice in line 1"),
     ],
 )

@@ -89,7 +89,11 @@ def make_room(callbacks: Any, overwrite: bool, resumed: str | None) -> None:
 
 
 def next_steps(
-    task: Any, folder: str | None, checkpoint: str | None, arguments: Sequence[str], usable: Sequence[str] = ("validate",)
+    task: Any,
+    folder: str | None,
+    checkpoint: str | None,
+    arguments: Sequence[str],
+    usable: Sequence[str] = ("validate",),
 ) -> list[str]:
     """The two closing lines: where the result lies, and a command to try.
 
@@ -101,15 +105,17 @@ def next_steps(
     if not folder and not checkpoint:
         return ["nothing written: this recipe has neither ModelCheckpoint nor ExportCheckpoint"]
     lines = [f"written to {folder or checkpoint}"]
-    if name in BENCHMARKS and (folder or name == "ChannelPrediction"):
+    shipped = type(task).__module__.startswith("airlam.")
+    if shipped and name in BENCHMARKS and (folder or name == "ChannelPrediction"):
         model = shlex.quote(_own_comparator(task, str(folder)) or str(folder or checkpoint))
         return [*lines, f"try next: airlam evaluate --config {BENCHMARKS[name]} --model {model}"]
     last = shlex.quote(checkpoint or "last")
     if not usable:
         return [
             *lines,
-            f"{name} has no validation_step, so 'airlam validate' cannot judge it; a predictor of your own can read its "
-            f"weights: torch.load({checkpoint or 'last.ckpt'!r}, weights_only=True)['state_dict'], see docs/extending.md",
+            f"{name} has no validation_step, so 'airlam validate' cannot judge it; a predictor of your own can read "
+            f"its weights: torch.load({checkpoint or 'last.ckpt'!r}, weights_only=True)['state_dict'], see "
+            "docs/extending.md",
         ]
     kept = [shlex.quote(word) for word in what_was_trained(arguments)]
     return [*lines, f"try next: {' '.join(['airlam', usable[0], *kept])} --ckpt_path {last}"]

@@ -39,8 +39,8 @@ def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> 
     report = runner.run(check_folder(out if out is not None else Path("outputs") / path.parent.name))
     if not isinstance(report, (str, Path)):
         raise RecipeError(
-            f"{path}: run of {class_path} returned {type(report).__name__}, but must return the path of its report; end "
-            "it with: return publish(results, out, threads=1)"
+            f"{path}: run of {class_path} returned {type(report).__name__}, but must return the path of its report; "
+            "end it with: return publish(results, out, threads=1)"
         )
     return Path(report)
 

@@ -73,7 +73,9 @@ def _loader() -> type:
                     continue
                 name, line = (key.tag, key.value), key.start_mark.line + 1
                 if name in lines:
-                    where = f"twice in line {line}" if lines[name] == line else f"in line {lines[name]} and in line {line}"
+                    where = (
+                        f"twice in line {line}" if lines[name] == line else f"in line {lines[name]} and in line {line}"
+                    )
                     raise yaml.YAMLError(f"the key {key.value!r} stands {where}; take one out or rename it")
                 lines[name] = line
             return node

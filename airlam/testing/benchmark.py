@@ -78,9 +78,10 @@ class BenchmarkContract:
             shutil.copytree(done, out)
             self.make(**{name: value}).run(out)
             assert Results.load(out / "results.json").rows != before, (
-                f"{name}: {value!r} gives the same rows as before: the cells of the run before were found and taken. The "
-                "names of finished cells must depend on this argument: add it to what combined([...]) is given, see "
-                "docs/extending.md, 'What makes a cell run again'. If no figure depends on it, take it out of changed"
+                f"{name}: {value!r} gives the same rows as before: the cells of the run before were found and taken. "
+                "The names of finished cells must depend on this argument: add it to what combined([...]) is given, "
+                "see docs/extending.md, 'What makes a cell run again'. If no figure depends on it, take it out of "
+                "changed"
             )
 
     def test_an_unknown_argument_is_refused_in_one_line(self):

@@ -146,4 +146,6 @@ def test_the_line_after_a_comparator_of_ones_own_works(airlam, refuses, folder, 
 
 def test_a_task_whose_file_is_not_there_is_named(refuses, folder):
     line = refuses("fit", "--model", "own_of_fiit.Bare", "--data", "tiny")
-    assert f"no class 'own_of_fiit.Bare': no module 'own_of_fiit' is installed or in the current folder {folder}" in line
+    assert (
+        f"no class 'own_of_fiit.Bare': no module 'own_of_fiit' is installed or in the current folder {folder}" in line
+    )

@@ -68,7 +68,10 @@ class Loud:
         (torch.full((2, 4, 3), float("nan"), dtype=torch.complex64), "loud returned NaN"),
         (torch.ones(2, 3, 4, dtype=torch.complex64), r"shape \(2, 3, 4\), but must return \(2, 4, 3\), .* with .mT"),
         (torch.ones(4, 3, dtype=torch.complex64), r"shape \(4, 3\), but must return \(2, 4, 3\)"),
-        (torch.zeros(2, 4, 3, dtype=torch.complex128), r"returned torch.complex128 .*; end precode with .to\(h.dtype\)"),
+        (
+            torch.zeros(2, 4, 3, dtype=torch.complex128),
+            r"returned torch.complex128 .*; end precode with .to\(h.dtype\)",
+        ),
         (torch.ones(2, 4, 3), "loud returned torch.float32"),
         (None, "loud returned NoneType"),
     ],
@@ -97,7 +100,9 @@ def test_a_benchmark_names_the_chain_and_the_cell(kind, precode, message, tmp_pa
         sections = {"sizes": sizes | {"num_train": 8, "side_links": 4}, "static": {"csi_snr_db": []}}
         sections["rates"] = {"users": [2], "transmit_snr_db": [20.0]}
     chain = {"csi": "hold", "precoder": made}
-    bench = kind(model="hold", precoder="wmmse", methods=[chain, "hold + rzf"], bar="hold + rzf", cells=SMALL, **sections)
+    bench = kind(
+        model="hold", precoder="wmmse", methods=[chain, "hold + rzf"], bar="hold + rzf", cells=SMALL, **sections
+    )
     with pytest.raises(RecipeError, match=rf"{message}.* \(cell: umi_nlos at 60 km/h, CSI SNR 20 dB"):
         bench.run(tmp_path)
 

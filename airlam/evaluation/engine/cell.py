@@ -72,16 +72,6 @@ class Cell:
         facts = {key: value for key, value in asdict(self).items() if key != "num_pilots" or value}
         return f"{safe}_{recipe_hash(facts)}"
 
-    @contextmanager
-    def named_in_errors(self) -> Iterator[None]:
-        """Errors that a user can mend also say in which cell they arose."""
-        try:
-            yield
-        except RecipeError as error:
-            label = f", {self.label}" if self.label else ""
-            where = f"{self.data} at {self.speed_kmh:g} km/h, CSI SNR {self.csi_snr_db:g} dB{label}"
-            raise RecipeError(f"{error} (cell: {where})") from error
-
     def links(self, purpose: str, num_links: int) -> LinkBatch:
         """Links for "test" or "tune". Cells that differ in CSI SNR or impairment alone see the same links."""
         needs_rays = purpose == "test" and any(method.startswith("genie") for method in self.methods)
@@ -109,6 +99,17 @@ class Cell:
             )
         h_past = measure(h_past, self.csi_snr_db, generator)
         return lose_slots(h_past, impairment.missing, generator) if impairment.missing > 0 else (h_past, None)
+
+
+@contextmanager
+def named_in_errors(cell: Cell) -> Iterator[None]:
+    """Errors that a user can mend also say in which cell they arose."""
+    try:
+        yield
+    except RecipeError as error:
+        label = f", {cell.label}" if cell.label else ""
+        where = f"{cell.data} at {cell.speed_kmh:g} km/h, CSI SNR {cell.csi_snr_db:g} dB{label}"
+        raise RecipeError(f"{error} (cell: {where})") from error
 
 
 @dataclass

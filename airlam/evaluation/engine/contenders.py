@@ -220,7 +220,9 @@ def tuned(
     check_grid(found.load(), found.grid, f"predictor {found.name!r}")
     trial, past, future = check_made(found.build(), "predictor", f"predictor {found.name!r}"), h_past[:1], h_future[:1]
     with torch.inference_mode():
-        side = {key: value[:1] if isinstance(value, Tensor) and value.dim() else value for key, value in context.items()}
+        side = {
+            key: value[:1] if isinstance(value, Tensor) and value.dim() else value for key, value in context.items()
+        }
         tried = trial.predict(past.clone(), future.shape[1], port_shape=port_shape, context=side)
         check_prediction(found.name, tried, past, future.shape[1])  # here it is named, inside tune it would not be
         # a copy: a method that writes into its input cannot spoil what the others are tuned on

@@ -19,7 +19,7 @@ from airlam.channels import LinkBatch
 from airlam.constants import THERMAL_NOISE_DBM_PER_HZ
 from airlam.csi import to_beam_delay
 from airlam.errors import StoreError
-from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.cell import Cell, Contender, named_in_errors
 from airlam.evaluation.engine.checks import check_prediction
 from airlam.evaluation.engine.fingerprint import UNCACHED
 from airlam.evaluation.engine.spectral_efficiency import Groups, group_rates, group_users, link_se
@@ -82,7 +82,7 @@ def run_cells(
             path = None if UNCACHED in depends else out / CELLS / f"{cell.name}_{depends}.json"
             record = finished(path, CellRecord) if path is not None else None
             if record is None:
-                with cell.named_in_errors():
+                with named_in_errors(cell):
                     record = run(cell)
                 if path is not None:
                     write_json(path, record.plain())

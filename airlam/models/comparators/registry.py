@@ -184,8 +184,8 @@ def load_own_comparator(folder: str | Path, kind: str) -> Comparator:
     stored = (described.get("kind"), described.get("network")) if isinstance(described, dict) else ()
     if stored and made.kind not in stored:
         raise CheckpointError(
-            f"{folder} holds a comparator of the kind {shown(stored[0])}, but {kind} is of the kind {made.kind!r}; name "
-            "the class that was trained"
+            f"{folder} holds a comparator of the kind {shown(stored[0])}, but {kind} is of the kind {made.kind!r}; "
+            "name the class that was trained"
         )
     return load_comparator(folder)
 

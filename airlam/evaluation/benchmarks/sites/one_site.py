@@ -13,7 +13,7 @@ from airlam.channels import LinkBatch, rt_available
 from airlam.evaluation.benchmarks.sites.config import SiteArguments
 from airlam.evaluation.benchmarks.sites.record import SiteRecord, add_mean
 from airlam.evaluation.benchmarks.sites.users import BLOCK_M, SiteLinks, site_links, site_recipe, user_blocks
-from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.cell import Cell, Contender, named_in_errors
 from airlam.evaluation.engine.contenders import OFF, without_correction
 from airlam.evaluation.engine.measure import measure_cell
 from airlam.evaluation.engine.site_methods import contender_of, site_cell, tuned_on_site
@@ -72,7 +72,7 @@ class OneSite:
         self.say(f"classics are tuned, {self.label} predicts as it is")
         classes = self._classes(links)
         for each in classes:
-            with each[0].named_in_errors():
+            with named_in_errors(each[0]):
                 found = measure_cell(*each)
             # One site is one drop, and neighbours in it are alike: intervals are over blocks of neighbouring users.
             # Groups hold users of the whole site, so they are resampled one by one.
