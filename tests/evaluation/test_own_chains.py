@@ -105,8 +105,7 @@ def test_a_cell_of_beamforming_runs_with_perfect_csi():
     known = cell.links("tune", cell.num_tune)
     torch.testing.assert_close(SPEEDS[1], known.velocity.norm(dim=-1))  # more links than are judged, and their speeds
     assert TOLD[0] is True and TOLD[-1] is False  # hold's errors are known, those of perfect CSI are not
-    rates = {name: torch.tensor(entry["groups"]["2"]["user_rates"]) for name, entry in record["methods"].items()}
-    assert rates["perfect + matched-told"].mean() > 0 and bool(torch.isfinite(rates["perfect + matched-told"]).all())
+    assert record.values("perfect + matched-told", "user_rate", "group of 2").mean() > 0
 
 
 def test_coded_links_run_with_perfect_csi(tmp_path):
