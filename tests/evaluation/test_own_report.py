@@ -120,10 +120,10 @@ def test_rows_without_a_declared_look_are_told_apart():
     ):
         looks = Looks(names, focus)
         assert len({(looks[n].color, looks[n].marker, looks[n].line) for n in names}) == len(names)
-        own = [n for n in names if "own" in n or "net" in n or n.endswith(("zf", "mrt")) and not n.endswith("+ rzf")]
-        for name in own:  # not by the line alone: bars and points have none
-            others = [n for n in names if n != name]
-            assert (looks[name].color, looks[name].marker) not in {(looks[n].color, looks[n].marker) for n in others}
+        marked = [n for n in names if looks[n].marker]  # not by the line alone: points and bars have none
+        assert len({(looks[n].color, looks[n].marker) for n in marked}) == len(marked)
+        own = [n for n in names if n.startswith("own") or n.endswith("own-beams")]
+        assert len({looks[n].color for n in own}) == len(own)
         assert looks[focus] == Looks([focus])[focus]  # nobody takes the look of the headline
         assert all(looks[n] == Looks([n])[n] for n in ("hold", "ar") if n in names)
 

@@ -37,6 +37,7 @@ STYLE: dict[str, Any] = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "legend.handlelength": 3.0,  # dashes can be told from a line
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "svg.hashsalt": "airlam",

@@ -13,14 +13,15 @@ from airlam.methods import ROLES, TUNED_ENDING, find
 COLORS = ("#d55e00", "#117733", "#332288", "#cc79a7", "#661100", "#009988", "#999933", "#6699cc")  # Okabe-Ito, Tol
 MARKERS = ("o", "P", "X", "*", "h", "p", ">", "8")
 LINES = ("-", "--", "-.", ":")
+DECLARED, FOCUS, LEARNED, UNDECLARED = range(4)  # in this order methods take their looks
 
 
 class Looks:
     """How each method of a set of results is drawn: :func:`airlam.evaluation.report.style.look`, made distinct.
 
-    Declared looks come first, then that of the headline. Learned methods, and those without a declared look, get a
-    colour and marker that no other method has. Among their like, methods are taken in the order of the tables, so equal
-    results give equal looks.
+    Methods with a declared look come first, then that of the headline, other learned ones, and those without a declared
+    look. Each gets a colour and marker that no other method has. Among their like, methods are taken in the order of
+    the tables, so equal results give equal looks.
 
     Args:
         methods: names.
@@ -41,11 +42,11 @@ class Looks:
 
         def rank(name: str) -> int:
             if not is_learned(name):
-                return 0 if is_declared(name) else 3
-            return 1 if name == focus else 2
+                return DECLARED if is_declared(name) else UNDECLARED
+            return FOCUS if name == focus else LEARNED
 
         for name in sorted(names, key=rank):
-            self._looks[name] = _distinct(self._named(name), self._looks.values(), by_line=rank(name) == 0)
+            self._looks[name] = _distinct(self._named(name), self._looks.values(), rank(name))
 
     @classmethod
     def of(cls, results: Results) -> Looks:
@@ -80,16 +81,25 @@ def _was_tuned(row: Row) -> bool:
     return any(key in row.settings for role in ROLES if (method := find(name, role)) for key in method.grid)
 
 
-def _distinct(style: Look, taken: Iterable[Look], *, by_line: bool) -> Look:
-    """The look itself if no other is the same; else with another line (``by_line``), or another colour and marker."""
+def _distinct(style: Look, taken: Iterable[Look], rank: int) -> Look:
+    """The look with a colour and marker that no other method has; of bounds, which have no marker, with a line.
+
+    Args:
+        rank: of the method, see :class:`Looks`. A declared look keeps its colour, that of a chain of which CSI it has.
+    """
     taken = list(taken)
 
     def free(wanted: Look) -> bool:
         same = [each for each in taken if (each.color, each.marker) == (wanted.color, wanted.marker)]
-        return not any(each.line == wanted.line for each in same) if by_line else not same
+        return not same if wanted.marker else wanted.line not in [each.line for each in same]
 
-    lines = [replace(style, line=line) for line in LINES] if by_line else []
     others = [replace(style, color=color, marker=marker) for marker, color in product(MARKERS, COLORS)]
-    # dots of tables and bars show nothing but the colour: one that is used least
-    others.sort(key=lambda each: sum(each.color == other.color for other in taken))
-    return next((each for each in (style, *lines, *others) if free(each)), style)
+    # dots of tables and bars show nothing but the colour: one that is used least, and then a marker
+    colors, markers = ([getattr(each, name) for each in taken] for name in ("color", "marker"))
+    others.sort(key=lambda each: (colors.count(each.color), markers.count(each.marker)))
+    if rank == DECLARED:
+        lines = [] if style.marker else [replace(style, line=line) for line in LINES]
+        first = [style, *lines, *(replace(style, marker=marker) for marker in MARKERS)]
+    else:
+        first = [] if rank == UNDECLARED else [style]
+    return next((each for each in (*first, *others) if free(each)), style)
