@@ -31,6 +31,14 @@ def argument_help(config: str) -> str:
     return "\n".join([*lines, *_lines(made, init_args, None, "")])
 
 
+def demo_help() -> str:
+    """Every argument of the demo: its type, its default, what its docstring says of it."""
+    from airlam.evaluation.demo.arguments import DemoArguments
+
+    own = ["  --federated bool", "      afterwards, three sites adapt the shipped model together (default: true)"]
+    return "\n".join(["further options, each given as --NAME VALUE:", "", *_lines(DemoArguments, {}, None, ""), *own])
+
+
 def _lines(made: Any, values: Any, default: Any, prefix: str) -> list[str]:
     """Of each argument of a class its option, and what it is; those of a dataclass as ``--sizes.num_links``.
 

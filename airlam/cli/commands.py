@@ -170,6 +170,11 @@ def demo(arguments: Sequence[str]) -> None:
         "A few minutes on two cores; --federated false leaves the last part out.",
     )
     parser.add_argument("--out", "-o", metavar="FOLDER", default="outputs/demo", help="default: %(default)s")
+    if {"--help", "-h"} & set(arguments):
+        from airlam.cli.benchmark_arguments import demo_help
+
+        print(f"{parser.format_help()}\n{demo_help()}")
+        return
     known, fields = parser.parse_with_fields(arguments)
 
     from airlam.evaluation.demo import SiteDemo, run

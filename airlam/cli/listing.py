@@ -87,11 +87,27 @@ def _checkpoints() -> list[tuple[str, str]]:
 
 
 def _methods(role: str, model_type: str) -> list[tuple[str, str]]:
-    """Names that ``load_predictor`` or ``load_precoder`` takes."""
-    rows = [(method.name, method.what or method.label) for method in known(role) if method.factory]
+    """Names that ``load_predictor`` or ``load_precoder`` takes, then those of recipes of benchmarks alone."""
+    methods = known(role)
+    rows = [(method.name, method.what or method.label) for method in methods if method.factory]
     rows += [(name, "shipped checkpoint") for name in shipped_checkpoints(model_type)]
     if role == "predictor":
         what = "a checkpoint folder, a folder of adapters or of an exported graph, or a Lightning checkpoint"
         rows.append(("FOLDER or FILE.ckpt", what))
     rows.append(("my_file:MyClass", f"a {role} of your own, from the current folder"))
+    computed = [method for method in methods if not method.factory and method.kind != "learned"]
+    for method in computed:
+        rows.append((method.name, f"in benchmarks only; {method.kind}: {method.label.removesuffix(' (bound)')}"))
+    return rows + (_chain_words() if role == "precoder" else [])
+
+
+def _chain_words() -> list[tuple[str, str]]:
+    """What may stand right of the plus in a chain and is no precoder by itself."""
+    from airlam.evaluation.report.style import PRECODER_FORMS
+
+    robust = [(name, form.label) for name, form in PRECODER_FORMS.items() if name.startswith("robust ")]
+    told = "is told the covariance of the CSI's errors"
+    rows = [(name, f"in chains of benchmarks only, like ar + {name}; {label} {told}") for name, label in robust]
+    best = "in chains of benchmarks only, like ar + tuned; the best of the classical precoders on other drops"
+    rows.append(("tuned", best))
     return rows

@@ -40,7 +40,7 @@ class Figure:
         interval: 95 % interval ``(low, high)``; a list of them for a curve; ``None`` where there is none.
         axis: the points a curve was taken at.
         axis_name: what the axis is, with its unit ("transmit SNR [dB]").
-        note: how the figure came about, where the name does not say it.
+        note: how the figure came about, where the name does not say it; of a gain, the method that it is over.
         groups: how many independent groups (drops, or users of one site) the interval was resampled over; of a mean
             over cells, those of the cell with the fewest; ``None``: not stated.
 
@@ -123,6 +123,7 @@ class Row:
             ``sum_se_k4``, ``se_5pct_k4``, ``latency_p50_ms``, ``latency_p99_ms``, ``flops``.
         group: rows of one table share it ("cell", "mean", "impairments", ...).
         note: one sentence, where needed.
+        label: of the cell, where it has one (:attr:`airlam.evaluation.engine.cell.Cell.label`).
     """
 
     method: str
@@ -141,6 +142,7 @@ class Row:
     figures: dict[str, Figure] = field(default_factory=dict)
     group: str = "cell"
     note: str = ""
+    label: str = ""
 
     @property
     def group_sizes(self) -> list[int]:

@@ -11,13 +11,14 @@ Shipped methods are declared in this folder, one file a role. Another package ad
 A class of your own needs no registration: recipes also take ``{class_path: my_gru.MyGRU}``, see docs/extending.md.
 """
 
-from airlam.methods.method import KINDS, ROLES, Method
+from airlam.methods.method import KINDS, ROLES, TUNED_ENDING, Method
 from airlam.methods.own import build_own, check_grid, check_made, describe, identity_of, is_own, own_method
 from airlam.methods.registry import find, get, grid_of, is_declared, known, names, register
 
 __all__ = [
     "KINDS",
     "ROLES",
+    "TUNED_ENDING",
     "Method",
     "build_own",
     "check_grid",

@@ -11,6 +11,7 @@ KINDS = ("classical", "learned", "bound")
 # A name is looked up in this order where the role is not given.
 ROLES = ("predictor", "estimator", "beam-tracker", "precoder", "denoiser", "pilot-reader")
 TUNED = ("predictor", "estimator", "beam-tracker")  # roles whose classical methods benchmarks tune in every cell
+TUNED_ENDING = " (tuned)"  # of a label; reports show it only where tuning chose something
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Method:
         grid: argument -> values to try; benchmarks tune classical methods on it, in each cell. The order of the
             arguments is the order of the search. Empty: nothing is tuned. Roles outside ``TUNED`` have none.
         what: one line for ``airlam list``.
-        label, short: in tables and legends; ``short`` where space is scarce. Default: ``name`` and ``label``.
+        label, short: in tables and legends; ``short`` where space is scarce. Default: ``name`` and ``label``. A report
+            leaves out the ending "(tuned)" where nothing was tuned.
         color, line, marker: in plots. Empty: the plot chooses.
 
     Raises:

@@ -3,7 +3,8 @@
 A class of one's own may say, as plain class attributes:
 
 * ``name``: of its row (every method has one);
-* ``label``: in tables and plots, in the place of the name; a name that the recipe gives goes before it;
+* ``label``: in tables and plots, in the place of the name; a name that the recipe gives goes before it. An ending
+  "(tuned)" is left out where nothing is tuned;
 * ``kind``: ``"classical"`` or ``"learned"``; without it a method is learned if it holds a ``torch.nn.Module``;
 * ``tuning_grid``: argument -> values; a classical predictor is tuned on it in every cell of a benchmark. Arguments that
   the recipe gives are not tuned. Precoders are not tuned: one with a grid is refused until the recipe gives these
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from airlam.errors import RecipeError
-from airlam.methods.method import KINDS, TUNED, Method
+from airlam.methods.method import KINDS, TUNED, TUNED_ENDING, Method
 from airlam.methods.registry import find, register
 from airlam.recipes import find_class, instantiate, is_class_path, nearest, read_class
 
@@ -171,9 +172,10 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
             method = replace(value, name=name)
         else:
             grid = _grid_of(made, role, kind, factory, options, source)
+            label = name if renamed else str(getattr(made, "label", "") or "")
             if not grid:
                 factory, options = Ready(made), {}
-            label = name if renamed else str(getattr(made, "label", "") or "")
+                label = label.removesuffix(TUNED_ENDING) if role in TUNED else label
             method = Method(name, role, kind, factory=factory, options=options, grid=grid, label=label)
     except RecipeError:
         raise

@@ -195,6 +195,7 @@ class PredictorContract:
         with pytest.raises(TypeError, match="complex"):
             self.predict(predictor, torch.zeros(2, 16, 12, 1, 8))
 
+    @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
     def test_complex32_is_refused_in_words(self, predictor):
         with pytest.raises(TypeError, match=r"h_past is complex32.*give h_past.to\(torch.complex64\)"):
             self.predict(predictor, history(2).to(torch.complex32))

@@ -101,3 +101,15 @@ def test_a_pipe_that_closes_is_no_error():
     code = f"{sys.executable} -c \"from airlam.cli import main; import sys; sys.exit(main(['--help']))\" | true"
     result = subprocess.run(["bash", "-c", f"set -o pipefail; {code}"], capture_output=True, text=True)
     assert "Traceback" not in result.stderr and "Error" not in result.stderr
+
+
+def test_the_demo_lists_its_options_with_their_defaults(airlam):
+    from dataclasses import fields
+
+    from airlam.evaluation.demo.arguments import DemoArguments
+
+    result = airlam("demo", "--help")
+    assert result.code == 0
+    for name in ("out", "federated", *(each.name for each in fields(DemoArguments))):
+        assert f"--{name} " in result.out, name
+    assert "training steps. (default: 250)" in result.out and "(default: umi_nlos)" in result.out

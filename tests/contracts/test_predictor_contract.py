@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 from typing import Any
 
@@ -112,3 +114,22 @@ class TestComparatorsOfOneBand(PredictorContract):
 def test_nothing_is_left_out():
     assert {*ANY_BAND, *ONE_BAND} == set(KINDS)
     assert set(LOOSE) <= set(REGISTERED) and {method for method, _ in VARIANTS.values()} <= set(REGISTERED)
+
+
+def test_the_contract_silences_torchs_warning_on_complex32(tmp_path):
+    """Only that one: a warning of the method itself is still shown."""
+    (tmp_path / "test_mine.py").write_text(
+        "import warnings\n"
+        "from airlam.baselines import HoldPredictor\n"
+        "from airlam.testing import PredictorContract\n"
+        "class Warns(HoldPredictor):\n"
+        "    def predict(self, *arguments, **options):\n"
+        "        warnings.warn('mine', stacklevel=1)\n"
+        "        return super().predict(*arguments, **options)\n"
+        "class TestMine(PredictorContract):\n"
+        "    def make(self):\n        return Warns()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "complex32", "test_mine.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "UserWarning: mine" in done.stdout and "ComplexHalf" not in done.stdout

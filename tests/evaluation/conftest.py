@@ -35,6 +35,8 @@ def _make_results(gain: float = 0.6, width: float = 0.15) -> Results:
             row.seeds = {"data": 7}
             if method == "ar":
                 row.settings = {"order": 12, "ridge": 1e-4, "num_bins": 512, "shrinkage": 3.0}
+            if method == "pad":
+                row.settings = {"order": 4, "energy": 0.95, "ridge": 1e-3}
             if offset is not None:
                 value = ar + offset + rng.uniform(-0.1, 0.1)
                 steps = [value - 2 + s for s in range(4)]
@@ -100,6 +102,7 @@ def _make_results(gain: float = 0.6, width: float = 0.15) -> Results:
     error = [[x - 15 for x in line] for line in image]
     results.extras = {
         "focus": "airlam-tiny",
+        "bar": "ar",
         "compared": ["Two scenarios, four speeds. <b>Text is escaped</b> & safe."],
         "picture": {
             "true_db": image,

@@ -11,6 +11,7 @@ from airlam.errors import RecipeError
 from airlam.evaluation import BeamformingBenchmark, LinkLevelBenchmark
 from airlam.evaluation.benchmarks.beamforming.cell import plan, run_cell
 from airlam.evaluation.benchmarks.beamforming.chains import parse_chain
+from airlam.evaluation.results import group_of
 from airlam.methods import Method, register, registry
 
 SMALL = dict(
@@ -89,6 +90,12 @@ def test_every_source_of_a_benchmark_takes_a_precoder_of_ones_own():
     assert "perfect + airlam-precoder" in [chain.name for chain in learned.chains]
 
 
+def test_a_coded_link_takes_csi_of_ones_own():
+    methods = ["ar + tuned", "{model} + rzf", {"csi": Fast, "precoder": "rzf"}]
+    made = LinkLevelBenchmark(methods=methods, precoder="rzf")
+    assert [chain.name for chain in made.chains] == ["ar + tuned", "airlam-tiny + rzf", "fast-links + rzf"]
+
+
 def test_a_cell_of_beamforming_runs_with_perfect_csi():
     made = BeamformingBenchmark(
         **SMALL,
@@ -105,7 +112,7 @@ def test_a_cell_of_beamforming_runs_with_perfect_csi():
     known = cell.links("tune", cell.num_tune)
     torch.testing.assert_close(SPEEDS[1], known.velocity.norm(dim=-1))  # more links than are judged, and their speeds
     assert TOLD[0] is True and TOLD[-1] is False  # hold's errors are known, those of perfect CSI are not
-    assert record.values("perfect + matched-told", "user_rate", "group of 2").mean() > 0
+    assert record.values("perfect + matched-told", "user_rate", group_of(2)).mean() > 0
 
 
 def test_coded_links_run_with_perfect_csi(tmp_path):

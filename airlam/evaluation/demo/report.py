@@ -28,6 +28,7 @@ def results_of(records: list[CellRecord], demo: DemoArguments) -> Results:
     speeds = ", ".join(f"{record.cell['speed_kmh']:g}" for record in records)
     results.extras = {
         "focus": focus,
+        "bar": "ar",
         "resampled": "users",
         "banner": demo.banner(),
         "transmit_snr_db": demo.transmit_snr_db,

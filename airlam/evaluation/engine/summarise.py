@@ -44,7 +44,7 @@ def _add_nmse(row: Row, record: CellRecord, bar: str) -> None:
     if steps := record.find(row.method, "nmse_steps"):
         row.figures["nmse_steps_db"] = statistics.on_axis(statistics.db_figure(steps.values, drop), steps)
     if bar in record.methods and row.method != bar:
-        row.figures["gain_db"] = statistics.gain_db(values, record.values(bar, "nmse"), drop)
+        row.figures["gain_db"] = replace(statistics.gain_db(values, record.values(bar, "nmse"), drop), note=bar)
     for genie in GENIES:
         if genie in record.methods and genie != row.method:
             row.figures[f"above_{genie}_db"] = statistics.gain_db(record.values(genie, "nmse"), values, drop)
@@ -58,7 +58,7 @@ def _add_sum_se(row: Row, record: CellRecord, users: int, bar: str) -> None:
         figures[sum_se_name(users, "over_snr")] = statistics.figure_of(record, curve)
     if bar in record.methods and row.method != bar:
         other = record.values(bar, "user_rate", per).sum(1)
-        figures[sum_se_name(users, "gain")] = statistics.gain(rates.sum(1), other, drop, SE)
+        figures[sum_se_name(users, "gain")] = replace(statistics.gain(rates.sum(1), other, drop, SE), note=bar)
     if "se_5pct" not in figures:  # of the smallest groups
         figures["se_5pct"] = Figure(float(five_percent_user_rate(rates)), SE, "measured")
 
@@ -82,6 +82,7 @@ def new_row(record: CellRecord, method: str, group: str | None = None) -> Row:
         len(record.drop()),
         len(record.drop().unique()),
         group=group or cell["group"],
+        label=cell.get("label", ""),
     )
 
 
@@ -137,13 +138,11 @@ def add_mean_nmse(row: Row, records: list[CellRecord], bar: str) -> None:
     if row.method == bar or not all(bar in record.methods for record in records):
         return
     pairs = [[record.values(bar, "nmse"), columns[0]] for record, columns in zip(records, own, strict=True)]
-    row.figures["gain_linear_db"] = statistics.over_cells(statistics.difference(linear), pairs, drops, "dB")
-    row.figures["gain_cells_db"] = statistics.over_cells(statistics.difference(cells), pairs, drops, "dB")
-    for gain, reference in references(row.method, records):
+    for gain, reference in [("", bar), *references(row.method, records)]:
         against = [[record.values(reference, "nmse"), c[0]] for record, c in zip(records, own, strict=True)]
         for name, statistic in (("linear", linear), ("cells", cells)):
             found = statistics.over_cells(statistics.difference(statistic), against, drops, "dB")
-            row.figures[f"{gain}_gain_{name}_db"] = replace(found, note=reference)
+            row.figures[f"{gain}_gain_{name}_db".removeprefix("_")] = replace(found, note=reference)
     gains = [statistics.gain_db(pair[1], pair[0], drop) for pair, drop in zip(pairs, drops, strict=True)]
     words = [verdict(gain) for gain in gains]
     row.figures["cells"] = Figure(len(records), "1", "measured")

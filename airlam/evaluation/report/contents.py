@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from airlam.evaluation.engine.timing import BUSY, is_busy
+from airlam.evaluation.report.baseline import bar_short
+from airlam.evaluation.report.cells import CellNames, key_of
 from airlam.evaluation.report.palette import Looks
-from airlam.evaluation.report.style import BOUNDS, order, short, title
+from airlam.evaluation.report.style import BOUNDS, order, title
 from airlam.evaluation.report.table import Cell, Content, Table, figure_cell
 from airlam.evaluation.report.verdicts import rests_on
 from airlam.evaluation.rows import Results, Row, group_sizes, sum_se_name
@@ -35,9 +37,9 @@ def mean_table(results: Results, focus: str) -> Table | None:
     sizes = group_sizes(rows.values())
     figures: list[tuple[str, str, str]] = [
         ("NMSE [dB], linear mean", "nmse_linear_db", ".2f"),
-        (f"gain over {_bar(results)} [dB]", "gain_linear_db", "+.2f"),
+        (f"gain over {bar_short(results)} [dB]", "gain_linear_db", "+.2f"),
         ("NMSE [dB], mean of cells", "nmse_cells_db", ".2f"),
-        (f"gain over {_bar(results)} [dB]", "gain_cells_db", "+.2f"),
+        (f"gain over {bar_short(results)} [dB]", "gain_cells_db", "+.2f"),
         ("above per-bin genie [dB], mean of cells", "above_genie_per_bin_cells_db", ".2f"),
         ("above genie [dB], mean of cells", "above_genie_lmmse_cells_db", ".2f"),
         *((f"sum-SE, {users} users [bit/s/Hz]", sum_se_name(users), ".2f") for users in sizes),
@@ -71,7 +73,7 @@ def held_out_table(results: Results, focus: str) -> Table | None:
     rows = results.select(group="held_out")
     if not rows:
         return None
-    sizes, gain = group_sizes(rows), f"gain over {_bar(results)} [dB]"
+    sizes, gain = group_sizes(rows), f"gain over {bar_short(results)} [dB]"
     table = Table(
         "Never seen in pretraining",
         [
@@ -127,27 +129,34 @@ def cell_table(results: Results, focus: str) -> Table | None:
     rows = results.select(group="cell")
     if not rows:
         return None
-    sizes = group_sizes(rows)
+    names = CellNames(rows)
+    variants = any(names.variant(row) for row in rows)
+    figures = [
+        ("NMSE [dB]", "nmse_db", ".2f"),
+        (f"gain over {bar_short(results)} [dB]", "gain_db", "+.2f"),
+        *((f"sum-SE, {users} users", sum_se_name(users), ".2f") for users in group_sizes(rows)),
+        ("5 %-user SE", "se_5pct", ".2f"),
+        ("single-user SE", "se_single", ".2f"),
+    ]
+    figures = [each for each in figures if any(each[1] in row.figures for row in rows)]
     table = Table(
         f"Every cell ({len(rows)} rows)",
-        ["data", "km/h", "CSI SNR [dB]", "method", "NMSE [dB]", f"gain over {_bar(results)} [dB]"]
-        + [f"sum-SE, {users} users" for users in sizes]
-        + ["5 %-user SE", "single-user SE", "links / drops", "tuned to"],
-        keys=3,
+        ["data", "km/h", "CSI SNR [dB]", *(["cell"] if variants else []), "method"]
+        + [name for name, _, _ in figures]
+        + ["links / drops", "tuned to"],
+        keys=3 + variants,
     )
     looks = Looks.of(results)
     previous, places = None, order([row.method for row in rows])
-    keys = list(dict.fromkeys((row.data, row.speed_kmh, row.csi_snr_db) for row in rows))
-    rows.sort(key=lambda row: (keys.index((row.data, row.speed_kmh, row.csi_snr_db)), places.index(row.method)))
+    keys = list(dict.fromkeys(key_of(row) for row in rows))
+    rows.sort(key=lambda row: (keys.index(key_of(row)), places.index(row.method)))
     for row in rows:
-        key = (row.data, row.speed_kmh, row.csi_snr_db)
         first: list[Content] = [title(row.data), _number(row.speed_kmh), _number(row.csi_snr_db)]
-        first = first if key != previous else ["", "", ""]
-        previous = key
-        cells = [*first, _name(looks, row.method), figure_cell(row.figures.get("nmse_db"))]
-        cells.append(figure_cell(row.figures.get("gain_db"), "+.2f"))
-        cells += [figure_cell(row.sum_se(users)) for users in sizes]
-        cells += [figure_cell(row.figures.get(name)) for name in ("se_5pct", "se_single")]
+        first += [names.variant(row)] if variants else []
+        first = first if key_of(row) != previous else [""] * len(first)
+        previous = key_of(row)
+        cells = [*first, _name(looks, row.method)]
+        cells += [figure_cell(row.figures.get(name), style) for _, name, style in figures]
         settings = ", ".join(
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in row.settings.items()
@@ -170,7 +179,7 @@ def break_even_table(results: Results) -> Table | None:
             "p99 [ms]",
             "sum-SE at its p50",
             "sum-SE at its p99",
-            f"latency at which it is worth what {_bar(results)} is at its p50 [ms]",
+            f"latency at which it is worth what {bar_short(results)} is at its p50 [ms]",
         ],
         tags=["modelled"],
         support=rests_on("Each point", results.select(group="age"), results),
@@ -225,10 +234,6 @@ def _small_print(results: Results, rows: list[Row]) -> str:
             "faster."
         )
     return " ".join(words)
-
-
-def _bar(results: Results) -> str:
-    return short(results.extras.get("bar", "ar")).removesuffix(" with shrinkage (tuned)")
 
 
 def _kind(method: str, focus: str) -> str:

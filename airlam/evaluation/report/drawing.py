@@ -15,8 +15,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from airlam.evaluation.report.cells import CellNames
 from airlam.evaluation.report.palette import Looks
-from airlam.evaluation.report.style import Look, order, title
+from airlam.evaluation.report.style import Look, order
 from airlam.evaluation.rows import Results, Row
 
 STYLE: dict[str, Any] = {
@@ -36,6 +37,7 @@ STYLE: dict[str, Any] = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "legend.handlelength": 3.0,  # dashes can be told from a line
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "svg.hashsalt": "airlam",
@@ -45,31 +47,37 @@ STYLE: dict[str, Any] = {
 WIDTH = 9.0  # inch; the report's text column
 
 
-def over_transmit_snr(rows: list[Row], looks: Looks, name: str, label: str, speeds: list[float]) -> Figure:
-    """Curves over transmit SNR of rows of one scenario; a panel for each speed."""
+def over_transmit_snr(rows: list[Row], looks: Looks, name: str, label: str, most: int | None = None) -> Figure:
+    """Curves over transmit SNR of rows of one scenario; a panel for each cell, ``most`` at most."""
+    cells = CellNames(rows).panels(rows, snr=False)
 
-    def panel(axes: Any, speed: float) -> None:
-        for row in by_method(row for row in rows if row.speed_kmh == speed):
+    def panel(axes: Any, cell: str) -> None:
+        for row in by_method(cells[cell]):
             draw_curve(axes, looks[row.method], row.figures[name])
-        axes.set_title(f"{title(rows[0].data)}, {speed:g} km/h")
+        axes.set_title(cell)
         axes.set_xlabel("transmit SNR [dB]")
 
-    return draw_panels(panel, speeds, label, share_y=True)
+    return draw_panels(panel, list(cells)[:most], label, share_y=True)
 
 
 def against_speed(results: Results, name: str, label: str) -> Figure | None:
-    """The figure ``name`` against user speed; a panel for each scenario of the headline's cells."""
-    looks = Looks.of(results)
-    rows = [row for row in headline_cells(results) if name in row.figures]
-    if not rows:
+    """The figure ``name`` against speed in the headline's cells; a panel for each scenario with several speeds."""
+    looks, cells = Looks.of(results), over_speeds([row for row in headline_cells(results) if name in row.figures])
+    if not cells:
         return None
 
-    def panel(axes: Any, scenario: str) -> None:
-        draw_speed_lines(axes, looks, [row for row in rows if row.data == scenario], name)
-        axes.set_title(title(scenario))
+    def panel(axes: Any, cell: str) -> None:
+        draw_speed_lines(axes, looks, cells[cell], name)
+        axes.set_title(cell)
         axes.set_xlabel("user speed [km/h]")
 
-    return draw_panels(panel, scenarios(results), label, share_y=True)
+    return draw_panels(panel, list(cells), label, share_y=True)
+
+
+def over_speeds(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows that differ in speed and method alone, by the name of what they share; a single speed is no axis."""
+    found = CellNames(rows).panels(rows, speed=False, snr=False)
+    return {name: mine for name, mine in found.items() if len({row.speed_kmh for row in mine}) > 1}
 
 
 def draw_speed_lines(axes: Any, looks: Looks, rows: list[Row], name: str) -> None:
@@ -142,11 +150,6 @@ def headline_cells(results: Results) -> list[Row]:
     return results.select(group="cell", csi_snr_db=headline_snr(results))
 
 
-def scenarios(results: Results) -> list[str]:
-    """Channel recipes of the headline's cells."""
-    return unique(row.data for row in headline_cells(results))
-
-
 def by_method(rows: Iterable[Row]) -> list[Row]:
     """Rows in the order of the tables."""
     rows = list(rows)
@@ -165,8 +168,9 @@ def unique(values: Iterable[Any]) -> list[Any]:
 
 
 def log_x_axis(axes: Any) -> None:
-    """Make the x axis logarithmic, with numbers at powers of ten only."""
+    """Make the x axis logarithmic, with plain numbers at powers of ten only: formulas are not drawn (see STYLE)."""
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from airlam.evaluation.engine.timing import BUSY, is_busy
-from airlam.evaluation.report.sentences import bar_label
-from airlam.evaluation.report.style import look
+from airlam.evaluation.report.baseline import bar_label, bar_of
+from airlam.evaluation.report.palette import Looks
 from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.rows import Results
 
@@ -14,17 +14,16 @@ def key_facts(results: Results, focus: str) -> list[tuple[str, str]]:
     rows = {row.method: row for row in results.select(group="mean")}
     if focus not in rows:
         return []
-    figures, label, facts = rows[focus].figures, look(focus).label, []
-    bar = results.extras.get("bar", "ar")
+    figures, looks, bar, facts = rows[focus].figures, Looks.of(results), bar_of(results), []
     if "gain_cells_db" in figures:
         facts.append(
             (
                 f"{figures['gain_cells_db'].value:+.2f} dB",
-                f"NMSE gain of {label} over {bar_label(bar)}, mean over cells",
+                f"NMSE gain of {looks[focus].label} over {bar_label(results)}, mean over cells",
             )
         )
     if (strongest := figures.get("best_classic_gain_cells_db")) is not None and strongest.note != bar:
-        what = f"NMSE gain over {look(strongest.note).label}, the strongest classical method of the table"
+        what = f"NMSE gain over {looks[strongest.note].label}, the strongest classical method of the table"
         facts.append((f"{strongest.value:+.2f} dB", what))
     sizes = rows[focus].group_sizes
     limit = rows.get("perfect") or rows.get("perfect + tuned") or rows.get("perfect + rzf")

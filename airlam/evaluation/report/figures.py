@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib import rc_context
 
 from airlam.evaluation.engine.timing import is_busy
+from airlam.evaluation.report.baseline import bar_short
+from airlam.evaluation.report.cells import CellNames, key_of
 from airlam.evaluation.report.contents import break_even_table
 from airlam.evaluation.report.drawing import (
     STYLE,
@@ -24,13 +26,14 @@ from airlam.evaluation.report.drawing import (
     draw_speed_lines,
     headline_cells,
     headline_snr,
+    log_x_axis,
+    over_speeds,
     over_transmit_snr,
-    scenarios,
     unique,
 )
 from airlam.evaluation.report.palette import Looks
 from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
-from airlam.evaluation.report.style import is_classical, is_learned, order, short, title
+from airlam.evaluation.report.style import is_classical, is_learned, order, title
 from airlam.evaluation.rows import Results, group_sizes, sum_se_name
 
 
@@ -49,7 +52,7 @@ def gain_forest(results: Results) -> Figure | None:
     rows = [row for row in rows if is_learned(row.method) or row.method == classic]
     if not rows:
         return None
-    cells = unique((row.data, row.speed_kmh, row.csi_snr_db) for row in rows)
+    cells, names = unique(key_of(row) for row in rows), CellNames(rows)
     methods = order({row.method for row in rows})
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.1 + max(0.3, 0.11 * len(methods)) * len(cells)), layout="constrained")
@@ -59,16 +62,16 @@ def gain_forest(results: Results) -> Figure | None:
             style = looks[method]
             for row in (row for row in rows if row.method == method):
                 gain = row.figures["gain_db"]
-                place = cells.index((row.data, row.speed_kmh, row.csi_snr_db)) + offset
+                place = cells.index(key_of(row)) + offset
                 low, high = gain.interval or (gain.value, gain.value)
                 axes.plot([low, high], [place, place], color=style.color, linewidth=2.2, alpha=0.75)
                 label = style.label
                 axes.plot([gain.value], [place], style.marker, color=style.color, label=label)
         axes.axvline(0.0, color="#333333", linewidth=1.0)
-        axes.set_yticks(range(len(cells)), [f"{title(d)}, {v:g} km/h, {s:g} dB" for d, v, s in cells])
+        axes.set_yticks(range(len(cells)), list({key_of(row): names.name(row) for row in rows}.values()))
         axes.set_ylim(len(cells) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"NMSE gain over {short(results.extras.get('bar', 'ar'))} [dB]  (right: better)")
+        axes.set_xlabel(f"NMSE gain over {bar_short(results)} [dB]  (right: better)")
         handles, labels = axes.get_legend_handles_labels()
         seen = dict(zip(labels, handles, strict=True))
         figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=3)
@@ -81,40 +84,40 @@ def nmse_vs_speed(results: Results) -> Figure | None:
 
 
 def nmse_vs_horizon(results: Results) -> Figure | None:
-    """NMSE of each predicted slot; one panel per speed of the first scenario."""
+    """NMSE of each predicted slot; a panel for each of the first cells of the first scenario."""
     looks = Looks.of(results)
     rows = [row for row in results.select(group="cell") if "nmse_steps_db" in row.figures]
     rows = [row for row in rows if row.data == rows[0].data and row.csi_snr_db == headline_snr(results)]
-    speeds = unique(row.speed_kmh for row in rows)[:4]
-    if not speeds:
+    cells = CellNames(rows).panels(rows, snr=False)
+    if not cells:
         return None
 
-    def panel(axes: Any, speed: float) -> None:
-        for row in by_method(row for row in rows if row.speed_kmh == speed):
+    def panel(axes: Any, cell: str) -> None:
+        for row in by_method(cells[cell]):
             draw_curve(axes, looks[row.method], row.figures["nmse_steps_db"])
-        axes.set_title(f"{title(rows[0].data)}, {speed:g} km/h")
-        axes.set_xticks(rows[0].figures["nmse_steps_db"].axis)
+        axes.set_title(cell)
+        axes.set_xticks(cells[cell][0].figures["nmse_steps_db"].axis)
         axes.set_xlabel("prediction horizon [ms]")
 
-    return draw_panels(panel, speeds, "NMSE [dB]", share_y=True)
+    return draw_panels(panel, list(cells)[:4], "NMSE [dB]", share_y=True)
 
 
 def nmse_vs_csi_snr(results: Results) -> Figure | None:
     """NMSE against the SNR of the measured history, wherever a speed was swept over several."""
     looks = Looks.of(results)
     rows = [row for row in results.select(group="cell") if "nmse_db" in row.figures]
-    cells = unique((row.data, row.speed_kmh) for row in rows)
-    swept = [cell for cell in cells if len({r.csi_snr_db for r in rows if (r.data, r.speed_kmh) == cell}) > 1]
+    cells = CellNames(rows).panels(rows, snr=False)
+    swept = [name for name, mine in cells.items() if len({row.csi_snr_db for row in mine}) > 1]
     if not swept:
         return None
 
-    def panel(axes: Any, cell: tuple[str, float]) -> None:
-        here = [row for row in rows if (row.data, row.speed_kmh) == cell]
+    def panel(axes: Any, cell: str) -> None:
+        here = cells[cell]
         for method in order({row.method for row in here}):
             points = sorted((row for row in here if row.method == method), key=lambda row: row.csi_snr_db or 0.0)
             figures = [row.figures["nmse_db"] for row in points]
             draw_points(axes, looks[method], [row.csi_snr_db for row in points], figures)
-        axes.set_title(f"{title(cell[0])}, {cell[1]:g} km/h")
+        axes.set_title(cell)
         axes.set_xlabel("CSI SNR of the history [dB]")
 
     return draw_panels(panel, swept, "NMSE [dB]", share_y=True)
@@ -124,15 +127,15 @@ def sum_se_vs_speed(results: Results) -> Figure | None:
     """Sum spectral efficiency against user speed; one panel per scenario and group size."""
     looks = Looks.of(results)
     sizes = group_sizes(results.select(group="cell"))
-    figures = [(users, scenario) for users in sizes for scenario in scenarios(results)]
-    rows = headline_cells(results)
-    if not figures or not rows:
+    cells = over_speeds(headline_cells(results))
+    figures = [(users, cell) for users in sizes for cell in cells]
+    if not figures:
         return None
 
     def panel(axes: Any, key: tuple[int, str]) -> None:
-        users, scenario = key
-        draw_speed_lines(axes, looks, [row for row in rows if row.data == scenario], sum_se_name(users))
-        axes.set_title(f"{title(scenario)}, {users} users")
+        users, cell = key
+        draw_speed_lines(axes, looks, cells[cell], sum_se_name(users))
+        axes.set_title(f"{cell}, {users} users")
         axes.set_xlabel("user speed [km/h]")
 
     return draw_panels(panel, figures, "sum-SE [bit/s/Hz]")
@@ -147,8 +150,7 @@ def sum_se_vs_transmit_snr(results: Results) -> Figure | None:
     name = sum_se_name(smallest, "over_snr")
     rows = [row for row in headline_cells(results) if name in row.figures]
     rows = [row for row in rows if row.data == rows[0].data]
-    speeds = unique(row.speed_kmh for row in rows)[:4]
-    return over_transmit_snr(rows, Looks.of(results), name, "sum-SE [bit/s/Hz]", speeds)
+    return over_transmit_snr(rows, Looks.of(results), name, "sum-SE [bit/s/Hz]", most=4)
 
 
 def latency_bars(results: Results) -> Figure | None:
@@ -170,7 +172,7 @@ def latency_bars(results: Results) -> Figure | None:
             axes.annotate(text, (p99, place), (7, 0), textcoords="offset points", va="center", size=9)
         axes.set_yticks(range(len(rows)), [looks[row.method].label for row in rows])
         axes.invert_yaxis()
-        axes.set_xscale("log")
+        log_x_axis(axes)
         low, high = axes.get_xlim()
         axes.set_xlim(low, high * 8)  # room for the text right of the longest bar
         axes.grid(axis="y", visible=False)

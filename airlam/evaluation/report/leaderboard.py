@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from airlam.evaluation.engine.contenders import GENIES
 from airlam.evaluation.engine.timing import BUSY, is_busy
-from airlam.evaluation.report.sentences import bar_label
-from airlam.evaluation.report.style import is_learned, look, order, short, title
+from airlam.evaluation.report.baseline import bar_label, bar_of, bar_short
+from airlam.evaluation.report.cells import CellNames, key_of
+from airlam.evaluation.report.palette import Looks
+from airlam.evaluation.report.style import is_learned, order, title
 from airlam.evaluation.report.table import Cell, Content, Table, figure_cell
 from airlam.evaluation.report.verdicts import rests_on
 from airlam.evaluation.rows import Results, Row, group_sizes, sum_se_name
@@ -15,16 +17,16 @@ from airlam.evaluation.rows import Results, Row, group_sizes, sum_se_name
 
 def leaderboard_tables(results: Results) -> list[Table]:
     """Tables that the benchmark brings, means, data never seen, every cell, speeds, impairments, CSI periods."""
-    bar = results.extras.get("bar", "ar")
+    looks, over = Looks.of(results), bar_short(results)
     means, held_out, cells = (results.select(group=group) for group in ("mean", "held_out", "cell"))
     impaired, periods = results.select(group="impairments"), results.select(group="csi_period")
     supported = (
-        ("Each row", means, _means(means, bar)),
-        ("Each row", held_out, _held_out(held_out, bar)),
-        ("Each figure", cells, _cells(cells, bar)),
-        ("", cells, _by_speed(cells, bar)),
-        ("Each figure", impaired, _impairments(impaired)),
-        ("Each figure", periods, _periods(periods)),
+        ("Each row", means, _means(means, looks, over)),
+        ("Each row", held_out, _held_out(held_out, looks, over)),
+        ("Each figure", cells, _cells(cells, looks, over)),
+        ("", cells, _by_speed(cells, looks, bar_of(results), bar_label(results))),
+        ("Each figure", impaired, _impairments(impaired, looks)),
+        ("Each figure", periods, _periods(periods, looks)),
     )
     tables = own_tables(results, texts=True)
     for subject, rows, found in supported:
@@ -42,15 +44,15 @@ def own_tables(results: Results, *, texts: bool = False) -> list[Table]:
     ]
 
 
-def _name(method: str) -> Cell:
-    return Cell(look(method).label, strong=is_learned(method) and ":" not in method)
+def _name(method: str, looks: Looks) -> Cell:
+    return Cell(looks[method].label, strong=is_learned(method) and ":" not in method)
 
 
-def _lines(rows: list[Row], sizes: list[int]) -> list[list[Content]]:
+def _lines(rows: list[Row], sizes: list[int], looks: Looks) -> list[list[Content]]:
     figures = {row.method: row.figures for row in rows}
     return [
         [
-            _name(method),
+            _name(method, looks),
             figure_cell(figures[method].get("nmse_cells_db")),
             figure_cell(figures[method].get("gain_cells_db"), "+.2f"),
             figure_cell(figures[method].get("nmse_linear_db")),
@@ -62,68 +64,69 @@ def _lines(rows: list[Row], sizes: list[int]) -> list[list[Content]]:
     ]
 
 
-def _columns(bar: str, sizes: list[int]) -> list[str]:
-    gain = f"gain over {short(bar)}"
+def _columns(over: str, sizes: list[int]) -> list[str]:
+    gain = f"gain over {over}"
     columns = ["method", "NMSE, mean of dB", gain, "NMSE, linear mean", gain, "above per-bin genie", "above genie"]
     return [*columns, *(f"sum-SE, {users} users" for users in sizes)]
 
 
-def _means(rows: list[Row], bar: str) -> list[Table]:
+def _means(rows: list[Row], looks: Looks, over: str) -> list[Table]:
     if not rows:
         return []
     sizes, by_method = group_sizes(rows), {row.method: row for row in rows}
-    lines = _lines(rows, sizes)
+    lines = _lines(rows, sizes, looks)
     for line, method in zip(lines, order(list(by_method)), strict=True):
         size = by_method[method].parameters_total
         p50 = by_method[method].figures.get("latency_p50_ms")
         busy = (BUSY,) if is_busy(p50) else ()
         line += [None if p50 is None else Cell(figure=p50, small=busy), f"{size:,}" if size else None]
-    columns = [*_columns(bar, sizes), "latency p50 [ms]", "parameters"]
+    columns = [*_columns(over, sizes), "latency p50 [ms]", "parameters"]
     return [_table("All cells of the headline", columns, lines)]
 
 
-def _held_out(rows: list[Row], bar: str) -> list[Table]:
+def _held_out(rows: list[Row], looks: Looks, over: str) -> list[Table]:
     """One table for each kind of data."""
     labels = list(dict.fromkeys(row.settings["held_out"] for row in rows))
     sizes = group_sizes(rows)
     return [
         _table(
             "Never seen in pretraining",
-            _columns(bar, sizes),
-            _lines([row for row in rows if row.settings["held_out"] == label], sizes),
+            _columns(over, sizes),
+            _lines([row for row in rows if row.settings["held_out"] == label], sizes, looks),
             text=label,
         )
         for label in labels
     ]
 
 
-def _cells(rows: list[Row], bar: str) -> list[Table]:
+def _cells(rows: list[Row], looks: Looks, over: str) -> list[Table]:
     methods = [m for m in order([row.method for row in rows]) if m != "perfect"]
     focus = [m for m in methods if is_learned(m) and ":" not in m]
-    lines = []
-    for key in dict.fromkeys((row.data, row.speed_kmh, row.csi_snr_db) for row in rows):
-        here = {r.method: r.figures for r in rows if (r.data, r.speed_kmh, r.csi_snr_db) == key}
+    lines, names = [], CellNames(rows)
+    variants = any(names.variant(row) for row in rows)
+    for key, row in {key_of(row): row for row in rows}.items():
+        here = {r.method: r.figures for r in rows if key_of(r) == key}
         lines.append(
-            [title(key[0]), f"{key[1]:g}", f"{key[2]:g}"]
+            [title(key[0]), f"{key[1]:g}", f"{key[2]:g}", *([names.variant(row)] if variants else [])]
             + [figure_cell(here.get(m, {}).get("nmse_db"), ".1f") for m in methods]
             + [figure_cell(here.get(m, {}).get("gain_db"), "+.2f") for m in focus]
         )
-    columns = ["data", "km/h", "CSI SNR [dB]", *(look(m).label for m in methods)]
-    columns += [f"gain of {look(m).label} over {short(bar)}" for m in focus]
+    columns = ["data", "km/h", "CSI SNR [dB]", *(["cell"] if variants else []), *(looks[m].label for m in methods)]
+    columns += [f"gain of {looks[m].label} over {over}" for m in focus]
     return [_table("Every cell: NMSE [dB]", columns, lines)] if lines else []
 
 
-def _impairments(rows: list[Row]) -> list[Table]:
+def _impairments(rows: list[Row], looks: Looks) -> list[Table]:
     methods = order([row.method for row in rows])
     lines = []
     for kind in dict.fromkeys(row.settings["impairment"] for row in rows):
         here = {row.method: row.figures for row in rows if row.settings["impairment"] == kind}
         lines.append([kind, *(figure_cell(here.get(m, {}).get("nmse_db"), ".1f") for m in methods)])
-    columns = ["impairment", *(look(m).label for m in methods)]
+    columns = ["impairment", *(looks[m].label for m in methods)]
     return [_table("Impaired histories: NMSE [dB]", columns, lines)] if lines else []
 
 
-def _by_speed(rows: list[Row], bar: str) -> list[Table]:
+def _by_speed(rows: list[Row], looks: Looks, bar: str, label: str) -> list[Table]:
     """Means over scenarios of the cells that every speed has, for each size of group."""
     figures = {(row.method, row.data, row.speed_kmh): row.figures for row in rows if row.csi_snr_db == _usual(rows)}
     methods, speeds = (
@@ -134,7 +137,7 @@ def _by_speed(rows: list[Row], bar: str) -> list[Table]:
         return []
     lines, sizes = [], group_sizes(rows)
     for method in methods:
-        line: list[Content] = [_name(method)]
+        line: list[Content] = [_name(method, looks)]
         for users in sizes:
             for speed in speeds:
                 places = [key[1:] for key in figures if key[0] == method and key[2] == speed]
@@ -147,7 +150,7 @@ def _by_speed(rows: list[Row], bar: str) -> list[Table]:
                 line.append(f"{value:.2f}{share}")
         lines.append(line)
     columns = ["method", *(f"{users} users, {speed:g} km/h" for users in sizes for speed in speeds)]
-    title = f"Sum-SE by speed, and the share of the gap that {bar_label(bar)} leaves to perfect CSI that is closed"
+    title = f"Sum-SE by speed, and the share of the gap that {label} leaves to perfect CSI that is closed"
     return [_table(title, columns, lines)]
 
 
@@ -157,21 +160,21 @@ def _usual(rows: list[Row]) -> float | None:
     return max(values, key=values.count, default=None)
 
 
-def _periods(rows: list[Row]) -> list[Table]:
+def _periods(rows: list[Row], looks: Looks) -> list[Table]:
     """Sum spectral efficiency of the first size of groups, and NMSE, over the CSI period."""
     users = next(iter(group_sizes(rows)), None)
-    made = [] if users is None else [_curves("CSI period: sum-SE [bit/s/Hz]", rows, sum_se_name(users))]
-    return [table for table in (*made, _curves("CSI period: NMSE [dB]", rows, "nmse_db")) if table is not None]
+    made = [] if users is None else [_curves("CSI period: sum-SE [bit/s/Hz]", rows, sum_se_name(users), looks)]
+    return [table for table in (*made, _curves("CSI period: NMSE [dB]", rows, "nmse_db", looks)) if table is not None]
 
 
-def _curves(title: str, rows: list[Row], name: str) -> Table | None:
+def _curves(title: str, rows: list[Row], name: str, looks: Looks) -> Table | None:
     """A line for each method, a column for each CSI period."""
     figures = {row.method: row.figures[name] for row in rows if name in row.figures}
     if not figures:
         return None
     axis = next(iter(figures.values())).axis or []
     lines: list[list[Content]] = [
-        [_name(m), *(f"{v:.2f}" for v in value)]
+        [_name(m, looks), *(f"{v:.2f}" for v in value)]
         for m in order(list(figures))
         if isinstance(value := figures[m].value, list)
     ]

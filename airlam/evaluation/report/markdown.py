@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from airlam.evaluation.report.baseline import bar_label
 from airlam.evaluation.report.leaderboard import leaderboard_tables, own_tables
-from airlam.evaluation.report.sentences import bar_label
 from airlam.evaluation.report.table import Content, Table, as_cell
 from airlam.evaluation.report.verdicts import banner, rests_on
 from airlam.evaluation.rows import Results
@@ -35,11 +35,10 @@ def write_leaderboard(results: Results, path: str | Path) -> Path:
     """
     env = results.environment
     versions = ", ".join(f"{name} {version}" for name, version in env.get("versions", {}).items())
-    bar = results.extras.get("bar", "ar")
     text = INTRO.format(
         title=_escape(results.title),
         banner=f"\n**{text}**\n" if (text := _escape(banner(results))) else "",
-        bar=bar_label(bar),
+        bar=bar_label(results),
         resampled=results.extras.get("resampled", "drops"),
         snr=f"{results.extras.get('transmit_snr_db', results.config.get('headline_snr_db', 20.0)):g}",
         headline=_escape(results.headline),

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from airlam.evaluation.report.baseline import bar_label
 from airlam.evaluation.report.drawing import Figure
-from airlam.evaluation.report.sentences import bar_label
 from airlam.evaluation.report.table import Table
 from airlam.evaluation.report.verdicts import rests_on
 from airlam.evaluation.rows import Results, Row
@@ -50,8 +50,7 @@ class ReportFigure:
 
     def text(self, results: Results) -> str:
         """The caption for these results."""
-        extras = results.extras
-        return self.caption.format(resampled=extras.get("resampled", "drops"), bar=bar_label(extras.get("bar", "ar")))
+        return self.caption.format(resampled=results.extras.get("resampled", "drops"), bar=bar_label(results))
 
     def support(self, results: Results) -> str:
         """A sentence on how many links and drops each point rests on; empty where no row says it."""

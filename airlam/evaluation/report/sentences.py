@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from airlam.evaluation.engine.timing import is_busy
-from airlam.evaluation.report.style import is_classical, look
+from airlam.evaluation.report.palette import Looks
+from airlam.evaluation.report.style import is_classical
 from airlam.evaluation.report.verdicts import MIN_GROUPS, NO_VERDICT, verdict
 from airlam.evaluation.rows import Figure, Results, Row
 
-__all__ = ["bar_label", "details", "headline", "verdict"]
+__all__ = ["details", "headline", "verdict"]
 
 
 def headline(results: Results, method: str, bar: str = "ar") -> str:
@@ -23,10 +24,11 @@ def headline(results: Results, method: str, bar: str = "ar") -> str:
     rows = {row.method: row for row in results.select(group="mean")}
     if method not in rows or bar not in rows:
         return f"No comparison: the results hold no mean row of {method if method not in rows else bar}."
+    looks, resampled = Looks.of(results), results.extras.get("resampled", "drops")
     sentences = (
-        _prediction(rows[method], look(method).label, bar_label(bar), results.extras.get("resampled", "drops")),
-        _strongest(rows[method], bar),
-        _spectral_efficiency(rows, method, bar),
+        _prediction(rows[method], looks[method].label, looks.in_a_sentence(bar), resampled),
+        _strongest(rows[method], bar, looks),
+        _spectral_efficiency(rows, method, bar, looks),
     )
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -63,27 +65,29 @@ def _every_cell(results: Results, method: str, bar: str) -> list[str]:
     enough = f"the {MIN_GROUPS} {results.extras.get('resampled', 'drops')} that a verdict takes"
     if not judged:
         return [f"{text}None of them rests on {enough}."]
+    label = Looks.of(results).in_a_sentence(bar)
     which = "In" if judged == len(rows) else f"{judged} of them rest on {enough}: in"
     return [
-        f"{text}{which} {words.count('better')} it is better than {bar_label(bar)}, in {words.count('worse')} worse "
+        f"{text}{which} {words.count('better')} it is better than {label}, in {words.count('worse')} worse "
         "(whole 95 % interval of the paired gain on one side of zero)."
     ]
 
 
 def _lost(results: Results, method: str, bar: str) -> list[str]:
     """CSI periods and impairments under which the baseline has the lower NMSE."""
+    label = Looks.of(results).in_a_sentence(bar)
     periods = {row.method: row.figures.get("nmse_db") for row in results.select(group="csi_period")}
     mine, theirs = periods.get(method), periods.get(bar)
     sentences = []
     if mine and theirs and isinstance(mine.value, list) and isinstance(theirs.value, list) and mine.axis:
         behind = [f"{t:g} ms" for t, a, b in zip(mine.axis, mine.value, theirs.value, strict=True) if a > b]
         if behind:
-            sentences.append(f"At CSI periods of {', '.join(behind)} {bar_label(bar)} has the lower NMSE.")
+            sentences.append(f"At CSI periods of {', '.join(behind)} {label} has the lower NMSE.")
     rows = {(row.method, row.settings["impairment"]): row.figures for row in results.select(group="impairments")}
     kinds = dict.fromkeys(kind for name, kind in rows if name == method and (bar, kind) in rows)
     behind = [k for k in kinds if rows[method, k]["nmse_db"].number > rows[bar, k]["nmse_db"].number]
     if behind:
-        sentences.append(f"Under impairments ({', '.join(behind)}) {bar_label(bar)} has the lower NMSE.")
+        sentences.append(f"Under impairments ({', '.join(behind)}) {label} has the lower NMSE.")
     return sentences
 
 
@@ -93,21 +97,16 @@ def _charged(results: Results, method: str, bar: str) -> list[str]:
     name = "latency_charged_at_p50"
     if method not in rows or bar not in rows or name not in rows[bar].figures:
         return []
-    mine, theirs = rows[method], rows[bar].figures[name].number
+    mine, theirs, label = rows[method], rows[bar].figures[name].number, Looks.of(results).in_a_sentence(bar)
     where = f"at {mine.speed_kmh:g} km/h with the latency measured on this machine"
     if name not in mine.figures:
         return [f"Modelled {where}, its predictions come too late: its median latency is beyond the curve's end."]
     p50, value = mine.figures["latency_p50_ms"], mine.figures[name].number
     median = f"median {p50.number:.1f} ms" + (", on a busy machine" if is_busy(p50) else "")
-    text = f"Modelled {where} ({median}), its sum-SE is {value:.2f} bit/s/Hz against {theirs:.2f} of {bar_label(bar)}; "
+    text = f"Modelled {where} ({median}), its sum-SE is {value:.2f} bit/s/Hz against {theirs:.2f} of {label}; "
     even = mine.settings.get("break_even", "never")
     last = "it is worth less at any latency" if even == "never" else f"it is worth more up to a latency of {even} ms"
     return [f"{text}{last}."]
-
-
-def bar_label(bar: str) -> str:
-    """The baseline as it stands in a sentence."""
-    return "the tuned AR" if bar == "ar" else look(bar).label
 
 
 def _prediction(row: Row, name: str, other: str, resampled: str) -> str:
@@ -141,16 +140,16 @@ def _prediction(row: Row, name: str, other: str, resampled: str) -> str:
     return text
 
 
-def _strongest(row: Row, bar: str) -> str:
+def _strongest(row: Row, bar: str, looks: Looks) -> str:
     """The gain over the classical method with the lowest NMSE."""
     if "best_classic_gain_linear_db" not in row.figures:
         return ""
     linear, cells = row.figures["best_classic_gain_linear_db"], row.figures["best_classic_gain_cells_db"]
     if linear.note == bar:
-        return f"Of the classical methods of this table, {bar_label(bar)} is the strongest."
+        return f"Of the classical methods of this table, {looks.in_a_sentence(bar)} is the strongest."
     words = sorted({verdict(linear), verdict(cells)})
     return (
-        f"Compared with {look(linear.note).label}, the strongest of the classical methods of this table, the gain is "
+        f"Compared with {looks[linear.note].label}, the strongest of the classical methods of this table, the gain is "
         f"{_two_means(row, 'best_classic')} ({' and '.join(words)})."
     )
 
@@ -162,21 +161,21 @@ def _two_means(row: Row, gain: str) -> str:
     return f"{_signed(linear)} in the linear mean and {_signed(cells)} in the mean over cells"
 
 
-def _spectral_efficiency(rows: dict[str, Row], method: str, bar: str) -> str:
+def _spectral_efficiency(rows: dict[str, Row], method: str, bar: str, looks: Looks) -> str:
     sizes = rows[method].group_sizes
     if not sizes or rows[bar].sum_se(sizes[0]) is None:
         return ""
     users = sizes[0]
     reached = {m: figure.number for m, row in rows.items() if (figure := row.sum_se(users)) is not None}
     text = f"Sum spectral efficiency of {users} users: {reached[method]:.2f} bit/s/Hz"
-    text += f" against {reached[bar]:.2f} of {bar_label(bar)}"
+    text += f" against {reached[bar]:.2f} of {looks.in_a_sentence(bar)}"
     if (gain := rows[method].sum_se_gain(users)) is not None:
         interval = f", 95 % interval {gain.ends[0]:+.2f} to {gain.ends[1]:+.2f}" if gain.interval else ""
         text += f" ({gain.number:+.2f}{interval}: {verdict(gain)})"
     classical = {m: value for m, value in reached.items() if is_classical(m)}
     strongest = max(classical, key=lambda m: classical[m], default=bar)
     if strongest != bar and classical[strongest] > reached[bar]:
-        text += f"; {look(strongest).label}, the strongest classical method, reaches {classical[strongest]:.2f}"
+        text += f"; {looks[strongest].label}, the strongest classical method, reaches {classical[strongest]:.2f}"
     if "perfect" in reached:
         text += f"; perfect CSI would give {reached['perfect']:.2f}"
     if "hold" in reached and bar != "hold":

@@ -65,6 +65,20 @@ def look(method: str) -> Look:
     return Look(label + seen, found.color, found.line, found.marker, short_label)
 
 
+def is_declared(method: str) -> bool:
+    """Whether the look is one that airlam, a package or a registration declares: not one that any name gets.
+
+    Example:
+        >>> is_declared("ar"), is_declared("ar + rzf"), is_declared("mine"), is_declared("ar + mine")
+        (True, True, False, False)
+    """
+    source, _, precoder = method.partition(" + ")
+    roles = ("denoiser", "pilot-reader", None) if precoder else (None,)
+    seen = any(found is not None and found.color for found in (find(source, role) for role in roles))
+    beams = find(precoder, "precoder")
+    return seen and (not precoder or precoder in PRECODER_FORMS or bool(beams is not None and beams.color))
+
+
 def _look_of(method: Method) -> Look:
     return Look(method.label, method.color, method.line, method.marker, method.short)
 
@@ -146,7 +160,8 @@ def sources() -> list[str]:
 
 
 def order(methods: set[str] | list[str]) -> list[str]:
-    """Methods in the order of the tables: classical ones first, learned ones, then the bounds."""
+    """Methods in the order of the tables: classical ones first, learned ones, then the bounds; within each kind that of
+    the registry. The order of a recipe's ``methods`` does not count."""
     variants = list(VARIANTS)
     precoders = [*names("precoder"), *PRECODER_FORMS]
     classical, csi = names(kind="classical"), sources()

@@ -161,7 +161,7 @@ class BeamformingConfig(Arguments):
             is known: not before perfect CSI.
         controls: further learned precoders: names of their rows -> checkpoints. Each follows ``{precoder}`` as a row.
         methods: chains of CSI and precoder, like ``ar + rzf``; ``{model}`` and ``{precoder}`` stand for the learned
-            ones.
+            ones. Tables show classical chains first, then learned ones, then bounds, whatever the order here.
         bar: the chain that gains are relative to.
         cells: the headline: every scenario at every speed.
         sizes: slots and links.

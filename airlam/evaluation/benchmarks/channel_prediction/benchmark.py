@@ -103,7 +103,7 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
             "bar": self.bar,
             "transmit_snr_db": self.rates.headline_snr_db,
             "details": details(results, self.label, self.bar),
-            "compared": compared(main, self, self.label),
+            "compared": compared(results, main, self, self.label),
             "mean_text": f"Means over {len(main)} cells at {self.cells.csi_snr_db:g} dB CSI SNR. Spectral "
             f"efficiency at {self.rates.headline_snr_db:g} dB transmit SNR. In the linear mean the fastest users "
             "weigh most; in the mean over cells (of dB) every speed weighs alike.",

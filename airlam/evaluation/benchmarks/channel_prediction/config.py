@@ -113,7 +113,8 @@ class ChannelPredictionArguments(Arguments):
             (``{gru: runs/comparators/gru/checkpoint, mine: {class_path: my_gru.MyGRU}}``); in a list each has its own
             name. Those that ``methods`` does not name stand after the model.
         methods: names (``airlam list predictors``), or methods of your own as for ``model``; ``{model}`` stands for the
-            model, ``{model}:no-correction`` for its classical start alone (of airlam's own networks).
+            model, ``{model}:no-correction`` for its classical start alone (of airlam's own networks). Tables show
+            classical methods first, then learned ones, then bounds, whatever the order here.
         bar: the method that gains are relative to.
         cells: scenarios, speeds and CSI SNR of the headline.
         sizes: slots, links and drops of a cell.

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredictionArguments
 from airlam.evaluation.engine.summarise import age_rows, cell_rows, csi_period_rows, mean_rows, path_loss_rows
-from airlam.evaluation.report.sentences import bar_label
+from airlam.evaluation.report.baseline import bar_label
 from airlam.evaluation.report.style import title
 from airlam.evaluation.results import CellRecord
-from airlam.evaluation.rows import Row
+from airlam.evaluation.rows import Results, Row
 
 
 def main_cells(records: list[CellRecord]) -> list[CellRecord]:
@@ -48,14 +48,15 @@ def rows_of(records: list[CellRecord], bar: str, csi_period: int) -> list[Row]:
     return rows
 
 
-def compared(main: list[CellRecord], arguments: ChannelPredictionArguments, label: str) -> list[str]:
+def compared(results: Results, main: list[CellRecord], arguments: ChannelPredictionArguments, label: str) -> list[str]:
     """Paragraphs on what was compared: the task, the data, the methods.
 
     Args:
+        results: with all rows.
         main: records of the headline's cells.
         label: the learned method's name.
     """
-    recipe, sizes, cells, bar = main[0].cell["recipe"], arguments.sizes, arguments.cells, arguments.bar
+    recipe, sizes, cells = main[0].cell["recipe"], arguments.sizes, arguments.cells
     ports = recipe["bs_panel"]["rows"] * recipe["bs_panel"]["columns"]
     ports *= 2 if recipe["bs_panel"]["polarisation"] == "dual" else 1
     links, drops = len(main[0].drop()), len(main[0].drop().unique())
@@ -69,7 +70,7 @@ def compared(main: list[CellRecord], arguments: ChannelPredictionArguments, labe
         "drop is one random placement of a base station and its users), made by Sionna from 3GPP TR 38.901. Every "
         "method sees the same links and the same noise. Classical methods are tuned in each cell, on "
         f"{sizes.num_tune} links of other drops.",
-        f"The learned method is {label}. Gains are relative to {bar_label(bar)}. “{label}, "
+        f"The learned method is {label}. Gains are relative to {bar_label(results, arguments.bar)}. “{label}, "
         "correction off” is the classical filter that the model starts from, without what its network adds. "
         "Genies know the rays of each link, which no receiver does, and bound what can be reached.",
     ]

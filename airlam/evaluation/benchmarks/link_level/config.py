@@ -138,8 +138,8 @@ class LinkLevelConfig(Arguments):
         """The methods, each once."""
         label, precoder = self.predictor_row[0], self.precoder_row[0]
         by_name = not is_own(self.precoder) and str(self.precoder) in registered("precoder", built=True)
+        texts = [self._filled(text) for text in chain_texts(self.methods)]  # registers predictors of one's own
         sources = [*registered("predictor", built=True), "perfect", label, label + OFF]
-        texts = [self._filled(text) for text in chain_texts(self.methods)]
         return list(dict.fromkeys(parse_chain(text, sources, [] if by_name else [precoder]) for text in texts))
 
     @cached_property

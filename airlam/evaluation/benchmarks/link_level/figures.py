@@ -33,7 +33,7 @@ def _link_panels(results: Results, name: str, label: str) -> Figure | None:
     rows = results.select(group="link")
     if not rows:
         return None
-    return over_transmit_snr(rows, Looks.of(results), name, label, unique(row.speed_kmh for row in rows))
+    return over_transmit_snr(rows, Looks.of(results), name, label)
 
 
 SECTIONS = (

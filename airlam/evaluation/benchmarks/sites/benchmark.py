@@ -111,6 +111,7 @@ class SiteBenchmark(SiteArguments):
         focus = row_name(self.label, "adapted", self.adaptation.headline_fraction)
         results.extras = {
             "focus": focus,
+            "bar": BAR,
             "resampled": "blocks of neighbouring users",
             "transmit_snr_db": self.conditions.transmit_snr_db,
         }
