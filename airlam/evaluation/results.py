@@ -1,10 +1,11 @@
 """What a benchmark measured, value by value: the record of a cell, its file, and one tidy table of any number of cells.
 
 A benchmark measures *series*: one metric of one method in one cell, with one value (or one curve) for each link, each
-group of users, or the cell as a whole. :class:`CellRecord` holds the series of a cell and is stored as JSON lines.
-Rows of reports are computed from records (``engine/summarise.py``). For analyses of your own, :func:`measurements`
-reads the finished cells of an output folder as a pandas table, and :func:`summarise` turns rows of that table into
-estimates with 95 % intervals. Nothing is ever found by taking a name apart: what a figure depends on is a column.
+group of users, or the cell as a whole. :class:`CellRecord` holds the series of a cell; it is kept in one JSON file with
+the version of its schema. Rows of reports are computed from records (``engine/summarise.py``). For analyses of your
+own, :func:`measurements` reads the finished cells of an output folder as a pandas table, and :func:`summarise` turns
+rows of that table into estimates with 95 % intervals. Nothing is ever found by taking a name apart: what a figure
+depends on is a column.
 
 Columns of the table (:data:`COLUMNS`): ``group`` (the table of the report), ``cell``, ``data``, ``speed_kmh``,
 ``csi_snr_db``, ``label`` (an impairment, a variant of the cell), ``method``, ``metric``, ``unit``, ``per`` ("link",
