@@ -242,7 +242,7 @@ class Tracer:
 
         origin, direction = (mi.Vector3f(*(mi.Float(c.numpy()) for c in x.T.contiguous())) for x in (start, way))
         ray = mi.Ray3f(mi.Point3f(origin), direction)
-        ray.maxt = mi.Float(length + 0.5)  # nobody scrapes along a wall
+        ray.maxt = mi.Float(length + 0.5)  # type: ignore[assignment, unused-ignore]  # nobody scrapes along a wall
         return torch.from_numpy(~self.scene.mi_scene.ray_test(ray).numpy())
 
     def trace(self, where: Tensor, orientation: Tensor) -> list[TracedPaths]:

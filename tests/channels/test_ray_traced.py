@@ -142,7 +142,9 @@ def test_phase_of_the_line_of_sight_advances_as_its_length_does(traced):
 def test_sampling(traced):
     model = load_channel({**RT, "chunk": 8, "speed_kmh": [3, 100]})
     links, again = model.sample(8, 20, seed=1), load_channel(model.recipe).sample(5, 20, seed=1)
-    assert torch.equal(links.h[:5], again.h) and torch.equal(links.position[:5], again.position)
+    assert torch.equal(links.position[:5], again.position)
+    # 1e-5 of entries of unit mean power: the tracer's threads decide in which order a link's paths are added
+    torch.testing.assert_close(links.h[:5], again.h, rtol=0, atol=1e-5)
     assert not torch.equal(links.h, model.sample(8, 20, seed=2).h)
     assert links.h.shape == (8, 20, 48, 1, 32) and links.h.isfinite().all()
     power = links.h.abs().square().mean((1, 2, 3, 4))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure as Canvas
 from airlam.evaluation.engine.timing import is_busy, latency_series, timed_figures
 from airlam.evaluation.report.collect import sections_of
 from airlam.evaluation.report.contents import extra_tables, mean_table
+from airlam.evaluation.report.drawing import draw_panels
 from airlam.evaluation.report.figures import LATENCY, csi_period
 from airlam.evaluation.report.html import publish, write_report
 from airlam.evaluation.report.markdown import write_leaderboard, write_tables
@@ -341,3 +342,15 @@ def test_the_package_declares_the_figures_of_the_federated_benchmark():
     declared = tomllib.loads(text)["project"]["entry-points"]["airlam.figures"]
     sections = EntryPoint("federated", declared["federated"], "airlam.figures").load()
     assert [figure.name for figure in sections[0].figures] == ["nmse_vs_rounds", "nmse_vs_clients"]
+
+
+@pytest.mark.parametrize("longest", [10, 30, 60])
+def test_a_legend_is_as_wide_as_its_figure_at_most(longest):
+    def panel(axes, key):
+        for number in range(9):
+            axes.plot([0, 1], [number, number], label=f"{number} " + "m" * longest)
+
+    figure = draw_panels(panel, [1, 2, 3], "NMSE [dB]")
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width <= figure.bbox.width
+    assert len(legend.texts) == 9

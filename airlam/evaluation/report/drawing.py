@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from matplotlib import rc_context
@@ -129,12 +129,23 @@ def draw_panels(
             handles, labels = axes.get_legend_handles_labels()
             seen.update({label: seen.get(label, handle) for label, handle in zip(labels, handles, strict=True)})
         if columns > 1:
-            longest = max(map(len, seen), default=0)
-            across = 4 if longest <= 30 else 3 if longest <= 42 else 2
-            figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=across)
+            legend_above(figure, seen)
         else:
             figure.legend(seen.values(), seen.keys(), loc="outside right upper")
     return figure
+
+
+def legend_above(figure: Figure, handles: Mapping[str, Any], most: int = 4) -> None:
+    """A legend above the axes, in as many columns as the figure is wide enough for.
+
+    Args:
+        handles: by label. most: columns.
+    """
+    for across in range(most, 0, -1):
+        legend = figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=across)
+        if across == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def headline_snr(results: Results) -> float | None:

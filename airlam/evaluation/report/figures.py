@@ -26,6 +26,7 @@ from airlam.evaluation.report.drawing import (
     draw_speed_lines,
     headline_cells,
     headline_snr,
+    legend_above,
     log_x_axis,
     over_speeds,
     over_transmit_snr,
@@ -74,7 +75,7 @@ def gain_forest(results: Results) -> Figure | None:
         axes.set_xlabel(f"NMSE gain over {bar_short(results)} [dB]  (right: better)")
         handles, labels = axes.get_legend_handles_labels()
         seen = dict(zip(labels, handles, strict=True))
-        figure.legend(seen.values(), seen.keys(), loc="outside upper left", ncols=3)
+        legend_above(figure, seen, most=3)
     return figure
 
 
