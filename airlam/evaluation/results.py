@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SCHEMA = "airlam-cell/3"
 CELLS = "cells"  # the folder of finished cells in the folder of a benchmark
 LINK, CELL = "link", "cell"
+SE = "bit/s/Hz"  # the unit of spectral efficiencies
 COLUMNS = (
     *("group", "cell", "data", "speed_kmh", "csi_snr_db", "label", "method"),
     *("metric", "unit", "per", "item", "drop", "axis", "at", "value"),
@@ -204,6 +205,11 @@ class CellRecord:
             return record
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"this is no record of a cell ({error})") from None
+
+
+def file_names(records: Iterable[CellRecord]) -> list[str]:
+    """The files of those records that are kept, for :attr:`airlam.evaluation.Results.cells`."""
+    return [record.file for record in records if record.file]
 
 
 def measurements(out: str | Path) -> pd.DataFrame:

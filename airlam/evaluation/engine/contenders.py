@@ -134,8 +134,9 @@ def build_row(name: str, what: str | Method, role: str = "predictor") -> Any:
 
 def build_model(name: str, what: str | Method) -> Predictor | Method:
     """The predictor behind a row; a classical method with a grid stays a method, which is tuned in every cell."""
-    tuned_here = isinstance(what, Method) and what.kind == "classical" and what.grid
-    return what if isinstance(what, Method) and tuned_here else build_row(name, what)
+    if isinstance(what, Method) and what.kind == "classical" and what.grid:
+        return what
+    return build_row(name, what)
 
 
 def check_methods(methods: Iterable[str], models: Iterable[str]) -> list[str]:
@@ -248,7 +249,7 @@ def contenders_of_cell(
     """
     from airlam.baselines import STACK_MEMBERS, fit_stack
 
-    context = _context_of(links)
+    context = context_of(links)
     port_shape, out = links.port_shape, []
     classics: dict[str, tuple[Predictor, dict[str, Any]]] = {}
 
@@ -293,12 +294,12 @@ def of_model(name: str, model: Predictor, links: LinkBatch, observed: Tensor | N
     """A learned predictor, ready to predict ``links``, whose speeds and positions it is told; ``name`` says whether its
     correction is off."""
     predictor = without_correction(model) if name.endswith(OFF) else model
-    sensed = {**_context_of(links), "velocity": links.velocity, "position": links.position}  # for models with sensors
+    sensed = {**context_of(links), "velocity": links.velocity, "position": links.position}  # for models with sensors
     return of_predictor(name, predictor, sensed, links.port_shape, observed=observed)
 
 
-def _context_of(links: LinkBatch) -> dict[str, Any]:
-    """What every predictor is told of the carrier."""
+def context_of(links: LinkBatch) -> dict[str, Any]:
+    """What every predictor is told of the carrier; see :meth:`airlam.interfaces.Predictor.predict`."""
     return {
         "slot_duration": links.slot_duration,
         "subcarrier_spacing": links.subcarrier_spacing,

@@ -7,7 +7,7 @@ computed from records alone and a finished cell never runs twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -24,11 +24,9 @@ from airlam.evaluation.engine.checks import check_prediction
 from airlam.evaluation.engine.fingerprint import UNCACHED
 from airlam.evaluation.engine.spectral_efficiency import Groups, group_rates, group_users, link_se
 from airlam.evaluation.engine.timing import cell_figure, latency_series
-from airlam.evaluation.results import CELLS, LINK, CellRecord, MethodFacts, Series, group_of
+from airlam.evaluation.results import CELLS, LINK, SE, CellRecord, MethodFacts, Series, group_of
 from airlam.io import read_finished, write_json
 from airlam.metrics import hold_after_horizon, measure_latency, nmse
-
-SE = "bit/s/Hz"
 
 
 class Record(Protocol):
@@ -116,8 +114,7 @@ def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[
     """
     truth = links.h[:, cell.history :]
     groups = {users: group_users(links.drop, users) for users in cell.users}
-    drops = {LINK: links.drop.tolist(), **{group_of(users): found.drop.tolist() for users, found in groups.items()}}
-    record, slot_ms = CellRecord(asdict(cell), drops), 1e3 * cell.recipe["slot_duration"]
+    record, slot_ms = new_record(cell, links, groups), 1e3 * cell.recipe["slot_duration"]
     horizons = [round(slot_ms * (slot + 1), 6) for slot in range(truth.shape[1])]
     for contender in contenders:
         start, name = time.perf_counter(), contender.name
@@ -145,6 +142,12 @@ def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[
         seconds = round(time.perf_counter() - start, 3)
         record.methods[name] = MethodFacts(contender.settings, *contender.parameters, seconds)
     return record
+
+
+def new_record(cell: Cell, links: LinkBatch, groups: Mapping[int, Groups]) -> CellRecord:
+    """An empty record of links, and of groups of users by their size."""
+    drops = {LINK: links.drop.tolist(), **{group_of(users): found.drop.tolist() for users, found in groups.items()}}
+    return CellRecord(asdict(cell), drops)
 
 
 def add_rates(record: CellRecord, method: str, rates: dict[float, Tensor], headline_snr_db: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from airlam.channels import LinkBatch
 from airlam.evaluation.engine.cell import Cell, Contender
-from airlam.evaluation.engine.contenders import of_predictor, tuned
+from airlam.evaluation.engine.contenders import context_of, of_predictor, tuned
 from airlam.loading import load_predictor
 
 
@@ -28,15 +28,6 @@ def site_cell(data: str, links: LinkBatch, **fields: Any) -> Cell:
         headline=True,
     )
     return Cell(**(known | fields))
-
-
-def context_of(links: LinkBatch) -> dict[str, Any]:
-    """What a predictor is told of the carrier; see :meth:`airlam.interfaces.Predictor.predict`."""
-    return {
-        "slot_duration": links.slot_duration,
-        "subcarrier_spacing": links.subcarrier_spacing,
-        "carrier_frequency": links.carrier_frequency,
-    }
 
 
 def contender_of(name: str, predictor: Any, links: LinkBatch, **fields: Any) -> Contender:

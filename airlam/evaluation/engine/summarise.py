@@ -12,13 +12,11 @@ from airlam.evaluation.engine.contenders import GENIES, OFF
 from airlam.evaluation.engine.timing import timed_figures
 from airlam.evaluation.report.style import is_learned, parts
 from airlam.evaluation.report.verdicts import NO_VERDICT, verdict
-from airlam.evaluation.results import CellRecord, group_of
+from airlam.evaluation.results import SE, CellRecord, group_of
 from airlam.evaluation.rows import Figure, Row, sum_se_name
 from airlam.io import recipe_hash
 from airlam.methods import names
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
-
-SE = "bit/s/Hz"
 
 
 def cell_rows(record: CellRecord, bar: str) -> list[Row]:

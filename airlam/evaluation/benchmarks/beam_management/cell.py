@@ -16,11 +16,11 @@ from airlam.channels import load_channel
 from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
 from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.beam_management.config import START, BeamManagementConfig
-from airlam.evaluation.benchmarks.beam_management.judging import BEST, RATE, SE, judge
+from airlam.evaluation.benchmarks.beam_management.judging import BEST, RATE, judge
 from airlam.evaluation.benchmarks.beam_management.training import Tracks, Training
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.timing import latency_series
-from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series
+from airlam.evaluation.results import LINK, SE, CellRecord, MethodFacts, Series
 from airlam.methods import get
 from airlam.metrics import measure_latency
 

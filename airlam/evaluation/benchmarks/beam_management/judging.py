@@ -15,7 +15,7 @@ from airlam.evaluation.engine import statistics
 from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import Figure
 
-TOP, SE = (1, 3, 5), "bit/s/Hz"
+TOP = (1, 3, 5)
 BEST, HIT, RATE = "best beam", "hit", "rate"  # the row of the best beam's rate in a record, and names of metrics
 # name of a figure -> metric of a cell's record, and whether it is divided by the rate with the best beam
 METRICS = {f"top{k}": (f"{HIT}_top{k}", False) for k in TOP} | {

@@ -7,7 +7,6 @@ from airlam.evaluation.benchmarks.beam_management.judging import (
     BEST,
     HIT,
     RATE,
-    SE,
     TOP,
     mean_gain,
     mean_value,
@@ -20,7 +19,7 @@ from airlam.evaluation.engine.summarise import new_row
 from airlam.evaluation.engine.timing import timed_figures
 from airlam.evaluation.report.style import look
 from airlam.evaluation.report.verdicts import verdict
-from airlam.evaluation.results import CellRecord
+from airlam.evaluation.results import SE, CellRecord, file_names
 from airlam.evaluation.rows import Results, Row
 
 NOTES = (
@@ -36,7 +35,7 @@ NOTES = (
 def make_results(config: BeamManagementConfig, records: list[CellRecord]) -> Results:
     """Rows, tables, headline and notes."""
     results = Results(config.title, "beam_management", config=config.plain())
-    results.cells = [record.file for record in records if record.file]
+    results.cells = file_names(records)
     main = [record for record in records if record.cell["headline"]]
     against = strongest(main, "top1", config.classics) if config.baseline == STRONGEST else config.baseline
     for record in records:

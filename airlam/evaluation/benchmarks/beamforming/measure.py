@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -16,10 +15,10 @@ from airlam.evaluation.benchmarks.beamforming.chains import Chain
 from airlam.evaluation.benchmarks.beamforming.precoding import WMMSE_ITERATIONS, Served, Tuned, rates_of, served
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import size
-from airlam.evaluation.engine.measure import add_rates
+from airlam.evaluation.engine.measure import add_rates, new_record
 from airlam.evaluation.engine.spectral_efficiency import group_users
 from airlam.evaluation.engine.timing import cell_figure, latency_series
-from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series, group_of
+from airlam.evaluation.results import CellRecord, MethodFacts, Series
 from airlam.interfaces import Precoder
 from airlam.loading import load_precoder
 from airlam.metrics import measure_latency
@@ -50,8 +49,7 @@ def measure_chains(
         truth, known = truth[:, :1], known[:, :1]
     groups = {users: group_users(links.drop, users) for users in cell.users}
     tune_groups = {users: group_users(tuning.drop, users) for users in cell.users}
-    drops = {LINK: links.drop.tolist(), **{group_of(users): found.drop.tolist() for users, found in groups.items()}}
-    record = CellRecord(asdict(cell), drops)
+    record = new_record(cell, links, groups)
     for chain in chains:
         start, source = time.perf_counter(), sources[chain.source]
         precoder = fixed_precoder(chain, learned, links.port_shape)

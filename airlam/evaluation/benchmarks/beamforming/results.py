@@ -9,7 +9,7 @@ from airlam.evaluation.benchmarks.beamforming.gap import FULL, add_best_classic_
 from airlam.evaluation.benchmarks.beamforming.tables import PILOT_BASELINE, make_tables
 from airlam.evaluation.engine.summarise import age_rows, cell_rows, csi_period_rows, mean_rows
 from airlam.evaluation.report.style import look
-from airlam.evaluation.results import CellRecord
+from airlam.evaluation.results import CellRecord, file_names
 from airlam.evaluation.rows import Results, Row
 
 NOTES = (
@@ -31,7 +31,7 @@ def make_results(config: BeamformingConfig, records: list[CellRecord]) -> Result
     """Rows, tables, headline and notes from the records of all cells."""
     main = [record for record in _of(records, "cell") if record.cell["headline"]]
     results = Results(config.title, "beamforming", config=config.plain())
-    results.cells = [record.file for record in records if record.file]
+    results.cells = file_names(records)
     results.rows = moving_rows(config, records, main) + static_rows(config, records) + pilot_rows(records)
     for row in results.rows:  # a capacity says nothing of single users
         if row.method.endswith("+ dpc"):

@@ -18,7 +18,7 @@ from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.markdown import write_leaderboard
 from airlam.evaluation.report.notes import NOTES
 from airlam.evaluation.report.sentences import details, headline
-from airlam.evaluation.results import CellRecord
+from airlam.evaluation.results import CellRecord, file_names
 from airlam.evaluation.rows import Results
 from airlam.metrics import cpu_threads
 
@@ -94,7 +94,7 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
         """Rows, headline and notes from the records of all cells."""
         main = main_cells(records)
         results = Results(self.title, "channel_prediction", config=dict(self.config))
-        results.cells = [record.file for record in records if record.file]
+        results.cells = file_names(records)
         results.rows = rows_of(records, self.bar, csi_period=self.sizes.horizon)
         results.recipes = {record.cell["data"]: record.cell["recipe"] for record in main}
         results.headline = headline(results, self.label, self.bar)

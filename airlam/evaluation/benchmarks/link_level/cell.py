@@ -20,12 +20,11 @@ from airlam.evaluation.benchmarks.link_level.config import LinkLevelConfig, Tran
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.checks import check_beams
 from airlam.evaluation.engine.spectral_efficiency import Groups, group_users
-from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series, group_of
+from airlam.evaluation.results import LINK, SE, CellRecord, MethodFacts, Series, group_of
 from airlam.evaluation.rows import bler_name
 from airlam.link import CodedLink
 from airlam.methods import find
 
-SE = "bit/s/Hz"
 TUNING_TONES = 4  # precoders are tuned on every 4th of the tones that carry data
 
 

@@ -10,14 +10,14 @@ from airlam.evaluation.engine import statistics
 from airlam.evaluation.engine.summarise import new_row
 from airlam.evaluation.report.style import look, order
 from airlam.evaluation.report.verdicts import verdict
-from airlam.evaluation.results import CellRecord, group_of
+from airlam.evaluation.results import CellRecord, file_names, group_of
 from airlam.evaluation.rows import Figure, Results, Row, bler_name
 
 
 def make_results(config: LinkLevelConfig, records: list[CellRecord]) -> Results:
     """Rows, tables, headline and notes."""
     results = Results(config.title, "link_level", config=config.plain())
-    results.cells = [record.file for record in records if record.file]
+    results.cells = file_names(records)
     for record in records:
         results.rows += rows_of(record, config)
     results.recipes = {record.cell["data"]: record.cell["recipe"] for record in records}
