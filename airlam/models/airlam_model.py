@@ -23,6 +23,7 @@ from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import AirlamConfig
 from airlam.models.context import ContextTokens, Readings
 from airlam.models.fields import written_backbone
+from airlam.models.layers import check_layered, looped
 from airlam.models.linear import use_onednn
 from airlam.models.phase_tracker import PhaseTracker
 from airlam.models.spectral_model import Spectra, SpectralModel
@@ -50,6 +51,10 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         if isinstance(config.backbone, str):
             # from now on the weights travel with this model: a reload must not look for the folder or the hub again
             config.backbone = written_backbone(self.backbone.config)
+        if config.loops > 1:
+            check_layered(self.backbone)
+            if config.context:
+                raise ValueError("loops and context do not go together yet: leave one of them out")
         width = self.backbone.config.hidden_size
         grid = config.doppler_grid
         self.num_features = 2 * config.max_history + 2 * START_SLOTS + grid + NUM_SCALARS
@@ -109,8 +114,14 @@ class AirlamModel(SpectralModel, PreTrainedModel):
             sensed, present = self.context(readings)
             mask = torch.cat([present.new_ones(embedded.shape[:2]), present], 1).long()
             embedded = torch.cat([embedded, sensed.to(embedded.dtype)], 1)
-        hidden = self.backbone(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        hidden = self.transform(embedded, mask)
         return self.read(hidden[:, : features.shape[1]].to(features.dtype), log_periodogram, noise)
+
+    def transform(self, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The backbone: embedded tokens ``[link, token, width]`` -> hidden states of the same shape."""
+        if self.config.loops > 1:
+            return looped(self.backbone, embedded, self.config.loops)
+        return self.backbone(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
 
     def read(self, hidden: Tensor, log_periodogram: Tensor, noise: Tensor) -> Spectra:
         """The head: the backbone's output ``[link, token, width]`` becomes spectra."""

@@ -47,6 +47,7 @@ BOUNDS = {
     "views": (1, 3),
     "start_order": (1, 512),
     "start_classes": (1, 512),
+    "loops": (1, 64),
 }
 TRACKED_HISTORY = 128  # longest history of a phase tracker, whose filters grow with its square
 MAX_LOCATION = 1024  # characters of a folder or hub id
@@ -73,6 +74,8 @@ class AirlamConfig(PretrainedConfig):
             prediction, and gains less than the one before.
         start_order, start_ridge, start_classes, start_shrinkage: of the classical start, see
             :class:`airlam.baselines.EigenARPredictor`.
+        loops: how often the row of layers is run through, with the same parameters each time: depth without
+            parameters. For backbones of the types in :data:`airlam.models.layers.LAYERED`.
 
     Raises:
         ValueError: a value of the wrong type or out of bounds (:data:`BOUNDS`,
@@ -102,6 +105,7 @@ class AirlamConfig(PretrainedConfig):
         start_ridge: float = 1e-4,
         start_classes: int = 4,
         start_shrinkage: float = 3.0,
+        loops: int = 1,
         **kwargs: Any,
     ):
         refuse_unknown_fields(type(self), FIELDS, kwargs)
@@ -114,6 +118,7 @@ class AirlamConfig(PretrainedConfig):
             views=views,
             start_order=start_order,
             start_classes=start_classes,
+            loops=loops,
         )
         for name, value in whole.items():
             setattr(self, name, check_whole(name, value, *BOUNDS[name]))

@@ -36,7 +36,7 @@ def pooled_hidden(model: AirlamModel, h: Tensor, port_shape: PortShape | None = 
     for part in h.to(torch.complex64).split(chunk):
         x, _ = normalise(part[:, -model.config.max_history :])
         tokens = model.tokenize(model.track(x), 1, polarisations)
-        hidden = model.norm(model.backbone(inputs_embeds=model.embedding(tokens.features)).last_hidden_state)
+        hidden = model.norm(model.transform(model.embedding(tokens.features)))
         power = tokens.per_token(tokens.scale.square())
         weighted = (power * hidden).sum(1) / power.sum(1).clamp_min(1e-12)
         out.append(torch.cat([hidden.mean(1), weighted], -1))

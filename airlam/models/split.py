@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from airlam.models.layers import enter, layers_of, leave, run
+
 
 def num_layers(model: Any) -> int:
     """Layers of the backbone that a split can lie between; 0 where it can only lie around the whole backbone."""
@@ -22,6 +24,8 @@ def check_split(model: Any, layers: int) -> None:
     """Raises ValueError where ``layers`` is no split of this model."""
     if getattr(model, "context", None) is not None:
         raise ValueError("a model with tokens of other sensors cannot be split yet; use one without config.context")
+    if model.config.loops > 1:
+        raise ValueError("a model that loops its layers cannot be split; use one with loops: 1")
     if not 0 <= layers <= num_layers(model):
         raise ValueError(
             f"split_layers is {layers}, but must lie between 0 and {num_layers(model)}, the layers of this backbone "
@@ -34,19 +38,15 @@ def front(model: Any, features: Tensor, layers: int) -> Tensor:
     embedded = model.embedding(features).to(model.backbone.dtype)
     if layers == 0:
         return embedded
-    x = model.backbone.embeddings(inputs_embeds=embedded)
-    for layer in model.backbone.encoder.layer[:layers]:
-        x = layer(x)
-    return x
+    return run(model.backbone, enter(model.backbone, embedded), layers_of(model.backbone)[:layers])
 
 
 def back(model: Any, x: Tensor, layers: int) -> Tensor:
     """The server's part: from :func:`front`'s output to the backbone's, in single precision."""
     if layers == 0:
         return model.backbone(inputs_embeds=x).last_hidden_state.float()
-    for layer in model.backbone.encoder.layer[layers:]:
-        x = layer(x)
-    return model.backbone.LayerNorm(x).float()
+    rest = run(model.backbone, x, layers_of(model.backbone)[layers:])
+    return leave(model.backbone, rest).float()
 
 
 def on_device(name: str, layers: int) -> bool:

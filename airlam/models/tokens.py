@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +62,44 @@ class Tokens:
         """``[link, bin, ...]`` -> ``[link, token, ...]``: the single ones, and the mean of each group."""
         return means_of_groups(x, self.singles, self.group_size)
 
+    def bin_of(self, token: int) -> int:
+        """The first bin of a token."""
+        return token if token <= self.singles else self.singles + (token - self.singles) * self.group_size
+
+    def part(self, links: slice, first: int, stop: int) -> Tokens:
+        """Some of the links, and of those the tokens ``first <= t < stop``. Such a part cannot go back to CSI."""
+        begin, end = self.bin_of(first), self.bin_of(stop)
+
+        def by_bin(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[links, begin:end]
+
+        return replace(
+            self,
+            features=self.features[links, first:stop],
+            log_periodogram=self.log_periodogram[links, first:stop],
+            noise=self.noise[links, first:stop],
+            series=self.series[links, begin:end],
+            scale=self.scale[links, begin:end],
+            start=by_bin(self.start),
+            taps=by_bin(self.taps),
+            singles=min(max(self.singles - first, 0), stop - first),
+            index=self.index[links, begin:end],
+            power=self.power[links],
+        )
+
+    def double(self) -> Tokens:
+        """The same numbers in double precision."""
+        names = ("features", "log_periodogram", "noise", "series", "scale", "start")
+        found: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: None if x is None else x.to(_wide(x)) for name, x in found.items()})
+
     def csi(self, coefficients: Tensor, num_rx_ant: int) -> Tensor:
         """Coefficients ``[link, bin, slot]`` -> ``[link, slot, subcarrier, rx_ant, tx_ant]``, all others zero."""
         return self.basis.inverse(place(coefficients, self.index, self.power.shape[1]), num_rx_ant)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.complex128 if x.is_complex() else torch.float64
 
 
 def means_of_groups(x: Tensor, singles: int, group_size: int) -> Tensor:

@@ -11,7 +11,7 @@ from airlam.metrics import nmse
 from airlam.models import AirlamConfig, AirlamModel, add_lora, load_checkpoint
 from airlam.recipes import find_checkpoint
 from airlam.tasks.lightning_files import described_task, load_state, read_lightning
-from airlam.tasks.objectives import forecast_error
+from airlam.tasks.objectives import Target, forecast_error, forecast_target, predicted_error
 from airlam.tasks.optimisation import configured_adamw
 
 
@@ -64,17 +64,24 @@ class ChannelPrediction(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """Mean over links of ``log NMSE``."""
-        context = self._sensed(batch, batch_idx)
-        error = forecast_error(self.model, batch["h_past"], batch["h_future"], batch["port_shape"], context)
-        gain = 10 * (torch.log10(error.start) - torch.log10(error.nmse.detach()))
+        target, _ = self.target(batch, self.global_step)
+        error = predicted_error(self.model, target)
+        gain = 10 * (torch.log10(target.start_error()) - torch.log10(error.detach()))
         self.log("train_gain_db", gain.mean(), prog_bar=True)
-        return torch.log(error.nmse).mean()
+        return torch.log(error).mean()
 
-    def _sensed(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def target(self, batch: dict[str, Any], step: int) -> tuple[Target, None]:
+        """What the model should tell of a batch in training step ``step``: the future. See
+        :meth:`airlam.tasks.Pretraining.target`."""
+        target = forecast_target(self.model, batch["h_past"], batch["h_future"], batch["port_shape"])
+        target.tokens.readings = self.model.readings(self._sensed(batch, step), len(batch["h_past"]))
+        return target, None
+
+    def _sensed(self, batch: dict[str, Any], step: int) -> dict[str, Any]:
         """The batch with some readings missing."""
         if not self.hparams["context"] or not self.hparams["context_dropout"]:
             return batch
-        generator = torch.Generator().manual_seed(self.global_step)
+        generator = torch.Generator().manual_seed(step)
         batch = dict(batch)
         for name in ("velocity", "position"):
             lost = torch.rand(len(batch["h_past"]), 1, generator=generator) < self.hparams["context_dropout"]

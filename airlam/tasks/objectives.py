@@ -26,24 +26,59 @@ class ForecastError:
     start: Tensor
 
 
-class ForecastTarget(NamedTuple):
-    """A batch as tokens, and what they should predict.
+class Target(NamedTuple):
+    """A batch as tokens, and what they should tell.
 
     Attributes:
-        tokens: of the measured histories. kept: true future of their coefficients ``complex [link, bin, slot]``.
+        tokens: of the measured histories. kept: the truth of their coefficients ``complex [link, bin, slot]``.
         lost: energy of the coefficients that are left out ``[link]``; total: of all.
         skip: future slots that do not count, the first ones.
+        slots: indices of the slots to estimate; None: a forecast of those that follow.
+        seen: ``bool [link, slot]``, the slots of the history that were measured; None: all.
     """
 
     tokens: Tokens
     kept: Tensor
     lost: Tensor
     total: Tensor
-    skip: int
+    skip: int = 0
+    slots: Tensor | None = None
+    seen: Tensor | None = None
 
-    def error(self, predicted: Tensor) -> Tensor:
-        """NMSE of predicted coefficients, those of the slots that count."""
-        return (energy(predicted - self.kept) + self.lost) / self.total
+    def told(self, model: SpectralModel) -> Tensor:
+        """What the model says of :attr:`kept`."""
+        if self.slots is not None:
+            return model.estimate(self.tokens, self.slots, self.seen).series * self.tokens.scale
+        num_future = self.skip + self.kept.shape[-1]
+        return model.predict_tokens(self.tokens, num_future).series[..., self.skip :] * self.tokens.scale
+
+    def error(self, told: Tensor) -> Tensor:
+        """NMSE of each link ``[link]`` over the slots that count."""
+        return (energy(told - self.kept) + self.lost) / self.total
+
+    def start_error(self) -> Tensor:
+        """NMSE of each link of the classical start alone, in a forecast."""
+        assert self.tokens.start is not None  # for the type checker: every slot of the history was measured
+        return self.error(self.tokens.start[..., self.skip : self.skip + self.kept.shape[-1]])
+
+    def part(self, links: slice, first: int = 0, stop: int | None = None) -> Target:
+        """Some links, and of those the tokens ``first <= t < stop``; ``lost`` and ``total`` stay those of the whole
+        links."""
+        stop = self.tokens.features.shape[1] if stop is None else stop
+        tokens = self.tokens.part(links, first, stop)
+        begin = self.tokens.bin_of(first)
+        kept = self.kept[links, begin : begin + tokens.series.shape[1]]
+        seen = None if self.seen is None else self.seen[links]
+        return self._replace(tokens=tokens, kept=kept, lost=self.lost[links], total=self.total[links], seen=seen)
+
+    def double(self) -> Target:
+        """The same numbers in double precision."""
+        return self._replace(
+            tokens=self.tokens.double(),
+            kept=self.kept.to(torch.complex128),
+            lost=self.lost.double(),
+            total=self.total.double(),
+        )
 
 
 @torch.no_grad()
@@ -55,7 +90,7 @@ def forecast_target(
     *,
     skip: int = 0,
     track: bool = True,
-) -> ForecastTarget:
+) -> Target:
     """The part of :func:`forecast_error` that needs no gradient."""
     num_future = h_future.shape[1]
     h_past = h_past[:, -model.config.max_history :]
@@ -65,7 +100,7 @@ def forecast_target(
     truth = tokens.basis.forward(h_future[:, skip:] / scale)
     total = energy(truth).clamp_min(torch.finfo(truth.real.dtype).tiny)
     kept = truth.gather(1, tokens.index[..., None].expand(-1, -1, num_future - skip))
-    return ForecastTarget(tokens, kept, (total - energy(kept)).clamp_min(0), total, skip)
+    return Target(tokens, kept, (total - energy(kept)).clamp_min(0), total, skip)
 
 
 def forecast_error(
@@ -92,16 +127,30 @@ def forecast_error(
     """
     target = forecast_target(model, h_past, h_future, port_shape, skip=skip, track=track)
     target.tokens.readings = model.readings(context, len(h_past))
-    assert target.tokens.start is not None  # for the type checker: every slot of the history was measured
-    start = target.tokens.start[..., skip : h_future.shape[1]]
-    return ForecastError(predicted_error(model, target), target.error(start))
+    return ForecastError(predicted_error(model, target), target.start_error())
 
 
-def predicted_error(model: SpectralModel, target: ForecastTarget) -> Tensor:
+def predicted_error(model: SpectralModel, target: Target) -> Tensor:
     """NMSE of each link ``[link]`` as a function of the model's weights (and of ``target.tokens.hidden``, if given)."""
-    tokens = target.tokens
-    num_future = target.skip + target.kept.shape[-1]
-    return target.error(model.predict_tokens(tokens, num_future).series[..., target.skip :] * tokens.scale)
+    return target.error(target.told(model))
+
+
+@torch.no_grad()
+def reconstruction_target(
+    model: SpectralModel, h_past: Tensor, truth: Tensor, observed: Tensor, port_shape: PortShape | None = None
+) -> Target:
+    """The part of :func:`reconstruction_error` that needs no gradient."""
+    slots = h_past.shape[1]
+    hidden = torch.ones(truth.shape[1], dtype=torch.bool, device=observed.device)
+    hidden[:slots] = ~observed
+    wanted = hidden.nonzero()[:, 0]
+    x, scale = normalise(h_past * observed[None, :, None, None, None])
+    seen = observed.expand(x.shape[0], slots)
+    tokens = model.tokenize(x, 1, check_port_shape(x.shape[-1], port_shape)[0], seen)
+    true = tokens.basis.forward(truth[:, wanted] / scale)
+    total = energy(true).clamp_min(torch.finfo(true.real.dtype).tiny)
+    kept = true.gather(1, tokens.index[..., None].expand(-1, -1, len(wanted)))
+    return Target(tokens, kept, (total - energy(kept)).clamp_min(0), total, 0, wanted, seen)
 
 
 def reconstruction_error(
@@ -117,21 +166,7 @@ def reconstruction_error(
     Returns:
         ``[link]``: error energy over the hidden (and following) slots, relative to the true energy there.
     """
-    slots = h_past.shape[1]
-    hidden = torch.ones(truth.shape[1], dtype=torch.bool, device=observed.device)
-    hidden[:slots] = ~observed
-    targets = hidden.nonzero()[:, 0]
-    x = h_past * observed[None, :, None, None, None]
-    x, scale = normalise(x)
-    seen = observed.expand(x.shape[0], slots)
-    with torch.no_grad():
-        tokens = model.tokenize(x, 1, check_port_shape(x.shape[-1], port_shape)[0], seen)
-        wanted = tokens.basis.forward(truth[:, targets] / scale)
-        total = energy(wanted).clamp_min(torch.finfo(wanted.real.dtype).tiny)
-        kept = wanted.gather(1, tokens.index[..., None].expand(-1, -1, len(targets)))
-        lost = (total - energy(kept)).clamp_min(0)
-    estimate = model.estimate(tokens, targets, seen)
-    return (energy(estimate.series * tokens.scale - kept) + lost) / total
+    return predicted_error(model, reconstruction_target(model, h_past, truth, observed, port_shape))
 
 
 def estimation_error(

@@ -9,7 +9,7 @@ import torch
 
 from airlam.csi import series_along
 from airlam.models import AirlamConfig, AirlamModel, load_checkpoint
-from airlam.tasks.objectives import forecast_error, reconstruction_error
+from airlam.tasks.objectives import Target, forecast_error, forecast_target, predicted_error, reconstruction_target
 from airlam.tasks.optimisation import configured_adamw
 
 AXES = ("slot", "subcarrier", "column")
@@ -106,19 +106,28 @@ class Pretraining(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """One batch of :class:`airlam.data.CSIDataModule`."""
-        # drawn from the step, so that a resumed run makes the same choices
-        generator = torch.Generator().manual_seed(self.global_step)
-        past, truth, future = self._window(batch, generator)
-        if float(torch.rand((), generator=generator)) < self.hparams["mask_probability"]:
-            return self._reconstruct(past, truth, future, batch["port_shape"], generator)
-        error = forecast_error(self.model, past, future, batch["port_shape"])
-        decibels = 10 * torch.log10(error.nmse.detach())
-        self.log("train_nmse_db", decibels.mean())
-        self.log("train_gain_db", (10 * torch.log10(error.start) - decibels).mean(), prog_bar=True)
-        return torch.log(error.nmse).mean()
+        target, axis = self.target(batch, self.global_step)
+        error = predicted_error(self.model, target)
+        decibels = 10 * torch.log10(error.detach())
+        if axis is not None:
+            self.log(f"train_{axis}_nmse_db", decibels.mean())
+        else:
+            self.log("train_nmse_db", decibels.mean())
+            self.log("train_gain_db", (10 * torch.log10(target.start_error()) - decibels).mean(), prog_bar=True)
+        return torch.log(error).mean()
 
-    def _reconstruct(self, past, truth, future, port_shape, generator: torch.Generator) -> torch.Tensor:
-        """Hide samples along one axis, and estimate them from the others."""
+    def target(self, batch: dict[str, Any], step: int) -> tuple[Target, str | None]:
+        """What the model should tell of a batch in training step ``step``: a forecast, or hidden samples along an axis.
+
+        Returns:
+            the batch as tokens with the truth; and the axis, None: a forecast.
+        """
+        # drawn from the step, so that a resumed run makes the same choices
+        generator = torch.Generator().manual_seed(step)
+        past, truth, future = self._window(batch, generator)
+        port_shape = batch["port_shape"]
+        if float(torch.rand((), generator=generator)) >= self.hparams["mask_probability"]:
+            return forecast_target(self.model, past, future, port_shape), None
         weights = self.hparams["mask_axes"] or {"slot": 1.0}
         drawn = torch.multinomial(torch.tensor(list(weights.values())), 1, generator=generator)
         axis = list(weights)[int(drawn)]
@@ -133,9 +142,7 @@ class Pretraining(L.LightningModule):
             first = int(torch.randint(past.shape[1] - length + 1, (), generator=generator))
             past, whole = past[:, first : first + length], whole[:, first : first + length]
         observed = draw_observed(past.shape[1], generator).to(past.device)
-        error = reconstruction_error(self.model, past, whole, observed, port_shape)
-        self.log(f"train_{axis}_nmse_db", 10 * torch.log10(error.detach()).mean())
-        return torch.log(error).mean()
+        return reconstruction_target(self.model, past, whole, observed, port_shape), axis
 
     def _window(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Measured past, true past and true future of this step, cut to the lengths drawn for it."""

@@ -21,7 +21,7 @@ from airlam.edge.federated.learning.sites import TRAIN, Places
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.seeds import noise_seed
-from airlam.tasks.objectives import ForecastTarget, energy, forecast_target, predicted_error
+from airlam.tasks.objectives import Target, energy, forecast_target, predicted_error
 from airlam.tasks.optimisation import adamw_with_warmup
 
 STUDENT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
@@ -110,10 +110,10 @@ def distil(
 
 
 @torch.no_grad()
-def _taught(teacher: AirlamModel, target: ForecastTarget) -> ForecastTarget:
+def _taught(teacher: AirlamModel, target: Target) -> Target:
     """The same tokens with the teacher's prediction in the truth's place."""
     tokens = target.tokens
     said = teacher.predict_tokens(tokens, target.kept.shape[-1]).series * tokens.scale
     # a student that agrees to within a thousandth of the energy agrees
     floor = 1e-3 * energy(said)
-    return ForecastTarget(tokens, said, floor, energy(said).clamp_min(1e-30), 0)
+    return Target(tokens, said, floor, energy(said).clamp_min(1e-30), 0)

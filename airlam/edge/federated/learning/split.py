@@ -29,7 +29,7 @@ from airlam.edge.federated.recipe.federation import Federation
 from airlam.models.split import back, check_split, front, on_device
 from airlam.resources import count_flops
 from airlam.seeds import noise_seed
-from airlam.tasks.objectives import ForecastTarget, forecast_target, predicted_error
+from airlam.tasks.objectives import Target, forecast_target, predicted_error
 
 KEPT = 16  # batches as tokens: each is asked for by three messages, and in one process all devices are at the same step
 
@@ -49,7 +49,7 @@ class SplitLearner:
         self.federation, self.learner, self.layers = federation, learner, layers
         self.base = learner.model.get_base_model()
         check_split(self.base, self.layers)
-        self._targets: dict[tuple[str, int, int], ForecastTarget] = {}
+        self._targets: dict[tuple[str, int, int], Target] = {}
         self.device: dict[str, torch.nn.Parameter] = {}
         self.server: dict[str, torch.nn.Parameter] = {}
         for layer, module in learner.layers.items():
@@ -58,7 +58,7 @@ class SplitLearner:
                 if factor["default"].weight.requires_grad:
                     side[f"{name}/{layer}"] = factor["default"].weight
 
-    def target(self, site: Site, server_round: int, step: int) -> ForecastTarget:
+    def target(self, site: Site, server_round: int, step: int) -> Target:
         """The batch of a step as tokens: the same whenever it is asked for; the last few are kept."""
         key = (site.spec.label, server_round, step)
         if key not in self._targets:
@@ -67,7 +67,7 @@ class SplitLearner:
             self._targets[key] = self._target(site, server_round, step)
         return self._targets[key]
 
-    def _target(self, site: Site, server_round: int, step: int) -> ForecastTarget:
+    def _target(self, site: Site, server_round: int, step: int) -> Target:
         f = self.federation
         size = min(f.batch_size, len(site.train))
         generator = torch.Generator().manual_seed(noise_seed(f.seed, site.spec.seed, server_round, step))
@@ -76,7 +76,7 @@ class SplitLearner:
         future = site.train.h[users, f.history : f.history + f.horizon]
         return forecast_target(self.base, past, future, site.train.port_shape)
 
-    def front(self, target: ForecastTarget) -> torch.Tensor:
+    def front(self, target: Target) -> torch.Tensor:
         """1: the device's activations."""
         return front(self.base, target.tokens.features, self.layers)
 
@@ -84,7 +84,7 @@ class SplitLearner:
         """2: the server's part."""
         return back(self.base, x, self.layers)
 
-    def loss(self, target: ForecastTarget, hidden: torch.Tensor) -> torch.Tensor:
+    def loss(self, target: Target, hidden: torch.Tensor) -> torch.Tensor:
         """3: the device's head and loss."""
         seen = target._replace(tokens=replace(target.tokens, hidden=hidden))
         return predicted_error(self.base, seen).log().mean()
