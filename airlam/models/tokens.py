@@ -90,8 +90,9 @@ class Tokens:
     def double(self) -> Tokens:
         """The same numbers in double precision."""
         names = ("features", "log_periodogram", "noise", "series", "scale", "start")
-        found: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: None if x is None else x.to(_wide(x)) for name, x in found.items()})
+        values = {name: getattr(self, name) for name in names}
+        found: dict[str, Any] = {name: None if x is None else x.to(_wide(x)) for name, x in values.items()}
+        return replace(self, **found)
 
     def csi(self, coefficients: Tensor, num_rx_ant: int) -> Tensor:
         """Coefficients ``[link, bin, slot]`` -> ``[link, slot, subcarrier, rx_ant, tx_ant]``, all others zero."""
