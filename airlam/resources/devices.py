@@ -22,6 +22,8 @@ class Device:
         transmit_dbm: radiated power; 23 dBm is power class 3 (TS 38.101-1 clause 6.2.1).
         amplifier_efficiency: radiated over drawn power of the amplifier.
         radio_watts: drawn by the rest of the radio while it sends or receives.
+        idle_watts: drawn all the time, also while the device waits for others; 0: not counted. Only the model of a
+            pool that trains one model together (:mod:`airlam.edge.parallel.energy`) counts it.
 
     Example:
         >>> phone = device("phone")
@@ -36,6 +38,7 @@ class Device:
     transmit_dbm: float = 23.0
     amplifier_efficiency: float = 0.3
     radio_watts: float = 0.5
+    idle_watts: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -44,6 +47,8 @@ class Device:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise RecipeError(f"device {self.name}: {field.name} is {value!r}, but must be a number")
+            if field.name == "idle_watts" and value == 0:
+                continue
             if field.name != "transmit_dbm" and not 0 < value < float("inf"):
                 raise RecipeError(f"device {self.name}: {field.name} is {value:g}, but must be positive and finite")
         if not -40 <= self.transmit_dbm <= 60:
@@ -71,16 +76,18 @@ class Device:
 
 
 # Orders of magnitude: a tenth to a third of the peaks that makers publish for each class. Measure your own device and
-# write its figures into the recipe where they matter.
+# write its figures into the recipe where they matter. Idle: switched on, nothing to compute; a board of this class in
+# its usual state (a single-board computer draws 2 to 3 W, a phone with its screen off under 1 W, a server with one
+# accelerator 100 to 200 W; of a small cell only the computer, not the radio unit).
 DEVICES = {
     one.name: one
     for one in (
-        Device("sensor", 2e8, 64e6, 0.3, transmit_dbm=14.0, radio_watts=0.1),  # Cortex-M7 class
-        Device("gateway", 4e9, 1e9, 4.0),  # four Cortex-A72 cores
-        Device("phone", 2e10, 2e9, 4.0),
-        Device("vehicle", 2e11, 8e9, 20.0, transmit_dbm=26.0),  # embedded GPU
-        Device("small-cell", 1e11, 16e9, 30.0, transmit_dbm=30.0),  # a server CPU's few cores
-        Device("edge-server", 5e12, 64e9, 300.0, transmit_dbm=44.0),  # one accelerator
+        Device("sensor", 2e8, 64e6, 0.3, transmit_dbm=14.0, radio_watts=0.1, idle_watts=0.05),  # Cortex-M7 class
+        Device("gateway", 4e9, 1e9, 4.0, idle_watts=2.5),  # four Cortex-A72 cores
+        Device("phone", 2e10, 2e9, 4.0, idle_watts=0.5),
+        Device("vehicle", 2e11, 8e9, 20.0, transmit_dbm=26.0, idle_watts=8.0),  # embedded GPU
+        Device("small-cell", 1e11, 16e9, 30.0, transmit_dbm=30.0, idle_watts=20.0),  # a server CPU's few cores
+        Device("edge-server", 5e12, 64e9, 300.0, transmit_dbm=44.0, idle_watts=150.0),  # one accelerator
     )
 }
 

@@ -1,0 +1,152 @@
+"""Bytes that one rank hands to its collectives in a training step, by kind: closed forms, one function a mode.
+
+Counted is the payload: the size of the tensor that a rank gives to the call (its own, padded part for an all-gather;
+the whole of what is reduced or broadcast; what is sent). What crosses the wire follows from it and the size of the
+group, see :func:`wire_bytes`. A group of one rank calls no collective: zero bytes.
+
+Symbols: ``links`` N of the rank's part of the batch; ``tokens`` T of a link, all of them; ``width`` W of the backbone;
+``key_width`` D of the keys (heads times the width of one; fewer heads with grouped queries), the values' is equal;
+``layers`` L of the rank; ``parameters`` P, trained ones that lie on the rank. Values are of 4 bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import ceil, prod
+
+BYTES = 4  # of a value in single precision
+CLIP_BYTES = 8  # the squared norm of the gradients, one float64
+LOSS_BYTES = 8  # the sum of the links' losses, one float64
+
+Volume = Counter[str]
+"""Bytes by kind of collective: all_reduce, all_gather, reduce_scatter, reduce, broadcast, send."""
+
+
+def data_volume(*, parameters: int, ranks: int, clip: bool = False) -> Volume:
+    """Data parallel: the gradients, and the loss.
+
+    Example:
+        >>> dict(data_volume(parameters=1000, ranks=2))
+        {'all_reduce': 4008}
+    """
+    if ranks == 1:
+        return Counter()
+    return Counter(all_reduce=BYTES * parameters + LOSS_BYTES + CLIP_BYTES * clip)
+
+
+def sharded_volume(
+    *, groups: Sequence[Sequence[Sequence[int]]], ranks: int, clip: bool = False, kept_groups: int = 1
+) -> Volume:
+    """Data parallel with weights, gradients and moments in parts (FSDP2).
+
+    Each parameter is cut along its first axis into equal parts, the last ones padded. A group's parts are gathered
+    before its forward pass and again before its backward pass; its gradients are reduced and scattered.
+
+    Args:
+        groups: shapes of the trained parameters of each group that is gathered at once (a layer, say).
+        kept_groups: how many of them stay gathered between forward and backward (FSDP2 keeps the root's).
+
+    Example:
+        >>> dict(sharded_volume(groups=[[(10, 4)], [(6, 4)]], ranks=4, kept_groups=1))
+        {'all_gather': 112, 'reduce_scatter': 320, 'all_reduce': 8}
+    """
+    if ranks == 1:
+        return Counter()
+    own = [sum(BYTES * ceil(shape[0] / ranks) * prod(shape[1:]) for shape in group) for group in groups]
+    return Counter(
+        all_gather=sum(own[:kept_groups]) + 2 * sum(own[kept_groups:]),
+        reduce_scatter=ranks * sum(own),
+        all_reduce=LOSS_BYTES + CLIP_BYTES * clip,
+    )
+
+
+def sequence_volume(
+    *,
+    links: int,
+    tokens: Sequence[int],
+    key_width: int,
+    layers: int,
+    parameters: int,
+    clip: bool = False,
+) -> Volume:
+    """Sequence parallel: keys and values of every layer, the energies of the links' errors, and the gradients.
+
+    Args:
+        tokens: the ranks' shares. An all-gather pads every part to the largest share.
+
+    Example:
+        >>> dict(sequence_volume(links=2, tokens=[3, 1], key_width=8, layers=1, parameters=10))
+        {'all_gather': 384, 'all_reduce': 560}
+    """
+    if len(tokens) == 1:
+        return Counter()
+    both = 2 * links * key_width * BYTES  # keys and values of one token
+    gradients = BYTES * parameters + links * BYTES + CLIP_BYTES * clip
+    return Counter(all_gather=layers * both * max(tokens), all_reduce=layers * both * sum(tokens) + gradients)
+
+
+def tensor_volume(*, links: int, tokens: int, width: int, layers: int, ranks: int, clip: bool = False) -> Volume:
+    """Tensor parallel: two sums of activations in every layer forward, two backward.
+
+    Example:
+        >>> dict(tensor_volume(links=2, tokens=4, width=8, layers=1, ranks=2))
+        {'all_reduce': 1024}
+    """
+    if ranks == 1:
+        return Counter()
+    return Counter(all_reduce=4 * layers * links * tokens * width * BYTES + CLIP_BYTES * clip)
+
+
+def looped_volume(*, links: int, tokens: int, width: int, loops: int, ranks: int, clip: bool = False) -> Volume:
+    """Looped tensor parallel: as tensor parallel with ``loops`` in place of layers, but every sum goes to the server
+    (rank 0) and back from it; so does the embedding's, forward only, since its input needs no gradient.
+
+    Example:
+        >>> dict(looped_volume(links=2, tokens=4, width=8, loops=2, ranks=3))
+        {'reduce': 2304, 'broadcast': 2304}
+    """
+    if ranks == 1:
+        return Counter()
+    one = links * tokens * width * BYTES
+    volume: Volume = Counter(reduce=(4 * loops + 1) * one, broadcast=(4 * loops + 1) * one)
+    if clip:
+        volume["all_reduce"] = CLIP_BYTES
+    return volume
+
+
+def pipeline_volume(*, links: int, tokens: int, width: int, stage: int, stages: int, clip: bool = False) -> Volume:
+    """Pipeline: activations to the next stage, their gradients to the one before; all micro-batches together.
+
+    Example:
+        >>> [pipeline_volume(links=2, tokens=4, width=8, stage=s, stages=3)["send"] for s in range(3)]
+        [256, 512, 256]
+    """
+    if stages == 1:
+        return Counter()
+    cuts = (stage > 0) + (stage < stages - 1)
+    volume: Volume = Counter(send=cuts * links * tokens * width * BYTES)
+    if clip:
+        volume["all_reduce"] = CLIP_BYTES
+    return volume
+
+
+def wire_bytes(kind: str, payload: float, ranks: int) -> float:
+    """Bytes that the busiest rank puts on the wire for a payload: a ring for what all share, a star at the server.
+
+    Example:
+        >>> wire_bytes("all_reduce", 1000, 4), wire_bytes("all_gather", 1000, 4), wire_bytes("reduce_scatter", 1000, 4)
+        (1500.0, 3000, 750.0)
+
+    Raises:
+        ValueError: no such kind.
+    """
+    if kind == "all_reduce":
+        return 2 * (ranks - 1) / ranks * payload
+    if kind == "reduce_scatter":
+        return (ranks - 1) / ranks * payload
+    if kind in ("all_gather", "reduce", "broadcast"):
+        return (ranks - 1) * payload
+    if kind == "send":
+        return payload
+    raise ValueError(f"no collective {kind!r}")
