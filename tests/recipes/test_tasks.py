@@ -9,9 +9,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "tasks").rglob("*.yaml"))}
-EXPERIMENTS = [path for path, recipe in RECIPES.items() if "class_path" not in recipe]
+POOLS = [path for path, recipe in RECIPES.items() if "devices" in recipe]
+EXPERIMENTS = [path for path, recipe in RECIPES.items() if "class_path" not in recipe and path not in POOLS]
 FEDERATIONS = [path for path, recipe in RECIPES.items() if recipe.get("class_path", "").endswith(".Federation")]
-BENCHMARKS = [path for path, recipe in RECIPES.items() if "class_path" in recipe and path not in FEDERATIONS]
+PARALLEL = [path for path, recipe in RECIPES.items() if recipe.get("class_path", "").endswith(".ParallelTraining")]
+BENCHMARKS = [path for path, recipe in RECIPES.items() if "class_path" in recipe]
+BENCHMARKS = [path for path in BENCHMARKS if path not in FEDERATIONS + PARALLEL]
 
 
 def name(path: Path) -> str:
@@ -40,6 +43,13 @@ def test_federation_instantiates(path):
     federation, _ = federated_recipe(path, {})
     objective = make_objective(federation, federation.lora_rank)
     assert sum(p.requires_grad for p in objective.model.parameters()) > 0
+
+
+@pytest.mark.parametrize("path", PARALLEL, ids=name)
+def test_parallel_training_instantiates(path):
+    from airlam.edge.parallel import parallel_recipe
+
+    assert parallel_recipe(path).nproc > 0
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=name)
