@@ -1,7 +1,8 @@
 """Bytes that one rank hands to its collectives in a training step, by kind: closed forms, one function a mode.
 
 Counted is the payload: the size of the tensor that a rank gives to the call (its own, padded part for an all-gather;
-the whole of what is reduced or broadcast; what is sent). What crosses the wire follows from it and the size of the
+the whole of what is reduced or broadcast; what is sent). ``control`` are the few bytes that are no gradient and no
+activation. What crosses the wire follows from it and the size of the
 group, see :func:`wire_bytes`. A group of one rank calls no collective: zero bytes.
 
 Symbols: ``links`` N of the rank's part of the batch; ``tokens`` T of a link, all of them; ``width`` W of the backbone;
@@ -16,27 +17,31 @@ from collections.abc import Sequence
 from math import ceil, prod
 
 BYTES = 4  # of a value in single precision
-CLIP_BYTES = 8  # the squared norm of the gradients, one float64
-LOSS_BYTES = 8  # the sum of the links' losses, one float64
+CONTROL_BYTES = 16  # loss and squared norm of the gradient, summed over all ranks at the end of a step: two float64
+SHAPE_BYTES = 16  # links and tokens of a batch, which the stages between first and last do not read: two int64
 
 Volume = Counter[str]
-"""Bytes by kind of collective: all_reduce, all_gather, reduce_scatter, reduce, broadcast, send."""
+"""Bytes by kind of collective: all_reduce, all_gather, reduce_scatter, reduce, broadcast, send, control."""
 
 
-def data_volume(*, parameters: int, ranks: int, clip: bool = False) -> Volume:
+def data_volume(*, parameters: int, ranks: int) -> Volume:
     """Data parallel: the gradients, and the loss.
 
     Example:
         >>> dict(data_volume(parameters=1000, ranks=2))
-        {'all_reduce': 4008}
+        {'all_reduce': 4000, 'control': 16}
     """
     if ranks == 1:
         return Counter()
-    return Counter(all_reduce=BYTES * parameters + LOSS_BYTES + CLIP_BYTES * clip)
+    return Counter(all_reduce=BYTES * parameters, control=CONTROL_BYTES)
 
 
 def sharded_volume(
-    *, groups: Sequence[Sequence[Sequence[int]]], ranks: int, clip: bool = False, kept_groups: int = 1
+    *,
+    groups: Sequence[Sequence[Sequence[int]]],
+    ranks: int,
+    kept_groups: int = 1,
+    frozen: Sequence[Sequence[int]] = (),
 ) -> Volume:
     """Data parallel with weights, gradients and moments in parts (FSDP2).
 
@@ -45,20 +50,27 @@ def sharded_volume(
 
     Args:
         groups: shapes of the trained parameters of each group that is gathered at once (a layer, say).
-        kept_groups: how many of them stay gathered between forward and backward (FSDP2 keeps the root's).
+        kept_groups: how many of them stay gathered between forward and backward (FSDP2 keeps the root's, the first).
+        frozen: shapes of the parameters of the first group that are not trained: gathered, never reduced.
 
     Example:
         >>> dict(sharded_volume(groups=[[(10, 4)], [(6, 4)]], ranks=4, kept_groups=1))
-        {'all_gather': 112, 'reduce_scatter': 320, 'all_reduce': 8}
+        {'all_gather': 112, 'reduce_scatter': 320, 'control': 16}
     """
     if ranks == 1:
         return Counter()
-    own = [sum(BYTES * ceil(shape[0] / ranks) * prod(shape[1:]) for shape in group) for group in groups]
+    own = [_padded(group, ranks) for group in groups]
+    still = _padded(frozen, ranks) * (1 if kept_groups else 2)
     return Counter(
-        all_gather=sum(own[:kept_groups]) + 2 * sum(own[kept_groups:]),
+        all_gather=sum(own[:kept_groups]) + 2 * sum(own[kept_groups:]) + still,
         reduce_scatter=ranks * sum(own),
-        all_reduce=LOSS_BYTES + CLIP_BYTES * clip,
+        control=CONTROL_BYTES,
     )
+
+
+def _padded(shapes: Sequence[Sequence[int]], ranks: int) -> int:
+    """Bytes of one rank's parts."""
+    return sum(BYTES * ceil(shape[0] / ranks) * prod(shape[1:]) for shape in shapes)
 
 
 def sequence_volume(
@@ -68,7 +80,6 @@ def sequence_volume(
     key_width: int,
     layers: int,
     parameters: int,
-    clip: bool = False,
 ) -> Volume:
     """Sequence parallel: keys and values of every layer, the energies of the links' errors, and the gradients.
 
@@ -77,45 +88,45 @@ def sequence_volume(
 
     Example:
         >>> dict(sequence_volume(links=2, tokens=[3, 1], key_width=8, layers=1, parameters=10))
-        {'all_gather': 384, 'all_reduce': 560}
+        {'all_gather': 384, 'all_reduce': 560, 'control': 16}
     """
     if len(tokens) == 1:
         return Counter()
     both = 2 * links * key_width * BYTES  # keys and values of one token
-    gradients = BYTES * parameters + links * BYTES + CLIP_BYTES * clip
-    return Counter(all_gather=layers * both * max(tokens), all_reduce=layers * both * sum(tokens) + gradients)
+    return Counter(
+        all_gather=layers * both * max(tokens),
+        all_reduce=layers * both * sum(tokens) + BYTES * (parameters + links),
+        control=CONTROL_BYTES,
+    )
 
 
-def tensor_volume(*, links: int, tokens: int, width: int, layers: int, ranks: int, clip: bool = False) -> Volume:
+def tensor_volume(*, links: int, tokens: int, width: int, layers: int, ranks: int) -> Volume:
     """Tensor parallel: two sums of activations in every layer forward, two backward.
 
     Example:
         >>> dict(tensor_volume(links=2, tokens=4, width=8, layers=1, ranks=2))
-        {'all_reduce': 1024}
+        {'all_reduce': 1024, 'control': 16}
     """
     if ranks == 1:
         return Counter()
-    return Counter(all_reduce=4 * layers * links * tokens * width * BYTES + CLIP_BYTES * clip)
+    return Counter(all_reduce=4 * layers * links * tokens * width * BYTES, control=CONTROL_BYTES)
 
 
-def looped_volume(*, links: int, tokens: int, width: int, loops: int, ranks: int, clip: bool = False) -> Volume:
+def looped_volume(*, links: int, tokens: int, width: int, loops: int, ranks: int) -> Volume:
     """Looped tensor parallel: as tensor parallel with ``loops`` in place of layers, but every sum goes to the server
     (rank 0) and back from it; so does the embedding's, forward only, since its input needs no gradient.
 
     Example:
         >>> dict(looped_volume(links=2, tokens=4, width=8, loops=2, ranks=3))
-        {'reduce': 2304, 'broadcast': 2304}
+        {'reduce': 2304, 'broadcast': 2304, 'control': 16}
     """
     if ranks == 1:
         return Counter()
     one = links * tokens * width * BYTES
-    volume: Volume = Counter(reduce=(4 * loops + 1) * one, broadcast=(4 * loops + 1) * one)
-    if clip:
-        volume["all_reduce"] = CLIP_BYTES
-    return volume
+    return Counter(reduce=(4 * loops + 1) * one, broadcast=(4 * loops + 1) * one, control=CONTROL_BYTES)
 
 
-def pipeline_volume(*, links: int, tokens: int, width: int, stage: int, stages: int, clip: bool = False) -> Volume:
+def pipeline_volume(*, links: int, tokens: int, width: int, stage: int, stages: int) -> Volume:
     """Pipeline: activations to the next stage, their gradients to the one before; all micro-batches together.
 
     Example:
@@ -125,10 +136,8 @@ def pipeline_volume(*, links: int, tokens: int, width: int, stage: int, stages: 
     if stages == 1:
         return Counter()
     cuts = (stage > 0) + (stage < stages - 1)
-    volume: Volume = Counter(send=cuts * links * tokens * width * BYTES)
-    if clip:
-        volume["all_reduce"] = CLIP_BYTES
-    return volume
+    control = CONTROL_BYTES + SHAPE_BYTES * (stages > 2)
+    return Counter(send=cuts * links * tokens * width * BYTES, control=control)
 
 
 def wire_bytes(kind: str, payload: float, ranks: int) -> float:
@@ -141,7 +150,7 @@ def wire_bytes(kind: str, payload: float, ranks: int) -> float:
     Raises:
         ValueError: no such kind.
     """
-    if kind == "all_reduce":
+    if kind in ("all_reduce", "control"):
         return 2 * (ranks - 1) / ranks * payload
     if kind == "reduce_scatter":
         return (ranks - 1) / ranks * payload

@@ -17,20 +17,28 @@ from airlam.edge.parallel.volume import (
 
 def test_by_hand():
     n, t, w, d, layers, p = 8, 80, 128, 128, 4, 900_000
-    assert data_volume(parameters=p, ranks=2, clip=True) == {"all_reduce": 4 * p + 8 + 8}
+    assert data_volume(parameters=p, ranks=2) == {"all_reduce": 4 * p, "control": 16}
     assert sequence_volume(links=n, tokens=[57, 23], key_width=d, layers=layers, parameters=p) == {
         "all_gather": layers * 2 * n * 57 * d * 4,
         "all_reduce": layers * 2 * n * t * d * 4 + n * 4 + 4 * p,
+        "control": 16,
     }
     one = n * t * w * 4
-    assert tensor_volume(links=n, tokens=t, width=w, layers=layers, ranks=2) == {"all_reduce": 4 * layers * one}
-    assert looped_volume(links=n, tokens=t, width=w, loops=3, ranks=2) == {"reduce": 13 * one, "broadcast": 13 * one}
+    assert tensor_volume(links=n, tokens=t, width=w, layers=layers, ranks=2) == {
+        "all_reduce": 4 * layers * one,
+        "control": 16,
+    }
+    assert looped_volume(links=n, tokens=t, width=w, loops=3, ranks=2) == {
+        "reduce": 13 * one,
+        "broadcast": 13 * one,
+        "control": 16,
+    }
     sent = [pipeline_volume(links=n, tokens=t, width=w, stage=s, stages=4)["send"] for s in range(4)]
     assert sum(sent) == 3 * 2 * one
 
 
 def test_one_rank_sends_nothing():
-    assert not data_volume(parameters=10, ranks=1, clip=True)
+    assert not data_volume(parameters=10, ranks=1)
     assert not sharded_volume(groups=[[(4, 4)]], ranks=1)
     assert not sequence_volume(links=1, tokens=[4], key_width=2, layers=1, parameters=10)
     assert not tensor_volume(links=1, tokens=4, width=2, layers=1, ranks=1)
