@@ -1,0 +1,98 @@
+"""``airlam evaluate --config tasks/pretraining/looped_benchmark.yaml``: layers that are run through several times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airlam.edge.parallel.looped_layers.config import LoopedLayersArguments, Variant
+from airlam.io import read_finished, recipe_hash, write_json
+from airlam.metrics import cpu_threads
+from airlam.recipes import find_recipe, read_yaml
+
+
+class LoopedLayersBenchmark(LoopedLayersArguments):
+    """The same row of layers run through once or several times, against rows of as many layers of their own.
+
+    Every variant is pretrained from random weights for the same CPU time, on the same stream of links, and judged on
+    links of other draws. No training link is seen twice. A finished run is kept: a second call does what is missing.
+    The arguments stand in :class:`~airlam.edge.parallel.looped_layers.config.LoopedLayersArguments`.
+
+    Attributes:
+        config: the arguments as they were given, for ``results.json``.
+
+    Example:
+        >>> LoopedLayersBenchmark(quick=True).seeds
+        (1,)
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(config=self.plain())
+        if self.quick:
+            self._set(**self.reduced())
+        self._set(
+            recipe=read_yaml(find_recipe(self.task)),
+            dataset=read_yaml(find_recipe(self.data, "datasets")),
+            kinds={name: Variant.of(name, data) for name, data in self.variants.items()},
+        )
+
+    def hash_of(self, variant: Variant, seed: int) -> str:
+        """Of everything that the record of a run depends on but the code."""
+        from dataclasses import asdict
+
+        own = {name: self.recipe["trainer"].get(name) for name in ("precision", "gradient_clip_val")}
+        return recipe_hash(
+            [asdict(variant), seed, asdict(self.training), asdict(self.sizes), self.recipe["model"], own, self.dataset]
+        )
+
+    def run(self, out: str | Path) -> Path:
+        """Run what has not been run; write ``results.json``, ``report.html``, ``leaderboard.md`` and plots."""
+        records = self.records(Path(out))
+        print({(r["name"], r["seed"]): r["steps"] for r in records})
+        return Path(out)
+
+    def records(self, out: Path) -> list[dict[str, Any]]:
+        """The record of every variant and seed: found in ``out``, or run and left there. All variants of the first
+        seed come first."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from airlam.data import CSIDataModule
+        from airlam.data.batches import KeptBatches, OnTheFly
+        from airlam.edge.parallel.looped_layers.training import train
+
+        data = CSIDataModule(**self.dataset)
+        records: list[dict[str, Any]] = []
+        kept: dict[str, Any] = {}
+
+        def links(split: str, count: int) -> list[dict[str, Any]]:
+            if split not in kept:
+                r = data.recipe
+                stream = OnTheFly(
+                    r.channel_model,
+                    batch_size=self.sizes.links_per_draw,
+                    history=self.sizes.history,
+                    horizon=self.sizes.horizon,
+                    csi_snr_db=r.csi_snr_db,
+                    impairments=r.impairments,
+                    seed=r.seed,
+                    split=split,
+                )
+                kept[split] = KeptBatches(stream, count).batches
+            return kept[split]
+
+        columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with cpu_threads(self.threads), Progress(*columns) as progress:
+            bar = progress.add_task("", total=len(self.kinds) * len(self.seeds))
+            for seed in self.seeds:
+                for name, variant in self.kinds.items():
+                    progress.update(bar, description=f"{name}, seed {seed}")
+                    path = out / "runs" / f"{self.hash_of(variant, seed)}.json"
+                    record = read_finished(path)
+                    if record is None:
+                        looks, test = links("val", self.training.num_val), links("test", self.sizes.num_links)
+                        record = train(variant, seed, self.training, self.recipe, data, looks, test)
+                        write_json(path, record)
+                    records.append(record | {"name": name})
+                    progress.advance(bar)
+        return records
