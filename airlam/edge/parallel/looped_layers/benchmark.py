@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ class LoopedLayersBenchmark(LoopedLayersArguments):
 
     Attributes:
         config: the arguments as they were given, for ``results.json``.
+        recipe: the pretraining. dataset: arguments of its data. kinds: the variants by name.
 
     Example:
         >>> LoopedLayersBenchmark(quick=True).seeds
@@ -28,19 +30,15 @@ class LoopedLayersBenchmark(LoopedLayersArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set(config=self.plain())
+        self.config = self.plain()
         if self.quick:
             self._set(**self.reduced())
-        self._set(
-            recipe=read_yaml(find_recipe(self.task)),
-            dataset=read_yaml(find_recipe(self.data, "datasets")),
-            kinds={name: Variant.of(name, data) for name, data in self.variants.items()},
-        )
+        self.recipe = read_yaml(find_recipe(self.task))
+        self.dataset = read_yaml(find_recipe(self.data, "datasets"))
+        self.kinds = {name: Variant.of(name, data) for name, data in self.variants.items()}
 
     def hash_of(self, variant: Variant, seed: int) -> str:
         """Of everything that the record of a run depends on but the code."""
-        from dataclasses import asdict
-
         own = {name: self.recipe["trainer"].get(name) for name in ("precision", "gradient_clip_val")}
         return recipe_hash(
             [asdict(variant), seed, asdict(self.training), asdict(self.sizes), self.recipe["model"], own, self.dataset]
@@ -48,9 +46,37 @@ class LoopedLayersBenchmark(LoopedLayersArguments):
 
     def run(self, out: str | Path) -> Path:
         """Run what has not been run; write ``results.json``, ``report.html``, ``leaderboard.md`` and plots."""
-        records = self.records(Path(out))
-        print({(r["name"], r["seed"]): r["steps"] for r in records})
-        return Path(out)
+        import torch
+
+        from airlam.edge.parallel.looped_layers.costs import costs
+        from airlam.edge.parallel.looped_layers.figures import SECTIONS
+        from airlam.edge.parallel.looped_layers.results import build_results
+        from airlam.edge.parallel.looped_layers.training import task_arguments
+        from airlam.evaluation.report.html import publish
+        from airlam.models import AirlamConfig, AirlamModel
+
+        out = Path(out)
+        records: dict[str, list[dict[str, Any]]] = {}
+        for record in self.records(out):
+            records.setdefault(record["name"], []).append(record)
+        taken = {}
+        with cpu_threads(self.threads), torch.random.fork_rng(devices=[]):
+            for name in records:
+                config = AirlamConfig(**task_arguments(self.recipe, self.kinds[name], self.training)["model"])
+                size = {"links": self.training.batch_size, "tokens": config.num_tokens + config.num_groups}
+                model = AirlamModel(config)
+                for record in records[name]:
+                    record["trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+                taken[name] = [costs(model, count, **size) for count in self.devices]
+        context = {
+            "data": Path(self.data).stem,
+            "hash": recipe_hash(self.dataset),
+            "minutes": f"{self.training.minutes:g}",
+            "batch": str(self.training.batch_size),
+        }
+        results = build_results(self.title, self.kinds, records, taken, self.sizes, context)
+        results.config, results.recipes = dict(self.config), {"data": self.dataset, "task": self.recipe["model"]}
+        return publish(results, out, threads=self.threads, sections=SECTIONS)
 
     def records(self, out: Path) -> list[dict[str, Any]]:
         """The record of every variant and seed: found in ``out``, or run and left there. All variants of the first
