@@ -129,8 +129,9 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         grid = self.config.doppler_grid
         power = torch.softmax(out[..., :grid] + log_periodogram, -1)
         noise = noise * torch.exp(out[..., grid].clamp(-8, 8)) + 1e-7
-        gate = torch.sigmoid(out[..., grid + 1 : grid + 2].float())
+        single = torch.promote_types(out.dtype, torch.float32)
+        gate = torch.sigmoid(out[..., grid + 1 : grid + 2].to(single))
         log_scale = None
         if self.config.error_variance:
-            log_scale = out[..., -1:].float()  # see airlam.tasks.calibrate_variance
+            log_scale = out[..., -1:].to(single)  # see airlam.tasks.calibrate_variance
         return Spectra(power, noise, gate, log_scale)

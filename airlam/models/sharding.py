@@ -138,7 +138,7 @@ def enter_through(module: nn.Module, copy: Callable[[Tensor], Tensor]) -> None:
 _numbers = itertools.count()
 
 
-def share_tokens(backbone: Any, gather: Callable[[Tensor, int], Tensor], first: int) -> None:
+def share_tokens(backbone: Any, gather: Callable[[Tensor, int], Tensor], first: Callable[[], int]) -> None:
     """Attention over the tokens of all processes, where each has a part of them.
 
     Args:
@@ -161,7 +161,7 @@ def share_tokens(backbone: Any, gather: Callable[[Tensor, int], Tensor], first: 
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         seen = None
         if causal:
-            places = torch.arange(first, first + query.shape[2], device=query.device)
+            places = torch.arange(query.shape[2], device=query.device) + first()
             seen = torch.arange(key.shape[2], device=query.device) <= places[:, None]
         out = nn.functional.scaled_dot_product_attention(
             query, key, value, seen, dropout_p=given.get("dropout", 0.0), scale=given.get("scaling")

@@ -1,0 +1,180 @@
+"""Durable states of a run: weights, moments of the optimiser, step; written by all ranks, read by any number of them.
+
+A state is a folder ``step_00000100`` of torch's distributed checkpoints with a ``state.json`` beside them. It gets its
+name when every rank's part is on disk, so a folder of that name is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+
+from airlam.edge.parallel.building import Part, local
+from airlam.edge.parallel.pieces import Held, Piece
+from airlam.errors import CheckpointError
+from airlam.io import file_hash, read_json, write_json, write_text
+from airlam.models import AirlamModel
+from airlam.models.checkpoint import CHECKSUM, replace_files
+
+STATE = "state.json"
+_NAME = re.compile(r"step_(\d{8})")
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+
+
+def state_folder(folder: Path, step: int) -> Path:
+    """Where the state after ``step`` steps lies."""
+    return folder / "states" / f"step_{step:08d}"
+
+
+def states(folder: Path) -> dict[int, Path]:
+    """step -> folder of every whole state of a run, in order."""
+    found = {}
+    for path in (folder / "states").glob("step_*"):
+        if (name := _NAME.fullmatch(path.name)) and (path / STATE).is_file():
+            found[int(name[1])] = path
+    return dict(sorted(found.items()))
+
+
+def held(part: Part, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+    """This rank's tensors by name: ``model.NAME``, and ``optimizer.NAME.MOMENT`` of what is trained."""
+    model, found = part.model, {}
+    stored = set(model.state_dict())
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if name in stored:
+            found[f"model.{name}"] = Held(local(value.detach()), part.pieces[name])
+    if optimizer is not None:
+        for name, parameter in model.named_parameters():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                whole = value.dim() == 0
+                piece = Piece.whole(()) if whole else part.pieces[name]
+                found[f"optimizer.{name}.{key}"] = Held(local(value), piece)
+    return found
+
+
+def begin_moments(part: Part, optimizer: torch.optim.Optimizer) -> None:
+    """Give AdamW its moments, all zero, as it would at its first step: a state can be read into them."""
+    if not isinstance(optimizer, torch.optim.AdamW):
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.tensor(0.0),
+                **{key: torch.zeros_like(parameter, requires_grad=False) for key in MOMENTS},
+            }
+
+
+def save_state(folder: Path, step: int, part: Part, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> Path:
+    """Write the state after ``step`` steps. All ranks call this together.
+
+    Args:
+        facts: plain data for ``state.json``.
+    """
+    final = state_folder(folder, step)
+    work = final.with_name(f".{final.name}")
+    if dist.get_rank() == 0:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    dist.barrier()
+    dcp.save(held(part, optimizer), checkpoint_id=work)
+    if dist.get_rank() == 0:
+        write_json(work / STATE, {"step": step, **facts})
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(work, final)
+        descriptor = os.open(final.parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    dist.barrier()
+    return final
+
+
+def load_state(path: Path, part: Part, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+    """Read a state, of any mode and number of ranks, into this rank's tensors.
+
+    Returns:
+        What ``state.json`` says.
+
+    Raises:
+        CheckpointError: no state, a damaged one, or one of another model.
+    """
+    if not (path / STATE).is_file():
+        raise CheckpointError(f"{path} is no whole state: it has no {STATE}")
+    if optimizer is not None:
+        begin_moments(part, optimizer)
+    wanted = held(part, optimizer)
+    try:
+        dcp.load(wanted, checkpoint_id=path)
+    except Exception as error:  # torch wraps what every rank says
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} does not fit this run: {reason[:300]}") from error
+    return read_json(path / STATE)
+
+
+def forget_older(folder: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` states, and what an interrupted save left."""
+    found = states(folder)
+    for step in list(found)[:-keep]:
+        shutil.rmtree(found[step], ignore_errors=True)
+    for path in (folder / "states").glob(".step_*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_checkpoint(run_folder: Path, part: Part) -> Path:
+    """The model as a plain checkpoint folder, which ``airlam.load_predictor`` takes; all ranks call this together.
+
+    Tensors go from the ranks' files into one safetensors file, so no rank holds the whole model.
+    """
+    from torch.distributed.checkpoint import HuggingFaceStorageWriter
+
+    out, work = run_folder / "checkpoint", run_folder / ".checkpoint"
+    if dist.get_rank() == 0:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    dist.barrier()
+    state = {name.removeprefix("model."): value for name, value in held(part, None).items()}
+    names: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(names, sorted(state))
+    every = sorted({name for one in names for name in one})
+    writer = HuggingFaceStorageWriter(
+        path=str(work),
+        fqn_to_index_mapping=dict.fromkeys(every, 1),
+        save_distributed=True,
+        enable_consolidation=True,
+    )
+    dcp.save(state, storage_writer=writer)
+    if dist.get_rank() == 0:
+        _publish(work, out, part.model)
+    dist.barrier()
+    return out
+
+
+def _publish(work: Path, out: Path, model: AirlamModel) -> None:
+    """The consolidated file and the configuration, put into place together."""
+    (weights,) = [path for path in work.glob("*.safetensors")]
+    config = model.config.to_dict() | {"architectures": ["AirlamModel"], CHECKSUM: file_hash(weights)}
+
+    def write(folder: Path) -> dict[str, Any]:
+        os.replace(weights, folder / "model.safetensors")
+        return {key: value for key, value in config.items() if not key.startswith("_")}
+
+    replace_files(out, write)
+    if not (out / "README.md").exists():
+        write_text(out / "README.md", "# A model trained by `airlam parallel`\n\nIts recipe: `../run.json`.\n")
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def total_norm(part: Part) -> float:
+    """What this rank adds to the squared norm of the whole gradient: blocks that several ranks hold count once."""
+    found = torch.zeros((), dtype=torch.float64)
+    for name, parameter in part.model.named_parameters():
+        if parameter.grad is not None:
+            grad: Tensor = local(parameter.grad)
+            found += grad.double().square().sum() / part.replicas[name]
+    return float(found)

@@ -1,0 +1,155 @@
+"""One rank's training: its part of the model, its part of every batch, the optimiser, durable states."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from airlam.data import CSIDataModule
+from airlam.data.recipe import load_dataset_recipe
+from airlam.edge.parallel.building import Part, build
+from airlam.edge.parallel.checkpoint import load_state, save_state, total_norm
+from airlam.edge.parallel.collectives import TRAFFIC, all_reduce
+from airlam.edge.parallel.layout import Layout
+from airlam.edge.parallel.recipe import ParallelTraining
+from airlam.edge.parallel.spmd import SPMDStep
+from airlam.edge.parallel.stages import PipelineStep
+from airlam.errors import AirlamError
+from airlam.seeds import noise_seed
+from airlam.tasks.objectives import Target
+from airlam.tasks.optimisation import adamw_with_warmup
+
+
+@dataclass
+class StepRecord:
+    """What one step did on this rank.
+
+    Attributes:
+        step: number of the step, from 1. loss: of the whole batch, mean over links of ``log NMSE``. norm: of the whole
+            gradient, before clipping. rate: learning rate. links: of this rank.
+        bytes: handed to collectives by this rank, by kind. seconds: of this rank, by phase.
+    """
+
+    step: int
+    loss: float
+    norm: float
+    rate: float
+    links: int
+    bytes: dict[str, int]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def data_module(run: ParallelTraining) -> CSIDataModule:
+    """The run's data."""
+    recipe = load_dataset_recipe(run.data)
+    return CSIDataModule(**{name: getattr(recipe, name) for name in recipe.__dataclass_fields__})
+
+
+class Training:
+    """Needs the default process group. All ranks make one, and call its methods together.
+
+    Args:
+        run: what to train. state: folder of a state to go on from; None: the start.
+    """
+
+    def __init__(self, run: ParallelTraining, state: Path | None = None) -> None:
+        self.run, self.step = run, 0
+        self.layout = Layout(run.ranks, asdict(run.shares), star=run.mode == "looped")
+        self.part: Part = build(run, self.layout)
+        made = PipelineStep if self.layout.size("pipeline") > 1 else SPMDStep
+        self.engine: SPMDStep | PipelineStep = made(run, self.part, self.layout)
+        self.optimizer, self.schedule = self._optimiser()
+        if state is not None:
+            self.step = int(load_state(state, self.part, self.optimizer)["step"])
+            self._set_rate()
+
+    def _optimiser(self) -> tuple[torch.optim.Optimizer, Any]:
+        h, trained = self.part.task.hparams, [p for p in self.part.model.parameters() if p.requires_grad]
+        if self.run.optimiser == "sgd":
+            return torch.optim.SGD(trained, lr=h["learning_rate"]), None
+        made = adamw_with_warmup(
+            self.part.model,
+            learning_rate=h["learning_rate"],
+            weight_decay=h["weight_decay"],
+            warmup_steps=h["warmup_steps"],
+            total_steps=self.run.steps,
+        )
+        return made["optimizer"], made["lr_scheduler"]["scheduler"]
+
+    def _set_rate(self) -> None:
+        """The learning rate of the next step, a function of the steps done."""
+        if self.schedule is not None:
+            for group, peak, factor in zip(
+                self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+            ):
+                group["lr"] = peak * factor(self.step)
+
+    def target(self, batch: dict[str, Any]) -> Target | None:
+        """This rank's links of a batch as tokens; None where it needs none."""
+        if not self.engine.needs_tokens:
+            return None
+        links = len(batch["h_past"])
+        own = slice(*self.layout.own("data", links))
+        if self.run.precision == "64-true":  # the same tokens in every mode, to the bit
+            return self.part.task.target(batch, self.step)[0].part(own).double()  # type: ignore[operator]
+        mine = {k: v[own] if isinstance(v, Tensor) and len(v) == links else v for k, v in batch.items()}
+        return self.part.task.target(mine, self.step)[0]  # type: ignore[operator]
+
+    def train_step(self, batch: dict[str, Any]) -> StepRecord:
+        """One optimiser step on a batch, which every rank has whole.
+
+        Raises:
+            AirlamError: the loss or gradient is not finite.
+        """
+        run, marks = self.run, [time.perf_counter()]
+        torch.manual_seed(noise_seed(run.seed, self.step))  # dropout, the same after a resume
+        TRAFFIC.take()
+        target = self.target(batch)
+        marks.append(time.perf_counter())
+        links = len(batch["h_past"])
+        loss = self.engine(target, links)
+        marks.append(time.perf_counter())
+        both = torch.tensor([loss, total_norm(self.part)], dtype=torch.float64)
+        all_reduce(both, None, kind="control")
+        marks.append(time.perf_counter())
+        loss, norm = float(both[0]), float(both[1]) ** 0.5
+        if not both.isfinite().all():
+            raise AirlamError(
+                f"step {self.step + 1}: loss {loss}, norm of the gradient {norm}; lower the learning rate"
+            )
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        self._update(norm)
+        marks.append(time.perf_counter())
+        self.step += 1
+        self._set_rate()
+        names = ("tokens", "forward_backward", "control", "optimiser")
+        seconds = {name: b - a for name, a, b in zip(names, marks[:-1], marks[1:], strict=True)}
+        own = 0 if target is None else len(target.total)
+        return StepRecord(self.step, loss, norm, rate, own, TRAFFIC.take(), seconds)
+
+    def _update(self, norm: float) -> None:
+        clip = self.run.clip
+        if clip is not None and norm > clip:
+            for parameter in self.part.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(clip / (norm + 1e-6))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def save(self, folder: Path) -> Path:
+        """A durable state in the run's folder."""
+        facts = {
+            "run": self.run.to_dict(),
+            "data_position": self.step,
+            "seed": self.run.seed,
+            "versions": {name: importlib.metadata.version(name) for name in ("airlam", "torch")},
+            "world": dist.get_world_size(),
+        }
+        return save_state(folder, self.step, self.part, self.optimizer, facts)
