@@ -118,7 +118,7 @@ class RowLinear(nn.Linear):
         return out if self.bias is None else out + self.bias
 
 
-def make_row(layer: nn.Linear, total: Callable[[Tensor], Tensor]) -> None:
+def make_row(layer: nn.Module, total: Callable[[Tensor], Tensor]) -> None:
     """Turn a linear layer, whose weight has been cut, into a :class:`RowLinear`."""
     layer.__class__ = RowLinear
     layer.total = total  # type: ignore[assignment]
