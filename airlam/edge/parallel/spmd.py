@@ -15,6 +15,7 @@ from airlam.edge.parallel.building import Part
 from airlam.edge.parallel.collectives import TRAFFIC, all_reduce, reduce_from
 from airlam.edge.parallel.layout import Layout
 from airlam.edge.parallel.recipe import ParallelTraining
+from airlam.edge.parallel.watchdog import waiting
 from airlam.models.layers import enter, layers_of, leave, run
 from airlam.tasks.objectives import Target, energy
 
@@ -92,7 +93,8 @@ class SPMDStep:
         """
         assert target is not None
         loss = self.loss(target, links)
-        (loss * self.scale).backward()
+        with waiting("the sums of the backward pass"):
+            (loss * self.scale).backward()
         return float(loss.detach()) / self.copies
 
     def _sum_gradients(self) -> None:

@@ -17,6 +17,7 @@ from airlam.edge.parallel.building import Part
 from airlam.edge.parallel.collectives import TRAFFIC, all_reduce
 from airlam.edge.parallel.layout import Layout
 from airlam.edge.parallel.recipe import ParallelTraining
+from airlam.edge.parallel.watchdog import waiting
 from airlam.errors import RecipeError
 from airlam.models.layers import enter, layers_of, leave, run
 from airlam.tasks.objectives import Target
@@ -87,7 +88,8 @@ class PipelineStep:
         given = (target.tokens.features,) if self.first and target is not None else ()
         losses: list[Tensor] = []
         numbers = torch.arange(shape[0])
-        schedule.step(*given, **({"target": numbers, "losses": losses} if self.last else {}))
+        with waiting("the other stages"):
+            schedule.step(*given, **({"target": numbers, "losses": losses} if self.last else {}))
         self._target = None
         if self.layout.size("data") > 1:
             self._sum_gradients()

@@ -21,6 +21,7 @@ from airlam.edge.parallel.layout import Layout
 from airlam.edge.parallel.recipe import ParallelTraining
 from airlam.edge.parallel.spmd import SPMDStep
 from airlam.edge.parallel.stages import PipelineStep
+from airlam.edge.parallel.watchdog import waiting
 from airlam.errors import AirlamError
 from airlam.seeds import noise_seed
 from airlam.tasks.objectives import Target
@@ -91,9 +92,9 @@ class Training:
             ):
                 group["lr"] = peak * factor(self.step)
 
-    def target(self, batch: dict[str, Any]) -> Target | None:
+    def target(self, batch: dict[str, Any] | None) -> Target | None:
         """This rank's links of a batch as tokens; None where it needs none."""
-        if not self.engine.needs_tokens:
+        if batch is None or not self.engine.needs_tokens:
             return None
         links = len(batch["h_past"])
         own = slice(*self.layout.own("data", links))
@@ -102,8 +103,9 @@ class Training:
         mine = {k: v[own] if isinstance(v, Tensor) and len(v) == links else v for k, v in batch.items()}
         return self.part.task.target(mine, self.step)[0]  # type: ignore[operator]
 
-    def train_step(self, batch: dict[str, Any]) -> StepRecord:
-        """One optimiser step on a batch, which every rank has whole.
+    def train_step(self, batch: dict[str, Any] | None) -> StepRecord:
+        """One optimiser step on a batch. Ranks that need tokens have it whole; the others, stages between the first
+        and the last one, may give None.
 
         Raises:
             AirlamError: the loss or gradient is not finite.
@@ -113,11 +115,11 @@ class Training:
         TRAFFIC.take()
         target = self.target(batch)
         marks.append(time.perf_counter())
-        links = len(batch["h_past"])
-        loss = self.engine(target, links)
+        loss = self.engine(target, 1 if batch is None else len(batch["h_past"]))
         marks.append(time.perf_counter())
         both = torch.tensor([loss, total_norm(self.part)], dtype=torch.float64)
-        all_reduce(both, None, kind="control")
+        with waiting("the sum of loss and norm"):
+            all_reduce(both, None, kind="control")
         marks.append(time.perf_counter())
         loss, norm = float(both[0]), float(both[1]) ** 0.5
         if not both.isfinite().all():
