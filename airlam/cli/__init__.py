@@ -32,6 +32,10 @@ COMMANDS = {
         "adapt a model at several sites that keep their data: airlam federate --config tasks/...",
         "airlam.cli.commands:federate",
     ),
+    "parallel": (
+        "several processes train one model together: airlam parallel --config tasks/... --mode pipeline --nproc 2",
+        "airlam.cli.parallel:parallel",
+    ),
     "plan": (
         "who computes what before a distributed run: airlam plan federated --config tasks/...",
         "airlam.cli.commands:plan",

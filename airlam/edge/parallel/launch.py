@@ -295,7 +295,9 @@ def worker_environment(what: Launch) -> dict[str, str]:
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
     }
-    return defaults | os.environ | {p.PARENT: str(os.getpid()), p.POOL: ",".join(what.devices)}
+    # PYTHONSAFEPATH: `python -m` would put the current folder, and so datasets/, on sys.path
+    own = {p.PARENT: str(os.getpid()), p.POOL: ",".join(what.devices), "PYTHONSAFEPATH": "1"}
+    return defaults | os.environ | own
 
 
 def gpus(devices: int) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -116,15 +116,15 @@ def facts_of(place: Place, more: Mapping[str, Any] | None = None) -> dict[str, A
     }
 
 
-def meet(place: Place, base: dist.Store, facts: Mapping[str, Any]) -> dist.Store:
-    """Wait for all ranks, compare what they run, and return the store of this round.
+def meet(place: Place, base: dist.Store, facts: Mapping[str, Any]) -> tuple[Place, dist.Store]:
+    """Wait for all ranks, compare what they run, and return the place with all names, and the store of this round.
 
     Raises:
         PeerLostError: a rank does not come; the message names it. RecipeError: ranks differ; the message says who and
             in what. StopRequested: the user asked for it meanwhile.
     """
     store = dist.PrefixStore(f"round/{place.number}", base)
-    store.set(f"here/{place.rank}", json.dumps(facts))
+    store.set(f"here/{place.rank}", json.dumps({"device": os.environ.get(p.DEVICE), "facts": facts}))
     end = time.monotonic() + place.start_timeout
     missing = [rank for rank in range(place.world_size) if rank != place.rank]
     while missing:
@@ -139,8 +139,14 @@ def meet(place: Place, base: dist.Store, facts: Mapping[str, Any]) -> dist.Store
             raise PeerLostError(f"{names} did not start within {place.start_timeout:g} s", stalled=True)
         if missing:
             time.sleep(POLL)
-    compare(place, [json.loads(store.get(f"here/{rank}")) for rank in range(place.world_size)])
-    return store
+    here = [json.loads(store.get(f"here/{rank}")) for rank in range(place.world_size)]
+    if not os.environ.get(p.DEVICES):  # under torchrun each rank knows its own name alone
+        given = os.environ.get(p.POOL)
+        devices = tuple(one["device"] or name for one, name in zip(here, place.devices, strict=True))
+        away = tuple(name for name in given.split(",") if name not in devices) if given else ()
+        place = replace(place, devices=devices, away=away)
+    compare(place, [one["facts"] for one in here])
+    return place, store
 
 
 def compare(place: Place, facts: list[dict[str, Any]]) -> None:

@@ -282,7 +282,7 @@ def run(
     store: dist.Store | None = None
     try:
         base = open_store(place)
-        store = meet(place, base, facts_of(place, facts))
+        place, store = meet(place, base, facts_of(place, facts))
         base.set_timeout(timedelta(seconds=max(10.0, min(place.timeout, 60.0))))
         join(place, store, backend)
         watch = _current = Watchdog(place, base, store, _shares(place, store, replan))

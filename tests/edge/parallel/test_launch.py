@@ -84,6 +84,16 @@ def test_ranks_that_differ_are_named_on_all_ranks(tmp_path, store):
         assert "rank 2 (car) has torch 2.12, but rank 0 (phone) has 2.13" in str(error)
 
 
+def test_under_torchrun_each_rank_brings_its_name(tmp_path, store, monkeypatch):
+    ranks = places(tmp_path, "rank-0 rank-1", start_timeout=30.0)
+    monkeypatch.setenv(p.POOL, "phone,desk,car")
+    other = dist.PrefixStore("round/1", store())
+    other.set("here/1", json.dumps({"device": "car", "facts": {}}))
+    monkeypatch.setenv(p.DEVICE, "phone")
+    place, _ = meet(ranks[0], store(), {})
+    assert (place.devices, place.away) == (("phone", "car"), ("desk",))
+
+
 def test_all_ranks_stop_before_the_same_step(tmp_path, store):
     """Rank 0 hears of the wish at a step of its choice; the barrier is what a collective is in training."""
     ranks, barrier = places(tmp_path), threading.Barrier(3)

@@ -1,0 +1,109 @@
+"""``airlam parallel``: a recipe and a folder become a launched run, or one that goes on."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from airlam.edge.parallel.launch import Launch, Outcome, launch
+from airlam.edge.parallel.membership import RECIPE
+from airlam.edge.parallel.recipe import ParallelTraining, parallel_recipe
+from airlam.errors import RecipeError, StoreError
+from airlam.io import check_folder, read_json, write_json
+
+OUT = "outputs/parallel"
+RESULTS = ("states", "checkpoint", "logs", "tensorboard", "workers", "events.jsonl", "steps.jsonl", RECIPE)
+"""What a run writes into its folder; a new run there deletes it."""
+SAME = ("task", "data", "checkpoint", "loops", "optimiser", "clip", "precision", "seed")
+"""What must not change when a run goes on. Mode, ranks and shares may: a state loads in any of them."""
+WORKER = (sys.executable, "-m", "airlam.edge.parallel.worker")
+
+
+def parallel(
+    config: str | Path,
+    out: str | Path | None = None,
+    *,
+    again: str = "",
+    resume: bool = False,
+    overwrite: bool = False,
+    prepare: bool = False,
+    port: int = 0,
+    **changes: Any,
+) -> Outcome:
+    """Train one model with several processes of this machine, as a recipe says.
+
+    Args:
+        config: path or shipped name of a recipe, see :class:`~airlam.edge.parallel.recipe.ParallelTraining`.
+            changes: arguments that replace those of the recipe.
+        out: run folder; the default is ``outputs/parallel``. again: the command line that goes on, for messages.
+        resume: go on from the last durable step. overwrite: forget an earlier run in ``out``.
+        prepare: only write the folder, for torchrun on several hosts (docs/deploy-parallel.md).
+        port: of the rendezvous store on this machine; 0 takes a free one.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        RecipeError: a key or value that does not exist, or a run of other data or another model is to go on.
+        StoreError: ``out`` holds another run.
+    """
+    run = parallel_recipe(config, changes)
+    folder = check_folder(out if out is not None else OUT)
+    what = Launch(
+        folder,
+        WORKER,
+        device_names(run),
+        resume=again or "call it again with resume",
+        port=port,
+        timeout=run.timeout,
+        start_timeout=max(300.0, run.timeout),
+    )
+    check_earlier(run, folder, resume=resume, overwrite=overwrite)
+    if not resume:
+        forget(folder)
+    write_json(folder / RECIPE, run.to_dict())
+    if prepare:
+        return Outcome(0, f"{folder} is ready; on each host: torchrun ... -m airlam.edge.parallel.worker {folder}")
+    return launch(what)
+
+
+def device_names(run: ParallelTraining) -> tuple[str, ...]:
+    """Names of the devices by rank: the recipe's, or ``device-0`` and so on."""
+    return tuple(run.devices or (f"device-{rank}" for rank in range(run.nproc)))
+
+
+def check_earlier(run: ParallelTraining, folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to mix runs.
+
+    Raises:
+        StoreError: the folder holds a run, and neither ``resume`` nor ``overwrite`` was said. RecipeError: the run
+            that is to go on trained another model, or on other data.
+    """
+    if resume and overwrite:
+        raise RecipeError("--resume goes on with the run in the folder, --overwrite forgets it: give one of them")
+    if not (folder / RECIPE).is_file():
+        if resume:
+            print(f"nothing to resume in {folder}: a new run", file=sys.stderr)
+        return
+    if not (resume or overwrite):
+        raise StoreError(f"{folder} holds a run; --resume goes on with it, --overwrite forgets it, --out names another")
+    if resume:
+        before, now = read_json(folder / RECIPE), run.to_dict()
+        for name in SAME:
+            if before.get(name) != now.get(name):
+                raise RecipeError(
+                    f"{name} is not that of the run in {folder}, which cannot go on with it; keep it, or begin a new "
+                    "run with --overwrite or --out"
+                )
+
+
+def forget(folder: Path) -> None:
+    """Delete an earlier run and its results."""
+    for name in RESULTS:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
