@@ -49,7 +49,7 @@ def test_a_run_is_neither_mixed_with_another_nor_lost(airlam, refuses, launched,
 
 def test_what_is_refused(airlam, refuses, tmp_path):
     start = ("parallel", "--config", CONFIG, "--out", tmp_path / "run")
-    assert "mode" in refuses(*start, "--mode", "pipelin") and not (tmp_path / "run" / "parallel.json").exists()
+    assert "mode" in refuses(*start, "--mode", "pipes") and not (tmp_path / "run" / "parallel.json").exists()
     assert "stepz" in refuses(*start, "--stepz", 3)
     assert "nproc" in refuses(*start, "--nproc", 0)
     assert "names must differ" in refuses(*start, "--devices", "[a, a]")
