@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from airlam.edge.parallel.launch import Launch, Outcome, launch
-from airlam.edge.parallel.membership import RECIPE
-from airlam.edge.parallel.recipe import ParallelTraining, parallel_recipe
+from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, parallel_recipe
 from airlam.errors import RecipeError, StoreError
 from airlam.io import check_folder, read_json, write_json
 
 OUT = "outputs/parallel"
-RESULTS = ("states", "checkpoint", "logs", "tensorboard", "workers", "events.jsonl", "steps.jsonl", RECIPE)
+RESULTS = ("states", "checkpoint", "logs", "tensorboard", "workers", "log.jsonl", "events.jsonl", RECIPE)
 """What a run writes into its folder; a new run there deletes it."""
 SAME = ("task", "data", "checkpoint", "loops", "optimiser", "clip", "precision", "seed")
 """What must not change when a run goes on. Mode, ranks and shares may: a state loads in any of them."""
@@ -54,7 +53,7 @@ def parallel(
     what = Launch(
         folder,
         WORKER,
-        device_names(run),
+        run.device_names,
         resume=again or "call it again with resume",
         port=port,
         timeout=run.timeout,
@@ -64,14 +63,21 @@ def parallel(
     if not resume:
         forget(folder)
     write_json(folder / RECIPE, run.to_dict())
+    prepare_data(run)
     if prepare:
         return Outcome(0, f"{folder} is ready; on each host: torchrun ... -m airlam.edge.parallel.worker {folder}")
     return launch(what)
 
 
-def device_names(run: ParallelTraining) -> tuple[str, ...]:
-    """Names of the devices by rank: the recipe's, or ``device-0`` and so on."""
-    return tuple(run.devices or (f"device-{rank}" for rank in range(run.nproc)))
+def prepare_data(run: ParallelTraining) -> None:
+    """Generate the data set if it is not there yet: once, before any rank waits for it.
+
+    Raises:
+        RecipeError: there is no such data set.
+    """
+    from airlam.edge.parallel.training import data_module
+
+    data_module(run).prepare_data()
 
 
 def check_earlier(run: ParallelTraining, folder: Path, *, resume: bool, overwrite: bool) -> None:

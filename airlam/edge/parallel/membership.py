@@ -20,12 +20,11 @@ import torch.distributed as dist
 
 import airlam
 from airlam.edge.parallel import processes as p
+from airlam.edge.parallel.recipe import RECIPE
 from airlam.edge.parallel.store import connect
 from airlam.errors import RecipeError
 from airlam.io import file_hash
 
-RECIPE = "parallel.json"
-"""The resolved recipe, in the run folder."""
 POLL = 0.1  # s
 TIMEOUT = 300.0  # s
 SIGNS = ("gloo/", "NCCL", "onnection closed by peer", "onnection reset", "roken pipe", "connectFullMesh")
@@ -202,10 +201,18 @@ def lost_peer(error: BaseException | None) -> PeerLostError | None:
         text = str(error)
         if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and any(s in text for s in SIGNS)):
             return PeerLostError(first_line(error), stalled=any(sign in text for sign in TIMED_OUT))
-        error = error.__cause__ or error.__context__
+        error = within(error) or error.__cause__ or error.__context__
     return None
 
 
+def within(error: BaseException) -> BaseException | None:
+    """The first error that torch's distributed checkpoints collected from the ranks, where this is their sum."""
+    failures = getattr(error, "failures", None)
+    found = next(iter(failures.values()), None) if isinstance(failures, dict) else None
+    return found[0] if isinstance(found, tuple) and isinstance(found[0], BaseException) else None
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
+    """The first line of an error's text; of errors of several ranks, that of the first."""
+    error = within(error) or error
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

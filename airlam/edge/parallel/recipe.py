@@ -21,6 +21,8 @@ from airlam.recipes import (
     read_yaml,
 )
 
+RECIPE = "parallel.json"
+"""The resolved recipe, in the run folder."""
 MODES = ("data", "sequence", "tensor", "pipeline", "looped", "hybrid")
 SCHEDULES = ("1f1b", "gpipe")
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
@@ -142,6 +144,11 @@ class ParallelTraining:
             half = 2 if self.nproc % 2 == 0 else 1
             return Mesh(data=half, tensor=self.nproc // half)
         return Mesh(**{"tensor" if self.mode == "looped" else self.mode: self.nproc})
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """Names of the devices by rank: the recipe's, or ``device-0`` and so on."""
+        return tuple(self.devices or (f"device-{rank}" for rank in range(self.nproc)))
 
     def name_of(self, rank: int) -> str:
         """What a rank is called in messages."""

@@ -52,6 +52,7 @@ from airlam.edge.parallel.membership import (
     lost_peer,
     meet,
     open_store,
+    within,
 )
 from airlam.edge.parallel.store import StoreLostError
 from airlam.errors import AirlamError
@@ -292,7 +293,9 @@ def run(
         return p.INTERRUPTED if watch.stopping else p.DONE
     except (StopRequested, KeyboardInterrupt):
         return p.INTERRUPTED
-    except Exception as error:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # errors of torch's distributed checkpoints are no Exceptions
         return _failed(error, place, base, store, watch)
     finally:
         _current = None
@@ -308,7 +311,7 @@ def _shares(place: Place, store: dist.Store, replan: Replan | None) -> Any:
 
 
 def _failed(
-    error: Exception, place: Place, base: dist.Store | None, store: dist.Store | None, watch: Watchdog | None
+    error: BaseException, place: Place, base: dist.Store | None, store: dist.Store | None, watch: Watchdog | None
 ) -> int:
     """Say what happened and choose the exit code."""
     _keep_traceback(place)
@@ -317,7 +320,7 @@ def _failed(
         return p.STORE_LOST
     lost = lost_peer(error)
     if lost is None:
-        kind = "" if isinstance(error, AirlamError) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, AirlamError) else f"{type(within(error) or error).__name__}: "
         if base is None or base.compare_set("failed", "", str(place.rank)).decode() == str(place.rank):
             record(place.folder, "failed", rank=place.rank, device=place.device, error=kind + first_line(error))
         if p.ROUND not in os.environ:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from airlam.edge.parallel.loop import fewer, train
-from airlam.edge.parallel.membership import RECIPE
-from airlam.edge.parallel.recipe import ParallelTraining, run_from_dict
-from airlam.edge.parallel.watchdog import Watchdog, run
+from airlam.edge.parallel.processes import die_with_parent
+from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, run_from_dict
 from airlam.errors import RecipeError
 from airlam.io import read_json
+
+if TYPE_CHECKING:
+    from airlam.edge.parallel.watchdog import Watchdog
 
 
 def recipe_of(folder: Path) -> ParallelTraining:
@@ -23,21 +25,36 @@ def recipe_of(folder: Path) -> ParallelTraining:
     return run_from_dict(read_json(folder / RECIPE))
 
 
+def left_of(recipe: ParallelTraining, devices: Sequence[str]) -> list[int]:
+    """The numbers, in the recipe's order, of the devices that are here.
+
+    Raises:
+        RecipeError: more ranks than the recipe has, or a device that it does not name.
+    """
+    names = recipe.device_names
+    strangers = [name for name in devices if name not in names and not name.startswith("rank-")]
+    if len(devices) > recipe.nproc or strangers:
+        raise RecipeError(
+            f"the run is for {recipe.nproc} ranks ({', '.join(names)}), but {len(devices)} were started "
+            f"({', '.join(devices)})"
+        )
+    if set(devices) <= set(names):
+        return [names.index(name) for name in devices]
+    return list(range(len(devices)))  # torchrun without names of devices
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train as one rank; returns the exit code."""
+    die_with_parent()  # before torch is loaded, which takes seconds
     folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
+
+    from airlam.edge.parallel.loop import fewer, train
+    from airlam.edge.parallel.watchdog import run
 
     def start(watch: Watchdog) -> None:
         recipe = recipe_of(folder)
         if watch.world_size != recipe.nproc:
-            names = recipe.devices or [f"rank-{rank}" for rank in range(recipe.nproc)]
-            lost = [name for name in watch.devices if name not in names]
-            if lost or watch.world_size > recipe.nproc:
-                raise RecipeError(
-                    f"the run is for {recipe.nproc} ranks ({', '.join(names)}), but {watch.world_size} were started "
-                    f"({', '.join(watch.devices)})"
-                )
-            recipe = fewer(recipe, [names.index(name) for name in watch.devices])
+            recipe = fewer(recipe, left_of(recipe, watch.devices))
         train(watch, recipe)
 
     return run(folder, start)

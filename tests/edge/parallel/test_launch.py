@@ -16,7 +16,7 @@ from airlam.edge.parallel import launch as launching
 from airlam.edge.parallel import processes as p
 from airlam.edge.parallel.events import durable_step, follow, line_of, read_events, record
 from airlam.edge.parallel.launch import Launch, Outcome, Run, launch, worker_environment
-from airlam.edge.parallel.membership import PeerLostError, Place, StopRequested, lost_peer, meet
+from airlam.edge.parallel.membership import PeerLostError, Place, StopRequested, first_line, lost_peer, meet
 from airlam.edge.parallel.store import StoreLostError, connect, listen, serve
 from airlam.edge.parallel.watchdog import Watchdog, _shares, blame
 from airlam.errors import RecipeError, StoreError
@@ -176,6 +176,15 @@ def test_errors_of_collectives_are_told_from_errors_of_the_program():
             raise ValueError("while training") from error
     except ValueError as error:
         assert lost_peer(error) is not None  # whatever wraps it
+
+
+def test_errors_that_distributed_checkpoints_collect_are_looked_into():
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer")
+    assert lost_peer(CheckpointException("writing", {1: (lost, None)})) is not None
+    own = CheckpointException("writing", {1: (ValueError("no such tensor"), None)})
+    assert lost_peer(own) is None and first_line(own) == "no such tensor"
 
 
 def test_shares_are_planned_by_rank_0_for_the_devices_that_are_left(tmp_path, store):
