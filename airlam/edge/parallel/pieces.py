@@ -58,15 +58,28 @@ class Piece:
         return whole[self.slices]
 
 
-class Held:
-    """A tensor of this rank and its place in the whole; see ``torch.distributed._checkpointable``."""
+class Held(Tensor):
+    """A tensor of this rank and its place in the whole; see ``torch.distributed._checkpointable``.
+
+    It shares the memory of the tensor that it is made of. ``size()`` is that of the whole, as with a DTensor.
+    """
+
+    tensor: Tensor
+    piece: Piece
+
+    @staticmethod
+    def __new__(cls, tensor: Tensor, piece: Piece) -> Held:
+        found = Tensor._make_subclass(cls, tensor.detach())
+        found.tensor, found.piece = tensor.detach(), piece
+        return found
 
     def __init__(self, tensor: Tensor, piece: Piece) -> None:
-        self.tensor, self.piece = tensor, piece
+        super().__init__()
 
-    def size(self) -> torch.Size:
+    def size(self, dim: int | None = None) -> Any:
         """Shape of the whole."""
-        return torch.Size(self.piece.shape)
+        shape = torch.Size(self.piece.shape)
+        return shape if dim is None else shape[dim]
 
     def _chunk(self) -> ChunkStorageMetadata:
         return ChunkStorageMetadata(offsets=torch.Size(self.piece.offsets), sizes=torch.Size(self.piece.sizes))
