@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ RESULTS = ("states", "checkpoint", "logs", "tensorboard", "workers", "log.jsonl"
 """What a run writes into its folder; a new run there deletes it."""
 SAME = ("task", "data", "checkpoint", "loops", "optimiser", "clip", "precision", "seed")
 """What must not change when a run goes on. Mode, ranks and shares may: a state loads in any of them."""
+BENCHMARK = "tasks/channel_prediction/benchmark.yaml"
 WORKER = (sys.executable, "-m", "airlam.edge.parallel.worker")
 
 
@@ -66,7 +68,12 @@ def parallel(
     prepare_data(run)
     if prepare:
         return Outcome(0, f"{folder} is ready; on each host: torchrun ... -m airlam.edge.parallel.worker {folder}")
-    return launch(what)
+    outcome = launch(what)
+    if outcome.code == 0:
+        written = folder / "checkpoint"
+        print(f"written to {written}", flush=True)
+        print(f"try next: airlam evaluate --config {BENCHMARK} --model {shlex.quote(str(written))}", flush=True)
+    return outcome
 
 
 def prepare_data(run: ParallelTraining) -> None:

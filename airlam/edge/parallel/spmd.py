@@ -6,6 +6,7 @@ summed over the ranks that share out links and tokens: so no link counts twice, 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -107,18 +108,22 @@ class SPMDStep:
             work = all_reduce(bucket.buffer(), group, async_op=True)
             return work.get_future().then(lambda done: done.value()[0])
 
-        self.loss = DistributedDataParallel(
-            self.loss,
-            process_group=group,
-            init_sync=False,  # every rank has filled its weights with the same values
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # broadcast_buffers has no successor yet that does this
+            self.loss = DistributedDataParallel(
+                self.loss,
+                process_group=group,
+                init_sync=False,  # every rank has filled its weights with the same values
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
         self.loss.register_comm_hook(None, summed)
 
     def _count_sharded(self) -> None:
         from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
+        # nothing is changed in place
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         model = self.part.model
         register_fsdp_forward_method(model, "network")
         for module in model.modules():
