@@ -152,7 +152,7 @@ def build(run: ParallelTraining, layout: Layout) -> Part:
     if model.backbone.config.model_type in LAYERED:
         part.layers = layout.own("pipeline", len(layers_of(model.backbone)))
     if model.tracker is not None:
-        model.tracker = fresh_tracker(model, run.seed)
+        model.tracker = fresh_tracker(model, run.seed).to(layout.device)
         whole.tracker = model.tracker
     if layout.size("pipeline") > 1:
         _drop_other_stages(model, part.layers)
@@ -164,7 +164,7 @@ def build(run: ParallelTraining, layout: Layout) -> Part:
         _share_tokens(model, part.tokens, layout)
     if run.shard:
         _shard(model, layout)
-    _allocate(model, part.pieces)
+    _allocate(model, part.pieces, layout.device)
     _fill(model, whole, part.pieces, run, checkpoint_folder(run))
     part.replicas = {name: _replicas(name, part, layout, run) for name, _ in model.named_parameters()}
     if run.precision == "64-true":
@@ -249,7 +249,7 @@ def local(value: Tensor) -> Tensor:
     return value.to_local() if hasattr(value, "to_local") else value  # type: ignore[operator]
 
 
-def _allocate(model: AirlamModel, pieces: dict[str, Piece]) -> None:
+def _allocate(model: AirlamModel, pieces: dict[str, Piece], device: torch.device) -> None:
     """Memory for this rank's weights, and nothing else."""
     sharded = any(hasattr(value, "to_local") for value in model.parameters())
     if sharded:
@@ -257,7 +257,7 @@ def _allocate(model: AirlamModel, pieces: dict[str, Piece]) -> None:
 
         tracker = model.tracker
         model.tracker = None  # it has its values already
-        model.to_empty(device="cpu")
+        model.to_empty(device=device)
         model.tracker = tracker
         for name, value in model.named_parameters():
             if hasattr(value, "to_local"):
@@ -270,7 +270,7 @@ def _allocate(model: AirlamModel, pieces: dict[str, Piece]) -> None:
         return
     for module in model.modules():
         if any(value.is_meta for value in (*module.parameters(False), *module.buffers(False))):
-            module.to_empty(device="cpu", recurse=False)
+            module.to_empty(device=device, recurse=False)
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch import Tensor
 
 from airlam.edge.parallel.building import Part, local
 from airlam.edge.parallel.pieces import Held, Piece
@@ -172,9 +171,9 @@ def _publish(work: Path, out: Path, model: AirlamModel) -> None:
 
 def total_norm(part: Part) -> float:
     """What this rank adds to the squared norm of the whole gradient: blocks that several ranks hold count once."""
-    found = torch.zeros((), dtype=torch.float64)
-    for name, parameter in part.model.named_parameters():
-        if parameter.grad is not None:
-            grad: Tensor = local(parameter.grad)
-            found += grad.double().square().sum() / part.replicas[name]
-    return float(found)
+    found = [
+        local(parameter.grad).double().square().sum() / part.replicas[name]
+        for name, parameter in part.model.named_parameters()
+        if parameter.grad is not None
+    ]
+    return float(torch.stack(found).sum()) if found else 0.0

@@ -10,6 +10,7 @@ from airlam.edge.parallel.shares import share_out
 from airlam.errors import RecipeError
 
 if TYPE_CHECKING:
+    import torch
     import torch.distributed as dist
 
 DIMS = ("data", "pipeline", "sequence", "tensor")  # outermost first
@@ -51,6 +52,16 @@ class Mesh:
         return {name: found[name] for name in DIMS}
 
 
+def compute_device() -> torch.device:
+    """Where this rank computes: the GPU that NCCL was started for, else the CPU."""
+    import torch
+    import torch.distributed as dist
+
+    if dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
 class Layout:
     """This rank's place in the mesh and its process groups.
 
@@ -69,7 +80,8 @@ class Layout:
         if mesh.ranks != self.world:
             raise RecipeError(f"the mesh has {mesh.ranks} ranks ({mesh.sizes}), but {self.world} were started")
         self.place = mesh.place(self.rank)
-        self.device_mesh = init_device_mesh("cpu", tuple(mesh.sizes.values()), mesh_dim_names=DIMS)
+        self.device = compute_device()
+        self.device_mesh = init_device_mesh(self.device.type, tuple(mesh.sizes.values()), mesh_dim_names=DIMS)
         self.shares: dict[str, Sequence[int]] = {}
         for name in DIMS:
             weights = (shares or {}).get(name) or [1] * mesh.sizes[name]

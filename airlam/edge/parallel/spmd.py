@@ -31,7 +31,7 @@ class ShareOfLoss(nn.Module):
 
     def forward(self, target: Target, links: int) -> Tensor:
         """Args: target: this rank's links, all of their tokens. links: of the whole batch."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+        with torch.autocast(self.layout.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
             return torch.log(self.errors(target)).sum() / links
 
     def errors(self, target: Target) -> Tensor:

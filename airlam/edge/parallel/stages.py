@@ -36,7 +36,7 @@ class Layers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features (first stage) or hidden states ``[link, token, width]`` -> hidden states."""
         backbone, dtype = self.model.backbone, x.dtype
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
             if self.first:
                 x = enter(backbone, self.model.embedding(x).to(backbone.dtype))
             x = run(backbone, x, layers_of(backbone)[slice(*self.layers)])
@@ -97,9 +97,9 @@ class PipelineStep:
 
     def _shape(self, target: Target | None) -> tuple[int, int]:
         """(links, tokens) of this batch, which only stages that read it know."""
-        shape = torch.zeros(2, dtype=torch.int64)
+        shape = torch.zeros(2, dtype=torch.int64, device=self.layout.device)
         if target is not None:
-            shape = torch.tensor(target.tokens.features.shape[:2])
+            shape = torch.tensor(target.tokens.features.shape[:2], device=self.layout.device)
         if self.stages > 2:
             TRAFFIC.add("control", shape)
             dist.broadcast(shape, dist.get_global_rank(self.group, 0), group=self.group)
@@ -118,13 +118,13 @@ class PipelineStep:
             model, part = self.part.model, links // count
             width = model.backbone.config.hidden_size
             # real values, not memory as it is found: torch runs the stage on them
-            inner = torch.zeros(part, tokens, width, dtype=dtype).requires_grad_()
-            outer = torch.zeros(part, tokens, model.num_features, dtype=dtype)
+            inner = torch.zeros(part, tokens, width, dtype=dtype, device=self.layout.device).requires_grad_()
+            outer = inner.new_zeros(part, tokens, model.num_features)
             stage = CountedStage(
                 self.body,
                 self.index,
                 self.stages,
-                torch.device("cpu"),
+                self.layout.device,
                 input_args=(outer if self.first else inner,),
                 output_args=(torch.zeros_like(inner).requires_grad_(),),
                 group=self.group,
@@ -139,7 +139,7 @@ class PipelineStep:
         assert self._target is not None
         mine = self._target.part(slice(int(numbers[0]), int(numbers[-1]) + 1))
         mine.tokens.hidden = hidden
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.run.precision == "bf16-mixed"):
+        with torch.autocast(hidden.device.type, torch.bfloat16, enabled=self.run.precision == "bf16-mixed"):
             return torch.log(mine.error(mine.told(self.part.model))).sum() / self._links
 
     def _sum_gradients(self) -> None:

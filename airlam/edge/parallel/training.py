@@ -97,10 +97,10 @@ class Training:
         if batch is None or not self.engine.needs_tokens:
             return None
         links = len(batch["h_past"])
-        own = slice(*self.layout.own("data", links))
+        own, device = slice(*self.layout.own("data", links)), self.layout.device
         if self.run.precision == "64-true":  # the same tokens in every mode, to the bit
             return self.part.task.target(batch, self.step)[0].part(own).double()  # type: ignore[operator]
-        mine = {k: v[own] if isinstance(v, Tensor) and len(v) == links else v for k, v in batch.items()}
+        mine = {k: v[own].to(device) if isinstance(v, Tensor) and len(v) == links else v for k, v in batch.items()}
         return self.part.task.target(mine, self.step)[0]  # type: ignore[operator]
 
     def train_step(self, batch: dict[str, Any] | None) -> StepRecord:
@@ -117,7 +117,7 @@ class Training:
         marks.append(time.perf_counter())
         loss = self.engine(target, 1 if batch is None else len(batch["h_past"]))
         marks.append(time.perf_counter())
-        both = torch.tensor([loss, total_norm(self.part)], dtype=torch.float64)
+        both = torch.tensor([loss, total_norm(self.part)], dtype=torch.float64, device=self.layout.device)
         with waiting("the sum of loss and norm"):
             all_reduce(both, None, kind="control")
         marks.append(time.perf_counter())

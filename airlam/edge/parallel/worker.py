@@ -48,8 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     die_with_parent()  # before torch is loaded, which takes seconds
     folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
 
+    import torch
+
     from airlam.edge.parallel.loop import fewer, train
     from airlam.edge.parallel.watchdog import run
+
+    on_gpus = torch.cuda.is_available()  # of the one that the launcher shows to this process
 
     def start(watch: Watchdog) -> None:
         recipe = recipe_of(folder)
@@ -57,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             recipe = fewer(recipe, left_of(recipe, watch.devices))
         train(watch, recipe)
 
-    return run(folder, start)
+    return run(folder, start, backend="nccl" if on_gpus else "gloo")
 
 
 if __name__ == "__main__":
