@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from airlam.edge.parallel.watchdog import waiting
+
 Group = dist.ProcessGroup | None
 
 
@@ -57,16 +59,18 @@ def all_reduce(x: Tensor, group: Group, *, kind: str = "all_reduce", async_op: b
         kind: what it is counted as: ``control`` for the few bytes that are no gradient and no activation.
     """
     TRAFFIC.add(kind, x)
-    return dist.all_reduce(x, group=group, async_op=async_op)
+    with waiting(f"an all-reduce ({kind})" if kind != "all_reduce" else "an all-reduce"):
+        return dist.all_reduce(x, group=group, async_op=async_op)
 
 
 def star_reduce(x: Tensor, group: Group) -> None:
     """Sum ``x`` over the group, in place: the first rank, the server, collects and adds, and sends the sum to all."""
     server = dist.get_global_rank(group, 0) if group is not None else 0
-    TRAFFIC.add("reduce", x)
-    dist.reduce(x, server, group=group)
-    TRAFFIC.add("broadcast", x)
-    dist.broadcast(x, server, group=group)
+    with waiting("a sum at the server"):
+        TRAFFIC.add("reduce", x)
+        dist.reduce(x, server, group=group)
+        TRAFFIC.add("broadcast", x)
+        dist.broadcast(x, server, group=group)
 
 
 def total(x: Tensor, group: Group, star: bool) -> Tensor:
@@ -115,7 +119,8 @@ class _Gather(torch.autograd.Function):
         mine = torch.cat([x, x.new_zeros(shape)], dim).contiguous()
         TRAFFIC.add("all_gather", mine)
         parts = [torch.empty_like(mine) for _ in sizes]
-        dist.all_gather(parts, mine, group=group)
+        with waiting("an all-gather"):
+            dist.all_gather(parts, mine, group=group)
         return torch.cat([part.narrow(dim, 0, size) for part, size in zip(parts, sizes, strict=True)], dim)
 
     @staticmethod

@@ -170,6 +170,8 @@ def join(place: Place, store: dist.Store, backend: str) -> None:
         PeerLostError: some cannot; the message names them.
     """
     limit = timedelta(seconds=place.timeout)
+    # groups that DeviceMesh and FSDP make take torch's default, 30 minutes, which no argument changes
+    dist.distributed_c10d.default_pg_timeout = limit
     try:
         dist.init_process_group(
             backend,

@@ -102,7 +102,8 @@ class PipelineStep:
             shape = torch.tensor(target.tokens.features.shape[:2], device=self.layout.device)
         if self.stages > 2:
             TRAFFIC.add("control", shape)
-            dist.broadcast(shape, dist.get_global_rank(self.group, 0), group=self.group)
+            with waiting("the shape of the batch"):
+                dist.broadcast(shape, dist.get_global_rank(self.group, 0), group=self.group)
         return int(shape[0]), int(shape[1])
 
     def _schedule(self, links: int, tokens: int) -> Any:

@@ -26,6 +26,7 @@ A rank that hangs is told from ranks that wait for it by :func:`waiting` alone: 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -36,7 +37,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch.distributed as dist
 
@@ -80,6 +81,8 @@ class Watchdog:
         self._said = False  # that training began, or goes on
         self._doing = ""  # the collective that this rank waits in
         self._marked = False  # whether collectives are marked at all
+        self._since = time.monotonic()  # last sign of the main thread
+        self._given_up = False
         self._stop_at = 0
         self._thread = threading.Thread(target=self._beat, daemon=True, name="watchdog")
 
@@ -115,7 +118,7 @@ class Watchdog:
         Rank 0 decides, at the beginning of a step, that the ranks stop before the next one. Nobody can have begun that:
         it takes rank 0's part in this step. The store answers each operation, so the others read what rank 0 wrote.
         """
-        self._step = step
+        self._step, self._since = step, time.monotonic()
         self._steps += 1
         if self.rank == 0:
             if self._steps == 1 and self._base.check(["reached"]):
@@ -138,9 +141,10 @@ class Watchdog:
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
         """Say that this rank waits for others, so that a rank that does not is the one they wait for."""
-        before, self._doing, self._marked = self._doing, what, True
+        before, self._doing, self._marked, self._since = self._doing, what, True, time.monotonic()
         yield
-        self._doing = before  # not after an error: it says what the rank waited for
+        # not after an error: it says what the rank waited for
+        self._doing, self._since = before, time.monotonic()
 
     def close(self) -> None:
         """All is done: wait a moment for the others, so that whoever holds the store ends last."""
@@ -168,6 +172,19 @@ class Watchdog:
         line = f"{self.place.name(self.rank)} waited {self.place.timeout:g} s{doing}{where}{found}"
         blame(self.place, self._base, self._store, line)
         return line
+
+    def _overdue(self) -> bool:
+        """Whether the main thread waits too long, in a group whose own time-out is longer, or gives no sign at all."""
+        limit = self.place.timeout
+        return time.monotonic() - self._since > (limit + max(2.0, 0.1 * limit) if self._doing else 3 * limit)
+
+    def _give_up(self) -> None:
+        """End this rank from outside of its main thread, which hangs."""
+        with _trace_file(self.place) as file:
+            faulthandler.dump_traceback(file)
+        with contextlib.suppress(RuntimeError):
+            print(f"airlam worker: {self.explain(PeerLostError('no answer', stalled=True))}", file=sys.stderr)
+        p.leave(p.PEER_LOST)
 
     def _suspects(self) -> tuple[list[int], str]:
         """Ranks that are silent; else those that wait for nobody while others do; else those behind in steps."""
@@ -222,6 +239,9 @@ class Watchdog:
                     base.set("stop", "interrupted")
                 elif base.check(["stop"]):
                     self._asked.set()
+                if self._overdue() and not self._given_up:
+                    self._given_up = True
+                    threading.Thread(target=self._give_up, daemon=True).start()
                 if p.orphaned():
                     p.leave(p.CLOSED)
                 if (self._doing or not self._marked) and store.check(["stall"]):
@@ -341,7 +361,15 @@ def _failed(
 
 
 def _keep_traceback(place: Place) -> None:
+    with _trace_file(place) as file:
+        file.write(traceback.format_exc() + "\n")
+
+
+def _trace_file(place: Place) -> TextIO:
+    """Where tracebacks go, with a heading."""
     path = place.folder / "logs" / f"{place.device}.traceback.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(f"{time.strftime('%F %T')} round {place.number}, rank {place.rank}\n{traceback.format_exc()}\n")
+    file = open(path, "a", encoding="utf-8")
+    file.write(f"{time.strftime('%F %T')} round {place.number}, rank {place.rank}\n")
+    file.flush()
+    return file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -153,6 +154,23 @@ def test_a_rank_that_computes_while_the_others_wait_is_the_missing_one(tmp_path,
     line = watches[0].explain(PeerLostError("timed out", stalled=True))
     ended(watches)
     assert line.endswith("in step 4 for rank 1 (desk), which waits for nobody")
+
+
+def test_a_main_thread_that_hangs_in_a_group_without_time_out_is_given_up(tmp_path, store, monkeypatch):
+    """Groups that libraries make may wait longer than the run's time-out: the heartbeat ends such a rank."""
+    codes, left = [], threading.Event()
+    monkeypatch.setattr(p, "leave", lambda code: (codes.append(code), left.set()))
+    first = places(tmp_path, timeout=0.5)[0]
+    watch = Watchdog(first, base := store(), dist.PrefixStore("round/1", base.clone()))
+    watch.begin(4)
+    watch._doing, watch._since = "a group of its own", time.monotonic() - 100
+    watch._thread.start()
+    assert left.wait(60)
+    ended([watch])
+    assert codes[0] == p.PEER_LOST
+    (event,) = read_events(tmp_path)
+    assert event["text"].startswith("rank 0 (phone) waited 0.5 s in a group of its own in step 4 for rank 1 (desk), ")
+    assert "_give_up" in (tmp_path / "logs" / "phone.traceback.txt").read_text()
 
 
 def test_only_the_first_time_out_is_told(tmp_path, store):
