@@ -174,9 +174,14 @@ class Watchdog:
         return line
 
     def _overdue(self) -> bool:
-        """Whether the main thread waits too long, in a group whose own time-out is longer, or gives no sign at all."""
+        """Whether the main thread waits too long, in a group whose own time-out is longer, or gives no sign at all.
+
+        Before its first step it may load for as long as the others wait.
+        """
         limit = self.place.timeout
-        return time.monotonic() - self._since > (limit + max(2.0, 0.1 * limit) if self._doing else 3 * limit)
+        if not self._doing:
+            return self._steps > 0 and time.monotonic() - self._since > 3 * limit
+        return time.monotonic() - self._since > limit + max(2.0, 0.1 * limit)
 
     def _give_up(self) -> None:
         """End this rank from outside of its main thread, which hangs."""
