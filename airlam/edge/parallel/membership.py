@@ -169,7 +169,8 @@ def join(place: Place, store: dist.Store, backend: str) -> None:
     Raises:
         PeerLostError: some cannot; the message names them.
     """
-    limit = timedelta(seconds=place.timeout)
+    # NCCL aborts the process when the time is up: the heartbeat is to name the missing rank before
+    limit = timedelta(seconds=place.timeout * (4 if "nccl" in backend else 1))
     # groups that DeviceMesh and FSDP make take torch's default, 30 minutes, which no argument changes
     dist.distributed_c10d.default_pg_timeout = limit
     try:
