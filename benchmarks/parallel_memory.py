@@ -118,7 +118,7 @@ def start(
         if idling:
             command = [sys.executable, "-P", __file__, "--idle", name]
         limits = [Limits(memory=limit)] * run.nproc
-        ended = run_together([command] * run.nproc, limits, folder, timeout=900, failing=limit is not None, first=False)
+        ended = run_together([command] * run.nproc, limits, folder, timeout=900, failing=limit is not None)
         if idling:
             return ended, [read_json(folder / f"idle-{rank}.json") for rank in range(run.nproc)]
         log = folder / "log.jsonl"

@@ -1,7 +1,7 @@
 """Seconds of a collective or a message on a pool's links, and how long each device's radio is on for it.
 
-A ring is as slow as its slowest hop; a star's server serves one device after the other. Devices are numbers in the
-pool; a payload is what one rank hands to the call, see :mod:`airlam.edge.parallel.volume`.
+A ring is as slow as its slowest hop; the root of a broadcast serves one device after the other. Devices are numbers in
+the pool; a payload is what one rank hands to the call, see :mod:`airlam.edge.parallel.volume`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.volume import wire_bytes
+from airlam.edge.parallel.volume import SUMS, wire_bytes
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,25 @@ class Network:
         """A collective among the devices of a group, in the order of its ranks.
 
         Args:
-            kind: of :func:`airlam.edge.parallel.volume.wire_bytes`; ``reduce`` and ``broadcast`` have their server at
-                the group's first.
+            kind: of :func:`airlam.edge.parallel.volume.wire_bytes`; ``broadcast`` has its root at the group's first.
         """
         n = len(group)
         if n == 1:
             return Transfer(0.0, (((0.0, 0.0), (0.0, 0.0)),))
-        if kind in ("reduce", "broadcast"):
-            return self._star(kind, group, payload)
+        if kind == "broadcast":
+            return self._star(group, payload)
         rates, slowest, latency = self.hops(group)
-        rounds = 2 * (n - 1) if kind in ("all_reduce", "control") else n - 1
+        rounds = 2 * (n - 1) if kind in SUMS else n - 1
         wire = wire_bytes(kind, payload, n)
         busy = tuple(((0.0, wire / rates[k]), (0.0, wire / rates[k - 1])) for k in range(n))
         return Transfer(rounds * latency + wire / slowest, busy)
 
-    def _star(self, kind: str, group: tuple[int, ...], payload: float) -> Transfer:
-        server, clock, latency = group[0], 0.0, 0.0
+    def _star(self, group: tuple[int, ...], payload: float) -> Transfer:
+        root, clock, latency = group[0], 0.0, 0.0
         spans = []
         for one in group[1:]:
-            a, b = (one, server) if kind == "reduce" else (server, one)
-            took = payload / self._rates[a][b]
+            took = payload / self._rates[root][one]
             spans.append((clock, clock + took))
-            clock, latency = clock + took, max(latency, self._latency[a][b])
-        none, whole = (0.0, 0.0), (0.0, clock)
-        if kind == "reduce":
-            busy = ((none, whole), *((span, none) for span in spans))
-        else:
-            busy = ((whole, none), *((none, span) for span in spans))
-        return Transfer(clock + latency, busy)
+            clock, latency = clock + took, max(latency, self._latency[root][one])
+        none = (0.0, 0.0)
+        return Transfer(clock + latency, (((0.0, clock), none), *((none, span) for span in spans)))

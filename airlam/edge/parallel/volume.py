@@ -19,6 +19,7 @@ from math import ceil, prod
 BYTES = 4  # of a value in single precision
 CONTROL_BYTES = 16  # loss and squared norm of the gradient, summed over all ranks at the end of a step: two float64
 SHAPE_BYTES = 16  # links and tokens of a batch, which the stages between first and last do not read: two int64
+SUMS = ("all_reduce", "control", "reduce", "reduce_scatter")
 
 Volume = Counter[str]
 """Bytes by kind of collective: all_reduce, all_gather, reduce_scatter, reduce, broadcast, send, control."""
@@ -141,20 +142,22 @@ def pipeline_volume(*, links: int, tokens: int, width: int, stage: int, stages: 
 
 
 def wire_bytes(kind: str, payload: float, ranks: int) -> float:
-    """Bytes that the busiest rank puts on the wire for a payload: a ring for what all share, a star at the server.
+    """Bytes that the busiest rank puts on the wire for a payload, with gloo's algorithms.
+
+    All sums run over a ring, also those of which one rank gets the result, or each a part (measured: a reduce and a
+    reduce-scatter take as long as an all-reduce). An all-gather passes every part on. A broadcast is sent as often as
+    there are other ranks.
 
     Example:
-        >>> wire_bytes("all_reduce", 1000, 4), wire_bytes("all_gather", 1000, 4), wire_bytes("reduce_scatter", 1000, 4)
-        (1500.0, 3000, 750.0)
+        >>> wire_bytes("all_reduce", 1000, 4), wire_bytes("reduce", 1000, 4), wire_bytes("all_gather", 1000, 4)
+        (1500.0, 1500.0, 3000)
 
     Raises:
         ValueError: no such kind.
     """
-    if kind in ("all_reduce", "control"):
+    if kind in SUMS:
         return 2 * (ranks - 1) / ranks * payload
-    if kind == "reduce_scatter":
-        return (ranks - 1) / ranks * payload
-    if kind in ("all_gather", "reduce", "broadcast"):
+    if kind in ("all_gather", "broadcast"):
         return (ranks - 1) * payload
     if kind == "send":
         return payload
