@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airlam.edge.parallel.looped_layers.costs import STATE_BYTES, costs, first_part
+from airlam.edge.parallel.volume import CONTROL_BYTES
 from airlam.errors import RecipeError
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.models.config import DEFAULT_BACKBONE
@@ -31,7 +32,9 @@ def test_activations_and_bytes_grow_with_depth():
     steps = {b.activation_bytes - a.activation_bytes for a, b in zip(kept[1:], kept[2:], strict=False)}
     assert len(steps) == 1 and steps.pop() > 0  # each further run through the row keeps as much
     one = LINKS * TOKENS * WIDTH * 4
-    assert [each.payload_bytes for each in kept] == [2 * (4 * 2 * loops + 1) * one for _, loops in depths]
+    assert [each.payload_bytes for each in kept] == [
+        2 * (4 * 2 * loops + 1) * one + CONTROL_BYTES for _, loops in depths
+    ]
 
 
 def test_bytes_depend_on_depth_alone():
