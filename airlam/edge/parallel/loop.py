@@ -167,7 +167,7 @@ def peak_memory() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's log; of a step that was done again after a fault the last one."""
-    lines = (json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = (json.loads(line) for line in (Path(folder) / LOG).read_text(encoding="utf-8").splitlines() if line.strip())
     return list({line["step"]: line for line in lines}.values())
