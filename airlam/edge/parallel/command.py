@@ -14,7 +14,17 @@ from airlam.errors import RecipeError, StoreError
 from airlam.io import check_folder, read_json, write_json
 
 OUT = "outputs/parallel"
-RESULTS = ("states", "checkpoint", "logs", "tensorboard", "workers", "log.jsonl", "events.jsonl", RECIPE)
+RESULTS = (
+    "states",
+    "checkpoint",
+    "logs",
+    "tensorboard",
+    "workers",
+    "log.jsonl",
+    "validation.jsonl",
+    "events.jsonl",
+    RECIPE,
+)
 """What a run writes into its folder; a new run there deletes it."""
 SAME = ("task", "data", "checkpoint", "loops", "optimiser", "clip", "precision", "seed")
 """What must not change when a run goes on. Mode, ranks and shares may: a state loads in any of them."""

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-import resource
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from airlam.edge.parallel.checkpoint import forget_older, states, write_checkpoint
 from airlam.edge.parallel.layout import DIMS, Mesh
 from airlam.edge.parallel.recipe import ParallelTraining, Shares
-from airlam.edge.parallel.training import StepRecord, Training, data_module
+from airlam.edge.parallel.reporting import Reporter
+from airlam.edge.parallel.training import Training, data_module
 from airlam.edge.parallel.watchdog import Watchdog, waiting
 from airlam.errors import RecipeError
-from airlam.progress import ProgressLines
-
-LOG = "log.jsonl"
-DECIBELS = 10 / math.log(10)  # of a natural logarithm
 
 
 def train(watch: Watchdog, run: ParallelTraining) -> None:
@@ -40,7 +29,7 @@ def train(watch: Watchdog, run: ParallelTraining) -> None:
         dist.barrier()
     found = states(folder)
     training = Training(run, found[max(found)] if found else None)
-    with _reporter(watch, run, training) as report:
+    with Reporter(watch, run, training.step) as report:
         while training.step < run.steps:
             if watch.begin(training.step):
                 save(watch, training, run)
@@ -50,7 +39,9 @@ def train(watch: Watchdog, run: ParallelTraining) -> None:
             waited = time.perf_counter() - began
             record = training.train_step(batch)
             record.seconds["data"] = waited
-            report(record)
+            report.step(record)
+            if run.validate_every and training.step % run.validate_every == 0:
+                report.validated(training.step, training.validate(data.val_dataloader()))
             if training.step % run.checkpoint_every == 0 or training.step == run.steps:
                 save(watch, training, run)
     write_checkpoint(folder, training.part)
@@ -105,69 +96,3 @@ def fewer(run: ParallelTraining, left: list[int]) -> ParallelTraining:
         except RecipeError as error:
             why = why or str(error)
     raise RecipeError(f"the {count} ranks that are left cannot train this model: {why}")
-
-
-@contextlib.contextmanager
-def _reporter(watch: Watchdog, run: ParallelTraining, training: Training) -> Iterator[Any]:
-    """What is called after every step: a line of the log, TensorBoard, and a bar, all written by rank 0."""
-    if watch.rank:
-        yield lambda record: _exchange(run, record)
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    columns = (
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    board = SummaryWriter(str(watch.folder / "tensorboard"), purge_step=training.step)
-    with ProgressLines(*columns, console=Console()) as bar, open(watch.folder / LOG, "a", encoding="utf-8") as log:
-        task = bar.add_task("", total=run.steps, completed=training.step)
-
-        def report(record: StepRecord) -> None:
-            text = f"NMSE {DECIBELS * record.loss:.2f} dB"
-            bar.update(task, completed=record.step, description=text)
-            ranks = _exchange(run, record)
-            if ranks is None:
-                return
-            entry = {"step": record.step, "nmse_db": DECIBELS * record.loss, "norm": record.norm, "rate": record.rate}
-            log.write(json.dumps(entry | {"ranks": ranks}) + "\n")
-            log.flush()
-            for name, value in entry.items():
-                board.add_scalar(f"train/{name}", value, record.step)
-            for one in ranks:
-                board.add_scalar(f"memory_mb/rank_{one['rank']}", one["peak_memory_bytes"] / 1e6, record.step)
-
-        try:
-            yield report
-        finally:
-            board.close()
-
-
-def _exchange(run: ParallelTraining, record: StepRecord) -> list[dict[str, Any]] | None:
-    """What every rank did, every ``log_every`` steps; these bytes are not counted."""
-    if record.step % run.log_every and record.step != run.steps:
-        return None
-    mine = {
-        "rank": dist.get_rank(),
-        **{key: value for key, value in asdict(record).items() if key in ("links", "bytes", "seconds")},
-        "peak_memory_bytes": peak_memory(),
-    }
-    ranks: list[Any] = [None] * dist.get_world_size()
-    with waiting("the log"):
-        dist.all_gather_object(ranks, mine)
-    return ranks
-
-
-def peak_memory() -> int:
-    """Most bytes that this process ever had in memory."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; of a step that was done again after a fault the last one."""
-    lines = (json.loads(line) for line in (Path(folder) / LOG).read_text(encoding="utf-8").splitlines() if line.strip())
-    return list({line["step"]: line for line in lines}.values())

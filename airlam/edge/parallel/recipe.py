@@ -71,6 +71,7 @@ class ParallelTraining:
         threads: of each process.
         checkpoint_every: steps between two durable states. keep: how many of them stay.
         log_every: steps between two lines of the log.
+        validate_every: steps between two validations on the data's own split; 0: none.
         timeout: seconds after which a rank that does not answer is given up.
         devices: names of the devices in the order of ranks, for logs and plans; None: ``rank 0``, ``rank 1`` ...
         title: of the run.
@@ -99,6 +100,7 @@ class ParallelTraining:
     checkpoint_every: int = 100
     keep: int = 2
     log_every: int = 10
+    validate_every: int = 0
     timeout: float = 60.0
     devices: list[str] | None = None
     title: str = "Collaborative training"
@@ -110,6 +112,7 @@ class ParallelTraining:
         check_choice("optimiser", self.optimiser, OPTIMISERS)
         for name in ("nproc", "micro_batches", "steps", "threads", "checkpoint_every", "keep", "log_every"):
             check_number(name, getattr(self, name), 1, 2**31, integer=True)
+        check_number("validate_every", self.validate_every, 0, 2**31, integer=True)
         check_positive("timeout", self.timeout)
         if self.clip is not None:
             check_positive("clip", self.clip)
@@ -161,7 +164,7 @@ class ParallelTraining:
     @property
     def hash(self) -> str:
         """Hash of everything that decides the result."""
-        free = ("title", "timeout", "keep", "log_every", "devices")
+        free = ("title", "timeout", "keep", "log_every", "validate_every", "devices")
         return recipe_hash({k: v for k, v in self.to_dict().items() if k not in free})
 
 

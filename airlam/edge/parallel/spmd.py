@@ -68,7 +68,8 @@ class SPMDStep:
 
     def __init__(self, run: ParallelTraining, part: Part, layout: Layout) -> None:
         self.layout, self.part = layout, part
-        self.loss: Any = ShareOfLoss(part, layout, run.precision)
+        self.share = ShareOfLoss(part, layout, run.precision)
+        self.loss: Any = self.share
         # ranks that differ in tensor alone compute the same loss
         self.copies = layout.size("sequence", "tensor")
         self.scale = 1.0
@@ -97,6 +98,13 @@ class SPMDStep:
         with waiting("the sums of the backward pass"):
             (loss * self.scale).backward()
         return float(loss.detach()) / self.copies
+
+    @torch.no_grad()
+    def errors(self, target: Target | None) -> Tensor | None:
+        """NMSE of each of this rank's links; None where another rank says it."""
+        assert target is not None
+        found = self.share.errors(target)
+        return found if self.layout.place["sequence"] == self.layout.place["tensor"] == 0 else None
 
     def _sum_gradients(self) -> None:
         """DDP over the ranks that share out links and tokens; its buckets are summed, not averaged."""

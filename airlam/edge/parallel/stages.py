@@ -5,6 +5,7 @@ The first stage reads the tokens, the last one compares with the truth; those be
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -94,6 +95,24 @@ class PipelineStep:
         if self.layout.size("data") > 1:
             self._sum_gradients()
         return sum(float(loss.detach()) for loss in losses) / self.copies
+
+    @torch.no_grad()
+    def errors(self, target: Target | None) -> Tensor | None:
+        """NMSE of each link; None on ranks other than the last stage's first. All links flow through in one go."""
+        shape, device = self._shape(target), self.layout.device
+        if self.first and target is not None:
+            x = target.tokens.features
+        else:
+            dtype = torch.float64 if self.run.precision == "64-true" else torch.float32
+            x = torch.empty(*shape, self.part.model.backbone.config.hidden_size, dtype=dtype, device=device)
+            dist.recv(x, group=self.group, group_src=self.index - 1)
+        x = self.body(x)
+        if not self.last:
+            dist.send(x, group=self.group, group_dst=self.index + 1)
+            return None
+        assert target is not None
+        seen = target._replace(tokens=replace(target.tokens, hidden=x))
+        return seen.error(seen.told(self.part.model)) if self.layout.place["tensor"] == 0 else None
 
     def _shape(self, target: Target | None) -> tuple[int, int]:
         """(links, tokens) of this batch, which only stages that read it know."""

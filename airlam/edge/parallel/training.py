@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from airlam.edge.parallel.stages import PipelineStep
 from airlam.edge.parallel.watchdog import waiting
 from airlam.errors import AirlamError
 from airlam.seeds import noise_seed
-from airlam.tasks.objectives import Target
+from airlam.tasks.objectives import Target, forecast_target
 from airlam.tasks.optimisation import adamw_with_warmup
 
 
@@ -96,12 +98,16 @@ class Training:
         """This rank's links of a batch as tokens; None where it needs none."""
         if batch is None or not self.engine.needs_tokens:
             return None
-        links = len(batch["h_past"])
-        own, device = slice(*self.layout.own("data", links)), self.layout.device
         if self.run.precision == "64-true":  # the same tokens in every mode, to the bit
+            own = slice(*self.layout.own("data", len(batch["h_past"])))
             return self.part.task.target(batch, self.step)[0].part(own).double()  # type: ignore[operator]
-        mine = {k: v[own].to(device) if isinstance(v, Tensor) and len(v) == links else v for k, v in batch.items()}
-        return self.part.task.target(mine, self.step)[0]  # type: ignore[operator]
+        return self.part.task.target(self._own(batch), self.step)[0]  # type: ignore[operator]
+
+    def _own(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """This rank's links of a batch."""
+        links, device = len(batch["h_past"]), self.layout.device
+        own = slice(*self.layout.own("data", links))
+        return {k: v[own].to(device) if isinstance(v, Tensor) and len(v) == links else v for k, v in batch.items()}
 
     def train_step(self, batch: dict[str, Any] | None) -> StepRecord:
         """One optimiser step on a batch. Ranks that need tokens have it whole; the others, stages between the first
@@ -144,6 +150,30 @@ class Training:
                     parameter.grad.mul_(clip / (norm + 1e-6))
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+    def validate(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
+        """``val_nmse_db`` of the linear mean over links, and ``val_gain_db`` over the classical start, on all ranks.
+
+        Args:
+            batches: the same on every rank.
+        """
+        sums = torch.zeros(3, dtype=torch.float64, device=self.layout.device)
+        for batch in batches:
+            target = None
+            few = len(batch["h_past"]) < self.layout.size("data")  # the last one: all have it whole, one counts it
+            if self.engine.needs_tokens:
+                mine = batch if few else self._own(batch)
+                past, future = mine["h_past"], mine["h_future"]
+                target = forecast_target(self.part.model, past, future, batch["port_shape"])
+                target = target.double() if self.run.precision == "64-true" else target
+            with waiting("the others in validation"):
+                error = self.engine.errors(target)
+            if error is not None and target is not None and not (few and self.layout.place["data"]):
+                gain = 10 * (torch.log10(target.start_error()) - torch.log10(error))
+                sums += torch.stack([error.sum(), gain.sum(), error.new_tensor(float(len(error)))])
+        with waiting("the sums of validation"):
+            dist.all_reduce(sums)
+        return {"val_nmse_db": 10 * math.log10(sums[0] / sums[2]), "val_gain_db": float(sums[1] / sums[2])}
 
     def save(self, folder: Path) -> Path:
         """A durable state in the run's folder."""
