@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airlam.edge.parallel.looped_layers.config import LoopedLayersArguments, Variant
+from airlam.errors import RecipeError
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 from airlam.recipes import find_recipe, read_yaml
@@ -79,8 +80,12 @@ class LoopedLayersBenchmark(LoopedLayersArguments):
         return publish(results, out, threads=self.threads, sections=SECTIONS)
 
     def records(self, out: Path) -> list[dict[str, Any]]:
-        """The record of every variant and seed: found in ``out``, or run and left there. All variants of the first
-        seed come first."""
+        """The record of every variant and seed: found in ``out``, or run and left there (not with ``report_only``).
+        All variants of the first seed come first.
+
+        Raises:
+            RecipeError: nothing is finished.
+        """
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         from airlam.data import CSIDataModule
@@ -115,10 +120,13 @@ class LoopedLayersBenchmark(LoopedLayersArguments):
                     progress.update(bar, description=f"{name}, seed {seed}")
                     path = out / "runs" / f"{self.hash_of(variant, seed)}.json"
                     record = read_finished(path)
-                    if record is None:
+                    if record is None and not self.report_only:
                         looks, test = links("val", self.training.num_val), links("test", self.sizes.num_links)
                         record = train(variant, seed, self.training, self.recipe, data, looks, test)
                         write_json(path, record)
-                    records.append(record | {"name": name})
+                    if record is not None:
+                        records.append(record | {"name": name})
                     progress.advance(bar)
+        if not records:
+            raise RecipeError(f"{out / 'runs'} holds no finished run of these variants; leave report_only out")
         return records

@@ -123,6 +123,7 @@ class LoopedLayersArguments(Arguments):
         sizes: links of the test.
         devices: sizes of the pool that costs are stated for.
         threads: CPU threads.
+        report_only: train nothing; the report is of the runs that are finished.
         quick: a small version, for tests.
         title: of the report.
 
@@ -139,6 +140,7 @@ class LoopedLayersArguments(Arguments):
     sizes: LoopedLinks = LoopedLinks()
     devices: Sequence[int] = (1, 2, 4)
     threads: int = 1
+    report_only: bool = False
     quick: bool = False
     title: str = "Looped layers: depth without parameters"
 

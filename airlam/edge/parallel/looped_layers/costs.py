@@ -31,7 +31,7 @@ class Costs(NamedTuple):
         state_bytes: their weights, gradients and moments.
         activation_bytes: what autograd keeps of embedding, layers and head between forward and backward pass.
         payload_bytes: that the device hands to its collectives.
-        server_bytes: that the server, whose link is the busiest, puts on the wire.
+        server_bytes: that the busiest device, the server, puts on the wire.
     """
 
     devices: int

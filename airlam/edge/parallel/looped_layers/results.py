@@ -11,7 +11,7 @@ from torch import Tensor
 from airlam.edge.parallel.looped_layers.config import Variant
 from airlam.edge.parallel.looped_layers.costs import Costs
 from airlam.evaluation.engine import statistics
-from airlam.evaluation.report.verdicts import verdict
+from airlam.evaluation.report.verdicts import NO_VERDICT, verdict
 from airlam.evaluation.rows import Figure, Results, Row
 
 GROUP, PAIRS = "variant", "comparison"
@@ -124,9 +124,11 @@ def compare(
 
 
 def judged(row: Row) -> str:
-    """The verdict on a comparison. "better" and "worse" also take the agreement of all training seeds."""
+    """The verdict on a comparison. "better" and "worse" take two training seeds at least, and all of them to agree."""
     word, seeds = verdict(row.figures["gain_db"]), row.figures["gain_by_seed_db"].value
     assert isinstance(seeds, list)
+    if len(seeds) < 2:
+        return NO_VERDICT
     if word in ("better", "worse") and not all((gain > 0) == (word == "better") for gain in seeds):
         return SPLIT
     return word
@@ -169,7 +171,8 @@ def build_results(
         "NMSE is measured; bytes and memory are modelled: closed forms, and the tensors that autograd keeps of one "
         "device's part (single precision, eager attention), without the collectives' buffers.",
         "Intervals: 95 %, bootstrap over draws of scenario, band and array, paired; dB of several training seeds are "
-        "averaged first. They leave the spread between seeds out: a verdict also takes the same sign in every seed.",
+        "averaged first. They leave out the spread between seeds: a verdict "
+        "also takes two seeds at least, and the same sign in all.",
     ]
     return results
 
@@ -228,7 +231,7 @@ def cost_table(results: Results) -> dict[str, Any]:
     columns = ["variant"]
     for n in pools:
         columns.append(f"{n} device{'s' * (n > 1)}: memory of each [MB]")
-        columns += [f"{n} devices: handed over by each [MB]", f"{n} devices: server's link [MB]"] if n > 1 else []
+        columns += [f"{n} devices: handed over by each [MB]", f"{n} devices: busiest link [MB]"] if n > 1 else []
     lines = []
     for row in rows:
         line = [row.method]

@@ -47,6 +47,11 @@ def test_wrong_arguments_are_named(given, message):
         LoopedLayersBenchmark(**given)
 
 
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="no finished run"):
+        LoopedLayersBenchmark(report_only=True).run(tmp_path)
+
+
 @pytest.mark.slow
 class TestContract(BenchmarkContract):
     class_path = CLASS_PATH
