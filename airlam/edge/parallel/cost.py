@@ -1,9 +1,9 @@
 """The cost of one training step of a plan on a pool, by simulating its events: seconds, joules, bytes, memory, a trace.
 
 Every rank runs its program (:mod:`airlam.edge.parallel.programs`) as a SimPy process. A collective begins when its last
-rank has come; a message occupies its link, first come first served, and its sender goes on. *Modelled* throughout; how
-close it comes to real processes is measured by ``benchmarks``. Left out: overlap of gradients' sums with the backward
-pass, and other traffic on the links.
+rank has come; a message when its sender and its receiver are ready (so gloo does it) and its link is free. *Modelled*
+throughout; how close it comes to real processes is measured by ``benchmarks/parallel_model.py``. Left out: overlap of
+gradients' sums with the backward pass, and other traffic on the links.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airlam.edge.parallel.network import Network
 from airlam.edge.parallel.plan import Plan
 from airlam.edge.parallel.pool import Pool
 from airlam.edge.parallel.profiling import ModelProfile
-from airlam.edge.parallel.programs import Collective, Compute, Operation, Send, programs
+from airlam.edge.parallel.programs import Collective, Compute, Operation, Receive, Send, programs
 from airlam.edge.parallel.work import Work
 
 
@@ -94,6 +94,16 @@ def simulate(plan: Plan, profile: ModelProfile, pool: Pool) -> Cost:
     )
 
 
+@dataclass(frozen=True)
+class _Message:
+    """Events of a message: its sender is ready (with the payload), its receiver is, it has left, it has arrived."""
+
+    sender: Any
+    receiver: Any
+    left: Any
+    arrived: Any
+
+
 class _Run:
     """One simulation."""
 
@@ -106,7 +116,7 @@ class _Run:
         self.payload: list[dict[str, float]] = [defaultdict(float) for _ in programs]
         self.meetings: dict[tuple, tuple[list[int], Any]] = {}
         self.links: dict[tuple[int, int], Any] = {}
-        self.inbox: dict[tuple, Any] = {}
+        self.messages: dict[tuple, _Message] = {}
         ranks = [self.env.process(self._rank(rank, program)) for rank, program in enumerate(programs)]
         self.env.run(until=self.env.all_of(ranks))
         self.seconds = float(self.env.now)
@@ -129,9 +139,14 @@ class _Run:
                 yield from self._meet(rank, step)
             elif isinstance(step, Send):
                 self.payload[rank]["send"] += step.payload
-                env.process(self._send(rank, step))
+                self._message(rank, step.target, step.tag).sender.succeed(step.payload)
+            elif isinstance(step, Receive):
+                message = self._message(step.source, rank, step.tag)
+                message.receiver.succeed()
+                yield message.arrived
+                self._span(rank, "wait", start, env.now, "message")
             else:
-                yield self._arrival(step.source, rank, step.tag)
+                yield self._message(rank, step.target, step.tag).left
                 self._span(rank, "wait", start, env.now, "message")
 
     def _meet(self, rank: int, step: Collective) -> Generator:
@@ -150,20 +165,25 @@ class _Run:
             self._span(rank, phase, begin + first, begin + stop, step.what)
         yield env.timeout(transfer.seconds)
 
-    def _send(self, rank: int, step: Send) -> Generator:
+    def _message(self, source: int, target: int, tag: tuple) -> _Message:
+        key = (source, target, tag)
+        if key not in self.messages:
+            made = self.messages[key] = _Message(*(self.env.event() for _ in range(4)))
+            self.env.process(self._transfer(source, target, made))
+        return self.messages[key]
+
+    def _transfer(self, source: int, target: int, message: _Message) -> Generator:
         env: Any = self.env
-        target = step.target
-        source_device, target_device = self.plan.devices[rank], self.plan.devices[target]
-        wire, latency = self.network.seconds(source_device, target_device, step.payload)
-        link = self.links.setdefault((rank, target), self.simpy.Resource(env))
+        yield message.sender & message.receiver
+        devices = self.plan.devices
+        wire, latency = self.network.seconds(devices[source], devices[target], message.sender.value)
+        link = self.links.setdefault((source, target), self.simpy.Resource(env))
         with link.request() as turn:
             yield turn
             start = env.now
             yield env.timeout(wire)
-        self._span(rank, "send", start, env.now, "message")
+        self._span(source, "send", start, env.now, "message")
         self._span(target, "receive", start + latency, env.now + latency, "message")
+        message.left.succeed()
         yield env.timeout(latency)
-        self._arrival(rank, target, step.tag).succeed()
-
-    def _arrival(self, source: int, target: int, tag: tuple) -> Any:
-        return self.inbox.setdefault((source, target, tag), self.env.event())
+        message.arrived.succeed()

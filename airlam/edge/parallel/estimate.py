@@ -15,7 +15,7 @@ from airlam.edge.parallel.network import Network
 from airlam.edge.parallel.plan import Plan
 from airlam.edge.parallel.pool import Pool
 from airlam.edge.parallel.profiling import ModelProfile
-from airlam.edge.parallel.programs import schedule
+from airlam.edge.parallel.programs import passes
 from airlam.edge.parallel.volume import BYTES, CONTROL_BYTES
 from airlam.edge.parallel.work import Pieces, Work
 
@@ -165,33 +165,32 @@ class _Step:
             (p.embed[0] + p.layers * p.layer[0] + p.back[0], p.embed[1] + p.layers * p.layer[1] + p.back[1]) for p in ps
         ]
         clock = [p.tokens for p in ps]
-        orders = [schedule(plan.schedule, p, stages, micro) for p in range(stages)]
-        at = [0] * stages
-        forward: list[dict[int, float]] = [{} for _ in range(stages)]  # when a stage has the input of a pass
-        backward: list[dict[int, float]] = [{} for _ in range(stages)]
+        orders = [passes(plan.schedule, p, stages, micro) for p in range(stages)]
+        at, left = [0] * stages, sum(len(order) for order in orders)
+        sender: dict[tuple, float] = {}  # (from, way, micro-batch) -> when it was ready
+        receiver: dict[tuple, float] = {}
+        gone: dict[tuple, float] = {}  # when the message had left
         free = [[0.0, 0.0] for _ in ways]  # when a link's directions are free
-        left = 2 * micro * stages
         while left:
             for p in range(stages):
                 order = orders[p]
                 while at[p] < len(order):
-                    way, n = order[at[p]]
-                    if way == "F":
-                        if p and n not in forward[p]:
-                            break
-                        clock[p] = max(clock[p], forward[p].get(n, 0.0)) + took[p][0]
-                        if p < stages - 1:
-                            (wire, latency), _ = ways[p]
-                            free[p][0] = max(free[p][0], clock[p]) + wire
-                            forward[p + 1][n] = free[p][0] + latency
+                    verb, way, n = order[at[p]]
+                    if verb == "compute":
+                        clock[p] += took[p][way == "B"]
+                    elif verb == "send":
+                        sender[p, way, n] = clock[p]
                     else:
-                        if p < stages - 1 and n not in backward[p]:
+                        key = (p if verb == "sent" else p - 1 if way == "F" else p + 1, way, n)
+                        if verb == "receive":
+                            receiver.setdefault(key, clock[p])
+                        if key not in sender or key not in receiver:
                             break
-                        clock[p] = max(clock[p], backward[p].get(n, 0.0)) + took[p][1]
-                        if p:
-                            _, (wire, latency) = ways[p - 1]
-                            free[p - 1][1] = max(free[p - 1][1], clock[p]) + wire
-                            backward[p - 1][n] = free[p - 1][1] + latency
+                        link, back = (key[0], 0) if way == "F" else (key[0] - 1, 1)
+                        wire, latency = ways[link][back]
+                        if key not in gone:
+                            gone[key] = free[link][back] = max(free[link][back], sender[key], receiver[key]) + wire
+                        clock[p] = max(clock[p], gone[key] + (latency if verb == "receive" else 0.0))
                     at[p] += 1
                     left -= 1
         return clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from airlam.edge.parallel.plan import Plan
 from airlam.edge.parallel.volume import BYTES, CONTROL_BYTES
@@ -39,13 +40,21 @@ class Send:
 
 @dataclass(frozen=True)
 class Receive:
-    """Wait for what ``source`` sent under ``tag``."""
+    """Ask for what ``source`` sends under ``tag``, and wait for it. The transfer begins when both are ready."""
 
     source: int
     tag: tuple
 
 
-Operation = Compute | Collective | Send | Receive
+@dataclass(frozen=True)
+class Sent:
+    """Wait until what was sent to ``target`` under ``tag`` has left."""
+
+    target: int
+    tag: tuple
+
+
+Operation = Compute | Collective | Send | Receive | Sent
 
 
 def schedule(name: str, stage: int, stages: int, micro: int) -> list[tuple[str, int]]:
@@ -66,6 +75,50 @@ def schedule(name: str, stage: int, stages: int, micro: int) -> list[tuple[str, 
         if ahead + n < micro:
             order.append(("F", ahead + n))
     return order
+
+
+@lru_cache(maxsize=10_000)
+def passes(name: str, stage: int, stages: int, micro: int) -> tuple[tuple[str, str, int], ...]:
+    """What a stage does with its micro-batches, as torch's schedules do it: (verb, way, micro-batch).
+
+    Verbs: ``receive`` (ask and wait), ``compute``, ``send`` (begin), ``sent`` (wait until it has left). In 1F1B what is
+    to be sent when the next pass goes the other way leaves together with what that pass asks for.
+
+    Example:
+        >>> [f"{verb} {way}{n}" for verb, way, n in passes("1f1b", 0, 2, 1)]
+        ['compute F0', 'send F0', 'receive B0', 'sent F0', 'compute B0']
+    """
+    out: list[tuple[str, str, int]] = []
+    order = schedule(name, stage, stages, micro)
+    on_the_way: list[tuple[str, int]] = []
+    held: tuple[str, int] | None = None
+
+    def wait() -> None:
+        out.extend(("sent", *one) for one in on_the_way)
+        on_the_way.clear()
+
+    for number, (way, n) in enumerate(order):
+        turns = number + 1 < len(order) and order[number + 1][0] != way
+        if held:
+            out.append(("send", *held))
+        if stage > 0 if way == "F" else stage < stages - 1:
+            out.append(("receive", way, n))
+        if held:
+            out.append(("sent", *held))
+            held = None
+        out.append(("compute", way, n))
+        if name == "1f1b":
+            wait()
+        if stage < stages - 1 if way == "F" else stage > 0:
+            if name == "1f1b" and turns:
+                held = (way, n)
+            else:
+                out.append(("send", way, n))
+                on_the_way.append((way, n))
+        if turns and name == "gpipe":
+            wait()
+    wait()
+    return tuple(out)
 
 
 class _Rank:
@@ -153,20 +206,17 @@ class _Rank:
         self.compute(self.pieces.tokens, "tokens")
         rest = self.trained - self.layer_weights * self.pieces.layers / self.profile.loops
         self.gather(rest)
-        for way, n in schedule(plan.schedule, p, stages, plan.micro_batches):
+        for verb, way, n in passes(plan.schedule, p, stages, plan.micro_batches):
             before, after = (plan.rank(d, q, s, t) for q in (p - 1, p + 1))
-            if way == "F":
-                if p > 0:
-                    self.out.append(Receive(before, ("F", n)))
-                self.forward()
-                if p < stages - 1:
-                    self.out.append(Send(after, self.activation(), ("F", n)))
+            source, target = (before, after) if way == "F" else (after, before)
+            if verb == "compute":
+                self.forward() if way == "F" else self.backward()
+            elif verb == "receive":
+                self.out.append(Receive(source, (way, n)))
+            elif verb == "send":
+                self.out.append(Send(target, self.activation(), (way, n)))
             else:
-                if p < stages - 1:
-                    self.out.append(Receive(after, ("B", n)))
-                self.backward()
-                if p > 0:
-                    self.out.append(Send(before, self.activation(), ("B", n)))
+                self.out.append(Sent(target, (way, n)))
         self.gather(rest, "reduce_scatter")
         if not plan.shard:
             self.meet("all_reduce", self.data, BYTES * self.trained, "gradients")

@@ -16,6 +16,8 @@ from airlam.edge.parallel.shaped.limits import left_over
 INTERFACE = "edge0"
 BURST = 16_000  # bytes that may pass at once: ten packets
 QUEUE = 16_000_000  # bytes that may wait, more than sockets hold: nothing is dropped
+SETTINGS = {"tcp_limit_output_bytes": 16_384, "tcp_slow_start_after_idle": 0}
+"""Of TCP: no connection fills the queue before others' acknowledgements, and none starts anew after a pause."""
 SEGMENTS = 4  # packets that the kernel may hand on as one: fewer than fit into the burst
 
 
@@ -86,6 +88,8 @@ class Links:
             call("ip", "-n", space, "link", "set", device, "up")
         if rate is not None:
             call("ip", "-n", space, "link", "set", INTERFACE, "gso_max_segs", SEGMENTS)
+            for name, value in SETTINGS.items():
+                call(*self.prefix(number), "sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{name}")
             for where, device in ((space, INTERFACE), (self.hub, port)):
                 bucket = ("rate", f"{round(rate)}bit", "burst", BURST, "limit", QUEUE)
                 call("tc", "-n", where, "qdisc", "add", "dev", device, "root", "tbf", *bucket)
