@@ -60,6 +60,10 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
         return AirlamPredictor(ChannelPrediction.model_from_lightning(str(path)), **options)
     if os.path.isfile(path / "adapter_config.json"):
         return _load_adapted(path, options)
+    if os.path.isfile(path / "parallel_adapter.json"):
+        from airlam.models import AirlamPredictor, load_parallel_adapter
+
+        return AirlamPredictor(load_parallel_adapter(path), **{"name": path.name, **options})
     try:
         folder = find_checkpoint(path)
     except CheckpointError as error:

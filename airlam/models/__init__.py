@@ -9,6 +9,13 @@ from airlam.models.estimator import AirlamEstimator
 from airlam.models.hidden import pooled_hidden
 from airlam.models.on_backbone import OnBackbone
 from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
+from airlam.models.parallel_adapter import (
+    AdaptedModel,
+    ParallelAdapter,
+    add_parallel_adapter,
+    load_parallel_adapter,
+    save_parallel_adapter,
+)
 from airlam.models.pilots import AirlamPilots, AirlamPilotsConfig, PilotPrecoder
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.models.predictor import AirlamPredictor
@@ -17,6 +24,7 @@ from airlam.models.streaming import StreamingPredictor
 from airlam.models.tokens import Tokens
 
 __all__ = [
+    "AdaptedModel",
     "AirlamBeams",
     "AirlamBeamsConfig",
     "AirlamConfig",
@@ -31,20 +39,24 @@ __all__ = [
     "OnBackbone",
     "OnnxModel",
     "OnnxPredictor",
+    "ParallelAdapter",
     "PilotPrecoder",
     "SpectralModel",
     "StreamingPredictor",
     "Tokens",
     "adapter_utility",
     "add_lora",
+    "add_parallel_adapter",
     "is_onnx_folder",
     "load_beams",
     "load_checkpoint",
     "load_learned_precoder",
     "load_lora",
     "load_pilots",
+    "load_parallel_adapter",
     "lora_layers",
     "pooled_hidden",
     "save_checkpoint",
     "save_lora",
+    "save_parallel_adapter",
 ]

@@ -97,7 +97,7 @@ def save_lora(model: PeftModel, folder: str | Path) -> Path:
     """
     folder, base = Path(folder), model.get_base_model()
     if name := str(base.config._name_or_path):
-        model.peft_config["default"].base_model_name_or_path = _shipped_name(name) or name
+        model.peft_config["default"].base_model_name_or_path = shipped_name(name) or name
 
     def write(work: Path) -> None:
         with warnings.catch_warnings():  # peft would look for the base's vocabulary on the network
@@ -162,7 +162,7 @@ def _matrices(layer: Any) -> list[Any]:
     return [*layer.lora_A.parameters(), *layer.lora_B.parameters()]
 
 
-def _shipped_name(path: str) -> str | None:
+def shipped_name(path: str) -> str | None:
     """The name of the shipped checkpoint that lies at ``path``, if one does."""
     try:
         shipped = find_checkpoint(Path(path).name)

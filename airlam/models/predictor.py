@@ -53,7 +53,10 @@ class AirlamPredictor:
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {precision!r}")
         if precision == "bfloat16":
             if not isinstance(_base(model), AirlamModel):
-                raise ValueError("an exported model runs in the precision that it was exported in")
+                raise ValueError(
+                    "an exported model runs in the precision that it was exported in; one with a parallel adapter in "
+                    "float32"
+                )
             model = copy.deepcopy(model)
             _base(model).backbone.to(torch.bfloat16)  # type: ignore[attr-defined]
         if views is not None and views not in WEIGHTS:

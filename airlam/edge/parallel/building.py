@@ -41,7 +41,8 @@ class Part:
         task: whose ``model`` has this rank's weights. pieces: parameter or buffer -> its place in the whole model.
         layers: (first, stop) of this rank's layers. features: (first, stop) of the inputs that its embedding reads;
             None: all. tokens: ``sizes`` of all ranks' parts of the tokens, and ``first`` of this one's, of the batch
-            that is being computed. replicas: parameter -> ranks that hold the same block of it.
+            that is being computed. replicas: parameter -> ranks that hold the same block of it. stored: names of what a
+        durable state holds; None: everything.
     """
 
     task: L.LightningModule
@@ -50,6 +51,7 @@ class Part:
     features: tuple[int, int] | None = None
     tokens: dict[str, Any] = field(default_factory=dict)
     replicas: dict[str, int] = field(default_factory=dict)
+    stored: frozenset[str] | None = None
 
     @property
     def model(self) -> AirlamModel:
@@ -129,6 +131,10 @@ def check_mode(run: ParallelTraining, config: AirlamConfig | None = None) -> Non
                 style_of(model.backbone)
         except ValueError as error:
             raise RecipeError(f"mode {run.mode}: {error}") from error
+    if run.adapter is not None:
+        from airlam.edge.parallel.adapters.training import check_adapter
+
+        check_adapter(run, model)
     bounds = {}
     if model.backbone.config.model_type in LAYERED:
         bounds["pipeline"] = (len(layers_of(model.backbone)), "layers")
@@ -155,7 +161,7 @@ def build(run: ParallelTraining, layout: Layout) -> Part:
         model.tracker = fresh_tracker(model, run.seed).to(layout.device)
         whole.tracker = model.tracker
     if layout.size("pipeline") > 1:
-        _drop_other_stages(model, part.layers)
+        _drop_other_stages(model, part.layers, keep_head=run.adapter is not None)
     names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     part.pieces = {name: Piece.whole(value.shape) for name, value in names.items()}
     if layout.size("tensor") > 1:
@@ -174,7 +180,7 @@ def build(run: ParallelTraining, layout: Layout) -> Part:
     return part
 
 
-def _drop_other_stages(model: AirlamModel, layers: tuple[int, int]) -> None:
+def _drop_other_stages(model: AirlamModel, layers: tuple[int, int], *, keep_head: bool) -> None:
     every = layers_of(model.backbone)
     first, last = layers[0] == 0, layers[1] == len(every)
     for number in range(len(every)):
@@ -182,7 +188,7 @@ def _drop_other_stages(model: AirlamModel, layers: tuple[int, int]) -> None:
             every[number] = nn.Identity()
     words = model.backbone.get_input_embeddings()  # nothing reads them; they stay with the first stage
     named = tuple(f"backbone.{name}" for name, module in model.backbone.named_modules() if module is words)
-    for name in (() if first else (*named, *FIRST)) + (() if last else (*LAST, *FINAL)):
+    for name in (() if first else (*named, *FIRST)) + (() if last else (*(() if keep_head else LAST), *FINAL)):
         parent, _, child = name.rpartition(".")
         if hasattr(model.get_submodule(parent), child):
             setattr(model.get_submodule(parent), child, nn.Identity())

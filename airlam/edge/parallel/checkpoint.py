@@ -45,7 +45,7 @@ def states(folder: Path) -> dict[int, Path]:
 def held(part: Part, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
     """This rank's tensors by name: ``model.NAME``, and ``optimizer.NAME.MOMENT`` of what is trained."""
     model, found = part.model, {}
-    stored = set(model.state_dict())
+    stored = set(model.state_dict()) if part.stored is None else part.stored
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if name in stored:
             found[f"model.{name}"] = Held(local(value.detach()), part.pieces[name])

@@ -17,6 +17,7 @@ OUT = "outputs/parallel"
 RESULTS = (
     "states",
     "checkpoint",
+    "cache",
     "logs",
     "tensorboard",
     "workers",
@@ -26,7 +27,7 @@ RESULTS = (
     RECIPE,
 )
 """What a run writes into its folder; a new run there deletes it."""
-SAME = ("task", "data", "checkpoint", "loops", "optimiser", "clip", "precision", "seed")
+SAME = ("task", "data", "checkpoint", "adapter", "loops", "optimiser", "clip", "precision", "seed")
 """What must not change when a run goes on. Mode, ranks and shares may: a state loads in any of them."""
 BENCHMARK = "tasks/channel_prediction/benchmark.yaml"
 WORKER = (sys.executable, "-m", "airlam.edge.parallel.worker")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from airlam.edge.parallel.checkpoint import forget_older, states, write_checkpoint
+from airlam.edge.parallel.checkpoint import forget_older, states
 from airlam.edge.parallel.layout import DIMS, Mesh
 from airlam.edge.parallel.recipe import ParallelTraining, Shares
 from airlam.edge.parallel.reporting import Reporter
@@ -28,14 +29,14 @@ def train(watch: Watchdog, run: ParallelTraining) -> None:
     with waiting("the start of the others"):
         dist.barrier()
     found = states(folder)
-    training = Training(run, found[max(found)] if found else None)
+    training = begin(run, source, folder, found[max(found)] if found else None)
     with Reporter(watch, run, training.step) as report:
         while training.step < run.steps:
             if watch.begin(training.step):
                 save(watch, training, run)
                 return
             began = time.perf_counter()
-            batch = source.batch(training.step) if training.engine.needs_tokens else None
+            batch = training.batch(source)
             waited = time.perf_counter() - began
             record = training.train_step(batch)
             record.seconds["data"] = waited
@@ -44,7 +45,20 @@ def train(watch: Watchdog, run: ParallelTraining) -> None:
                 report.validated(training.step, training.validate(data.val_dataloader()))
             if training.step % run.checkpoint_every == 0 or training.step == run.steps:
                 save(watch, training, run)
-    write_checkpoint(folder, training.part)
+    training.write(folder)
+
+
+def begin(run: ParallelTraining, source: Any, folder: Path, state: Path | None = None) -> Training:
+    """The training of all weights, or of adapters.
+
+    Args:
+        source: of training batches. folder: of the run. state: to go on from; None: the start.
+    """
+    if run.adapter is None:
+        return Training(run, state)
+    from airlam.edge.parallel.adapters.training import AdapterTraining
+
+    return AdapterTraining(run, source, folder, state)
 
 
 def save(watch: Watchdog, training: Training, run: ParallelTraining) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from airlam.edge.parallel.adapters.recipe import Adapter
 from airlam.edge.parallel.layout import DIMS, Mesh
 from airlam.errors import RecipeError
 from airlam.io import recipe_hash
@@ -59,6 +60,8 @@ class ParallelTraining:
         checkpoint: folder or shipped name of weights to start from; None: random ones, by ``seed``.
         mesh: of a hybrid: how many ranks share out what; their product is ``nproc``.
         shares: of unequal devices, see :class:`Shares`.
+        adapter: train adapters of the checkpoint instead of all weights, in mode ``data`` or ``pipeline``, see
+            :class:`~airlam.edge.parallel.adapters.recipe.Adapter`; None: all weights.
         shard: in mode data, share out weights, gradients and moments as well (FSDP2): less memory, more bytes.
         micro_batches: of a pipeline; must divide the links that go through it.
         schedule: of a pipeline: ``1f1b`` or ``gpipe``.
@@ -87,6 +90,7 @@ class ParallelTraining:
     checkpoint: str | None = None
     mesh: Mesh | None = None
     shares: Shares = field(default_factory=Shares)
+    adapter: Adapter | None = None
     shard: bool = False
     micro_batches: int = 4
     schedule: str = "1f1b"
@@ -135,8 +139,24 @@ class ParallelTraining:
                 raise RecipeError(f"shares.{name} is {given}, but needs one number for each of {size} ranks")
             for share in given:
                 check_number(f"shares.{name}", share, 1, 2**31, integer=True)
+        self._check_adapter(class_path)
         if self.devices is not None and len(self.devices) != self.nproc:
             raise RecipeError(f"devices has {len(self.devices)} names, but nproc is {self.nproc}")
+
+    def _check_adapter(self, task: str) -> None:
+        if self.adapter is None:
+            return
+        allowed = ("data",) if self.adapter.kind == "lora" else ("data", "pipeline")
+        if self.mode not in allowed:
+            raise RecipeError(
+                f"mode is {self.mode}, but adapters of kind {self.adapter.kind} train in mode {' or '.join(allowed)}"
+            )
+        if self.shard or self.precision == "bf16-mixed":
+            raise RecipeError("adapters train without shard, in 32-true or 64-true: their weights take little memory")
+        if self.validate_every and self.mode == "pipeline":
+            raise RecipeError("validate_every is for adapters in mode data: in a pipeline no rank holds the backbone")
+        if task != TASKS[1]:
+            raise RecipeError(f"task is {task}, but adapters learn channel prediction: {TASKS[1]}")
 
     @property
     def ranks(self) -> Mesh:

@@ -17,7 +17,7 @@ from torch import Tensor
 from airlam.data import CSIDataModule
 from airlam.data.recipe import load_dataset_recipe
 from airlam.edge.parallel.building import Part, build
-from airlam.edge.parallel.checkpoint import load_state, save_state, total_norm
+from airlam.edge.parallel.checkpoint import load_state, save_state, total_norm, write_checkpoint
 from airlam.edge.parallel.collectives import TRAFFIC, all_reduce
 from airlam.edge.parallel.layout import Layout
 from airlam.edge.parallel.recipe import ParallelTraining
@@ -64,14 +64,23 @@ class Training:
 
     def __init__(self, run: ParallelTraining, state: Path | None = None) -> None:
         self.run, self.step = run, 0
-        self.layout = Layout(run.ranks, asdict(run.shares), star=run.mode == "looped")
-        self.part: Part = build(run, self.layout)
-        made = PipelineStep if self.layout.size("pipeline") > 1 else SPMDStep
-        self.engine: SPMDStep | PipelineStep = made(run, self.part, self.layout)
+        self.layout: Layout = self._lay_out()
+        self.part: Part = self._build()
+        self.engine: SPMDStep | PipelineStep = self._engine()
         self.optimizer, self.schedule = self._optimiser()
         if state is not None:
             self.step = int(load_state(state, self.part, self.optimizer)["step"])
             self._set_rate()
+
+    def _lay_out(self) -> Layout:
+        return Layout(self.run.ranks, asdict(self.run.shares), star=self.run.mode == "looped")
+
+    def _build(self) -> Part:
+        return build(self.run, self.layout)
+
+    def _engine(self) -> SPMDStep | PipelineStep:
+        made = PipelineStep if self.layout.size("pipeline") > 1 else SPMDStep
+        return made(self.run, self.part, self.layout)
 
     def _optimiser(self) -> tuple[torch.optim.Optimizer, Any]:
         h, trained = self.part.task.hparams, [p for p in self.part.model.parameters() if p.requires_grad]
@@ -93,6 +102,14 @@ class Training:
                 self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
             ):
                 group["lr"] = peak * factor(self.step)
+
+    def batch(self, source: Any) -> dict[str, Any] | None:
+        """What the next step needs of a source of batches; None: nothing."""
+        return source.batch(self.step) if self.engine.needs_tokens else None
+
+    def links_of(self, batch: dict[str, Any] | None) -> int:
+        """Links of the whole batch; 1 where this rank need not know."""
+        return 1 if batch is None else len(batch["h_past"])
 
     def target(self, batch: dict[str, Any] | None) -> Target | None:
         """This rank's links of a batch as tokens; None where it needs none."""
@@ -121,7 +138,7 @@ class Training:
         TRAFFIC.take()
         target = self.target(batch)
         marks.append(time.perf_counter())
-        loss = self.engine(target, 1 if batch is None else len(batch["h_past"]))
+        loss = self.engine(target, self.links_of(batch))
         marks.append(time.perf_counter())
         both = torch.tensor([loss, total_norm(self.part)], dtype=torch.float64, device=self.layout.device)
         with waiting("the sum of loss and norm"):
@@ -185,3 +202,7 @@ class Training:
             "world": dist.get_world_size(),
         }
         return save_state(folder, self.step, self.part, self.optimizer, facts)
+
+    def write(self, folder: Path) -> Path:
+        """The model as a folder that :func:`airlam.load_predictor` takes; all ranks call it together."""
+        return write_checkpoint(folder, self.part)
