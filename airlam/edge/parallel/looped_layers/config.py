@@ -97,7 +97,8 @@ class LoopedLinks:
 
 
 def usual_variants() -> dict[str, Any]:
-    """One row of four layers, looped 1, 2, 4 and 8 times; its two rivals of equal depth; one layer, looped as often."""
+    """One row of four layers, looped 1, 2, 4 and 8 times; eight layers of their own; one layer,
+    looped four times."""
     return {
         "4 layers": {"layers": 4},
         "4 layers x 2": {"layers": 4, "loops": 2},
@@ -105,7 +106,6 @@ def usual_variants() -> dict[str, Any]:
         "4 layers x 8": {"layers": 4, "loops": 8},
         "8 layers": {"layers": 8},
         "1 layer x 4": {"layers": 1, "loops": 4},
-        "1 layer x 8": {"layers": 1, "loops": 8},
     }
 
 
