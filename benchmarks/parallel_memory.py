@@ -24,8 +24,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from airlam.edge.parallel.loop import read_log
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, run_from_dict
+from airlam.edge.parallel.reporting import read_log
 from airlam.edge.parallel.shaped.limits import Limits
 from airlam.edge.parallel.shaped.processes import Ended, missing, run_together
 from airlam.edge.parallel.training import data_module

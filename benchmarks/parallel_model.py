@@ -155,21 +155,24 @@ def profile_of(data: dict[str, Any]) -> ModelProfile:
     return ModelProfile(**{**data, "parts": {name: Part(**part) for name, part in data["parts"].items()}})
 
 
-def predict(case: Case, facts: dict[str, Any]) -> Cost:
-    """The model's step."""
-    profile = profile_of(facts["profiles"][case.model])
-    here = profile.this_host()
+def pool_of(case: Case, facts: dict[str, Any]) -> Pool:
+    """The pool of a case, as it was measured."""
+    here = profile_of(facts["profiles"][case.model]).this_host()
     members = [
         Member(f"rank-{number}", replace(here, flops_per_second=here.flops_per_second * factor))
         for number, factor in enumerate(facts["speeds"][str(case.weights)])
     ]
     links = facts["links"]
-    latency = links["None"]["send"]["16"]
     if case.rate is None:  # what sums reach
         rate, efficiency = 8e6 / links["None"]["all_reduce"]["1000000"], 1.0
     else:
         rate, efficiency = case.rate * MBIT, 8 / 20 / links[str(20 * MBIT)]["all_reduce"]["1000000"]
-    pool = Pool.of(members, rate=rate, latency=latency, efficiency=efficiency)
+    return Pool.of(members, rate=rate, latency=links["None"]["send"]["16"], efficiency=efficiency)
+
+
+def predict(case: Case, facts: dict[str, Any]) -> Cost:
+    """The model's step."""
+    profile, pool = profile_of(facts["profiles"][case.model]), pool_of(case, facts)
     run = asdict(case.training()) | {"devices": None}
     run["mesh"] = case.run.get("mesh")
     run["shares"] = {key: value for key, value in run["shares"].items() if value}

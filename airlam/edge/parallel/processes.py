@@ -31,6 +31,7 @@ TIMEOUT = "AIRLAM_PARALLEL_TIMEOUT"  # s that a collective may take
 START_TIMEOUT = "AIRLAM_PARALLEL_START_TIMEOUT"  # s within which all ranks must have started
 
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def die_with_parent() -> None:
@@ -45,6 +46,25 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if orphaned():  # the parent ended before the line above
         os._exit(CLOSED)
+
+
+def give_memory_back(above: int = 1 << 20) -> bool:
+    """From now on, pieces of memory above so many bytes go back to the kernel when they are freed.
+
+    glibc keeps them by default, which is faster; sharded weights, gathered and freed layer by layer, then hold half as
+    much again as they need. What the user set (``MALLOC_MMAP_THRESHOLD_``) stays.
+
+    Returns:
+        Whether this system's C library can do it.
+    """
+    if sys.platform != "linux" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return False
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, above)) and bool(mallopt(_M_TRIM_THRESHOLD, 32 << 20))
 
 
 def orphaned() -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airlam.edge.parallel.processes import die_with_parent
+from airlam.edge.parallel.processes import die_with_parent, give_memory_back
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, run_from_dict
 from airlam.errors import RecipeError
 from airlam.io import read_json
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe = recipe_of(folder)
         if watch.world_size != recipe.nproc:
             recipe = fewer(recipe, left_of(recipe, watch.devices))
+        if recipe.shard:
+            give_memory_back()
         train(watch, recipe)
 
     return run(folder, start, backend="nccl" if on_gpus else "gloo")
