@@ -17,10 +17,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from airlam.data.recipe import load_dataset_recipe
 from airlam.edge.parallel.collectives import copy_to, gather_parts, reduce_from
 from airlam.edge.parallel.layout import Layout
 from airlam.edge.parallel.pieces import Piece
 from airlam.edge.parallel.recipe import ParallelTraining
+from airlam.edge.parallel.shares import share_out
 from airlam.errors import RecipeError
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.models.checkpoint import check_names, check_weights, made_config, read_config
@@ -143,10 +145,25 @@ def check_mode(run: ParallelTraining, config: AirlamConfig | None = None) -> Non
     for name, (most, what) in bounds.items():
         if sizes[name] > most:
             raise RecipeError(f"{sizes[name]} ranks cannot share out {most} {what}; take at most {most}")
+    _check_batches(run)
     if sizes["pipeline"] > 1 and config.loops > 1:
         raise RecipeError("a pipeline cannot loop its layers; take mode looped or data, or loops: 1")
     if sizes["tensor"] > 1 and run.shares.tensor and sum(run.shares.tensor) > 10_000:
         raise RecipeError("shares.tensor are proportions, such as [3, 1]; these numbers are too large")
+
+
+def _check_batches(run: ParallelTraining) -> None:
+    """Raises RecipeError where a batch cannot be shared out."""
+    links, sizes = load_dataset_recipe(run.data).batch_size, run.ranks.sizes
+    weights = run.shares.data or [1] * sizes["data"]
+    parts = share_out(links, weights, what="links of a batch")
+    if sizes["pipeline"] > 1:
+        for part in parts:
+            if part % run.micro_batches:
+                raise RecipeError(
+                    f"micro_batches is {run.micro_batches}, but {part} links of a batch go through "
+                    f"{'each pipeline' if len(parts) > 1 else 'the pipeline'}; take a number that divides them"
+                )
 
 
 def build(run: ParallelTraining, layout: Layout) -> Part:

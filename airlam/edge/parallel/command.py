@@ -33,6 +33,13 @@ BENCHMARK = "tasks/channel_prediction/benchmark.yaml"
 WORKER = (sys.executable, "-m", "airlam.edge.parallel.worker")
 
 
+def check_mode(run: ParallelTraining) -> None:
+    """Raises RecipeError where the model or a batch cannot be shared out as the run says."""
+    from airlam.edge.parallel import building
+
+    building.check_mode(run)
+
+
 def parallel(
     config: str | Path,
     out: str | Path | None = None,
@@ -72,6 +79,7 @@ def parallel(
         timeout=run.timeout,
         start_timeout=max(300.0, run.timeout),
     )
+    check_mode(run)
     check_earlier(run, folder, resume=resume, overwrite=overwrite)
     if not resume:
         forget(folder)

@@ -193,7 +193,8 @@ def parallel_recipe(config: str | Path, changes: dict[str, Any] | None = None) -
 
     Args:
         config: path or shipped name of a mapping with ``class_path: airlam.edge.parallel.ParallelTraining`` and its
-            ``init_args``. changes: arguments that replace those of the YAML; ``shares.data`` changes one of a section.
+            ``init_args``. changes: arguments that replace those of the YAML; ``shares.data`` changes one of a section,
+            ``task.init_args.learning_rate`` one of the task's.
 
     Raises:
         RecipeError: the YAML is of something else, or has a key or value that does not exist.
@@ -202,7 +203,25 @@ def parallel_recipe(config: str | Path, changes: dict[str, Any] | None = None) -
     class_path, init_args = read_class(read_yaml(path), str(path))
     if find_class(class_path, str(path)) is not ParallelTraining:
         raise RecipeError(f"{path} is not for 'airlam parallel': its class_path is {class_path}")
-    return instantiate(ParallelTraining, merged(ParallelTraining, init_args, changes or {}), str(path))
+    changes = dict(changes or {})
+    inner = {name: changes.pop(name) for name in list(changes) if name.startswith(("task.", "data."))}
+    arguments = merged(ParallelTraining, init_args, changes)
+    for name, value in inner.items():  # --task.init_args.learning_rate 1e-3
+        place, *rest = name.split(".")
+        arguments[place] = _with(arguments.get(place), rest, value, name)
+    return instantiate(ParallelTraining, arguments, str(path))
+
+
+def _with(mapping: Any, keys: list[str], value: Any, name: str) -> dict[str, Any]:
+    """A copy of nested mappings with one value changed.
+
+    Raises:
+        RecipeError: something on the way is no mapping.
+    """
+    if not isinstance(mapping, dict):
+        raise RecipeError(f"{name} changes a key of {mapping!r}, which is no mapping")
+    key, *rest = keys
+    return {**mapping, key: _with(mapping.get(key, {}), rest, value, name) if rest else value}
 
 
 def run_from_dict(data: dict[str, Any]) -> ParallelTraining:
