@@ -134,9 +134,56 @@ def federate(arguments: Sequence[str]) -> None:
 
 def plan(arguments: Sequence[str]) -> None:
     """Decides who does what before a distributed run."""
-    if not arguments or arguments[0] not in ("federated", "-h", "--help"):
+    kinds = {"federated": _plan_federated, "parallel": _plan_parallel}
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(
+            "usage: airlam plan federated --config YAML     mode, split and rank of every site of a federated run\n"
+            "       airlam plan parallel --devices YAML     mode and shares of a pool that trains one model together\n\n"
+            "'airlam plan KIND --help' explains each."
+        )
+        return
+    if not arguments or arguments[0] not in kinds:
         given = f"'{arguments[0]}'" if arguments else "nothing"
-        raise UsageError(f"plan what? got {given}; write: airlam plan federated --config YAML")
+        near = nearest(arguments[0], kinds) if arguments else ""
+        raise UsageError(
+            f"plan what? got {given}{near or ';'} write: airlam plan federated --config YAML, or airlam plan parallel "
+            "--devices YAML"
+        )
+    kinds[arguments[0]](arguments[1:])
+
+
+def _plan_parallel(arguments: Sequence[str]) -> None:
+    parser = Parser(
+        "airlam plan parallel",
+        "For a pool of unequal devices that trains one model together: who takes part, in which mode (or hybrid), with\n"
+        "which share of links, layers, tokens or heads, from compute, memory and links. Nothing is trained.\n"
+        "Beside the plan: an equal split over all, the best single device, data parallel; and why a device is left out.",
+        "--devices is a YAML of the pool; tasks/pretraining/devices.yaml is one to copy.",
+    )
+    parser.add_argument("--devices", "-d", required=True, metavar="YAML", help="the pool: devices and their links")
+    parser.add_argument("--config", "-c", default="tasks/pretraining/parallel.yaml", metavar="YAML", help="the run")
+    parser.add_argument("--out", "-o", metavar="YAML", help="where to write the run with its plan, for airlam parallel")
+    parser.add_argument("--goal", default="time", metavar="NAME", help="time (default), energy, or mix of both")
+    parser.add_argument("--weight", type=float, default=0.5, metavar="X", help="of time in the mix, 0 to 1 (0.5)")
+    modes = "the only one to use: data, sequence, tensor, pipeline, hybrid, looped"
+    parser.add_argument("--mode", metavar="NAME", help=modes)
+    parser.add_argument("--ranks", type=int, metavar="N", help="how many devices take part (default: as many as help)")
+    parser.add_argument("--objective", metavar="NAME", help="plan inputs and modules too: masked, prediction, beams")
+    solvers = "exhaustive (default up to 6 devices), large, auto"
+    parser.add_argument("--solver", default="auto", metavar="NAME", help=solvers)
+    parser.add_argument("--measure", action="store_true", help="measure the layers on this host instead of counting")
+    parser.add_argument("--profile", metavar="JSON", help="measure, and keep it there; or read it from there")
+    parser.add_argument(
+        "--batch_size", "--batch-size", type=int, metavar="N", help="links of a step (default: the data's)"
+    )
+    known = parser.parse_strictly(arguments)
+
+    from airlam.edge.parallel.planning.command import plan_parallel as run
+
+    run(**vars(known))
+
+
+def _plan_federated(arguments: Sequence[str]) -> None:
     parser = Parser(
         "airlam plan federated",
         "For each device of a federated run: the whole model or a split one, where it is split, and the rank of its\n"
@@ -148,7 +195,7 @@ def plan(arguments: Sequence[str]) -> None:
     parser.add_argument("--goal", default="accuracy", metavar="NAME", help="accuracy (default), delay or energy")
     parser.add_argument("--slack", type=float, default=0.1, metavar="X", help="by which the deadline may be exceeded")
     parser.add_argument("--min-rank", "--min_rank", type=int, default=1, metavar="N", help="of any device's adapters")
-    known, fields = parser.parse_with_fields(arguments[1:] if arguments[0] == "federated" else arguments)
+    known, fields = parser.parse_with_fields(arguments)
     _need("flwr", "federated")
 
     from airlam.edge.federated.commands.plan import plan as run

@@ -1,0 +1,1 @@
+"""Plans of collaborative training: who takes part, in which mode, with which share."""
