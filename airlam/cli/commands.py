@@ -137,8 +137,8 @@ def plan(arguments: Sequence[str]) -> None:
     kinds = {"federated": _plan_federated, "parallel": _plan_parallel}
     if arguments and arguments[0] in ("-h", "--help"):
         print(
-            "usage: airlam plan federated --config YAML     mode, split and rank of every site of a federated run\n"
-            "       airlam plan parallel --devices YAML     mode and shares of a pool that trains one model together\n\n"
+            "usage: airlam plan federated --config YAML    mode, split and rank of every site of a federated run\n"
+            "       airlam plan parallel --devices YAML    mode and shares of a pool that trains one model together\n\n"
             "'airlam plan KIND --help' explains each."
         )
         return
@@ -155,9 +155,9 @@ def plan(arguments: Sequence[str]) -> None:
 def _plan_parallel(arguments: Sequence[str]) -> None:
     parser = Parser(
         "airlam plan parallel",
-        "For a pool of unequal devices that trains one model together: who takes part, in which mode (or hybrid), with\n"
-        "which share of links, layers, tokens or heads, from compute, memory and links. Nothing is trained.\n"
-        "Beside the plan: an equal split over all, the best single device, data parallel; and why a device is left out.",
+        "For a pool of unequal devices that trains one model together: who takes part, in which mode or hybrid, with\n"
+        "which share of links, layers, tokens or heads, from compute, memory and links. Nothing is trained. Beside\n"
+        "it: an equal split over all, the best single device, data parallel; and why a device is left out.",
         "--devices is a YAML of the pool; tasks/pretraining/devices.yaml is one to copy.",
     )
     parser.add_argument("--devices", "-d", required=True, metavar="YAML", help="the pool: devices and their links")

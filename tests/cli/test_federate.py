@@ -159,7 +159,7 @@ def test_a_precoder_keeps_its_utility(recipe, tmp_path):
         (["plan", "federated", "--config", "{recipe}", "--ranks", "4"], "ranks is 4"),
         (["plan", "federated", "--config", "{recipe}", "--aggregation", "ffa", "--strategy", "fedmedian"], "one rank"),
         (["plan", "federated", "--config", "{recipe}", "--out", "."], "exists and is no plan"),
-        (["plan", "parallel"], "airlam plan federated"),
+        (["plan", "parallel"], "--devices"),
         (["plan", "federated", "--config", "{recipe}", "--goal", "fame"], "goal is 'fame'"),
         (["plan", "federated", "--config", "{recipe}", "--min_rank", "32"], "between 1 and 16"),
         (["plan", "federated", "--config", "{recipe}", "--lora_rank", "null"], "neither rank nor split"),

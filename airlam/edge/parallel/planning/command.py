@@ -164,10 +164,9 @@ def print_decision(console: Console, decision: Decision, pool: Pool, profile: Mo
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("rank", justify="right")
     for name in ("device", "part"):
         table.add_column(name, no_wrap=True)
-    for name in ("MB", "of", "computes s", "sends s", "waits s", "J", "MB sent"):
+    for name in ("MB", "of", "compute", "send", "wait", "J", "MB sent"):
         table.add_column(name, justify="right", no_wrap=True)
     assert cost.energy is not None
     for rank, place in enumerate(plan.places()):
@@ -177,8 +176,7 @@ def print_decision(console: Console, decision: Decision, pool: Pool, profile: Mo
             for phase in ("compute", "send")
         }
         table.add_row(
-            str(rank),
-            escape(f"{member.name} ({member.device.name})"),
+            escape(member.name),
             _part(plan, place),
             f"{cost.memory[rank] / 1e6:.0f}",
             f"{cost.limits[rank] / 1e6:.0f}",
@@ -191,12 +189,13 @@ def print_decision(console: Console, decision: Decision, pool: Pool, profile: Mo
     console.print(table)
     how = f"measured on {profile.host}" if profile.measured else "counted operations"
     console.print(
-        f"MB: memory that training needs, of what the device has. All modelled, from {how}; {batch} links a step, "
-        f"{pool.grid_intensity:g} gCO2e/kWh. Energy counts the devices that take part, idle power included.",
+        "In the order of ranks. MB: memory that training needs, of what the device has; seconds of a step in which it "
+        f"computes, sends and waits; its joules, idle power included. All modelled, from {how}; {batch} links a step.",
         style="dim",
         markup=False,
     )
-    lines = [(f"planned ({decision.solver} search)", plan, cost, "")]
+    lines: list[tuple[str, Any, Any, str]] = [(f"planned ({decision.solver} search)", plan, cost, "")]
+    console.print(f"a step: {_summary(decision, pool)}, {pool.grid_intensity:g} gCO2e/kWh", highlight=False)
     lines += [(one.name, one.plan, one.cost, one.why) for one in decision.beside]
     for name, one, its, why in lines:
         if its is None or one is None:
@@ -240,7 +239,7 @@ def print_modalities(console: Console, made: ModalityPlan) -> None:
     table.add_column("sent", justify="right")
     for one in made.encodings:
         sent = {"missing": "left out: nobody holds it", "local": "nothing"}.get(
-            one.form, f"{one.form}, {one.sent / 1e6:.3f} MB"
+            one.form, f"{one.form}, {one.sent / 1e3:.1f} kB"
         )
         table.add_row(one.name, escape(one.holder or "-"), escape(one.encoder or "-"), one.role, sent)
     console.print(table)

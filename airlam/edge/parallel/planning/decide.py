@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from airlam.edge.parallel.cost import Cost, simulate
 from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.planning.candidates import SMALL, Candidates, Found
+from airlam.edge.parallel.planning.candidates import Candidates
 from airlam.edge.parallel.planning.exhaustive import exhaustive
 from airlam.edge.parallel.planning.goals import Goal
+from airlam.edge.parallel.planning.judge import SMALL, Found
 from airlam.edge.parallel.planning.large import large
 from airlam.edge.parallel.pool import Pool
 from airlam.edge.parallel.profiling import ModelProfile

@@ -15,8 +15,8 @@ GOALS = ("time", "energy", "mix")
 class Goal:
     """A score to minimise: seconds, joules, or ``seconds ** weight * joules ** (1 - weight)``.
 
-    A product needs no exchange rate between seconds and joules: with a weight of 0.5 a plan that is 10 % faster may draw
-    11 % more.
+    A product needs no exchange rate between seconds and joules: with a weight of 0.5 a plan that is 10 % faster may
+    draw 11 % more.
 
     Example:
         >>> Goal("mix", 0.5).score(4.0, 9.0)

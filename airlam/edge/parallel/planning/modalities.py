@@ -1,9 +1,9 @@
 """Which device encodes which input of the model, and what that saves beside a plan that is blind to it.
 
 An input is encoded where it is held, and its tokens are sent; or it is sent as it is and encoded where the backbone
-begins, whichever takes less time in all: the tokens of a position are far larger than the position itself, those of a CSI
-smaller than the CSI. The gradient of tokens travels back only to encoders that train. An input that nobody holds is left
-out: attention ignores the tokens of missing readings (:mod:`airlam.models.context`). All *modelled*.
+begins, whichever takes less time in all: the tokens of a position are far larger than the position itself, those of a
+CSI smaller than the CSI. The gradient of tokens travels back only to encoders that train. An input that nobody holds is
+left out: attention ignores the tokens of missing readings (:mod:`airlam.models.context`). All *modelled*.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class ModalityPlan:
 
     Attributes:
         roles: of embedding, layers and head. without: devices that take part and hold none of the inputs.
-        seconds, sent: of a step, inputs included. blind_seconds, blind_sent: of the same plan, where every input is sent
-            as it is to where the backbone begins, and all modules train.
+        seconds, sent: of a step, inputs included. blind_seconds, blind_sent: of the same plan, where every input is
+            sent as it is to where the backbone begins, and all modules train.
     """
 
     objective: str
@@ -162,7 +162,7 @@ class _Load:
         only = next(iter(self.consumers)) if len(self.consumers) == 1 else None
         at = holder if form == "tokens" else only
         names = self.pool.names
-        encoder = names[at] if at is not None else "each that begins the backbone"
+        encoder = names[at] if at is not None else "every first rank"
         return Encoding(name, role, names[holder], encoder, form if extra else "local", extra)
 
     def _add(self, name: str, role: str, holder: int, form: str) -> None:
