@@ -5,9 +5,9 @@
 20 random pools of 3 to 6 devices, airlam-small, 16 links a step. Half of the pools have speeds spread 4:1 (a fastest, a
 slowest, the others between, log-uniform), the others are drawn from the profiles of airlam.resources. Everything is
 modelled (operations counted); the same pools, to the bit, whenever it runs. An equal split is the best of data,
-sequence, tensor and pipeline in equal parts over all devices, memory not counted where it would exclude all of them.
-Prints a line a pool, and the figures: pools within 5 % of exhaustive search, median gain over the equal split on the 4:1
-pools.
+sequence, tensor and pipeline in equal parts over all devices; memory does not count where it would exclude all of them.
+Prints a line a pool, and the figures: pools within 5 % of exhaustive search, median gain over the equal split on the
+4:1 pools.
 """
 
 from __future__ import annotations
