@@ -20,11 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from airlam.edge.parallel.planning.decide import decide
 from rich.console import Console
 from rich.table import Table
 
 from airlam.edge.parallel.plan import Plan
+from airlam.edge.parallel.planning.decide import decide
 from airlam.edge.parallel.pool import Member, Pool
 from airlam.edge.parallel.recipe import ParallelTraining, run_from_dict
 from airlam.edge.parallel.shaped.experiment import measure_steps
