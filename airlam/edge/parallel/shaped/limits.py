@@ -118,23 +118,17 @@ class Group:
 
     def remove(self) -> None:
         """End what is left inside, and remove the group."""
-        for place in dict.fromkeys(self.places.values()):
-            remove(place)
-
-
-def remove(place: Path) -> None:
-    """Remove a group, in one controller, and end what is left inside."""
-    for _ in range(50):
-        entrance = place / "cgroup.procs"
-        if not entrance.exists():
-            return
-        for pid in set(entrance.read_text().split()) - {"0"}:  # 0: a process that is not to be seen from here
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            place.rmdir()
-            return
-        time.sleep(0.1)
+        for entrance in self.entrances:
+            for _ in range(50):
+                if not entrance.exists():
+                    break
+                for pid in entrance.read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    entrance.parent.rmdir()
+                    break
+                time.sleep(0.1)
 
 
 class Groups:
@@ -157,8 +151,10 @@ class Groups:
         for base in self._bases().values():
             for old in left_over(path.name for path in base.parent.iterdir() if path.is_dir()):
                 for inner in [path for path in (base.parent / old).iterdir() if path.is_dir()]:
-                    remove(inner)
-                remove(base.parent / old)
+                    with contextlib.suppress(OSError):
+                        inner.rmdir()
+                with contextlib.suppress(OSError):
+                    (base.parent / old).rmdir()
         bases = self._bases()
         for base in dict.fromkeys(bases.values()):
             base.mkdir(exist_ok=True)
@@ -175,8 +171,7 @@ class Groups:
     def __exit__(self, *_: object) -> None:
         for group in self.made:
             group.remove()
-        for base in dict.fromkeys(self._bases().values()):
-            remove(base)
+        Group(self._bases(), self.kind).remove()
 
     def _bases(self) -> dict[str, Path]:
         return {name: (self.root / name if self.kind == 1 else self.root) / self.name for name in CONTROLLERS}
