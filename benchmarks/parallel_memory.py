@@ -13,7 +13,9 @@ parallel`` starts, from reading the data to writing the checkpoint.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -54,6 +56,8 @@ TWO = [
     {"mode": "pipeline", "micro_batches": 4},
     {"mode": "data", "shard": True},
     {"mode": "tensor"},
+    {"mode": "pipeline", "checkpoint": "of the first run"},
+    {"mode": "data", "shard": True, "checkpoint": "of the first run"},
 ]
 FOUR = [
     {"mode": "pipeline", "micro_batches": 8},
@@ -65,8 +69,9 @@ MB = 1e6
 
 
 def recipe(batch: int, steps: int, nproc: int, **changes: Any) -> ParallelTraining:
-    """Pretraining of airlam-base."""
-    task = {"class_path": "airlam.tasks.Pretraining", "init_args": {"model": BASE, "warmup_steps": 2}}
+    """Pretraining of airlam-base, from random weights or from a checkpoint."""
+    model = {} if changes.get("checkpoint") else {"model": BASE}
+    task = {"class_path": "airlam.tasks.Pretraining", "init_args": model | {"warmup_steps": 2}}
     data = {
         "channel": "uma_nlos",
         "channel_overrides": {"num_subcarriers": 48, "chunk": 16},
@@ -108,9 +113,13 @@ def idle(folder: Path) -> int:
 
 
 def start(
-    run: ParallelTraining, limit: int | None, *, idling: bool = False
+    run: ParallelTraining, limit: int | None, *, idling: bool = False, keep: Path | None = None
 ) -> tuple[list[Ended], list[dict[str, Any]]]:
-    """Run it; how the processes ended, and the log (for idle ones: their resident memory)."""
+    """Run it; how the processes ended, and the log (for idle ones: their resident memory).
+
+    Args:
+        keep: where to copy the checkpoint that it writes.
+    """
     with tempfile.TemporaryDirectory(prefix="airlam-memory-") as name:
         folder = Path(name)
         write_json(folder / RECIPE, run.to_dict())
@@ -121,6 +130,8 @@ def start(
         ended = run_together([command] * run.nproc, limits, folder, timeout=900, failing=limit is not None)
         if idling:
             return ended, [read_json(folder / f"idle-{rank}.json") for rank in range(run.nproc)]
+        if keep is not None:
+            shutil.copytree(folder / "checkpoint", keep)
         log = folder / "log.jsonl"
         return ended, read_log(folder) if log.is_file() else []
 
@@ -152,11 +163,18 @@ def main() -> int:
     if (reason := missing(links=False)) is not None:
         console.print(f"skipped: {reason}")
         return 0
+    with contextlib.ExitStack() as stack:
+        return measure(known, console, stack)
+
+
+def measure(known: argparse.Namespace, console: Console, stack: contextlib.ExitStack) -> int:
+    """All runs."""
     alone = recipe(known.batch, known.steps, 1, mode="data")
     data_module(alone).prepare_data()
     resting, resident = start(recipe(known.batch, known.steps, 2, mode="data"), None, idling=True)
     base = max(one.memory for one in resting)
-    free, log = start(alone, None)
+    kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="airlam-memory-"))) / "checkpoint"
+    free, log = start(alone, None, keep=kept)
     need = free[0].memory - base
     console.print(
         f"idle worker: {base / MB:.0f} MB anonymous, {max(one['VmRSS'] for one in resident) / MB:.0f} MB resident; "
@@ -170,6 +188,8 @@ def main() -> int:
         for changes in modes:
             words = [changes["mode"], *[name for name, size in changes.get("mesh", {}).items() if size > 1]]
             name = f"{count} processes, {' '.join(words)}{', sharded' if changes.get('shard') else ''}"
+            if "checkpoint" in changes:
+                changes, name = changes | {"checkpoint": str(kept)}, f"{name}, from a checkpoint"
             if known.only not in name:
                 continue
             found = start(recipe(known.batch, known.steps, count, **changes), limit)

@@ -28,6 +28,7 @@ from airlam.models import AirlamConfig, AirlamModel
 from airlam.models.checkpoint import check_names, check_weights, made_config, read_config
 from airlam.models.fresh import empty_model, fresh_tracker, fresh_values
 from airlam.models.layers import LAYERED, check_layered, layer_prefix, layers_of
+from airlam.models.parallel_adapter import check_adaptable
 from airlam.models.sharding import COLUMN, cuts, enter_through, make_row, num_heads, num_units, share_tokens, style_of
 from airlam.recipes import find_checkpoint, find_class, read_class
 
@@ -134,8 +135,6 @@ def check_mode(run: ParallelTraining, config: AirlamConfig | None = None) -> Non
         except ValueError as error:
             raise RecipeError(f"mode {run.mode}: {error}") from error
     if run.adapter is not None:
-        from airlam.edge.parallel.adapters.training import check_adapter
-
         check_adapter(run, model)
     bounds = {}
     if model.backbone.config.model_type in LAYERED:
@@ -164,6 +163,21 @@ def _check_batches(run: ParallelTraining) -> None:
                     f"micro_batches is {run.micro_batches}, but {part} links of a batch go through "
                     f"{'each pipeline' if len(parts) > 1 else 'the pipeline'}; take a number that divides them"
                 )
+
+
+def check_adapter(run: ParallelTraining, model: Any) -> None:
+    """Raises RecipeError where a model (on the meta device) cannot be adapted as the run says."""
+    assert run.adapter is not None
+    if checkpoint_folder(run) is None:
+        raise RecipeError("adapter needs a checkpoint to adapt, but the run has none; say checkpoint: airlam-tiny, say")
+    if run.adapter.kind == "parallel":
+        try:
+            check_adaptable(model)
+        except ValueError as error:
+            raise RecipeError(f"adapter: {error}") from error
+    data = load_dataset_recipe(run.data)
+    if run.adapter.cache and data.num_train is None and data.channel is not None:
+        raise RecipeError("adapter.cache needs links that come again, but num_train of the data is null; give a number")
 
 
 def build(run: ParallelTraining, layout: Layout) -> Part:

@@ -28,34 +28,14 @@ from airlam.edge.parallel.recipe import ParallelTraining
 from airlam.edge.parallel.spmd import SPMDStep
 from airlam.edge.parallel.training import StepRecord, Training
 from airlam.edge.parallel.watchdog import waiting
-from airlam.errors import RecipeError
 from airlam.io import file_hash, recipe_hash
 from airlam.models import AdaptedModel, add_lora, add_parallel_adapter, save_lora, save_parallel_adapter
-from airlam.models.parallel_adapter import check_adaptable
 from airlam.seeds import noise_seed
 from airlam.tasks.objectives import Target
 
 ORDER, START = 7, 8  # keys of seeds: of the batches' order, of the adapters' start
 UNSEEN = ("num_workers", "batches_per_epoch", "num_val", "num_test")  # of a data set: no say in training batches
 FORMAT = 1  # of the cache
-
-
-def check_adapter(run: ParallelTraining, model: Any) -> None:
-    """Raises RecipeError where a model (on the meta device) cannot be adapted as the run says."""
-    assert run.adapter is not None
-    if checkpoint_folder(run) is None:
-        raise RecipeError("adapter needs a checkpoint to adapt, but the run has none; say checkpoint: airlam-tiny, say")
-    if run.adapter.kind == "parallel":
-        try:
-            check_adaptable(model)
-        except ValueError as error:
-            raise RecipeError(f"adapter: {error}") from error
-    if (
-        run.adapter.cache
-        and load_dataset_recipe(run.data).num_train is None
-        and not load_dataset_recipe(run.data).store
-    ):
-        raise RecipeError("adapter.cache needs links that come again, but num_train of the data is null; give a number")
 
 
 def adapted_part(run: ParallelTraining, stages: Layout) -> Part:

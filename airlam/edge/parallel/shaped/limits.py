@@ -118,17 +118,23 @@ class Group:
 
     def remove(self) -> None:
         """End what is left inside, and remove the group."""
-        for entrance in self.entrances:
-            for _ in range(50):
-                if not entrance.exists():
-                    break
-                for pid in entrance.read_text().split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
-                with contextlib.suppress(OSError):
-                    entrance.parent.rmdir()
-                    break
-                time.sleep(0.1)
+        for place in dict.fromkeys(self.places.values()):
+            remove(place)
+
+
+def remove(place: Path) -> None:
+    """Remove a group, in one controller, and end what is left inside."""
+    for _ in range(50):
+        entrance = place / "cgroup.procs"
+        if not entrance.exists():
+            return
+        for pid in set(entrance.read_text().split()) - {"0"}:  # 0: a process that is not to be seen from here
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            place.rmdir()
+            return
+        time.sleep(0.1)
 
 
 class Groups:
@@ -151,10 +157,8 @@ class Groups:
         for base in self._bases().values():
             for old in left_over(path.name for path in base.parent.iterdir() if path.is_dir()):
                 for inner in [path for path in (base.parent / old).iterdir() if path.is_dir()]:
-                    with contextlib.suppress(OSError):
-                        inner.rmdir()
-                with contextlib.suppress(OSError):
-                    (base.parent / old).rmdir()
+                    remove(inner)
+                remove(base.parent / old)
         bases = self._bases()
         for base in dict.fromkeys(bases.values()):
             base.mkdir(exist_ok=True)
@@ -171,7 +175,8 @@ class Groups:
     def __exit__(self, *_: object) -> None:
         for group in self.made:
             group.remove()
-        Group(self._bases(), self.kind).remove()
+        for base in dict.fromkeys(self._bases().values()):
+            remove(base)
 
     def _bases(self) -> dict[str, Path]:
         return {name: (self.root / name if self.kind == 1 else self.root) / self.name for name in CONTROLLERS}

@@ -164,8 +164,8 @@ def run_together(
             return True
 
         memory = _wait(processes, entered, time.monotonic() + timeout, started if full_speed_start else lambda: True)
-        late = any(process.poll() is None for process in processes)
-        bad = [number for number, process in enumerate(processes) if process.returncode]
+        bad = [number for number, process in enumerate(processes) if process.poll()]
+        late = not bad and any(process.returncode is None for process in processes)
         _end(processes)
         found = [
             Ended(process.returncode, most, group.peak(), group.kills(), _tail(log))
