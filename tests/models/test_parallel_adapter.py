@@ -120,6 +120,8 @@ def test_models_that_no_adapter_can_stand_beside(fields, words):
 class TestContract(PredictorContract):
     """With a trained base and an adapter that changes little."""
 
+    variance_factor = None  # a random adapter spoils the calibration of its base
+
     def make(self):
         model = add_parallel_adapter(load_checkpoint(find_checkpoint("airlam-tiny")), rank=4)
         torch.manual_seed(0)
