@@ -6,6 +6,8 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 
+FEW = 6  # parts, of which every deadline at which something changes is tried
+
 
 def balance(
     total: int, offsets: Sequence[float], slopes: Sequence[float], caps: Sequence[int], least: int = 1
@@ -81,12 +83,16 @@ def thrifty(
     yield first
     n = len(slopes)
     soonest = max(offsets[k] + slopes[k] * first[k] for k in range(n))
-    ends = sorted({offsets[k] + slopes[k] * units for k in range(n) for units in range(1, caps[k] + 1)})
-    later = [end for end in ends if end >= soonest * (1 - 1e-12)]
-    step = max(1, len(later) // max(1, moments))
+    if n > FEW:  # a few moments between the earliest and that at which the cheapest would have done all
+        latest = max(soonest * 1.01, min(o + s * c for o, s, c in zip(offsets, slopes, caps, strict=True)))
+        later = [soonest * (latest / soonest) ** (k / max(1, moments)) for k in range(1, moments + 1)]
+    else:
+        ends = {offsets[k] + slopes[k] * units for k in range(n) for units in range(1, caps[k] + 1)}
+        later = sorted(end for end in ends if end >= soonest * (1 - 1e-12))
+        later = later[:: max(1, len(later) // max(1, moments))]
     known = {tuple(first)}
     order = sorted(range(n), key=lambda k: joules[k])
-    for end in later[::step]:
+    for end in later:
         room = [min(caps[k], math.floor((end - offsets[k]) / slopes[k] + 1e-9)) for k in range(n)]
         shares, left = [1] * n, total - n
         for k in order:

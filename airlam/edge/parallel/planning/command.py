@@ -195,7 +195,7 @@ def print_decision(console: Console, decision: Decision, pool: Pool, profile: Mo
         markup=False,
     )
     lines: list[tuple[str, Any, Any, str]] = [(f"planned ({decision.solver} search)", plan, cost, "")]
-    console.print(f"a step: {_summary(decision, pool)}, {pool.grid_intensity:g} gCO2e/kWh", highlight=False)
+    console.print(f"{_summary(decision, pool)}, at {pool.grid_intensity:g} gCO2e/kWh", highlight=False)
     lines += [(one.name, one.plan, one.cost, one.why) for one in decision.beside]
     for name, one, its, why in lines:
         if its is None or one is None:
