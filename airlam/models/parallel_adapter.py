@@ -201,7 +201,7 @@ def add_parallel_adapter(model: AirlamModel, rank: int = 32, form: str = "attent
         >>> from airlam.models import AirlamConfig
         >>> adapted = add_parallel_adapter(AirlamModel(AirlamConfig(num_tokens=16, num_groups=0)), rank=8)
         >>> sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-        10376
+        8712
     """
     return AdaptedModel(model, ParallelAdapter(adapter_shape(model, rank, form)))
 

@@ -102,7 +102,7 @@ def link_bytes(plan: Plan, profile: ModelProfile, pool: Pool) -> float:
         >>> from airlam.models import AirlamConfig
         >>> profile, pool = count_profile(AirlamConfig()), Pool.of(["phone", "phone"], rate=1e8)
         >>> link_bytes(alone(profile, 0, 4), profile, pool)
-        0
+        0.0
     """
     total = 0.0
     for rank, operations in enumerate(programs(Work(profile, pool), plan)):
