@@ -32,9 +32,20 @@ def parallel(arguments: Sequence[str]) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the last durable step")
     parser.add_argument("--overwrite", action="store_true", help="forget an earlier run in FOLDER")
     parser.add_argument("--prepare", action="store_true", help="only write FOLDER, for torchrun on several hosts")
+    parser.add_argument(
+        "--from-lightning", "--from_lightning", metavar="CKPT", help="go on from a .ckpt of 'airlam fit'"
+    )
+    parser.add_argument(
+        "--to-lightning",
+        "--to_lightning",
+        metavar="CKPT",
+        help="do not train: write the newest state in FOLDER as a .ckpt, for 'airlam fit --ckpt_path CKPT'",
+    )
     known, fields = parser.parse_with_fields(arguments)
     if known.out == "":
         raise UsageError("--out is empty; name a folder")
+    if known.to_lightning is not None:
+        return _to_lightning(known.out, known.to_lightning)
     changes = {name: getattr(known, name) for name in FIELDS if getattr(known, name) is not None}
 
     from airlam.edge.parallel.command import parallel as run
@@ -46,6 +57,7 @@ def parallel(arguments: Sequence[str]) -> int:
         resume=known.resume,
         overwrite=known.overwrite,
         prepare=known.prepare,
+        from_lightning=known.from_lightning,
         port=known.master_port,
         **changes,
         **fields,
@@ -55,12 +67,30 @@ def parallel(arguments: Sequence[str]) -> int:
     return outcome.code
 
 
+def _to_lightning(folder: str | None, out: str) -> int:
+    from pathlib import Path
+
+    from airlam.edge.parallel.command import OUT
+    from airlam.edge.parallel.lightning_states import to_lightning
+
+    written = to_lightning(Path(folder or OUT), Path(out))
+    print(f"{written} written; go on with: airlam fit --config ... --ckpt_path {shlex.quote(str(written))}")
+    return 0
+
+
 def resume_command(arguments: Sequence[str]) -> str:
     """The command line that goes on with a run.
 
     Example:
         >>> resume_command(["--config", "run.yaml", "--overwrite"])
         'airlam parallel --config run.yaml --resume'
+        >>> resume_command(["--from-lightning", "a.ckpt", "--config", "run.yaml"])
+        'airlam parallel --config run.yaml --resume'
     """
     kept = [argument for argument in arguments if argument not in ("--overwrite", "--resume")]
+    for number, argument in enumerate(kept):
+        name, equals, _ = argument.partition("=")
+        if name in ("--from-lightning", "--from_lightning"):
+            del kept[number : number + (1 if equals else 2)]
+            break
     return shlex.join(["airlam", "parallel", *kept, "--resume"])

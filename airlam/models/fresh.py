@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.phase_tracker import PhaseTracker
@@ -49,12 +49,23 @@ def fresh_values(model: AirlamModel, name: str, seed: int) -> dict[str, Tensor]:
             reset()
         for done in (module, *module.modules()):
             done._is_hf_initialized = False  # transformers initialises nothing twice
-        (model.backbone if within else model)._init_weights(module)
+        initialise = (model.backbone if within else model)._init_weights
+        initialise(module)
+        initialise(_parent_of(model, name, module))
         if name == "head":  # starts silent, see AirlamModel
             for parameter in module.parameters():
                 parameter.zero_()
     own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     return {f"{name}.{key}" if name else key: value.detach() for key, value in own}
+
+
+def _parent_of(model: AirlamModel, name: str, module: nn.Module) -> nn.Module:
+    """A copy of a module's parent that holds ``module``: some families (GPT-2) start a layer as its place demands."""
+    above, _, child = name.rpartition(".")
+    parent = copy.copy(model.get_submodule(above))
+    parent._modules = {**parent._modules, child: module}
+    parent._is_hf_initialized = False  # type: ignore[assignment]
+    return parent
 
 
 def _seed_of(name: str, seed: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +86,7 @@ class Tokens:
             singles=min(max(self.singles - first, 0), stop - first),
             index=self.index[links, begin:end],
             power=self.power[links],
+            readings=self._readings(lambda x: x[links]),
         )
 
     def double(self) -> Tokens:
@@ -92,7 +94,12 @@ class Tokens:
         names = ("features", "log_periodogram", "noise", "series", "scale", "start")
         values = {name: getattr(self, name) for name in names}
         found: dict[str, Any] = {name: None if x is None else x.to(_wide(x)) for name, x in values.items()}
-        return replace(self, **found)
+        return replace(self, **found, readings=self._readings(lambda x: x.double() if x.is_floating_point() else x))
+
+    def _readings(self, change: Callable[[Tensor], Tensor]) -> Readings | None:
+        if self.readings is None:
+            return None
+        return Readings({name: (change(x), change(present)) for name, (x, present) in self.readings.items()})
 
     def csi(self, coefficients: Tensor, num_rx_ant: int) -> Tensor:
         """Coefficients ``[link, bin, slot]`` -> ``[link, slot, subcarrier, rx_ant, tx_ant]``, all others zero."""

@@ -45,7 +45,7 @@ class Part:
         layers: (first, stop) of this rank's layers. features: (first, stop) of the inputs that its embedding reads;
             None: all. tokens: ``sizes`` of all ranks' parts of the tokens, and ``first`` of this one's, of the batch
             that is being computed. replicas: parameter -> ranks that hold the same block of it. stored: names of what a
-        durable state holds; None: everything.
+            durable state holds; None: everything. shapes: of all that the whole model stores.
     """
 
     task: L.LightningModule
@@ -55,6 +55,7 @@ class Part:
     tokens: dict[str, Any] = field(default_factory=dict)
     replicas: dict[str, int] = field(default_factory=dict)
     stored: frozenset[str] | None = None
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def model(self) -> AirlamModel:
@@ -147,8 +148,23 @@ def check_mode(run: ParallelTraining, config: AirlamConfig | None = None) -> Non
     _check_batches(run)
     if sizes["pipeline"] > 1 and config.loops > 1:
         raise RecipeError("a pipeline cannot loop its layers; take mode looped or data, or loops: 1")
+    if sizes["pipeline"] > 1 and sizes["sequence"] > 1:
+        raise RecipeError("pipeline and sequence do not go together: a stage needs all tokens of a link; take data")
     if sizes["tensor"] > 1 and run.shares.tensor and sum(run.shares.tensor) > 10_000:
         raise RecipeError("shares.tensor are proportions, such as [3, 1]; these numbers are too large")
+    if sizes["tensor"] > 1 and len(set(run.shares.tensor or [1])) > 1:
+        _check_dropout(model.backbone.config)
+
+
+def _check_dropout(config: Any) -> None:
+    """Ranks with unequal heads draw unequally many random numbers in attention: what they draw next, for the hidden
+    state that all of them hold, would differ."""
+    for name in ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"):
+        if getattr(config, name, 0):
+            raise RecipeError(
+                f"the backbone's {name} is {getattr(config, name)}, but unequal shares of heads need 0: set it so, or "
+                "take equal shares"
+            )
 
 
 def _check_batches(run: ParallelTraining) -> None:
@@ -157,6 +173,10 @@ def _check_batches(run: ParallelTraining) -> None:
     weights = run.shares.data or [1] * sizes["data"]
     parts = share_out(links, weights, what="links of a batch")
     if sizes["pipeline"] > 1:
+        if run.micro_batches < sizes["pipeline"]:
+            raise RecipeError(
+                f"micro_batches is {run.micro_batches}, but must be at least {sizes['pipeline']}, the stages"
+            )
         for part in parts:
             if part % run.micro_batches:
                 raise RecipeError(
@@ -181,7 +201,12 @@ def check_adapter(run: ParallelTraining, model: Any) -> None:
 
 
 def build(run: ParallelTraining, layout: Layout) -> Part:
-    """This rank's part of the model, with its start values."""
+    """This rank's part of the model, with its start values.
+
+    Raises:
+        RecipeError: the model cannot be shared out like this. CheckpointError: the start values are of another model.
+    """
+    check_mode(run)
     task, whole = empty_task(run), empty_task(run).model
     model: AirlamModel = task.model  # type: ignore[assignment]
     assert isinstance(whole, AirlamModel)
@@ -192,6 +217,7 @@ def build(run: ParallelTraining, layout: Layout) -> Part:
         model.tracker = fresh_tracker(model, run.seed).to(layout.device)
         model.tracker.requires_grad_(False)  # no gradient reaches it: it works on CSI, before the tokens
         whole.tracker = model.tracker
+    part.shapes = {name: tuple(value.shape) for name, value in whole.state_dict().items()}
     if layout.size("pipeline") > 1:
         _drop_other_stages(model, part.layers, keep_head=run.adapter is not None)
     names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -329,9 +355,14 @@ def _fill(
                 local(mine[key]).copy_(pieces[key].of(value))
     if folder is None:
         return
-    weights = check_weights(folder, read_config(folder))
-    check_names(weights, whole.state_dict())
-    kept = {**dict(model.named_parameters()), **{k: v for k, v in model.named_buffers() if k in model.state_dict()}}
+    fields = read_config(folder)
+    weights = check_weights(folder, fields)
+    # sensors that the task adds have no weights in the file yet
+    new = "context." if whole.context is not None and not fields.get("context") else None
+    there = {name: value for name, value in whole.state_dict().items() if not (new and name.startswith(new))}
+    check_names(weights, there)
+    kept = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    kept = {name: value for name, value in kept.items() if name in there}
     with safe_open(weights, framework="pt") as file:
         for key, value in kept.items():
             piece = pieces[key]

@@ -10,7 +10,7 @@ from typing import Any
 
 from airlam.edge.parallel.launch import Launch, Outcome, launch
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, parallel_recipe
-from airlam.errors import RecipeError, StoreError
+from airlam.errors import CheckpointError, RecipeError, StoreError
 from airlam.io import check_folder, read_json, write_json
 
 OUT = "outputs/parallel"
@@ -48,6 +48,7 @@ def parallel(
     resume: bool = False,
     overwrite: bool = False,
     prepare: bool = False,
+    from_lightning: str | Path | None = None,
     port: int = 0,
     **changes: Any,
 ) -> Outcome:
@@ -59,6 +60,7 @@ def parallel(
         out: run folder; the default is ``outputs/parallel``. again: the command line that goes on, for messages.
         resume: go on from the last durable step. overwrite: forget an earlier run in ``out``.
         prepare: only write the folder, for torchrun on several hosts (docs/deploy-parallel.md).
+        from_lightning: a ``.ckpt`` of ``airlam fit`` to go on from: weights, moments, step, place in the data.
         port: of the rendezvous store on this machine; 0 takes a free one.
 
     Returns:
@@ -66,9 +68,13 @@ def parallel(
 
     Raises:
         RecipeError: a key or value that does not exist, or a run of other data or another model is to go on.
-        StoreError: ``out`` holds another run.
+        StoreError: ``out`` holds another run. CheckpointError: ``from_lightning`` does not fit the run.
     """
+    if resume and from_lightning is not None:
+        raise RecipeError("--resume goes on with the run in the folder, --from-lightning begins one: give one of them")
     run = parallel_recipe(config, changes)
+    if from_lightning is not None and not Path(from_lightning).is_file():
+        raise CheckpointError(f"no checkpoint file {from_lightning}; --from-lightning takes a .ckpt of 'airlam fit'")
     folder = check_folder(out if out is not None else OUT)
     what = Launch(
         folder,
@@ -85,6 +91,10 @@ def parallel(
         forget(folder)
     write_json(folder / RECIPE, run.to_dict())
     prepare_data(run)
+    if from_lightning is not None:
+        from airlam.edge.parallel.lightning_states import from_lightning as convert
+
+        convert(Path(from_lightning), folder, run)
     if prepare:
         return Outcome(0, f"{folder} is ready; on each host: torchrun ... -m airlam.edge.parallel.worker {folder}")
     outcome = launch(what)

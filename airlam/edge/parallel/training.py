@@ -60,16 +60,20 @@ class Training:
 
     Args:
         run: what to train. state: folder of a state to go on from; None: the start.
+
+    Attributes:
+        step: steps done. position: batches of the data that were used, in order.
     """
 
     def __init__(self, run: ParallelTraining, state: Path | None = None) -> None:
-        self.run, self.step = run, 0
+        self.run, self.step, self.position = run, 0, 0
         self.layout: Layout = self._lay_out()
         self.part: Part = self._build()
         self.engine: SPMDStep | PipelineStep = self._engine()
         self.optimizer, self.schedule = self._optimiser()
         if state is not None:
-            self.step = int(load_state(state, self.part, self.optimizer)["step"])
+            facts = load_state(state, self.part, self.optimizer)
+            self.step, self.position = int(facts["step"]), int(facts["data_position"])
             self._set_rate()
 
     def _lay_out(self) -> Layout:
@@ -105,7 +109,7 @@ class Training:
 
     def batch(self, source: Any) -> dict[str, Any] | None:
         """What the next step needs of a source of batches; None: nothing."""
-        return source.batch(self.step) if self.engine.needs_tokens else None
+        return source.batch(self.position) if self.engine.needs_tokens else None
 
     def links_of(self, batch: dict[str, Any] | None) -> int:
         """Links of the whole batch; 1 where this rank need not know."""
@@ -115,9 +119,14 @@ class Training:
         """This rank's links of a batch as tokens; None where it needs none."""
         if batch is None or not self.engine.needs_tokens:
             return None
-        if self.run.precision == "64-true":  # the same tokens in every mode, to the bit
-            own = slice(*self.layout.own("data", len(batch["h_past"])))
-            return self.part.task.target(batch, self.step)[0].part(own).double()  # type: ignore[operator]
+        # all links first: in double precision tokens are to be the same in every mode, to the bit; and which readings
+        # of sensors are missing is drawn for the whole batch
+        wide = self.run.precision == "64-true"
+        if wide or self.part.task.hparams.get("context"):
+            own, device = slice(*self.layout.own("data", len(batch["h_past"]))), self.layout.device
+            whole = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            target = self.part.task.target(whole, self.step)[0].part(own)  # type: ignore[operator]
+            return target.double() if wide else target
         return self.part.task.target(self._own(batch), self.step)[0]  # type: ignore[operator]
 
     def _own(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +143,9 @@ class Training:
             AirlamError: the loss or gradient is not finite.
         """
         run, marks = self.run, [time.perf_counter()]
-        torch.manual_seed(noise_seed(run.seed, self.step))  # dropout, the same after a resume
+        # dropout: the same after a resume; the same on ranks that hold parts of one hidden state, and on no others
+        place = self.layout.place
+        torch.manual_seed(noise_seed(run.seed, self.step, *(place[n] for n in ("data", "pipeline", "sequence"))))
         TRAFFIC.take()
         target = self.target(batch)
         marks.append(time.perf_counter())
@@ -153,6 +164,7 @@ class Training:
         self._update(norm)
         marks.append(time.perf_counter())
         self.step += 1
+        self.position += 1
         self._set_rate()
         names = ("tokens", "forward_backward", "control", "optimiser")
         seconds = {name: b - a for name, a, b in zip(names, marks[:-1], marks[1:], strict=True)}
@@ -196,7 +208,7 @@ class Training:
         """A durable state in the run's folder."""
         facts = {
             "run": self.run.to_dict(),
-            "data_position": self.step,
+            "data_position": self.position,
             "seed": self.run.seed,
             "versions": {name: importlib.metadata.version(name) for name in ("airlam", "torch")},
             "world": dist.get_world_size(),

@@ -141,6 +141,46 @@ def pipeline_volume(*, links: int, tokens: int, width: int, stage: int, stages: 
     return Counter(send=cuts * links * tokens * width * BYTES, control=control)
 
 
+def hybrid_volume(
+    *,
+    links: int,
+    tokens: Sequence[int],
+    place: int = 0,
+    width: int,
+    key_width: int,
+    layers: int,
+    parameters: int,
+    data: int = 1,
+    tensor: int = 1,
+    stage: int = 0,
+    stages: int = 1,
+) -> Volume:
+    """Two dimensions together: each adds what it sends alone, of this rank's own links, tokens, heads and layers.
+
+    Args:
+        links: of this rank's replica. tokens: the shares of the ranks of the sequence dimension, one number where
+            tokens are not shared out. place: of this rank among them. key_width: of the heads on this rank.
+        layers, parameters: of this rank. data, tensor, stages: ranks of the other dimensions. stage: of this rank.
+
+    Example:
+        >>> sizes = dict(links=2, tokens=[4], width=8, key_width=8, layers=1, parameters=10)
+        >>> dict(hybrid_volume(**sizes, data=2, tensor=2))
+        {'all_reduce': 1064, 'control': 16}
+        >>> hybrid_volume(**sizes, tensor=2) == tensor_volume(links=2, tokens=4, width=8, layers=1, ranks=2)
+        True
+    """
+    found: Volume = Counter()
+    if len(tokens) > 1:
+        found += sequence_volume(links=links, tokens=tokens, key_width=key_width, layers=layers, parameters=0)
+    found += tensor_volume(links=links, tokens=tokens[place], width=width, layers=layers, ranks=tensor)
+    found += pipeline_volume(links=links, tokens=tokens[place], width=width, stage=stage, stages=stages)
+    if data * len(tokens) > 1:  # ranks that share out links and tokens sum their gradients at once
+        found += Counter(all_reduce=BYTES * parameters, control=CONTROL_BYTES)
+    if found:
+        found["control"] = CONTROL_BYTES + SHAPE_BYTES * (stages > 2)
+    return found
+
+
 def wire_bytes(kind: str, payload: float, ranks: int) -> float:
     """Bytes that the busiest rank puts on the wire for a payload, with gloo's algorithms.
 
