@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airlam.edge.parallel.benchmark.benchmark import ParallelBenchmark
-from airlam.edge.parallel.benchmark.sentences import front
+from airlam.edge.parallel.benchmark.sentences import GROUP, front
 from airlam.edge.parallel.benchmark.study import Study
 from airlam.edge.parallel.benchmark.training import Job, one_process
 from airlam.edge.parallel.training import Training
@@ -99,7 +99,7 @@ def test_quick_form_from_trainings_to_report(tmp_path):
     """Rows, equality of real processes, bytes to the byte, plots; a second call runs nothing again."""
     report = ParallelBenchmark(**arguments(only=MECHANISMS)).run(tmp_path)
     results = Results.load(tmp_path / "results.json")
-    rows = {row.method: row for row in results.rows}
+    rows = {row.method: row for row in results.select(group=GROUP)}
     assert set(MECHANISMS) <= set(rows)
     assert rows["cloud"].figures["raw_mb"].number > 0
     for name in ("one device, own data", "federated", "split, adapters", "data"):
