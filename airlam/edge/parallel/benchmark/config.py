@@ -116,8 +116,8 @@ class Proof:
     """Real processes that take the first steps of every collaborative mechanism.
 
     Attributes:
-        steps: that are compared with one process. tolerance: largest relative difference of losses and norms of the
-            gradient. timeout: seconds until processes that do not answer are ended.
+        steps: that are compared with one process. tolerance: largest relative difference of losses. timeout:
+            seconds until processes that do not answer are ended.
     """
 
     steps: int = 4

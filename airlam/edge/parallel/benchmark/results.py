@@ -12,11 +12,10 @@ from airlam.edge.federated.server.record import RoundRecord
 from airlam.edge.parallel.benchmark import costs, plans
 from airlam.edge.parallel.benchmark.config import Mechanism
 from airlam.edge.parallel.benchmark.costs import Bill
-from airlam.edge.parallel.benchmark.proof import difference
+from airlam.edge.parallel.benchmark.proof import closed_form, difference
 from airlam.edge.parallel.benchmark.reach import reach_rows, reach_table
 from airlam.edge.parallel.benchmark.sentences import GROUP, NOTES, START_NAME, sentences
 from airlam.edge.parallel.benchmark.study import START, Study
-from airlam.edge.parallel.cost import simulate
 from airlam.edge.parallel.energy import PHASES, grams
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.io import recipe_hash
@@ -167,10 +166,10 @@ def prove(row: Row, study: Study) -> None:
         return
     reference, f = study.records(study.jobs[row.method])[0], row.figures
     profile = study.profile_for(study.benchmark.kinds[row.method])
-    payload = simulate(plan, profile, study.pool).payload
     f["difference"] = Figure(difference(record, reference), "1", "measured")
+    f["norm_difference"] = Figure(difference(record, reference, "norms"), "1", "measured")
     handed = [sum(kinds.values()) for kinds in record["bytes"]]
-    predicted = [sum(kinds.values()) for kinds in payload]
+    predicted = closed_form(plan, profile, study.pool, study.frozen)
     f["handed_mb"] = Figure(max(handed) / 1e6, "MB", "measured")
     f["handed_all_mb"] = Figure(sum(handed) / 1e6, "MB", "measured")
     off = max(abs(a - b) for a, b in zip(handed, predicted, strict=True))
@@ -262,13 +261,21 @@ def proof_table(results: Results) -> dict[str, Any]:
         off = f["bytes_off"].number
         exact = "to the byte" if off == 0 else f"{off:,.0f} bytes off"
         handed = [text(row, name, ".2f") for name in ("handed_mb", "handed_all_mb")]
-        lines.append(
-            [row.method, str(s["processes"]), str(s["steps"]), f"{f['difference'].number:.1e}", same, *handed, exact]
-        )
-    columns = ["mechanism", "processes", "steps", "largest relative difference", "equal to one process"]
+        off_by = [f"{f[name].number:.1e}" for name in ("difference", "norm_difference")]
+        lines.append([row.method, str(s["processes"]), str(s["steps"]), *off_by, same, *handed, exact])
+    columns = [
+        "mechanism",
+        "processes",
+        "steps",
+        "losses differ by",
+        "norms of the gradient by",
+        "equal to one process",
+    ]
     columns += ["MB a step, the busiest rank", "MB a step, all ranks", "closed form"]
     words = (
-        "Measured: real gloo processes take the first steps on the workload's own batches; losses and norms of the "
-        "gradient against those of one process, and bytes handed to collectives in a step."
+        "Measured: real gloo processes take the first steps on the workload's own batches; relative differences to one "
+        "process, the largest of all steps, equal by the losses; bytes handed to collectives in a step. Where a rank "
+        "has an odd number of links, the classical start of its tokens, a regression in single precision, is rounded "
+        "differently: it shows in the norms."
     )
     return {"title": "Real processes", "columns": columns, "lines": lines, "text": words}

@@ -71,6 +71,14 @@ class Study:
         return count_profile(config, tokens=tokens)
 
     @cached_property
+    def frozen(self) -> list[list[int]]:
+        """Shapes of the weights that are not trained, but for the phase tracker's, which no rank shares out."""
+        model = load_checkpoint(find_checkpoint(str(self.benchmark.federation.model)))
+        return [
+            list(p.shape) for n, p in model.named_parameters() if not p.requires_grad and not n.startswith("tracker.")
+        ]
+
+    @cached_property
     def best(self) -> int:
         """Number of the device that trains alone."""
         return plans.fastest(self.profile, self.pool, self.batch)
