@@ -76,8 +76,8 @@ def reach_table(results: Results) -> dict[str, Any]:
         first = next(iter(here.values()))
         lines.append([place, f"{first.parameters_total / 1e6:.1f} M", *(said(here.get(n)) for n in (ALONE, *MODES))])
     words = (
-        "Modelled: seconds of a step, in brackets J a link; by speed over all owners, raw data not counted. Where a "
-        "device cannot hold its part, the memory that it lacks."
+        "Modelled: seconds of a step of pretraining (all tokens of its model), in brackets J a link; by speed over all "
+        "owners, raw data not counted. Where a device cannot hold its part, the memory that it lacks."
     )
     columns = ["model and batch", "weights", ALONE, *MODES]
     return {"title": "Where collaboration pays", "columns": columns, "lines": lines, "text": words}

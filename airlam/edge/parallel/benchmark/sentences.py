@@ -62,6 +62,11 @@ def value(row: Row, name: str, unit: str) -> str:
     return f"{row.figures[name].number:,.0f} {unit}"
 
 
+def names(rows: Sequence[Row]) -> str:
+    """Of mechanisms, in quotes, since some hold a comma."""
+    return ", ".join(f"'{row.method}'" for row in rows)
+
+
 def of_kind(rows: Sequence[Row], *kinds: str) -> list[Row]:
     """Rows of some kinds of mechanism."""
     return [row for row in rows if row.settings["kind"] in kinds]
@@ -75,7 +80,7 @@ def private(rows: Sequence[Row]) -> str:
     quick, thrifty, best = least(kept, "seconds"), least(kept, "joules"), least(kept, "nmse_cells_db")
     return (
         f"No raw data leaves its owner in {len(kept)} of {len(rows)} mechanisms "
-        f"({', '.join(r.method for r in kept)}); of these {quick.method} is fastest "
+        f"({names(kept)}); of these {quick.method} is fastest "
         f"({value(quick, 'seconds', 's')}), {thrifty.method} draws least "
         f"({value(thrifty, 'joules', 'J')}), {best.method} has the lowest NMSE "
         f"({best.figures['nmse_cells_db'].number:.2f} dB)."
@@ -93,13 +98,13 @@ def alone(rows: Sequence[Row]) -> str:
         return ""
     one, quick = ones[0], least(many, "seconds")
     ratio = one.figures["seconds"].number / quick.figures["seconds"].number
-    slower = [r.method for r in many if r.figures["seconds"].number > one.figures["seconds"].number]
+    slower = [r for r in many if r.figures["seconds"].number > one.figures["seconds"].number]
     if len(slower) == len(many):
         return (
             f"No collaborative mechanism is as fast as the best device with all data ({value(one, 'seconds', 's')}); "
             f"{quick.method} takes {1 / ratio:.1f} times as long."
         )
-    end = f"; slower than it: {', '.join(slower)}" if slower else ""
+    end = f"; slower than it: {names(slower)}" if slower else ""
     return f"{quick.method} is {ratio:.2f} times as fast as the best device with all data{end}."
 
 
@@ -173,7 +178,7 @@ def reach(rows: Sequence[Row]) -> str:
 
 def pareto(rows: Sequence[Row]) -> str:
     """Mechanisms that no other beats in both time and energy."""
-    return f"None is both faster and thriftier than: {', '.join(row.method for row in front(rows))}."
+    return f"None is both faster and thriftier than: {names(front(rows))}."
 
 
 def front(rows: Sequence[Row]) -> list[Row]:
