@@ -102,7 +102,7 @@ class Trainer:
                 "class_path": "airlam.tasks.ChannelPrediction",
                 "init_args": {"learning_rate": job.learning_rate, "warmup_steps": self.warmup, "weight_decay": 0.0},
             },
-            data={},  # batches come from the workload
+            data={"channel": "umi_nlos", "batch_size": self.workload.federation.batch_size},  # for checks alone
             checkpoint=self.start(job),
             nproc=1,
             loops=job.loops,
