@@ -14,13 +14,16 @@ from airlam.edge.parallel.pool import Pool
 from airlam.edge.parallel.profiling import count_profile
 from airlam.edge.parallel.programs import schedule
 from airlam.edge.parallel.volume import (
+    BYTES,
     data_volume,
+    hybrid_volume,
     looped_volume,
     pipeline_volume,
     sequence_volume,
     tensor_volume,
     wire_bytes,
 )
+from airlam.edge.parallel.work import Work
 from airlam.models import AirlamConfig
 
 PROFILE = count_profile(AirlamConfig(num_tokens=64, num_groups=16))
@@ -110,6 +113,28 @@ def test_bytes_of_the_simulation_are_the_closed_forms():
     assert found[0] == looped_volume(**sizes, loops=L, ranks=2)
     found = simulate(plan([0, 1], layers=(3, 1), micro_batches=4), PROFILE, here).payload
     assert found == [pipeline_volume(**sizes, stage=s, stages=2) for s in range(2)]
+
+
+@pytest.mark.parametrize("one", [p for p in PLANS if p.mode == "hybrid"], ids=lambda one: one.describe())
+def test_bytes_of_a_hybrid_are_the_closed_form(one):
+    found, work = simulate(one, PROFILE, pool()), Work(PROFILE, pool())
+    for rank, (d, stage, s, t) in enumerate(one.places()):
+        expected = hybrid_volume(
+            links=one.links[d],
+            tokens=one.tokens,
+            place=s,
+            width=PROFILE.width,
+            key_width=PROFILE.key_width,
+            layers=one.layers[stage],
+            parameters=0,
+            data=len(one.links),
+            tensor=len(one.tensor),
+            stage=stage,
+            stages=len(one.layers),
+        )
+        trained = work.trained(one, (d, stage, s, t)) if len(one.links) * len(one.tokens) > 1 else 0.0
+        expected["all_reduce"] += BYTES * trained  # type: ignore[assignment]
+        assert found.payload[rank] == pytest.approx({kind: count for kind, count in expected.items() if count})
 
 
 def test_loops_cost_time_and_no_weights():
