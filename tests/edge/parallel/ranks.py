@@ -121,7 +121,7 @@ def die_while_saving(moment: str) -> None:
 def run_cases(rank: int, world: int, store: str, spec: dict[str, Any], cases: list[dict[str, Any]]) -> None:
     """One rank."""
     warnings.simplefilter("ignore")
-    limit = datetime.timedelta(seconds=60)
+    limit = datetime.timedelta(seconds=300)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=limit)
     batches = torch.load(spec["batches"], weights_only=True)
     for case in cases:
