@@ -38,12 +38,13 @@ install: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/airlam demo
 
+# A crashed test process ends the run: with a new one in its place, pytest-xdist would wait for ever.
 # The pytest script, never `python -m pytest`: that would put this folder, and so datasets/, on sys.path.
 test: $(STAMP)
-	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile $(MARK) $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 $(MARK) $(PYTEST_ARGS)
 
 test-slow: $(STAMP)
-	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m slow $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 -m slow $(PYTEST_ARGS)
 
 test-all:
 	@$(MAKE) --no-print-directory test SLOW=1

@@ -52,6 +52,24 @@ def least_squares(slots: int, history: int, lags: int, smooth: int) -> Tensor:
     return out.flatten(1)
 
 
+@functools.lru_cache(maxsize=8)
+def start_filters(slots: int, dtype: torch.dtype) -> Tensor:
+    """The mixture's linear filters before training, ``[filter, slot, lag * slot]``. Do not write to it.
+
+    Cached, and always made on the CPU: a model on the meta device would take 0.2 s to make them of no values.
+    """
+    shapes = [
+        (history, lags, smooth) for history in (slots, slots // 2) for lags in (1, LAGS) for smooth in (1, 3, 6, 10)
+    ]
+    smallest = LAGS + 2
+    with torch.inference_mode(False), torch.device("cpu"):
+        filters = [
+            least_squares(slots, max(h, min(smallest, slots)), min(n, slots - 1), min(s, max(1, h - n)))
+            for h, n, s in shapes
+        ]
+        return torch.stack(filters).to(dtype)
+
+
 def centres(parts: int, device: torch.device | str = "cpu") -> Tensor:
     """Centres of equal parts of the band, on a scale of [-1, 1]: ``float32 [parts]``."""
     return (torch.arange(parts, device=device, dtype=torch.float32) - (parts - 1) / 2) * (2 / parts)
@@ -89,18 +107,8 @@ class PhaseTracker(nn.Module):
     def __init__(self, slots: int, width: int = 64):
         super().__init__()
         self.slots = slots
-        shapes = [
-            (history, lags, smooth) for history in (slots, slots // 2) for lags in (1, LAGS) for smooth in (1, 3, 6, 10)
-        ]
-        smallest = LAGS + 2
-        self.filters = nn.Parameter(
-            torch.stack(
-                [
-                    least_squares(slots, max(h, min(smallest, slots)), min(n, slots - 1), min(s, max(1, h - n)))
-                    for h, n, s in shapes
-                ]
-            )
-        )
+        made = start_filters(slots, torch.get_default_dtype())
+        self.filters = nn.Parameter(made.to(torch.get_default_device(), copy=True))
         self.weigh = nn.Sequential(
             nn.Linear(NUM_FACTS, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, MIXTURE)
         )

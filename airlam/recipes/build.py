@@ -7,6 +7,7 @@ among the installed ones first, then in the current folder (:mod:`airlam.recipes
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -200,8 +201,8 @@ def check_argument(factory: Any, key: str, value: Any, source: str) -> None:
     if key not in parameters:  # one of **kwargs
         return
     try:
-        every = _parser_of(factory, set())[1]
-        parser, known = _parser_of(factory, set(every) - {key})  # this one alone: others may be required
+        every = _parser_of(factory, frozenset())[1]
+        parser, known = _parser_of(factory, frozenset(every) - {key})  # this one alone: others may be required
     except Exception:  # annotations of a user's class that jsonargparse cannot read: nothing to check
         return
     if key not in known:
@@ -219,13 +220,14 @@ def check_argument(factory: Any, key: str, value: Any, source: str) -> None:
             raise RecipeError(f"{source}: {key} is {value!r}, but must be finite")
 
 
-def _parser_of(factory: Any, skip: set[str]) -> tuple[Any, list[str]]:
+@functools.lru_cache(maxsize=512)
+def _parser_of(factory: Any, skip: frozenset[str]) -> tuple[Any, list[str]]:
     """A parser of the arguments of a class or function, and their names."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if inspect.isclass(factory) else parser.add_function_arguments
-    return parser, add(factory, fail_untyped=False, skip=skip)
+    return parser, add(factory, fail_untyped=False, skip=set(skip))
 
 
 def _copy(value: Any) -> Any:

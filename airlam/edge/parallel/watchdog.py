@@ -250,8 +250,8 @@ class Watchdog:
                 if p.orphaned():
                     p.leave(p.CLOSED)
                 if (self._doing or not self._marked) and store.check(["stall"]):
-                    time.sleep(2 * BEAT)  # the collective may say it first
-                    p.leave(p.PEER_LOST)
+                    if not self._ended.wait(2 * BEAT):  # the collective may say it first
+                        p.leave(p.PEER_LOST)
         except RuntimeError as error:
             if not self._ended.is_set():
                 time.sleep(2 * BEAT)  # where rank 0 holds the store, a collective says more

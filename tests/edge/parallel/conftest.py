@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -250,14 +249,3 @@ def on_ranks(place):
         return found
 
     return launch
-
-
-def pytest_collection_modifyitems(items):
-    """Slow tests of real processes run when asked for: they have not been timed on a quiet machine yet."""
-    if os.environ.get("AIRLAM_SLOW_PARALLEL"):
-        return
-    here = Path(__file__).parent
-    skip = pytest.mark.skip(reason="slow tests of real processes: set AIRLAM_SLOW_PARALLEL=1")
-    for item in items:
-        if here in item.path.parents and "slow" in item.keywords:
-            item.add_marker(skip)

@@ -177,13 +177,19 @@ def trained(run_of, on_ranks, tmp_path_factory):
 
 
 def error(found: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> float:
-    """The largest error of any tensor relative to its largest entry, which counts as at least 1e-3 of the largest."""
+    """The largest error of any tensor relative to its largest entry, which counts as at least 1e-3 of the largest.
+
+    Adding the same to all keys changes no attention, so a key's bias has no gradient but rounding: its largest entry is
+    nothing to compare with, and that of all tensors stands in.
+    """
     assert found.keys() == true.keys()
     largest = max(float(value.abs().max()) for value in true.values())
-    return max(
-        float((found[name] - value).abs().max() / value.abs().max().clamp_min(1e-3 * largest))
-        for name, value in true.items()
-    )
+
+    def scale(name: str) -> float:
+        nothing = name.endswith("key.bias") and float(true[name].abs().max()) < 1e-6 * largest
+        return largest if nothing else max(float(true[name].abs().max()), 1e-3 * largest)
+
+    return max(float((found[name] - value).abs().max()) / scale(name) for name, value in true.items())
 
 
 def tolerance(c: Case) -> float:
@@ -195,7 +201,9 @@ def test_gradients_are_those_of_one_process(group, c, trained, alone):
     there, here = trained(group)[c.name], alone(**c.reference)
     assert len(there["grads"]) == len(here.grads)
     for step, true in enumerate(here.grads):
-        assert error(there["grads"][step], true) < tolerance(c), step
+        # 32-true: after the first step weights differ by rounding already, and gradients by what follows from it
+        bound = tolerance(c) * (5 if step and c.precision == "32-true" else 1)
+        assert error(there["grads"][step], true) < bound, step
 
 
 @pytest.mark.parametrize(("group", "c"), EVERY)

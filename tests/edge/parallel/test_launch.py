@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import socket
 import threading
 import time
@@ -31,6 +32,14 @@ def store():
     server = serve(listener)
     yield lambda: connect(address, 20)
     del server
+
+
+@pytest.fixture(autouse=True)
+def left(monkeypatch):
+    """Exit codes with which watchdogs would have ended their process, which here is that of the tests."""
+    codes = queue.SimpleQueue()
+    monkeypatch.setattr(p, "leave", codes.put)
+    return codes
 
 
 def places(folder, devices="phone desk car", **changes):
@@ -142,8 +151,7 @@ def test_a_rank_without_heartbeat_is_the_missing_one(tmp_path, store):
     assert (event["event"], event["text"]) == ("timeout", line)
 
 
-def test_a_rank_that_computes_while_the_others_wait_is_the_missing_one(tmp_path, store, monkeypatch):
-    monkeypatch.setattr(p, "leave", lambda code: None)  # a thread must not end the test
+def test_a_rank_that_computes_while_the_others_wait_is_the_missing_one(tmp_path, store):
     watches = watchdogs(tmp_path, store)
     for watch in watches:
         watch.begin(4)
@@ -156,18 +164,15 @@ def test_a_rank_that_computes_while_the_others_wait_is_the_missing_one(tmp_path,
     assert line.endswith("in step 4 for rank 1 (desk), which waits for nobody")
 
 
-def test_a_main_thread_that_hangs_in_a_group_without_time_out_is_given_up(tmp_path, store, monkeypatch):
+def test_a_main_thread_that_hangs_in_a_group_without_time_out_is_given_up(tmp_path, store, left):
     """Groups that libraries make may wait longer than the run's time-out: the heartbeat ends such a rank."""
-    codes, left = [], threading.Event()
-    monkeypatch.setattr(p, "leave", lambda code: (codes.append(code), left.set()))
     first = places(tmp_path, timeout=0.5)[0]
     watch = Watchdog(first, base := store(), dist.PrefixStore("round/1", base.clone()))
     watch.begin(4)
     watch._doing, watch._since = "a group of its own", time.monotonic() - 100
     watch._thread.start()
-    assert left.wait(60)
+    assert left.get(timeout=60) == p.PEER_LOST
     ended([watch])
-    assert codes[0] == p.PEER_LOST
     (event,) = read_events(tmp_path)
     assert event["text"].startswith("rank 0 (phone) waited 0.5 s in a group of its own in step 4 for rank 1 (desk), ")
     assert "_give_up" in (tmp_path / "logs" / "phone.traceback.txt").read_text()
