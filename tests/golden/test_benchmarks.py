@@ -39,12 +39,12 @@ def figures(out: Path) -> dict[str, float]:
     return found
 
 
-def check(name: str, benchmark, out: Path) -> None:
+def check(name: str, benchmark, out: Path, loose: dict[str, float] | None = None) -> None:
     benchmark.run(out)
     found = figures(out)
     assert found
     # 2e-3: single precision through fits; gains of tuned methods are differences of such figures
-    check_golden(FOLDER / f"{name}.json", found, rtol=2e-3, atol=5e-3)
+    check_golden(FOLDER / f"{name}.json", found, rtol=2e-3, atol=5e-3, loose=loose)
 
 
 def test_channel_prediction(tmp_path):
@@ -110,6 +110,8 @@ def test_beam_management(tmp_path):
             sweep={"beams": [16], "csi_snr_db": [20.0], "periods_ms": []},
         ),
         tmp_path,
+        # one of 16 tracks more or less finds its beam where two are equally good; ridges tuned on few tracks jump
+        loose={"*|top*": 0.07, "*|softmax|*": 0.15},
     )
 
 
@@ -184,4 +186,6 @@ def test_reconstruction_and_probes(tmp_path):
             shots=[0.5, 1.0],
         ),
         tmp_path / "probes",
+        # a class of one of 16 links; regressions on 32 links, of squares of nanoseconds and degrees
+        loose={"*|2|*": 0.07, "*|[34]|*": 3.0, "*:random-start|*": 30.0},
     )

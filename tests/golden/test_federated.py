@@ -1,7 +1,8 @@
 """Two short federated runs and one split run give the stored figures: weights of the result, validation, costs.
 
-On one machine they repeat to the bit. On another processor single precision rounds differently: 2e-4 dB are allowed for
-an NMSE of -10 dB, and 1 % for the norm of an array, since AdamW magnifies the rounding of small gradients.
+On one machine they repeat to the bit. On another processor single precision rounds differently: 5e-3 dB are allowed for
+an NMSE, since the feedback is quantised and a value at the edge of a step falls to its other side, and 1 % for the norm
+of an array, since AdamW magnifies the rounding of small gradients.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def test_a_short_run_gives_the_stored_figures(case):
         figures |= {f"round {record.number}, {site}": nmse for site, nmse in record.figures.items()}
     last = state.rounds[-1]
     figures |= {"bytes": last.bytes, "seconds": last.delay, "loss": last.train_loss or 0.0}
-    check_golden(Path(__file__).with_name(f"federated_{case}.json"), figures, rtol=1e-5, atol=1e-4)
+    loose = {"round *": 5e-3, "loss": 5e-3}
+    check_golden(Path(__file__).with_name(f"federated_{case}.json"), figures, rtol=1e-5, atol=1e-4, loose=loose)
     norms = {name: math.sqrt(float(np.square(value.astype(np.float64)).sum())) for name, value in state.arrays.items()}
     check_golden(Path(__file__).with_name(f"federated_{case}_weights.json"), norms, rtol=1e-2, atol=1e-6)
