@@ -62,9 +62,9 @@ def train(what: dict[str, Any], folder: Path, test: list[Any]) -> dict[str, Any]
     """One run on this rank, and what all ranks did; the errors of held-out links on rank 0."""
     import torch.distributed as dist
 
-    from airlam.edge.parallel.loop import begin
+    from airlam.edge.parallel.engine.loop import begin
+    from airlam.edge.parallel.engine.training import data_module
     from airlam.edge.parallel.recipe import run_from_dict
-    from airlam.edge.parallel.training import data_module
 
     run = run_from_dict(what["run"])
     data = data_module(run)
@@ -117,8 +117,8 @@ def worker(spec: Path) -> None:
     """Train every run that has no result yet, on this rank."""
     import torch.distributed as dist
 
+    from airlam.edge.parallel.engine.training import data_module
     from airlam.edge.parallel.recipe import run_from_dict
-    from airlam.edge.parallel.training import data_module
     from airlam.models import load_checkpoint
     from airlam.recipes import find_checkpoint
     from airlam.tasks.objectives import forecast_target
@@ -213,8 +213,8 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from airlam.edge.parallel.engine.training import data_module
     from airlam.edge.parallel.recipe import run_from_dict
-    from airlam.edge.parallel.training import data_module
 
     args.out.mkdir(parents=True, exist_ok=True)
     spec = args.out / "spec.json"

@@ -26,13 +26,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from airlam.edge.parallel.engine.reporting import read_log
+from airlam.edge.parallel.engine.training import data_module
+from airlam.edge.parallel.launching.watchdog import Watchdog
+from airlam.edge.parallel.launching.watchdog import run as run_worker
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, run_from_dict
-from airlam.edge.parallel.reporting import read_log
 from airlam.edge.parallel.shaped.limits import Limits
 from airlam.edge.parallel.shaped.processes import Ended, missing, run_together
-from airlam.edge.parallel.training import data_module
-from airlam.edge.parallel.watchdog import Watchdog
-from airlam.edge.parallel.watchdog import run as run_worker
 from airlam.io import read_json, write_json
 
 BASE = {

@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from airlam.edge.parallel.cost import Cost, simulate
-from airlam.edge.parallel.plan import plan_from
-from airlam.edge.parallel.pool import Member, Pool
-from airlam.edge.parallel.profiling import ModelProfile, Part
+from airlam.edge.parallel.cost_model.cost import Cost, simulate
+from airlam.edge.parallel.cost_model.plan import plan_from
+from airlam.edge.parallel.cost_model.pool import Member, Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile, Part
 from airlam.edge.parallel.recipe import ParallelTraining, run_from_dict
 from airlam.edge.parallel.shaped.experiment import Node, measure_steps, run_job
 from airlam.edge.parallel.shaped.processes import missing

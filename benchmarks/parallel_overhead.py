@@ -25,9 +25,9 @@ from rich.table import Table
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from airlam.edge.parallel.engine.training import Training
 from airlam.edge.parallel.recipe import ParallelTraining, run_from_dict
 from airlam.edge.parallel.shaped.worker import random_batch
-from airlam.edge.parallel.training import Training
 from airlam.io import write_json
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.tasks.objectives import forecast_target, predicted_error

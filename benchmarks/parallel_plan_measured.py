@@ -23,13 +23,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from airlam.edge.parallel.plan import Plan
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Member, Pool
+from airlam.edge.parallel.cost_model.work import Work
 from airlam.edge.parallel.planning.decide import decide
-from airlam.edge.parallel.pool import Member, Pool
 from airlam.edge.parallel.recipe import ParallelTraining, run_from_dict
 from airlam.edge.parallel.shaped.experiment import measure_steps
 from airlam.edge.parallel.shaped.processes import missing
-from airlam.edge.parallel.work import Work
 from airlam.io import write_json
 
 POOLS: list[tuple[str, tuple[int, ...], float | None]] = [

@@ -22,13 +22,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile, count_profile
 from airlam.edge.parallel.planning.candidates import Candidates
 from airlam.edge.parallel.planning.decide import MODES, beside
 from airlam.edge.parallel.planning.exhaustive import exhaustive
 from airlam.edge.parallel.planning.goals import Goal
 from airlam.edge.parallel.planning.large import large
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile, count_profile
 from airlam.io import write_json
 from airlam.models import AirlamConfig
 from airlam.resources import DEVICES, Device

@@ -71,7 +71,7 @@ def _to_lightning(folder: str | None, out: str) -> int:
     from pathlib import Path
 
     from airlam.edge.parallel.command import OUT
-    from airlam.edge.parallel.lightning_states import to_lightning
+    from airlam.edge.parallel.engine.lightning_states import to_lightning
 
     written = to_lightning(Path(folder or OUT), Path(out))
     print(f"{written} written; go on with: airlam fit --config ... --ckpt_path {shlex.quote(str(written))}")

@@ -23,7 +23,7 @@ class Device:
         amplifier_efficiency: radiated over drawn power of the amplifier.
         radio_watts: drawn by the rest of the radio while it sends or receives.
         idle_watts: drawn all the time, also while the device waits for others; 0: not counted. Only the model of a
-            pool that trains one model together (:mod:`airlam.edge.parallel.energy`) counts it.
+            pool that trains one model together (:mod:`airlam.edge.parallel.cost_model.energy`) counts it.
 
     Example:
         >>> phone = device("phone")

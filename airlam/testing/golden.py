@@ -34,8 +34,8 @@ def check_golden(
         figures: name -> finite number.
         rtol, atol: a figure may differ by ``atol + rtol * |stored|``. The defaults leave room for the rounding of
             single precision on another processor; on one machine figures repeat to the last digit.
-        loose: pattern of names (``*`` for anything) -> ``atol`` of what jumps where a rounding decides: counts of links,
-            a value chosen by tuning.
+        loose: pattern of names (``*`` for anything) -> ``atol`` of what jumps where a rounding decides: counts of
+            links, a value chosen by tuning.
 
     Raises:
         AssertionError: a name is missing or new, or a figure differs; the message lists up to ten of them.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airlam.edge.parallel import command
-from airlam.edge.parallel.launch import Outcome
+from airlam.edge.parallel.launching.launch import Outcome
 
 CONFIG = "tasks/pretraining/parallel.yaml"
 TOY = Path(__file__).parents[1] / "edge" / "parallel" / "toy_worker.py"

@@ -109,6 +109,6 @@ def test_every_task(tmp_path, tiny_backbone, quiet_trainer):
     for name, (task, module) in cases.items():
         found |= {f"{name}: {key}": value for key, value in run(quiet_trainer, task, module).items()}
     # 1e-2: a few steps of AdamW carry rounding of the first on to the last
-    # pilots: one group of the second batch has nearly parallel users, whose loss moves by 0.6 with rounding of the channel
+    # pilots: one group of the second batch has nearly parallel users: rounding of channels moves its loss by 0.6
     loose = {"pilots: step 1": 1.0, "pilots: val*": 0.05}
     check_golden(FOLDER / "training.json", found, rtol=1e-2, atol=1e-3, loose=loose)

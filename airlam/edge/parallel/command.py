@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from airlam.edge.parallel.launch import Launch, Outcome, launch
+from airlam.edge.parallel.launching.launch import Launch, Outcome, launch
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, parallel_recipe
 from airlam.errors import CheckpointError, RecipeError, StoreError
 from airlam.io import check_folder, read_json, write_json
@@ -35,7 +35,7 @@ WORKER = (sys.executable, "-m", "airlam.edge.parallel.worker")
 
 def check_mode(run: ParallelTraining) -> None:
     """Raises RecipeError where the model or a batch cannot be shared out as the run says."""
-    from airlam.edge.parallel import building
+    from airlam.edge.parallel.engine import building
 
     building.check_mode(run)
 
@@ -92,7 +92,7 @@ def parallel(
     write_json(folder / RECIPE, run.to_dict())
     prepare_data(run)
     if from_lightning is not None:
-        from airlam.edge.parallel.lightning_states import from_lightning as convert
+        from airlam.edge.parallel.engine.lightning_states import from_lightning as convert
 
         convert(Path(from_lightning), folder, run)
     if prepare:
@@ -111,7 +111,7 @@ def prepare_data(run: ParallelTraining) -> None:
     Raises:
         RecipeError: there is no such data set.
     """
-    from airlam.edge.parallel.training import data_module
+    from airlam.edge.parallel.engine.training import data_module
 
     data_module(run).prepare_data()
 

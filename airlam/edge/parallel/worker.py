@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airlam.edge.parallel.processes import die_with_parent, give_memory_back
+from airlam.edge.parallel.launching.processes import die_with_parent, give_memory_back
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, run_from_dict
 from airlam.errors import RecipeError
 from airlam.io import read_json
 
 if TYPE_CHECKING:
-    from airlam.edge.parallel.watchdog import Watchdog
+    from airlam.edge.parallel.launching.watchdog import Watchdog
 
 
 def recipe_of(folder: Path) -> ParallelTraining:
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from airlam.edge.parallel.loop import fewer, train
-    from airlam.edge.parallel.watchdog import run
+    from airlam.edge.parallel.engine.loop import fewer, train
+    from airlam.edge.parallel.launching.watchdog import run
 
     on_gpus = torch.cuda.is_available()  # of the one that the launcher shows to this process
 

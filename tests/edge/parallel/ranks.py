@@ -25,10 +25,10 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from torch.profiler import ProfilerActivity, profile
 
-from airlam.edge.parallel import checkpoint
-from airlam.edge.parallel.building import local
+from airlam.edge.parallel.engine import checkpoint
+from airlam.edge.parallel.engine.building import local
+from airlam.edge.parallel.engine.training import Training
 from airlam.edge.parallel.recipe import run_from_dict
-from airlam.edge.parallel.training import Training
 
 torch.set_num_threads(1)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from airlam.edge.parallel.cost import simulate
-from airlam.edge.parallel.energy import grams, modelled, power
-from airlam.edge.parallel.estimate import Estimator
-from airlam.edge.parallel.network import Network
-from airlam.edge.parallel.plan import Plan, plan_from
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import count_profile
-from airlam.edge.parallel.programs import schedule
-from airlam.edge.parallel.volume import (
+from airlam.edge.parallel.cost_model.cost import simulate
+from airlam.edge.parallel.cost_model.energy import grams, modelled, power
+from airlam.edge.parallel.cost_model.estimate import Estimator
+from airlam.edge.parallel.cost_model.network import Network
+from airlam.edge.parallel.cost_model.plan import Plan, plan_from
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import count_profile
+from airlam.edge.parallel.cost_model.programs import schedule
+from airlam.edge.parallel.cost_model.volume import (
     BYTES,
     data_volume,
     hybrid_volume,
@@ -23,7 +23,7 @@ from airlam.edge.parallel.volume import (
     tensor_volume,
     wire_bytes,
 )
-from airlam.edge.parallel.work import Work
+from airlam.edge.parallel.cost_model.work import Work
 from airlam.models import AirlamConfig
 
 PROFILE = count_profile(AirlamConfig(num_tokens=64, num_groups=16))

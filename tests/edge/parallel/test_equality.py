@@ -13,10 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from airlam.edge.parallel.layout import Mesh
-from airlam.edge.parallel.recipe import ParallelTraining, Shares
-from airlam.edge.parallel.shares import share_out
-from airlam.edge.parallel.volume import (
+from airlam.edge.parallel.cost_model.volume import (
     Volume,
     data_volume,
     hybrid_volume,
@@ -26,6 +23,9 @@ from airlam.edge.parallel.volume import (
     sharded_volume,
     tensor_volume,
 )
+from airlam.edge.parallel.layout import Mesh
+from airlam.edge.parallel.recipe import ParallelTraining, Shares
+from airlam.edge.parallel.shares import share_out
 from airlam.models import AirlamConfig, AirlamModel, load_checkpoint
 from airlam.models.fresh import empty_model
 from airlam.models.layers import layers_of

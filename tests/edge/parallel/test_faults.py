@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from airlam.edge.parallel.events import read_events
+from airlam.edge.parallel.launching.events import read_events
 from airlam.io import read_json
 
 HERE = Path(__file__).parent

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from airlam.edge.parallel import launch as launching
-from airlam.edge.parallel import processes as p
-from airlam.edge.parallel.events import durable_step, follow, line_of, read_events, record
-from airlam.edge.parallel.launch import Launch, Outcome, Run, launch, worker_environment
-from airlam.edge.parallel.membership import PeerLostError, Place, StopRequested, first_line, lost_peer, meet
-from airlam.edge.parallel.store import StoreLostError, connect, listen, serve
-from airlam.edge.parallel.watchdog import Watchdog, _shares, blame
+from airlam.edge.parallel.launching import launch as launching
+from airlam.edge.parallel.launching import processes as p
+from airlam.edge.parallel.launching.events import durable_step, follow, line_of, read_events, record
+from airlam.edge.parallel.launching.launch import Launch, Outcome, Run, launch, worker_environment
+from airlam.edge.parallel.launching.membership import PeerLostError, Place, StopRequested, first_line, lost_peer, meet
+from airlam.edge.parallel.launching.store import StoreLostError, connect, listen, serve
+from airlam.edge.parallel.launching.watchdog import Watchdog, _shares, blame
 from airlam.errors import RecipeError, StoreError
 
 

@@ -13,10 +13,10 @@ import torch.distributed as dist
 import yaml
 
 from airlam.data import CSIDataModule
-from airlam.edge.parallel.checkpoint import states
-from airlam.edge.parallel.lightning_states import from_lightning, to_lightning
+from airlam.edge.parallel.engine.checkpoint import states
+from airlam.edge.parallel.engine.lightning_states import from_lightning, to_lightning
+from airlam.edge.parallel.engine.training import Training, data_module
 from airlam.edge.parallel.recipe import ParallelTraining
-from airlam.edge.parallel.training import Training, data_module
 from airlam.errors import CheckpointError, RecipeError
 from airlam.tasks import ChannelPrediction, Pretraining
 

@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from airlam.edge.parallel.processes import give_memory_back
+from airlam.edge.parallel.launching.processes import give_memory_back
 import numpy as np
 
 def resident():

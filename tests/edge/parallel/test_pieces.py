@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from airlam.edge.parallel.pieces import Held, Piece
+from airlam.edge.parallel.engine.pieces import Held, Piece
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 

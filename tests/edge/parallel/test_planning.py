@@ -9,9 +9,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from airlam.edge.parallel.cost import simulate
-from airlam.edge.parallel.estimate import Estimator
-from airlam.edge.parallel.plan import Plan
+from airlam.edge.parallel.cost_model.cost import simulate
+from airlam.edge.parallel.cost_model.estimate import Estimator
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Member, Pool
+from airlam.edge.parallel.cost_model.profiling import count_profile
 from airlam.edge.parallel.planning.balance import balance, compositions, thrifty
 from airlam.edge.parallel.planning.candidates import Candidates
 from airlam.edge.parallel.planning.decide import MODES, decide
@@ -21,8 +23,6 @@ from airlam.edge.parallel.planning.large import large
 from airlam.edge.parallel.planning.modalities import plan_modalities
 from airlam.edge.parallel.planning.objectives import OBJECTIVES, with_roles
 from airlam.edge.parallel.planning.pipelines import shortest
-from airlam.edge.parallel.pool import Member, Pool
-from airlam.edge.parallel.profiling import count_profile
 from airlam.errors import RecipeError
 from airlam.models import AirlamConfig
 from airlam.resources import DEVICES

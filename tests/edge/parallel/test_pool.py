@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airlam.edge.parallel.pool import Pool, make_pool
+from airlam.edge.parallel.cost_model.pool import Pool, make_pool
 from airlam.errors import RecipeError
 from airlam.resources import DEVICES
 

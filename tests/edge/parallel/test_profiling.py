@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airlam.edge.parallel.measuring import Links, measure_profile, peak_bytes
-from airlam.edge.parallel.profiling import PARTS, ModelProfile, count_profile
+from airlam.edge.parallel.cost_model.measuring import Links, measure_profile, peak_bytes
+from airlam.edge.parallel.cost_model.profiling import PARTS, ModelProfile, count_profile
 from airlam.errors import StoreError
 from airlam.models import AirlamConfig, AirlamModel
 

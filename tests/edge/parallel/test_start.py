@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from airlam.edge.parallel.building import check_mode
+from airlam.edge.parallel.engine.building import check_mode
 from airlam.edge.parallel.layout import Mesh
 from airlam.edge.parallel.recipe import ParallelTraining, Shares
 from airlam.errors import RecipeError

@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 
 import airlam
-from airlam.edge.parallel.checkpoint import STATE, forget_older, remove_state, state_folder, states
+from airlam.edge.parallel.engine.checkpoint import STATE, forget_older, remove_state, state_folder, states
+from airlam.edge.parallel.engine.training import Training
 from airlam.edge.parallel.layout import Mesh
 from airlam.edge.parallel.recipe import ParallelTraining, Shares
-from airlam.edge.parallel.training import Training
 from airlam.errors import CheckpointError
 
 # one run of ten steps of AdamW, which goes from mode to mode: (ranks, name, arguments, steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airlam.edge.parallel.volume import (
+from airlam.edge.parallel.cost_model.volume import (
     data_volume,
     looped_volume,
     pipeline_volume,

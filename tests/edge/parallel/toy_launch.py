@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from airlam.edge.parallel.launch import Launch, launch
+from airlam.edge.parallel.launching.launch import Launch, launch
 from airlam.errors import AirlamError
 
 if __name__ == "__main__":

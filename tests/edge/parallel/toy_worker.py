@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from airlam.edge.parallel import watchdog
+from airlam.edge.parallel.launching import watchdog
 from airlam.io import read_json, write_json
 
 STEPS = int(os.environ.get("TOY_STEPS", "40"))

@@ -9,10 +9,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import ScheduleGPipe
 
-from airlam.edge.parallel.collectives import TRAFFIC
+from airlam.edge.parallel.engine.collectives import TRAFFIC
+from airlam.edge.parallel.engine.stages import CountedStage
+from airlam.edge.parallel.launching.watchdog import waiting
 from airlam.edge.parallel.layout import Layout
-from airlam.edge.parallel.stages import CountedStage
-from airlam.edge.parallel.watchdog import waiting
 from airlam.models import AirlamModel
 from airlam.models.layers import layers_of
 from airlam.models.parallel_adapter import hidden_states

@@ -21,13 +21,13 @@ from torch import Tensor
 from airlam.data.recipe import load_dataset_recipe
 from airlam.edge.parallel.adapters.cache import ActivationCache
 from airlam.edge.parallel.adapters.states import PipelinedStates
-from airlam.edge.parallel.building import Part, build, checkpoint_folder
+from airlam.edge.parallel.engine.building import Part, build, checkpoint_folder
+from airlam.edge.parallel.engine.pieces import Piece
+from airlam.edge.parallel.engine.spmd import SPMDStep
+from airlam.edge.parallel.engine.training import StepRecord, Training
+from airlam.edge.parallel.launching.watchdog import waiting
 from airlam.edge.parallel.layout import Layout, Mesh
-from airlam.edge.parallel.pieces import Piece
 from airlam.edge.parallel.recipe import ParallelTraining
-from airlam.edge.parallel.spmd import SPMDStep
-from airlam.edge.parallel.training import StepRecord, Training
-from airlam.edge.parallel.watchdog import waiting
 from airlam.io import file_hash, recipe_hash
 from airlam.models import AdaptedModel, add_lora, add_parallel_adapter, save_lora, save_parallel_adapter
 from airlam.seeds import noise_seed
@@ -69,7 +69,7 @@ def adapted_part(run: ParallelTraining, stages: Layout) -> Part:
 
 
 class AdapterTraining(Training):
-    """See :class:`airlam.edge.parallel.training.Training`.
+    """See :class:`airlam.edge.parallel.engine.training.Training`.
 
     Args:
         run: with ``adapter``. source: of training batches. folder: of the run. state: to go on from.
@@ -192,8 +192,10 @@ class AdapterTraining(Training):
         return self.pipelined(features, self.layout.split("data", self.links), mine.shape[1], mine.dtype)
 
     def train_step(self, batch: dict[str, Any] | None) -> StepRecord:
-        """As in :meth:`airlam.edge.parallel.training.Training.train_step`; None for a cached batch. ``seconds`` also
-        has ``backbone`` and ``cache``, which are parts of ``tokens``."""
+        """As in :meth:`airlam.edge.parallel.engine.training.Training.train_step`; None for a cached batch.
+
+        ``seconds`` also has ``backbone`` and ``cache``, which are parts of ``tokens``.
+        """
         record = super().train_step(batch)
         record.seconds |= self._spent
         self._forget_backbone()

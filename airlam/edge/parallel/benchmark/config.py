@@ -178,7 +178,7 @@ class ParallelBenchmarkArguments(Arguments):
     """Arguments of :class:`airlam.edge.parallel.benchmark.benchmark.ParallelBenchmark`.
 
     Attributes:
-        devices: the pool: a YAML, see :mod:`airlam.edge.parallel.pool`, or its content.
+        devices: the pool: a YAML, see :mod:`airlam.edge.parallel.cost_model.pool`, or its content.
         owners: name of a device -> the users that it owns, a site of :class:`airlam.edge.federated.Federation`.
         workload: arguments of that federation: model, rounds, local steps, batch size, CSI. All mechanisms see
             ``owners * rounds * local_steps * batch_size`` links; those that train one model in steps of all owners take

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 
 from airlam.edge.federated.server.record import RoundRecord
 from airlam.edge.parallel.benchmark.plans import SERVER, Move, alone
-from airlam.edge.parallel.cost import simulate
-from airlam.edge.parallel.energy import PHASES, Span, length, merged, modelled
-from airlam.edge.parallel.network import Network
-from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
-from airlam.edge.parallel.programs import Collective, Send, programs
-from airlam.edge.parallel.volume import wire_bytes
-from airlam.edge.parallel.work import Pieces, Work
+from airlam.edge.parallel.cost_model.cost import simulate
+from airlam.edge.parallel.cost_model.energy import PHASES, Span, length, merged, modelled
+from airlam.edge.parallel.cost_model.network import Network
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
+from airlam.edge.parallel.cost_model.programs import Collective, Send, programs
+from airlam.edge.parallel.cost_model.volume import wire_bytes
+from airlam.edge.parallel.cost_model.work import Pieces, Work
 
 PARTS = ("layer", "embedding")  # whose weights' gradients adapters do without
 
@@ -98,7 +98,7 @@ def link_bytes(plan: Plan, profile: ModelProfile, pool: Pool) -> float:
     """Bytes that cross the links in a step, with gloo's rings; a broadcast is sent by the first rank of its group.
 
     Example:
-        >>> from airlam.edge.parallel.profiling import count_profile
+        >>> from airlam.edge.parallel.cost_model.profiling import count_profile
         >>> from airlam.models import AirlamConfig
         >>> profile, pool = count_profile(AirlamConfig()), Pool.of(["phone", "phone"], rate=1e8)
         >>> link_bytes(alone(profile, 0, 4), profile, pool)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from airlam.edge.parallel.benchmark.config import Mechanism, Server
-from airlam.edge.parallel.estimate import Estimator
-from airlam.edge.parallel.plan import Plan, plan_from
-from airlam.edge.parallel.pool import Member, Pool
-from airlam.edge.parallel.profiling import ModelProfile
+from airlam.edge.parallel.cost_model.estimate import Estimator
+from airlam.edge.parallel.cost_model.plan import Plan, plan_from
+from airlam.edge.parallel.cost_model.pool import Member, Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
 from airlam.edge.parallel.shares import share_out
 from airlam.errors import RecipeError
 from airlam.resources import device

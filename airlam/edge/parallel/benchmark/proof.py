@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from airlam.edge.parallel import volume as v
-from airlam.edge.parallel.cost import simulate
-from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
+from airlam.edge.parallel.cost_model import volume as v
+from airlam.edge.parallel.cost_model.cost import simulate
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
 from airlam.edge.parallel.recipe import ParallelTraining
 from airlam.errors import AirlamError
 from airlam.io import write_json

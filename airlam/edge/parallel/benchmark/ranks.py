@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from airlam.edge.parallel.engine.training import Training
 from airlam.edge.parallel.recipe import run_from_dict
-from airlam.edge.parallel.training import Training
 from airlam.errors import AirlamError
 from airlam.io import read_json, write_json
 

@@ -9,10 +9,10 @@ from airlam.edge.parallel.benchmark import plans
 from airlam.edge.parallel.benchmark.config import Mechanism
 from airlam.edge.parallel.benchmark.sentences import REACH
 from airlam.edge.parallel.benchmark.study import Study
-from airlam.edge.parallel.cost import simulate
-from airlam.edge.parallel.estimate import Estimator
-from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.profiling import ModelProfile, count_profile
+from airlam.edge.parallel.cost_model.cost import simulate
+from airlam.edge.parallel.cost_model.estimate import Estimator
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.profiling import ModelProfile, count_profile
 from airlam.errors import RecipeError
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.models import AirlamConfig

@@ -16,7 +16,7 @@ from airlam.edge.parallel.benchmark.proof import closed_form, difference
 from airlam.edge.parallel.benchmark.reach import reach_rows, reach_table
 from airlam.edge.parallel.benchmark.sentences import GROUP, NOTES, START_NAME, sentences
 from airlam.edge.parallel.benchmark.study import START, Study
-from airlam.edge.parallel.energy import PHASES, grams
+from airlam.edge.parallel.cost_model.energy import PHASES, grams
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.io import recipe_hash
 

@@ -13,9 +13,9 @@ from airlam.edge.parallel.benchmark.config import Mechanism
 from airlam.edge.parallel.benchmark.proof import Case, run_cases
 from airlam.edge.parallel.benchmark.training import Job, Trainer, job_of
 from airlam.edge.parallel.benchmark.workload import Workload
-from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.pool import Pool, make_pool, read_pool
-from airlam.edge.parallel.profiling import ModelProfile, count_profile
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool, make_pool, read_pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile, count_profile
 from airlam.edge.parallel.recipe import Shares
 from airlam.io import read_finished, recipe_hash, write_json
 from airlam.models import load_checkpoint

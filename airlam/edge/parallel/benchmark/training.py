@@ -18,8 +18,8 @@ from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.record import RoundRecord
 from airlam.edge.parallel.benchmark.config import Mechanism
 from airlam.edge.parallel.benchmark.workload import Workload
+from airlam.edge.parallel.engine.training import Training
 from airlam.edge.parallel.recipe import ParallelTraining
-from airlam.edge.parallel.training import Training
 from airlam.models import load_checkpoint, save_checkpoint
 from airlam.models.layers import layer_prefix
 from airlam.recipes import find_checkpoint

@@ -1,8 +1,8 @@
 """What a variant costs a pool whose devices share out heads, hidden units and inputs: parameters, memory, bytes.
 
-Bytes are the closed forms of :mod:`airlam.edge.parallel.volume`. Memory is that of the first device with an equal
-share: its part of the model is built, a batch is run through it forwards, and what autograd keeps is counted. The
-other devices' parts are not added: sizes do not depend on them.
+Bytes are the closed forms of :mod:`airlam.edge.parallel.cost_model.volume`. Memory is that of the first device
+with an equal share: its part of the model is built, a batch is run through it forwards, and what autograd keeps is
+counted. The other devices' parts are not added: sizes do not depend on them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from airlam.edge.parallel.cost_model.volume import looped_volume, wire_bytes
 from airlam.edge.parallel.shares import share_out
-from airlam.edge.parallel.volume import looped_volume, wire_bytes
 from airlam.models import AirlamModel
 from airlam.models.layers import layers_of
 from airlam.models.sharding import COLUMN, cuts, make_row, num_heads, num_units

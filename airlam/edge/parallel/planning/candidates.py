@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from airlam.edge.parallel.plan import Plan
+from airlam.edge.parallel.cost_model.plan import Plan
 from airlam.edge.parallel.planning.balance import balance, compositions
 from airlam.edge.parallel.planning.judge import MOST_CUTS, SMALL, Found, Judge
 

@@ -13,13 +13,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from airlam.data.recipe import load_dataset_recipe
-from airlam.edge.parallel.measuring import measure_profile
+from airlam.edge.parallel.cost_model.measuring import measure_profile
+from airlam.edge.parallel.cost_model.pool import Pool, read_pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile, count_profile
 from airlam.edge.parallel.planning.decide import MODES, Decision, decide
 from airlam.edge.parallel.planning.goals import Goal
 from airlam.edge.parallel.planning.modalities import ModalityPlan, plan_modalities
 from airlam.edge.parallel.planning.objectives import OBJECTIVES, with_roles
-from airlam.edge.parallel.pool import Pool, read_pool
-from airlam.edge.parallel.profiling import ModelProfile, count_profile
 from airlam.errors import CheckpointError, RecipeError, StoreError
 from airlam.io import write_text
 from airlam.models import AirlamConfig
@@ -47,14 +47,14 @@ def plan_parallel(
     """Choose participants, mode, order, shares, cuts and micro-batches; print them beside simpler plans.
 
     Args:
-        devices: YAML of the pool (:mod:`airlam.edge.parallel.pool`). config: of the run.
+        devices: YAML of the pool (:mod:`airlam.edge.parallel.cost_model.pool`). config: of the run.
         out: where the run with its plan is written, as YAML for ``airlam parallel``; None: nowhere.
         goal, weight: see :class:`~.goals.Goal`. mode: the only one to use. ranks: how many devices take part.
         solver: see :func:`~.decide.decide`.
         objective: plan inputs and modules too, for one of :data:`~.objectives.OBJECTIVES`; its frozen and adapted
             modules cost less.
-        profile: JSON of :meth:`~airlam.edge.parallel.profiling.ModelProfile.save`; measured and written where there is
-            no such file. measure: measure on this host without keeping it; else operations are counted.
+        profile: JSON of :meth:`~airlam.edge.parallel.cost_model.profiling.ModelProfile.save`; measured and written
+            where there is no such file. measure: measure on this host without keeping it; else operations are counted.
         batch_size: links of a step; None: the data's.
 
     Raises:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from airlam.edge.parallel.cost import Cost, simulate
-from airlam.edge.parallel.plan import Plan
+from airlam.edge.parallel.cost_model.cost import Cost, simulate
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
 from airlam.edge.parallel.planning.candidates import Candidates
 from airlam.edge.parallel.planning.exhaustive import exhaustive
 from airlam.edge.parallel.planning.goals import Goal
 from airlam.edge.parallel.planning.judge import SMALL, Found
 from airlam.edge.parallel.planning.large import large
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
 from airlam.edge.parallel.shares import equal_shares, share_out
 from airlam.errors import RecipeError
 from airlam.recipes import check_choice, check_number

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airlam.edge.parallel.estimate import Estimator
+from airlam.edge.parallel.cost_model.estimate import Estimator
+from airlam.edge.parallel.cost_model.volume import BYTES
 from airlam.edge.parallel.planning.goals import Goal
-from airlam.edge.parallel.volume import BYTES
 
 
 class Floors:

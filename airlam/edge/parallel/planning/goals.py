@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airlam.edge.parallel.cost import Cost
+from airlam.edge.parallel.cost_model.cost import Cost
 from airlam.errors import RecipeError
 from airlam.recipes import check_choice, check_number
 

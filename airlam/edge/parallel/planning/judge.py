@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from airlam.edge.parallel.cost import Cost
-from airlam.edge.parallel.estimate import Estimator
-from airlam.edge.parallel.plan import Plan
+from airlam.edge.parallel.cost_model.cost import Cost
+from airlam.edge.parallel.cost_model.estimate import Estimator
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
 from airlam.edge.parallel.planning.balance import balance, compositions, thrifty
 from airlam.edge.parallel.planning.floors import Floors
 from airlam.edge.parallel.planning.goals import Goal, divisors
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
 
 MICRO_BATCHES = 32  # at most
 SMALL = 6  # devices of a pool that is searched more closely

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from airlam.edge.parallel.cost import Cost, simulate
-from airlam.edge.parallel.plan import Plan
+from airlam.edge.parallel.cost_model.cost import Cost, simulate
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
+from airlam.edge.parallel.cost_model.volume import BYTES
 from airlam.edge.parallel.planning.objectives import OBJECTIVES, Objective
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
-from airlam.edge.parallel.volume import BYTES
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def inputs_of(profile: ModelProfile) -> dict[str, Input]:
     coordinates and a time; an occupancy map of 128 x 128 cells in bytes; a depth map of 160 x 120 in two bytes.
 
     Example:
-        >>> from airlam.edge.parallel.profiling import count_profile
+        >>> from airlam.edge.parallel.cost_model.profiling import count_profile
         >>> from airlam.models import AirlamConfig
         >>> inputs_of(count_profile(AirlamConfig()))["csi"].raw
         196608

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from airlam.edge.parallel.profiling import ModelProfile, Part
+from airlam.edge.parallel.cost_model.profiling import ModelProfile, Part
 from airlam.recipes import check_choice
 
 ROLES = ("frozen", "adapted", "trained")
@@ -18,7 +18,7 @@ class Objective:
     """What a model is trained for.
 
     Attributes:
-        inputs: that help it, out of :data:`airlam.edge.parallel.pool.INPUTS`.
+        inputs: that help it, out of :data:`airlam.edge.parallel.cost_model.pool.INPUTS`.
         roles: of embedding, layers and head: frozen, adapted (low-rank factors train) or trained. encoders: of the
             encoder of each input besides the CSI's, which is the embedding.
         why: of the roles.
@@ -58,7 +58,7 @@ def with_roles(profile: ModelProfile, roles: Mapping[str, str], rank: int = LORA
     Below the lowest part that trains there is no backward pass; a frozen part above it passes the gradient on.
 
     Example:
-        >>> from airlam.edge.parallel.profiling import count_profile
+        >>> from airlam.edge.parallel.cost_model.profiling import count_profile
         >>> from airlam.models import AirlamConfig
         >>> whole = count_profile(AirlamConfig())
         >>> head = with_roles(whole, {"embedding": "frozen", "layer": "frozen", "head": "trained"})

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from airlam.edge.parallel.plan import Plan
+from airlam.edge.parallel.cost_model.plan import Plan
 from airlam.edge.parallel.planning.judge import SMALL, Found
 from airlam.edge.parallel.planning.surroundings import ROUNDS, SEEDS, Surroundings
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from airlam.edge.parallel import processes as p
+from airlam.edge.parallel.launching import processes as p
 from airlam.edge.parallel.shaped.limits import Group, Groups, Limits, version
 from airlam.edge.parallel.shaped.links import INTERFACE, Links, call
 from airlam.errors import AirlamError

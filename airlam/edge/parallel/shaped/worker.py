@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from airlam.edge.parallel import processes as p
+from airlam.edge.parallel.launching import processes as p
 from airlam.edge.parallel.shaped.processes import wait_to_go
 from airlam.io import read_json, write_json
 
@@ -38,8 +38,8 @@ def random_batch(
 
 def train(job: dict[str, Any], begin: Callable[[], None]) -> dict[str, Any]:
     """Steps of a run: when each ended, and what it sent."""
+    from airlam.edge.parallel.engine.training import Training
     from airlam.edge.parallel.recipe import run_from_dict
-    from airlam.edge.parallel.training import Training
 
     training = Training(run_from_dict(job["run"]))
     batches = [random_batch(**job["batch"], seed=seed) for seed in range(2)]
@@ -135,7 +135,7 @@ def begin(folder: Path) -> None:
 
 def profile(job: dict[str, Any], begin: Callable[[], None]) -> dict[str, Any]:
     """The profile of a model on this device."""
-    from airlam.edge.parallel.measuring import measure_profile
+    from airlam.edge.parallel.cost_model.measuring import measure_profile
     from airlam.models import AirlamConfig
 
     begin()

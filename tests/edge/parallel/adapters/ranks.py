@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from airlam.edge.parallel.loop import begin
+from airlam.edge.parallel.engine.loop import begin
 from airlam.edge.parallel.recipe import run_from_dict
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ import torch
 from airlam.edge.parallel import ParallelTraining
 from airlam.edge.parallel.adapters.cache import ActivationCache
 from airlam.edge.parallel.adapters.recipe import Adapter
-from airlam.edge.parallel.building import check_mode
+from airlam.edge.parallel.engine.building import check_mode
 from airlam.errors import RecipeError, StoreError
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.tasks.objectives import forecast_target

@@ -8,7 +8,7 @@ from airlam.edge.parallel.benchmark.benchmark import ParallelBenchmark
 from airlam.edge.parallel.benchmark.sentences import GROUP, front
 from airlam.edge.parallel.benchmark.study import Study
 from airlam.edge.parallel.benchmark.training import Job, one_process
-from airlam.edge.parallel.training import Training
+from airlam.edge.parallel.engine.training import Training
 from airlam.errors import RecipeError
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.recipes import find_recipe, read_yaml

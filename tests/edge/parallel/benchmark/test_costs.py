@@ -10,10 +10,10 @@ from airlam.edge.federated.server.record import RoundRecord
 from airlam.edge.parallel.benchmark import costs, plans
 from airlam.edge.parallel.benchmark.config import Mechanism, Server
 from airlam.edge.parallel.benchmark.plans import Move
-from airlam.edge.parallel.cost import simulate
-from airlam.edge.parallel.energy import radio_watts
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import count_profile
+from airlam.edge.parallel.cost_model.cost import simulate
+from airlam.edge.parallel.cost_model.energy import radio_watts
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import count_profile
 from airlam.errors import RecipeError
 from airlam.models import AirlamConfig
 

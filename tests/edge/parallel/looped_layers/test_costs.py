@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from airlam.edge.parallel.cost_model.volume import CONTROL_BYTES
 from airlam.edge.parallel.looped_layers.costs import STATE_BYTES, costs, first_part
-from airlam.edge.parallel.volume import CONTROL_BYTES
 from airlam.errors import RecipeError
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.models.config import DEFAULT_BACKBONE

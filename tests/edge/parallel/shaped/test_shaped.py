@@ -140,8 +140,8 @@ def test_nothing_is_left_of_a_run_that_is_ended(tmp_path, number):
 @needs_links
 @pytest.mark.slow
 def test_a_shaped_training_sends_what_the_formula_says_as_slowly_as_its_link():
+    from airlam.edge.parallel.cost_model.volume import tensor_volume
     from airlam.edge.parallel.recipe import ParallelTraining
-    from airlam.edge.parallel.volume import tensor_volume
 
     model = {"num_tokens": 16, "num_groups": 0, "group_size": 16}
     model["backbone"] = {

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from airlam.edge.parallel.processes import ROUND
+from airlam.edge.parallel.launching.processes import ROUND
 
 EVENTS = "events.jsonl"
 

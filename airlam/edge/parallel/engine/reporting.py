@@ -13,9 +13,9 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from airlam.edge.parallel.engine.training import StepRecord
+from airlam.edge.parallel.launching.watchdog import Watchdog, waiting
 from airlam.edge.parallel.recipe import ParallelTraining
-from airlam.edge.parallel.training import StepRecord
-from airlam.edge.parallel.watchdog import Watchdog, waiting
 from airlam.progress import ProgressLines
 
 LOG, VALIDATION = "log.jsonl", "validation.jsonl"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from airlam.edge.parallel.profiling import ModelProfile, Part, parameters_of, shapes_of, sizes_of
+from airlam.edge.parallel.cost_model.profiling import ModelProfile, Part, parameters_of, shapes_of, sizes_of
 from airlam.models import AirlamConfig, AirlamModel, SpectralModel
 from airlam.models.layers import enter, layers_of, leave, run
 from airlam.models.spectral_model import Spectra
@@ -284,6 +284,6 @@ def _common(step: _Step, repeats: int) -> float:
 
 
 def _attention_share(sizes: dict[str, int], config: AirlamConfig) -> float:
-    from airlam.edge.parallel.profiling import count_profile
+    from airlam.edge.parallel.cost_model.profiling import count_profile
 
     return count_profile(config, tokens=sizes["tokens"]).attention

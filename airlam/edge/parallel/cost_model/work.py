@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
-from airlam.edge.parallel.volume import BYTES
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
+from airlam.edge.parallel.cost_model.volume import BYTES
 
 MOMENTS = 2  # AdamW's, of every trained weight
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
-from airlam.edge.parallel.building import Part
-from airlam.edge.parallel.collectives import TRAFFIC, all_reduce
+from airlam.edge.parallel.engine.building import Part
+from airlam.edge.parallel.engine.collectives import TRAFFIC, all_reduce
+from airlam.edge.parallel.launching.watchdog import waiting
 from airlam.edge.parallel.layout import Layout
 from airlam.edge.parallel.recipe import ParallelTraining
-from airlam.edge.parallel.watchdog import waiting
 from airlam.errors import RecipeError
 from airlam.models.layers import enter, layers_of, leave, run
 from airlam.tasks.objectives import Target
@@ -82,7 +82,7 @@ class PipelineStep:
         return self.first or self.last
 
     def __call__(self, target: Target | None, links: int) -> float:
-        """See :class:`airlam.edge.parallel.spmd.SPMDStep`."""
+        """See :class:`airlam.edge.parallel.engine.spmd.SPMDStep`."""
         shape = self._shape(target)
         schedule = self._schedule(*shape)
         self._target, self._links = target, links

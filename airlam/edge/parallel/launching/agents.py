@@ -2,8 +2,8 @@
 
 Started by the launcher, or by hand on each host of a pool (docs/deploy-parallel.md)::
 
-    python -m airlam.edge.parallel.agents --store 10.0.0.1:29400 --device desk --nnodes 3 --run-id mine --folder RUN
-        -- python -m airlam.edge.parallel.worker RUN
+    python -m airlam.edge.parallel.launching.agents --store 10.0.0.1:29400 --device desk --nnodes 3 --run-id mine
+        --folder RUN -- python -m airlam.edge.parallel.worker RUN
 
 What it adds to torch's agent: a name for each device; a worker that stalled while its peers timed out is killed and its
 device left out; a worker that keeps dying takes its device with it; what a restart cannot mend ends the run; a worker's
@@ -31,9 +31,9 @@ from torch.distributed.elastic.rendezvous import RendezvousClosedError, Rendezvo
 from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from airlam.edge.parallel import processes as p
-from airlam.edge.parallel.events import record
-from airlam.edge.parallel.store import connect
+from airlam.edge.parallel.launching import processes as p
+from airlam.edge.parallel.launching.events import record
+from airlam.edge.parallel.launching.store import connect
 from airlam.errors import AirlamError
 
 LOGS = "logs"
@@ -197,7 +197,9 @@ def log_to(path: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Options of the agent."""
-    found = argparse.ArgumentParser(prog="python -m airlam.edge.parallel.agents", description="The agent of a device.")
+    found = argparse.ArgumentParser(
+        prog="python -m airlam.edge.parallel.launching.agents", description="The agent of a device."
+    )
     found.add_argument("--store", required=True, metavar="HOST:PORT", help="of the rendezvous store")
     found.add_argument("--device", required=True, metavar="NAME", help="name of this device in the pool")
     found.add_argument("--nnodes", type=int, required=True, metavar="N", help="devices at most")
@@ -252,7 +254,7 @@ def run(known: Any) -> int:
 
 
 def main() -> int:
-    """Entry; the exit codes are those of :mod:`airlam.edge.parallel.processes`."""
+    """Entry; the exit codes are those of :mod:`airlam.edge.parallel.launching.processes`."""
     if os.environ.get(p.PARENT):
         p.die_with_parent()
     known = parser().parse_args()

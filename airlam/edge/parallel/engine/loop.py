@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from airlam.edge.parallel.checkpoint import forget_older, states
+from airlam.edge.parallel.engine.checkpoint import forget_older, states
+from airlam.edge.parallel.engine.reporting import Reporter
+from airlam.edge.parallel.engine.training import Training, data_module
+from airlam.edge.parallel.launching.watchdog import Watchdog, waiting
 from airlam.edge.parallel.layout import DIMS, Mesh
 from airlam.edge.parallel.recipe import ParallelTraining, Shares
-from airlam.edge.parallel.reporting import Reporter
-from airlam.edge.parallel.training import Training, data_module
-from airlam.edge.parallel.watchdog import Watchdog, waiting
 from airlam.errors import RecipeError
 
 
@@ -85,7 +85,7 @@ def fewer(run: ParallelTraining, left: list[int]) -> ParallelTraining:
         >>> fewer(run, [0, 2]).shares.data
         [2, 1]
     """
-    from airlam.edge.parallel.building import check_mode
+    from airlam.edge.parallel.engine.building import check_mode
 
     count = len(left)
     devices = None if run.devices is None else [run.devices[rank] for rank in left]

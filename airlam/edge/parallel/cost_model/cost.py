@@ -1,9 +1,9 @@
 """The cost of one training step of a plan on a pool, by simulating its events: seconds, joules, bytes, memory, a trace.
 
-Every rank runs its program (:mod:`airlam.edge.parallel.programs`) as a SimPy process. A collective begins when its last
-rank has come; a message when its sender and its receiver are ready (so gloo does it) and its link is free. *Modelled*
-throughout; how close it comes to real processes is measured by ``benchmarks/parallel_model.py``. Left out: overlap of
-gradients' sums with the backward pass, and other traffic on the links.
+Every rank runs its program (:mod:`airlam.edge.parallel.cost_model.programs`) as a SimPy process. A collective begins
+when its last rank has come; a message when its sender and its receiver are ready (so gloo does it) and its link is
+free. *Modelled* throughout; how close it comes to real processes is measured by ``benchmarks/parallel_model.py``. Left
+out: overlap of gradients' sums with the backward pass, and other traffic on the links.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airlam.edge.parallel.energy import Energy, Span, grams, modelled
-from airlam.edge.parallel.network import Network
-from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
-from airlam.edge.parallel.programs import Collective, Compute, Operation, Receive, Send, programs
-from airlam.edge.parallel.work import Work
+from airlam.edge.parallel.cost_model.energy import Energy, Span, grams, modelled
+from airlam.edge.parallel.cost_model.network import Network
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
+from airlam.edge.parallel.cost_model.programs import Collective, Compute, Operation, Receive, Send, programs
+from airlam.edge.parallel.cost_model.work import Work
 
 
 @dataclass
@@ -70,7 +70,7 @@ def simulate(plan: Plan, profile: ModelProfile, pool: Pool) -> Cost:
     """Run the events of a step.
 
     Example:
-        >>> from airlam.edge.parallel.profiling import count_profile
+        >>> from airlam.edge.parallel.cost_model.profiling import count_profile
         >>> from airlam.models import AirlamConfig
         >>> profile, pool = count_profile(AirlamConfig()), Pool.of(["vehicle", "phone"], rate=1e8)
         >>> plan = Plan((0, 1), links=(15, 1), layers=(4,), tokens=(128,))

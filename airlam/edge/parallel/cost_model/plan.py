@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
 from airlam.edge.parallel.shares import share_out
 
 SCHEDULES = ("1f1b", "gpipe")

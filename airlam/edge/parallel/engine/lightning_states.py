@@ -19,8 +19,8 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
-from airlam.edge.parallel.building import empty_task
-from airlam.edge.parallel.checkpoint import (
+from airlam.edge.parallel.engine.building import empty_task
+from airlam.edge.parallel.engine.checkpoint import (
     MOMENTS,
     check_files,
     index_of,
@@ -213,7 +213,7 @@ def _arguments(task: L.LightningModule) -> dict[str, Any]:
 
 
 def _batches_per_epoch(run: ParallelTraining) -> int:
-    from airlam.edge.parallel.training import data_module
+    from airlam.edge.parallel.engine.training import data_module
 
     data = data_module(run)
     data.prepare_data()

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from airlam.data.recipe import load_dataset_recipe
-from airlam.edge.parallel.collectives import copy_to, gather_parts, reduce_from
+from airlam.edge.parallel.engine.collectives import copy_to, gather_parts, reduce_from
+from airlam.edge.parallel.engine.pieces import Piece
 from airlam.edge.parallel.layout import Layout
-from airlam.edge.parallel.pieces import Piece
 from airlam.edge.parallel.recipe import ParallelTraining
 from airlam.edge.parallel.shares import share_out
 from airlam.errors import RecipeError

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from airlam.edge.parallel.watchdog import waiting
+from airlam.edge.parallel.launching.watchdog import waiting
 
 Group = dist.ProcessGroup | None
 

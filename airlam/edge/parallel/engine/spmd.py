@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from airlam.edge.parallel.building import Part
-from airlam.edge.parallel.collectives import TRAFFIC, all_reduce, reduce_from
+from airlam.edge.parallel.engine.building import Part
+from airlam.edge.parallel.engine.collectives import TRAFFIC, all_reduce, reduce_from
+from airlam.edge.parallel.launching.watchdog import waiting
 from airlam.edge.parallel.layout import Layout
 from airlam.edge.parallel.recipe import ParallelTraining
-from airlam.edge.parallel.watchdog import waiting
 from airlam.models.layers import enter, layers_of, leave, run
 from airlam.tasks.objectives import Target, energy
 

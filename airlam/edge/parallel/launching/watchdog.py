@@ -41,9 +41,9 @@ from typing import Any, TextIO
 
 import torch.distributed as dist
 
-from airlam.edge.parallel import processes as p
-from airlam.edge.parallel.events import line_of, record
-from airlam.edge.parallel.membership import (
+from airlam.edge.parallel.launching import processes as p
+from airlam.edge.parallel.launching.events import line_of, record
+from airlam.edge.parallel.launching.membership import (
     PeerLostError,
     Place,
     StopRequested,
@@ -55,7 +55,7 @@ from airlam.edge.parallel.membership import (
     open_store,
     within,
 )
-from airlam.edge.parallel.store import StoreLostError
+from airlam.edge.parallel.launching.store import StoreLostError
 from airlam.errors import AirlamError
 
 BEAT = 0.5  # s

@@ -1,9 +1,9 @@
 """The rendezvous store as a process of its own: torch's ``TCPStore``, which outlives every agent and every worker.
 
-The launcher starts ``python -m airlam.edge.parallel.store --fd N`` with a socket that listens already, so a port in use
-is found before anything runs. For several machines, on one of them::
+The launcher starts ``python -m airlam.edge.parallel.launching.store --fd N`` with a socket that listens already,
+so a port in use is found before anything runs. For several machines, on one of them::
 
-    python -m airlam.edge.parallel.store --host 10.0.0.1 --port 29400
+    python -m airlam.edge.parallel.launching.store --host 10.0.0.1 --port 29400
 
 The store is meant for a trusted network: torch's rendezvous unpickles what it reads there.
 """
@@ -19,7 +19,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airlam.edge.parallel.processes import PARENT, die_with_parent
+from airlam.edge.parallel.launching.processes import PARENT, die_with_parent
 from airlam.errors import AirlamError, RecipeError
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ def connect(address: str, timeout: float) -> TCPStore:
 
 def main() -> int:
     """Serves. A line ``KEY VALUE`` on standard input sets a key that is not set yet: so the launcher speaks to all."""
-    parser = argparse.ArgumentParser(prog="python -m airlam.edge.parallel.store", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m airlam.edge.parallel.launching.store", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--fd", type=int, help="a socket that listens already")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=PORT, help="default: %(default)s")

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from airlam.data import CSIDataModule
 from airlam.data.recipe import load_dataset_recipe
-from airlam.edge.parallel.building import Part, build
-from airlam.edge.parallel.checkpoint import load_state, save_state, total_norm, write_checkpoint
-from airlam.edge.parallel.collectives import TRAFFIC, all_reduce
+from airlam.edge.parallel.engine.building import Part, build
+from airlam.edge.parallel.engine.checkpoint import load_state, save_state, total_norm, write_checkpoint
+from airlam.edge.parallel.engine.collectives import TRAFFIC, all_reduce
+from airlam.edge.parallel.engine.spmd import SPMDStep
+from airlam.edge.parallel.engine.stages import PipelineStep
+from airlam.edge.parallel.launching.watchdog import waiting
 from airlam.edge.parallel.layout import Layout
 from airlam.edge.parallel.recipe import ParallelTraining
-from airlam.edge.parallel.spmd import SPMDStep
-from airlam.edge.parallel.stages import PipelineStep
-from airlam.edge.parallel.watchdog import waiting
 from airlam.errors import AirlamError
 from airlam.seeds import noise_seed
 from airlam.tasks.objectives import Target, forecast_target

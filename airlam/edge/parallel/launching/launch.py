@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airlam.edge.parallel import processes as p
-from airlam.edge.parallel.events import EVENTS, durable_step, follow, line_of, read_events, record
-from airlam.edge.parallel.store import listen
+from airlam.edge.parallel.launching import processes as p
+from airlam.edge.parallel.launching.events import EVENTS, durable_step, follow, line_of, read_events, record
+from airlam.edge.parallel.launching.store import listen
 from airlam.errors import RecipeError
 from airlam.io import check_folder, locked, write_json
 
@@ -140,7 +140,7 @@ class Run:
         with listener, open(logs / "store.log", "a") as log:
             os.set_inheritable(listener.fileno(), True)
             self.store = subprocess.Popen(
-                [sys.executable, "-m", "airlam.edge.parallel.store", "--fd", str(listener.fileno())],
+                [sys.executable, "-m", "airlam.edge.parallel.launching.store", "--fd", str(listener.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -284,7 +284,7 @@ def agent_command(what: Launch, address: str, device: str, run_id: str) -> list[
         "deaths": what.deaths,
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "airlam.edge.parallel.agents", *flags]
+    return [sys.executable, "-m", "airlam.edge.parallel.launching.agents", *flags]
 
 
 def worker_environment(what: Launch) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Seconds of a collective or a message on a pool's links, and how long each device's radio is on for it.
 
 A ring is as slow as its slowest hop; the root of a broadcast serves one device after the other. Devices are numbers in
-the pool; a payload is what one rank hands to the call, see :mod:`airlam.edge.parallel.volume`.
+the pool; a payload is what one rank hands to the call, see :mod:`airlam.edge.parallel.cost_model.volume`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.volume import SUMS, wire_bytes
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.volume import SUMS, wire_bytes
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Network:
         """A collective among the devices of a group, in the order of its ranks.
 
         Args:
-            kind: of :func:`airlam.edge.parallel.volume.wire_bytes`; ``broadcast`` has its root at the group's first.
+            kind: of :func:`airlam.edge.parallel.cost_model.volume.wire_bytes`; ``broadcast`` has its root at the
+                group's first.
         """
         n = len(group)
         if n == 1:

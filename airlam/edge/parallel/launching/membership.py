@@ -19,9 +19,9 @@ import torch
 import torch.distributed as dist
 
 import airlam
-from airlam.edge.parallel import processes as p
+from airlam.edge.parallel.launching import processes as p
+from airlam.edge.parallel.launching.store import connect
 from airlam.edge.parallel.recipe import RECIPE
-from airlam.edge.parallel.store import connect
 from airlam.errors import RecipeError
 from airlam.io import file_hash
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.volume import BYTES, CONTROL_BYTES
-from airlam.edge.parallel.work import Pieces, Work
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.volume import BYTES, CONTROL_BYTES
+from airlam.edge.parallel.cost_model.work import Pieces, Work
 
 
 @dataclass(frozen=True)

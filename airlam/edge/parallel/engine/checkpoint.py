@@ -3,7 +3,7 @@
 A state is a folder ``step_00000100`` of torch's distributed checkpoints with a ``state.json`` beside them, which has
 the SHA-256 of every file. The folder gets its name when every rank's part is on disk: one of that name is whole.
 torch reads a state's index with pickle: states are for the runs of those who wrote them. What is passed on is the plain
-checkpoint of :func:`write_checkpoint`, or a Lightning checkpoint (:mod:`airlam.edge.parallel.lightning_states`).
+checkpoint of :func:`write_checkpoint`, or a Lightning checkpoint (:mod:`airlam.edge.parallel.engine.lightning_states`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 
-from airlam.edge.parallel.building import Part, local
-from airlam.edge.parallel.pieces import Held, Piece
+from airlam.edge.parallel.engine.building import Part, local
+from airlam.edge.parallel.engine.pieces import Held, Piece
 from airlam.edge.parallel.recipe import RECIPE
 from airlam.errors import CheckpointError, StoreError
 from airlam.io import file_hash, read_json, write_json, write_text

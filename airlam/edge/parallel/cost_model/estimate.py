@@ -1,4 +1,6 @@
-"""The cost of a step in closed form, for searches: what :func:`airlam.edge.parallel.cost.simulate` finds, faster.
+"""The cost of a step in closed form, for searches.
+
+It is what :func:`airlam.edge.parallel.cost_model.cost.simulate` finds, faster.
 
 Where all ranks of a replica meet after every piece of work, a step is a sum of slowest pieces and transfers. A pipeline
 is followed pass by pass. Seconds equal the simulation's to rounding; joules differ where a pipeline's device sends and
@@ -9,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from airlam.edge.parallel.cost import Cost, simulate
-from airlam.edge.parallel.energy import radio_watts
-from airlam.edge.parallel.network import Network
-from airlam.edge.parallel.plan import Plan
-from airlam.edge.parallel.pool import Pool
-from airlam.edge.parallel.profiling import ModelProfile
-from airlam.edge.parallel.programs import passes
-from airlam.edge.parallel.volume import BYTES, CONTROL_BYTES
-from airlam.edge.parallel.work import Pieces, Work
+from airlam.edge.parallel.cost_model.cost import Cost, simulate
+from airlam.edge.parallel.cost_model.energy import radio_watts
+from airlam.edge.parallel.cost_model.network import Network
+from airlam.edge.parallel.cost_model.plan import Plan
+from airlam.edge.parallel.cost_model.pool import Pool
+from airlam.edge.parallel.cost_model.profiling import ModelProfile
+from airlam.edge.parallel.cost_model.programs import passes
+from airlam.edge.parallel.cost_model.volume import BYTES, CONTROL_BYTES
+from airlam.edge.parallel.cost_model.work import Pieces, Work
 
 
 class Estimator:

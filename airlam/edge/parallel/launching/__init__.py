@@ -1,0 +1,1 @@
+"""Processes of a parallel run: who starts, meets, is missed, and ends."""
