@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airlam.edge.parallel.launching.launch import Launch, Outcome, launch
+from airlam.edge.parallel.planning.replan import resolved
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, parallel_recipe
 from airlam.errors import CheckpointError, RecipeError, StoreError
 from airlam.io import check_folder, read_json, write_json
@@ -72,7 +73,7 @@ def parallel(
     """
     if resume and from_lightning is not None:
         raise RecipeError("--resume goes on with the run in the folder, --from-lightning begins one: give one of them")
-    run = parallel_recipe(config, changes)
+    run = resolved(parallel_recipe(config, changes))
     if from_lightning is not None and not Path(from_lightning).is_file():
         raise CheckpointError(f"no checkpoint file {from_lightning}; --from-lightning takes a .ckpt of 'airlam fit'")
     folder = check_folder(out if out is not None else OUT)

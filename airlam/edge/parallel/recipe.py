@@ -28,6 +28,7 @@ MODES = ("data", "sequence", "tensor", "pipeline", "looped", "hybrid")
 SCHEDULES = ("1f1b", "gpipe")
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 OPTIMISERS = ("adamw", "sgd")
+GOALS = ("time", "energy", "mix")
 TASKS = ("airlam.tasks.Pretraining", "airlam.tasks.ChannelPrediction")
 
 
@@ -43,6 +44,24 @@ class Shares:
     pipeline: list[int] | None = None
     sequence: list[int] | None = None
     tensor: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Replanning:
+    """How a run is shared out anew when it loses a device: as ``airlam plan parallel`` shares out.
+
+    Attributes:
+        pool: devices and links, as in the YAML of a pool, or its path. goal, weight: see
+        :class:`~airlam.edge.parallel.planning.goals.Goal`.
+    """
+
+    pool: dict[str, Any] | str
+    goal: str = "time"
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_choice("replanning.goal", self.goal, GOALS)
+        check_number("replanning.weight", self.weight, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,7 @@ class ParallelTraining:
         validate_every: steps between two validations on the data's own split; 0: none.
         timeout: seconds after which a rank that does not answer is given up.
         devices: names of the devices in the order of ranks, for logs and plans; None: ``rank 0``, ``rank 1`` ...
+        replanning: the pool, for a new plan when a device is lost; None: those that are left keep their proportions.
         title: of the run.
 
     Raises:
@@ -107,6 +127,7 @@ class ParallelTraining:
     validate_every: int = 0
     timeout: float = 60.0
     devices: list[str] | None = None
+    replanning: Replanning | None = None
     title: str = "Collaborative training"
 
     def __post_init__(self) -> None:
@@ -184,7 +205,7 @@ class ParallelTraining:
     @property
     def hash(self) -> str:
         """Hash of everything that decides the result."""
-        free = ("title", "timeout", "keep", "log_every", "validate_every", "devices")
+        free = ("title", "timeout", "keep", "log_every", "validate_every", "devices", "replanning")
         return recipe_hash({k: v for k, v in self.to_dict().items() if k not in free})
 
 

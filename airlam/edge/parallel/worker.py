@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airlam.edge.parallel.launching.processes import die_with_parent, give_memory_back
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, run_from_dict
@@ -52,18 +52,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from airlam.edge.parallel.engine.loop import fewer, train
     from airlam.edge.parallel.launching.watchdog import run
+    from airlam.edge.parallel.planning.replan import planned, replan
 
     on_gpus = torch.cuda.is_available()  # of the one that the launcher shows to this process
 
     def start(watch: Watchdog) -> None:
         recipe = recipe_of(folder)
-        if watch.world_size != recipe.nproc:
+        if watch.shares is not None:
+            recipe = planned(recipe, watch.shares)
+        elif watch.world_size != recipe.nproc:
             recipe = fewer(recipe, left_of(recipe, watch.devices))
         if recipe.shard:
             give_memory_back()
         train(watch, recipe)
 
-    return run(folder, start, backend="nccl" if on_gpus else "gloo")
+    def anew(devices: Sequence[str]) -> dict[str, Any] | None:
+        return replan(recipe_of(folder), devices)
+
+    return run(folder, start, replan=anew, backend="nccl" if on_gpus else "gloo")
 
 
 if __name__ == "__main__":

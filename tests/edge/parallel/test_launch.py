@@ -20,7 +20,7 @@ from airlam.edge.parallel.launching.events import durable_step, follow, line_of,
 from airlam.edge.parallel.launching.launch import Launch, Outcome, Run, launch, worker_environment
 from airlam.edge.parallel.launching.membership import PeerLostError, Place, StopRequested, first_line, lost_peer, meet
 from airlam.edge.parallel.launching.store import StoreLostError, connect, listen, serve
-from airlam.edge.parallel.launching.watchdog import Watchdog, _shares, blame
+from airlam.edge.parallel.launching.watchdog import Watchdog, _shares, blame, reordered
 from airlam.errors import RecipeError, StoreError
 
 
@@ -305,3 +305,13 @@ def test_limits_of_store_operations_can_be_set(store):
     client.set_timeout(timedelta(seconds=0.3))
     with pytest.raises(dist.DistStoreError):
         client.get("never")
+
+
+def test_a_new_plan_may_ask_for_another_order_of_ranks(tmp_path):
+    places_ = places(tmp_path, "phone desk car")
+    found = [reordered(place, {"devices": ["car", "phone", "desk"]}) for place in places_]
+    assert [place.rank for place in found] == [1, 2, 0]
+    assert [place.device for place in found] == ["phone", "desk", "car"]
+    assert reordered(places_[1], [6, 6]) == places_[1] == reordered(places_[1], None)
+    with pytest.raises(RecipeError, match="replan names car, but the devices left are phone, desk, car"):
+        reordered(places_[0], {"devices": ["car"]})

@@ -51,7 +51,7 @@ class Leave(Exception):
 
 
 class RunLogs(LogsSpecs):
-    """``logs/DEVICE.ROUND.out`` and ``.err`` in the run folder; rank 0 writes to the console."""
+    """``logs/DEVICE.ROUND.err`` in the run folder; what workers print, and errors of rank 0, go to the console."""
 
     def __init__(self, folder: Path, device: str) -> None:
         super().__init__(str(folder / LOGS))
@@ -64,10 +64,10 @@ class RunLogs(LogsSpecs):
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
         self._folder.mkdir(parents=True, exist_ok=True)
         name = self._folder / f"{self._device}.{os.environ.get(p.ROUND, '0')}"
-        first = envs[0]["RANK"] == "0"
+        first = envs[0]["RANK"] == "0"  # a new plan may make another one rank 0: what ranks print goes to the console
         envs[0]["TORCHELASTIC_ERROR_FILE"] = ""
         return LogsDest(
-            stdouts={0: "" if first else f"{name}.out"},
+            stdouts={0: ""},
             stderrs={0: "" if first else f"{name}.err"},
             error_files={0: os.devnull},
             filtered_stdout=os.devnull,

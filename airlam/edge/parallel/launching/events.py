@@ -88,7 +88,17 @@ def line_of(entry: dict[str, Any]) -> str | None:
         devices = entry["devices"]
         away = f", without {', '.join(entry['away'])}" if entry["away"] else ""
         return (
-            f"training goes on at step {entry['step']} on {len(devices)} rank{'s' * (len(devices) > 1)}{away}: "
+            f"training goes on at step {entry['step']} on {len(devices)} rank{'s' * (len(devices) > 1)}{away}"
+            f"{_new_plan(entry.get('shares'))}: "
             f"{entry['lost_steps']} step{'s' * (entry['lost_steps'] != 1)} lost, {entry['recovery_s']:.1f} s to recover"
         )
     return None
+
+
+def _new_plan(shares: Any) -> str:
+    """What a new plan shares out, in words; empty where there is none."""
+    if not isinstance(shares, dict) or "mode" not in shares:
+        return ""
+    units = {"data": "links", "pipeline": "layers", "sequence": "tokens", "tensor": "heads"}
+    parts = [f"{units[name]} {'+'.join(map(str, part))}" for name, part in shares["shares"].items()]
+    return f", planned anew ({', '.join([shares['mode'], *parts])})"

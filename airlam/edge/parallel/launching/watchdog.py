@@ -35,6 +35,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -56,7 +57,7 @@ from airlam.edge.parallel.launching.membership import (
     within,
 )
 from airlam.edge.parallel.launching.store import StoreLostError
-from airlam.errors import AirlamError
+from airlam.errors import AirlamError, RecipeError
 
 BEAT = 0.5  # s
 Replan = Callable[[Sequence[str]], Any]
@@ -297,8 +298,9 @@ def run(
 
     Args:
         folder: of the run. train: trains; see the module's example. facts: what must be the same on all ranks besides
-            recipe and versions. replan: names of the devices that are left, by rank -> their shares (plain data);
-            rank 0 calls it when a device is away. backend: of the process group.
+            recipe and versions. replan: names of the devices that are left, by rank -> their shares (plain data; of a
+            mapping, ``devices`` is the new order of ranks); rank 0 calls it when a device is away.
+        backend: of the process group.
     """
     global _current
     p.die_with_parent()
@@ -310,8 +312,10 @@ def run(
         base = open_store(place)
         place, store = meet(place, base, facts_of(place, facts))
         base.set_timeout(timedelta(seconds=max(10.0, min(place.timeout, 60.0))))
+        shares = _shares(place, store, replan)
+        place = reordered(place, shares)
         join(place, store, backend)
-        watch = _current = Watchdog(place, base, store, _shares(place, store, replan))
+        watch = _current = Watchdog(place, base, store, shares)
         watch.start()
         train(watch)
         watch.close()
@@ -333,6 +337,14 @@ def _shares(place: Place, store: dist.Store, replan: Replan | None) -> Any:
     if place.rank == 0:
         store.set("shares", json.dumps(replan(place.devices)))
     return json.loads(store.get("shares"))
+
+
+def reordered(place: Place, shares: Any) -> Place:
+    """The place in the order of ranks that new shares ask for."""
+    order = tuple(shares["devices"]) if isinstance(shares, Mapping) and "devices" in shares else place.devices
+    if sorted(order) != sorted(place.devices):
+        raise RecipeError(f"replan names {', '.join(order)}, but the devices left are {', '.join(place.devices)}")
+    return replace(place, rank=order.index(place.device), devices=order)
 
 
 def _failed(

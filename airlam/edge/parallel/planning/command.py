@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,21 @@ def plan_parallel(
     if objective is not None:
         print_modalities(console, plan_modalities(decision.plan, aware, whole, pool, objective))
     if out is not None:
-        write_plan(arguments, decision, pool, Path(out))
+        write_plan(arguments, decision, pool, read_yaml(find_recipe(devices)), Path(out))
         console.print(f"{out} written; run it with: airlam parallel --config {out}", highlight=False, markup=False)
     return decision
 
 
-def write_plan(arguments: dict[str, Any], decision: Decision, pool: Pool, path: Path) -> Path:
-    """The run's recipe with mode, shares and devices in the order of ranks."""
+def write_plan(
+    arguments: dict[str, Any], decision: Decision, pool: Pool, source: Mapping[str, Any], path: Path
+) -> Path:
+    """The run's recipe with mode, shares, devices in the order of ranks, and the pool for when one of them is lost."""
     made = {
         key: value for key, value in arguments.items() if key not in ("mesh", "shares", "micro_batches", "schedule")
     }
     made |= decision.plan.arguments(pool)
+    goal = decision.goal
+    made["replanning"] = {"pool": dict(source), "goal": goal.name, "weight": goal.weight}
     text = yaml.safe_dump({"class_path": CLASS_PATH, "init_args": made}, sort_keys=False)
     return write_text(path, f"# {MARK}\n# {decision.plan.describe()}: {_summary(decision, pool)}\n{text}")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airlam.edge.parallel.cost_model.cost import Cost
+from airlam.edge.parallel.recipe import GOALS
 from airlam.errors import RecipeError
 from airlam.recipes import check_choice, check_number
-
-GOALS = ("time", "energy", "mix")
 
 
 @dataclass(frozen=True)
