@@ -125,6 +125,20 @@ METHODS = [
         line="-.",
         marker="d",
     ),
+    Method(
+        "paths",
+        factory="airlam.baselines.paths:PathPredictor",
+        grid={
+            "num_paths": (20, 40, 80, 120),
+            "threshold": (10.0, 14.0, 20.0),
+            "spread": (0.0, 0.05, 0.1, 0.14, 0.2, 0.3),
+        },
+        what="Plane waves fitted jointly over slots, tones and antennas, as clusters with a Doppler spread.",
+        label="paths, fitted jointly (tuned)",
+        short="paths",
+        color="#117733",
+        marker="X",
+    ),
     Method(  # of tuned methods, so the benchmark fits it: airlam.baselines.fit_stack
         "stack",
         label="least-squares stack of the classical methods",

@@ -1,0 +1,249 @@
+"""Paths in a measured history: plane waves over slots, subcarriers, columns and rows, found and refined jointly.
+
+A path is an exponential along each axis, with one complex gain for each polarisation and receive antenna. Detection
+takes peaks of an oversampled FFT of what is not explained yet. Refinement is Gauss-Newton on the shifts of all paths at
+once, the gains eliminated (variable projection, Golub and Pereyra 1973; Kaufman's approximation): inner products of
+paths and of their derivatives are Hadamard products of small matrices, one for each axis, so a step touches the data
+once only. To refine all paths whenever some are added is the idea of Newtonised matching pursuit (Mamandipoor et al.,
+IEEE Trans. Signal Process. 64(19), 2016).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TURN = 2j * math.pi
+SIDELOBE = 0.2  # of the strongest peak: weaker ones found with it may be its sidelobes
+SAMPLE = 20_000  # bins of a spectrum whose median is its level
+CLIP = 0.4  # of an axis' resolution: the longest step
+
+
+@dataclass
+class Search:
+    """How hard paths are looked for.
+
+    Attributes:
+        most: paths of a link. threshold: of a peak over the noise of the residual's spectrum. rounds: of detection;
+        at_once: paths that each may add. steps: of Gauss-Newton after each round; final: after the last.
+    """
+
+    most: int = 80
+    threshold: float = 12.0
+    rounds: int = 10
+    at_once: int = 12
+    steps: int = 2
+    final: int = 8
+
+
+class PathFit:
+    """Paths of a batch of links.
+
+    Args:
+        x: ``complex [link, gain, slot, subcarrier, column, row]``, of unit mean power or zero.
+
+    Attributes:
+        shift: ``[link, path, axis]``, turns from sample to sample, along slots, subcarriers, columns, rows.
+        live: ``bool [link, path]``: links have unequally many paths. noise: ``[link]``, variance of an entry.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.sizes = x, tuple(x.shape[2:])
+        links, self.gains = x.shape[:2]
+        self.free = [axis for axis, size in enumerate(self.sizes) if size > 1]
+        real = x.real.dtype
+        # about the middle, so that shifts and phases of gains are nearly uncorrelated
+        self.places = [torch.arange(n, dtype=real, device=x.device) - (n - 1) / 2 for n in self.sizes]
+        self.tones_first = x.permute(0, 3, 1, 2, 4, 5).reshape(links, self.sizes[1], -1)
+        self.shift = x.real.new_zeros(links, 0, 4)
+        self.live = torch.zeros(links, 0, dtype=torch.bool, device=x.device)
+        self.noise = x.real.new_full((links,), 1e-2)
+
+    @classmethod
+    def of(cls, x: Tensor, search: Search) -> PathFit:
+        """Paths of ``x``, found and refined."""
+        fit = cls(x)
+        entries = math.prod(x.shape[1:])
+        # half of the data's degrees of freedom at most
+        most = min(search.most, entries // (2 * fit.gains + len(fit.free)))
+        residual = x
+        for _ in range(search.rounds):
+            if not fit._detect(residual, most, search):
+                break
+            fit._refine(search.steps)
+            residual = x - fit.synthesise(fit.gains_of(fit.shift)[1])
+        if not bool(fit.live.any()):
+            return fit
+        # paths closer than the resolution leave valleys in which the rounding of single precision would wander
+        fit = fit._double()
+        fit._refine(search.final)
+        left = squares(fit.x - fit.synthesise(fit.gains_of(fit.shift)[1])).mean((1, 2, 3, 4, 5))
+        spent = fit.live.sum(1) * (2 * fit.gains + len(fit.free)) / (2 * entries)
+        fit.noise = left / (1 - spent).clamp_min(0.1)
+        return fit
+
+    def _double(self) -> PathFit:
+        """The same in double precision."""
+        fit = PathFit(self.x.to(torch.complex128))
+        fit.shift, fit.live, fit.noise = self.shift.double(), self.live, self.noise.double()
+        return fit
+
+    # -- products of paths -----------------------------------------------------------------------------------------
+
+    def exponentials(self, shift: Tensor) -> list[Tensor]:
+        """``[link, path, sample]`` for each axis."""
+        return [torch.exp(TURN * shift[..., i : i + 1] * place) for i, place in enumerate(self.places)]
+
+    def both(self) -> Tensor:
+        """``bool [link, path, path]``: pairs of paths that are there."""
+        return self.live[:, :, None] & self.live[:, None, :]
+
+    def spatial(self, waves: list[Tensor]) -> Tensor:
+        """``[link, path, column * row]``."""
+        return (waves[2][..., :, None] * waves[3][..., None, :]).flatten(-2)
+
+    def series(self, waves: list[Tensor]) -> Tensor:
+        """Each path's share of the data over slots ``[link, path, gain, slot]``: correlated over all other axes."""
+        links, paths = self.live.shape
+        y = (waves[1].conj() @ self.tones_first).view(links, paths, self.gains, self.sizes[0], -1)
+        return torch.einsum("bkgsx,bkx->bkgs", y, self.spatial(waves).conj()) * self.live[..., None, None]
+
+    def gains_of(self, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy that the paths explain ``[link]``, and their gains ``[link, path, gain]``."""
+        waves = self.exponentials(shift)
+        inner = [wave.conj() @ wave.mT for wave in waves]
+        c = torch.einsum("bkgs,bks->bkg", self.series(waves), waves[0].conj())
+        gain = torch.cholesky_solve(c, torch.linalg.cholesky(self._loaded(inner[0] * inner[1] * inner[2] * inner[3])))
+        return (c.conj() * gain).real.sum((1, 2)), gain
+
+    def synthesise(self, gain: Tensor) -> Tensor:
+        """The paths with their gains, shaped as the data."""
+        waves = self.exponentials(self.shift)
+        return self.over_space(gain[..., None] * waves[0][:, :, None], waves)
+
+    def over_space(self, series: Tensor, waves: list[Tensor]) -> Tensor:
+        """The sum of paths with a series each ``[link, path, gain, slot]``: ``[link, gain, slot, subcarrier, column,
+        row]``."""
+        y = torch.einsum("bkgt,bkx->bkgtx", series * self.live[..., None, None], self.spatial(waves)).flatten(2)
+        shape = (len(y), self.sizes[1], self.gains, series.shape[-1], *self.sizes[2:])
+        return (waves[1].mT @ y).view(shape).permute(0, 2, 3, 1, 4, 5)
+
+    def _loaded(self, gram: Tensor) -> Tensor:
+        """A Gram matrix that is one where there is no path, loaded with the noise where there is one."""
+        load = torch.where(self.live, self.noise[:, None].clamp_min(1e-5), 1.0)
+        return torch.where(self.both(), gram, 0) + torch.diag_embed(load).to(gram.dtype)
+
+    # -- detection -------------------------------------------------------------------------------------------------
+
+    def _detect(self, residual: Tensor, most: int, search: Search) -> bool:
+        """Add the highest peaks of the residual's spectrum; False where there is none in any link."""
+        grid = [1 if n == 1 else n if axis == 1 and n > 8 else 2 * n for axis, n in enumerate(self.sizes)]
+        power = squares(torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))).sum(1)
+        peak = power
+        for axis in range(1, 5):
+            if power.shape[axis] > 2:
+                peak = torch.maximum(peak, torch.maximum(peak.roll(1, axis), peak.roll(-1, axis)))
+        sample = power.flatten(1)[:, :: 1 + power[0].numel() // SAMPLE]
+        level = sample.median(1).values  # of a Gamma distribution where it is noise
+        self.noise = (level / (math.prod(self.sizes) * (self.gains - 1 / 3))).clamp_min(1e-6)
+        found = torch.where(power >= peak, power, 0).flatten(1)
+        top = found.topk(min(search.at_once, found.shape[1]), 1)
+        new = (top.values > SIDELOBE * top.values[:, :1]) & (top.values > search.threshold * level[:, None])
+        room = most - self.live.sum(1, keepdim=True)
+        new &= torch.arange(new.shape[1], device=new.device) < room
+        if not bool(new.any()):
+            return False
+        index, shifts = top.indices, []
+        for size in reversed(grid):
+            shifts.append((index % size) / size)
+            index = index // size
+        shift = torch.stack(shifts[::-1], -1).to(self.shift.dtype)
+        self.shift = torch.cat([self.shift, torch.where(shift > 0.5, shift - 1, shift)], 1)
+        self.live = torch.cat([self.live, new], 1)
+        order = (~self.live).int().argsort(dim=1, stable=True)[:, : int(self.live.sum(1).max())]
+        self.live = self.live.gather(1, order)
+        self.shift = self.shift.gather(1, order[..., None].expand(-1, -1, 4))
+        return True
+
+    # -- refinement ------------------------------------------------------------------------------------------------
+
+    def _refine(self, steps: int) -> None:
+        """Levenberg-Marquardt: a step that explains less is taken back halfway, with more damping."""
+        damping = self.noise.new_full((len(self.noise),), 1e-2)
+        best, most = self.shift, self.noise.new_full((len(self.noise),), -1.0)
+        trial = self.shift
+        for _ in range(steps):
+            energy, following = self._step(trial, damping)
+            better = energy >= most
+            best = torch.where(better[:, None, None], trial, best)
+            trial = torch.where(better[:, None, None], following, 0.5 * (best + trial))
+            most = torch.where(better, energy, most)
+            damping = torch.where(better, damping * 0.3, damping * 10).clamp(1e-4, 1e2)
+        better = self.gains_of(trial)[0] >= most
+        self.shift = torch.where(better[:, None, None], trial, best)
+
+    def _step(self, shift: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+        """The energy that paths explain, and where the next step leads."""
+        links, paths = self.live.shape
+        free, both, waves = self.free, self.both(), self.exponentials(shift)
+        slopes = [TURN * place * wave for place, wave in zip(self.places, waves, strict=True)]
+        inner = [a.conj() @ a.mT for a in waves]
+        first = [a.conj() @ d.mT for a, d in zip(waves, slopes, strict=True)]  # path with derivative
+        second = [d.conj() @ d.mT for d in slopes]
+        near, far = inner[0] * inner[1], inner[2] * inner[3]
+        others = [inner[1] * far, inner[0] * far, near * inner[3], near * inner[2]]  # all axes but one
+        root = torch.linalg.cholesky(self._loaded(near * far))
+        c, d = self._correlate(waves, slopes)
+        gain = torch.cholesky_solve(c, root)
+        mixed = [torch.where(both, first[i] * others[i], 0) for i in free]
+        seen = torch.linalg.solve_triangular(root, torch.cat(mixed, 2), upper=False)
+        seen = (seen.mH @ seen).view(links, len(free), paths, len(free), paths)  # what gains take up
+        weight = torch.where(both, gain.conj() @ gain.mT, 0)
+        hessian = self.noise.new_zeros(links, len(free), paths, len(free), paths)
+        for a, i in enumerate(free):
+            for b, j in enumerate(free):
+                if i == j:
+                    product = second[i] * others[i]
+                else:
+                    rest = [inner[m] for m in range(4) if m not in (i, j)]
+                    product = first[i].mH * first[j] * rest[0] * rest[1]
+                hessian[:, a, :, b] = ((product - seen[:, a, :, b]) * weight).real
+        left = torch.stack([d[:, :, i] - m.mH @ gain for i, m in zip(free, mixed, strict=True)], 1)
+        slope = (gain.conj()[:, None] * left).real.sum(-1).flatten(1)  # [link, free * path]
+        hessian = hessian.reshape(links, slope.shape[1], slope.shape[1])
+        diagonal = hessian.diagonal(dim1=1, dim2=2).clamp_min(0)
+        load = damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True) + 1e-30
+        load = torch.where(self.live.repeat(1, len(free)), load, 1.0)
+        factor, failed = torch.linalg.cholesky_ex(hessian + torch.diag_embed(load))
+        move = torch.cholesky_solve(slope[..., None], factor)[..., 0]
+        move = torch.where((failed == 0)[:, None] & move.isfinite(), move, 0).view(links, len(free), paths).mT
+        sizes = move.new_tensor([self.sizes[i] for i in free])
+        move = move * (CLIP / (move * sizes).abs().amax(-1, keepdim=True).clamp_min(CLIP))
+        following = shift.clone()
+        following[..., free] += move * self.live[..., None]
+        return (c.conj() * gain).real.sum((1, 2)), following
+
+    def _correlate(self, waves: list[Tensor], slopes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The data with each path ``[link, path, gain]``, and with its derivatives ``[link, path, axis, gain]``."""
+        links, paths = self.live.shape
+        rows = torch.cat([waves[1], slopes[1]], 1).conj()
+        y = (rows @ self.tones_first).view(links, 2, paths, self.gains, self.sizes[0], -1)
+        space = self.spatial(waves).conj()
+        plain = torch.einsum("bkgsx,bkx->bkgs", y[:, 0], space)
+        c = torch.einsum("bkgs,bks->bkg", plain, waves[0].conj())
+        by_slot = torch.einsum("bkgs,bks->bkg", plain, slopes[0].conj())
+        by_tone = torch.einsum("bkgs,bks->bkg", torch.einsum("bkgsx,bkx->bkgs", y[:, 1], space), waves[0].conj())
+        ports = torch.einsum("bkgsx,bks->bkgx", y[:, 0], waves[0].conj())
+        columns = self.spatial([*waves[:2], slopes[2], waves[3]]).conj()
+        rows_ = self.spatial([*waves[:3], slopes[3]]).conj()
+        by_place = [torch.einsum("bkgx,bkx->bkg", ports, one) for one in (columns, rows_)]
+        d = torch.stack([by_slot, by_tone, *by_place], 2)
+        return c * self.live[..., None], d * self.live[..., None, None]
+
+
+def squares(x: Tensor) -> Tensor:
+    """``|x|^2`` without the square root that ``abs`` takes."""
+    return torch.view_as_real(x.contiguous()).square().sum(-1)
