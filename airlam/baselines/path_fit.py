@@ -33,7 +33,7 @@ class Search:
 
     most: int = 80
     threshold: float = 12.0
-    rounds: int = 10
+    rounds: int = 14
     at_once: int = 12
     steps: int = 2
     final: int = 8

@@ -42,7 +42,7 @@ class PathPredictor:
 
     name = "paths"
 
-    def __init__(self, spread: float = 0.14, *, threshold: float = 12.0, num_paths: int = 80, rounds: int = 10) -> None:
+    def __init__(self, spread: float = 0.14, *, threshold: float = 12.0, num_paths: int = 80, rounds: int = 14) -> None:
         if not (0 <= spread < 10 and threshold > 1 and num_paths >= 1 and rounds >= 1):
             raise ValueError(
                 "spread from 0 to 10, threshold above 1, num_paths and rounds of at least 1 are needed, got "

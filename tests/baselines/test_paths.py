@@ -15,7 +15,7 @@ SIZES = (16, 24, 4, 2)  # slots, subcarriers, columns, rows
 
 
 def waves(shift, gain, slots=SIZES[0]):
-    """``[link, gain, slot, subcarrier, column, row]`` of ``shift [link, path, axis]`` and ``gain [link, path, gain]``."""
+    """``[link, gain, slot, subcarrier, column, row]`` of ``shift [link, path, axis]``, ``gain [link, path, gain]``."""
     axes = [
         torch.exp(2j * math.pi * shift[..., i : i + 1] * torch.arange(n, dtype=torch.float64))
         for i, n in enumerate((slots, *SIZES[1:]))
