@@ -140,28 +140,14 @@ class PathFit:
 
     def _detect(self, residual: Tensor, most: int, search: Search) -> bool:
         """Add the highest peaks of the residual's spectrum; False where there is none in any link."""
-        grid = [1 if n == 1 else n if axis == 1 and n > 8 else 2 * n for axis, n in enumerate(self.sizes)]
-        power = squares(torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))).sum(1)
-        peak = power
-        for axis in range(1, 5):
-            if power.shape[axis] > 2:
-                peak = torch.maximum(peak, torch.maximum(peak.roll(1, axis), peak.roll(-1, axis)))
-        sample = power.flatten(1)[:, :: 1 + power[0].numel() // SAMPLE]
-        level = sample.median(1).values  # of a Gamma distribution where it is noise
+        shift, height, level = peaks(residual, search.at_once)
         self.noise = (level / (math.prod(self.sizes) * (self.gains - 1 / 3))).clamp_min(1e-6)
-        found = torch.where(power >= peak, power, 0).flatten(1)
-        top = found.topk(min(search.at_once, found.shape[1]), 1)
-        new = (top.values > SIDELOBE * top.values[:, :1]) & (top.values > search.threshold * level[:, None])
+        new = (height > SIDELOBE * height[:, :1]) & (height > search.threshold * level[:, None])
         room = most - self.live.sum(1, keepdim=True)
         new &= torch.arange(new.shape[1], device=new.device) < room
         if not bool(new.any()):
             return False
-        index, shifts = top.indices, []
-        for size in reversed(grid):
-            shifts.append((index % size) / size)
-            index = index // size
-        shift = torch.stack(shifts[::-1], -1).to(self.shift.dtype)
-        self.shift = torch.cat([self.shift, torch.where(shift > 0.5, shift - 1, shift)], 1)
+        self.shift = torch.cat([self.shift, shift], 1)
         self.live = torch.cat([self.live, new], 1)
         order = (~self.live).int().argsort(dim=1, stable=True)[:, : int(self.live.sum(1).max())]
         self.live = self.live.gather(1, order)
@@ -242,6 +228,30 @@ class PathFit:
         by_place = [torch.einsum("bkgx,bkx->bkg", ports, one) for one in (columns, rows_)]
         d = torch.stack([by_slot, by_tone, *by_place], 2)
         return c * self.live[..., None], d * self.live[..., None, None]
+
+
+def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The highest local maxima of the spectrum, summed over gains.
+
+    Returns:
+        Shifts ``[link, peak, axis]`` and heights ``[link, peak]``, in falling order, and the median ``[link]``:
+        that of a Gamma distribution where it is noise.
+    """
+    grid = [1 if n == 1 else n if axis == 1 and n > 8 else 2 * n for axis, n in enumerate(residual.shape[2:])]
+    power = squares(torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))).sum(1)
+    around = power
+    for axis in range(1, 5):
+        if power.shape[axis] > 2:
+            around = torch.maximum(around, torch.maximum(around.roll(1, axis), around.roll(-1, axis)))
+    found = torch.where(power >= around, power, 0).flatten(1)
+    top = found.topk(min(count, found.shape[1]), 1)
+    index, shifts = top.indices, []
+    for size in reversed(grid):
+        shifts.append((index % size) / size)
+        index = index // size
+    shift = torch.stack(shifts[::-1], -1).to(power.dtype)
+    level = power.flatten(1)[:, :: 1 + power[0].numel() // SAMPLE].median(1).values
+    return torch.where(shift > 0.5, shift - 1, shift), top.values, level
 
 
 def squares(x: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ def _plan_parallel(arguments: Sequence[str]) -> None:
     parser.add_argument("--config", "-c", default="tasks/pretraining/parallel.yaml", metavar="YAML", help="the run")
     parser.add_argument("--out", "-o", metavar="YAML", help="where to write the run with its plan, for airlam parallel")
     parser.add_argument("--goal", default="time", metavar="NAME", help="time (default), energy, or mix of both")
-    parser.add_argument("--weight", type=float, default=0.5, metavar="X", help="of time in the mix, 0 to 1 (0.5)")
+    parser.add_argument("--weight", type=float, metavar="X", help="of time in the mix, 0 to 1 (default: 0.5)")
     modes = "the only one to use: data, sequence, tensor, pipeline, hybrid, looped"
     parser.add_argument("--mode", metavar="NAME", help=modes)
     parser.add_argument("--ranks", type=int, metavar="N", help="how many devices take part (default: as many as help)")

@@ -119,7 +119,8 @@ def read_class(value: Any, source: str) -> tuple[str, dict[str, Any]]:
         RecipeError: not such a mapping, or further keys.
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("class_path"), str):
-        raise RecipeError(f"{source} is {value!r}, but must be a mapping with class_path and init_args")
+        keys = f"a mapping of {', '.join(map(str, list(value)[:6]))}" if isinstance(value, Mapping) else repr(value)
+        raise RecipeError(f"{source} is {keys}, but must be a mapping with class_path and init_args")
     for key in value:
         if key not in KEYS:
             raise RecipeError(f"{source} has no key {key!r}{nearest(str(key), KEYS) or ';'} keys are {', '.join(KEYS)}")

@@ -43,6 +43,9 @@ def test_a_run_is_neither_mixed_with_another_nor_lost(airlam, refuses, launched,
     assert "give one of them" in refuses(*start, "--resume", "--overwrite")
     assert airlam(*start, "--resume", "--nproc", 3, "--mode", "sequence").code == 0  # states load in any mode
     assert (tmp_path / "run" / "states").exists()
+    (tmp_path / "run" / "states" / "step_00000030").mkdir()
+    (tmp_path / "run" / "states" / "step_00000030" / "state.json").write_text("{}")
+    assert "has 30 steps behind it, but steps is 20" in refuses(*start, "--resume", "--steps", 20)
     assert airlam(*start, "--overwrite", "--precision", "64-true").code == 0
     assert not (tmp_path / "run" / "states").exists()
 
@@ -52,12 +55,16 @@ def test_what_is_refused(airlam, refuses, tmp_path):
     assert "mode" in refuses(*start, "--mode", "pipes") and not (tmp_path / "run" / "parallel.json").exists()
     assert "stepz" in refuses(*start, "--stepz", 3)
     assert "nproc" in refuses(*start, "--nproc", 0)
+    assert "cannot share out 128 tokens" in refuses(*start, "--mode", "sequence", "--nproc", 200)
+    assert "needs mesh" in refuses(*start, "--mode", "hybrid", "--nproc", 4)
+    assert "mode data does not share out layers" in refuses(*start, "--shares.pipeline", "[1, 1]")
     assert "names must differ" in refuses(*start, "--devices", "[a, a]")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         assert f"port {port} is in use" in refuses(*start, "--master-port", port)
+    assert not (tmp_path / "run" / "parallel.json").exists()  # what is refused leaves no run behind
 
 
 def test_prepare_only_writes_the_folder(airlam, tmp_path):

@@ -37,13 +37,14 @@ def run(tmp_path):
 
 def test_a_plan_is_printed_beside_simpler_ones_and_written_as_a_run(airlam, tmp_path, run):
     out = tmp_path / "plan.yaml"
-    arguments = ("--devices", DEVICES, "--config", run, "--mode", "data", "--objective", "prediction", "--ranks", "2")
+    arguments = ("--devices", DEVICES, "--config", run, "--mode", "data", "--objective", "masked", "--ranks", "2")
     printed = " ".join(airlam("plan", "parallel", *arguments, "--out", out).out.split())
     for words in ("equal split over all", "best single device", "data parallel over all", "takes no part"):
         assert words in printed
     assert "the same plan blind to inputs" in printed
     made = parallel_recipe(out)
     assert made.nproc == 2 and len(made.devices) == 2
+    assert set(made.devices) <= set(made.replanning.pool["devices"])
     airlam("plan", "parallel", *arguments, "--out", out)  # a plan may be replaced, another file not
 
 
@@ -53,6 +54,9 @@ def test_a_plan_is_printed_beside_simpler_ones_and_written_as_a_run(airlam, tmp_
         (["--devices", DEVICES, "--goal", "tim"], "did you mean 'time'"),
         (["--devices", DEVICES, "--mode", "pipe"], "did you mean 'pipeline'"),
         (["--devices", DEVICES, "--objective", "beam"], "did you mean 'beams'"),
+        (["--devices", DEVICES, "--objective", "prediction", "--out", "new.yaml"], "adapts modules, but the run"),
+        (["--devices", DEVICES, "--batch_size", "0"], "batch_size is 0"),
+        (["--devices", DEVICES, "--weight", "0.2"], "weight belongs to goal mix"),
         (["--devices", DEVICES, "--rank", "3"], "did you mean '--ranks'"),
         (["--devices", DEVICES, "--mode", "pipeline", "--ranks", "5"], "no cut fits 5 ranks"),
         (["--devices", DEVICES, "--out", "."], "is no plan"),

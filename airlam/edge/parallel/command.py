@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airlam.edge.parallel.launching.launch import Launch, Outcome, launch
+from airlam.edge.parallel.launching.store import listen
 from airlam.edge.parallel.planning.replan import resolved
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, parallel_recipe
 from airlam.errors import CheckpointError, RecipeError, StoreError
@@ -88,14 +90,21 @@ def parallel(
     )
     check_mode(run)
     check_earlier(run, folder, resume=resume, overwrite=overwrite)
-    if not resume:
-        forget(folder)
-    write_json(folder / RECIPE, run.to_dict())
+    if not prepare:
+        listen(port=port).close()  # a port in use is found before anything is written
     prepare_data(run)
-    if from_lightning is not None:
+    work = folder / ".from-lightning"
+    shutil.rmtree(work, ignore_errors=True)
+    if from_lightning is not None:  # may be refused: before anything is forgotten
         from airlam.edge.parallel.engine.lightning_states import from_lightning as convert
 
-        convert(Path(from_lightning), folder, run)
+        convert(Path(from_lightning), work, run)
+    if not resume:
+        forget(folder)
+    if work.is_dir():
+        os.replace(work / "states", folder / "states")
+        work.rmdir()
+    write_json(folder / RECIPE, run.to_dict())
     if prepare:
         return Outcome(0, f"{folder} is ready; on each host: torchrun ... -m airlam.edge.parallel.worker {folder}")
     outcome = launch(what)
@@ -140,6 +149,13 @@ def check_earlier(run: ParallelTraining, folder: Path, *, resume: bool, overwrit
                     f"{name} is not that of the run in {folder}, which cannot go on with it; keep it, or begin a new "
                     "run with --overwrite or --out"
                 )
+        from airlam.edge.parallel.engine.checkpoint import states
+
+        done = max(states(folder), default=0)
+        if done > run.steps:
+            raise RecipeError(
+                f"the run in {folder} has {done} steps behind it, but steps is {run.steps}; take more: --steps"
+            )
 
 
 def forget(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ SCHEDULES = ("1f1b", "gpipe")
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 OPTIMISERS = ("adamw", "sgd")
 GOALS = ("time", "energy", "mix")
+UNITS = {"data": "links", "pipeline": "layers", "sequence": "tokens", "tensor": "heads"}
+"""What each dimension shares out."""
+MOST_SHARE = 1_000_000  # shares are proportions
 TASKS = ("airlam.tasks.Pretraining", "airlam.tasks.ChannelPrediction")
 
 
@@ -135,9 +139,11 @@ class ParallelTraining:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("optimiser", self.optimiser, OPTIMISERS)
-        for name in ("nproc", "micro_batches", "steps", "threads", "checkpoint_every", "keep", "log_every"):
-            check_number(name, getattr(self, name), 1, 2**31, integer=True)
-        check_number("validate_every", self.validate_every, 0, 2**31, integer=True)
+        for name in ("nproc", "micro_batches", "threads"):
+            check_number(name, getattr(self, name), 1, 4096, integer=True)
+        for name in ("steps", "checkpoint_every", "keep", "log_every"):
+            check_number(name, getattr(self, name), 1, math.inf, integer=True)
+        check_number("validate_every", self.validate_every, 0, math.inf, integer=True)
         check_positive("timeout", self.timeout)
         if self.clip is not None:
             check_positive("clip", self.clip)
@@ -147,19 +153,30 @@ class ParallelTraining:
         if class_path not in TASKS:
             raise RecipeError(f"task is {class_path}, but must be one of {', '.join(TASKS)}")
         if (self.mesh is not None) != (self.mode == "hybrid"):
-            raise RecipeError("mesh belongs to mode hybrid: {data: 2, tensor: 2}, say; other modes have one dimension")
+            raise RecipeError(
+                "mode hybrid needs mesh: {data: 2, tensor: 2}, say"
+                if self.mesh is None
+                else f"mesh belongs to mode hybrid, but mode is {self.mode}; leave mesh out, or take hybrid"
+            )
         if self.ranks.ranks != self.nproc:
-            raise RecipeError(f"mesh has {self.ranks.ranks} ranks ({self.ranks.sizes}), but nproc is {self.nproc}")
+            sizes = " x ".join(str(size) for size in self.ranks.sizes.values() if size > 1)
+            raise RecipeError(
+                f"mesh has {sizes} = {self.ranks.ranks} ranks, but nproc is {self.nproc}; change one of them"
+            )
         if self.shard and self.mode != "data":
             raise RecipeError(f"shard belongs to mode data, but mode is {self.mode}; leave it out, or take data")
         for name in DIMS:
             given, size = getattr(self.shares, name), self.ranks.sizes[name]
             if given is None:
                 continue
+            if size == 1 and self.nproc > 1:
+                raise RecipeError(
+                    f"shares.{name} is given, but mode {self.mode} does not share out {UNITS[name]}; leave it out"
+                )
             if len(given) != size:
                 raise RecipeError(f"shares.{name} is {given}, but needs one number for each of {size} ranks")
-            for share in given:
-                check_number(f"shares.{name}", share, 1, 2**31, integer=True)
+            for rank, share in enumerate(given):
+                check_number(f"shares.{name}[{rank}]", share, 1, MOST_SHARE, integer=True)
         self._check_adapter(class_path)
         if self.devices is not None and len(self.devices) != self.nproc:
             raise RecipeError(f"devices has {len(self.devices)} names, but nproc is {self.nproc}")

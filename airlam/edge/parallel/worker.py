@@ -6,14 +6,15 @@ folder holds the resolved recipe, ``parallel.json``.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airlam.edge.parallel.launching.processes import die_with_parent, give_memory_back
+from airlam.edge.parallel.launching.processes import MISTAKE, die_with_parent, give_memory_back
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, run_from_dict
-from airlam.errors import RecipeError
+from airlam.errors import AirlamError, RecipeError
 from airlam.io import read_json
 
 if TYPE_CHECKING:
@@ -46,7 +47,12 @@ def left_of(recipe: ParallelTraining, devices: Sequence[str]) -> list[int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train as one rank; returns the exit code."""
     die_with_parent()  # before torch is loaded, which takes seconds
-    folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if len(given) != 1 or not (Path(given[0]) / RECIPE).is_file():
+        said = f"{given[0]} holds no run" if len(given) == 1 else "give the folder of a run"
+        print(f"airlam worker: {said}; 'airlam parallel --prepare --out RUN' makes one", file=sys.stderr)
+        return MISTAKE
+    folder = Path(given[0])
 
     import torch
 
@@ -69,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def anew(devices: Sequence[str]) -> dict[str, Any] | None:
         return replan(recipe_of(folder), devices)
 
-    return run(folder, start, replan=anew, backend="nccl" if on_gpus else "gloo")
+    order: Sequence[str] = ()
+    with contextlib.suppress(AirlamError):  # rank 0 and the others compare recipes first, and say what is wrong
+        order = recipe_of(folder).device_names
+    return run(folder, start, replan=anew, order=order, backend="nccl" if on_gpus else "gloo")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,17 @@ from airlam.edge.parallel.launching import launch as launching
 from airlam.edge.parallel.launching import processes as p
 from airlam.edge.parallel.launching.events import durable_step, follow, line_of, read_events, record
 from airlam.edge.parallel.launching.launch import Launch, Outcome, Run, launch, worker_environment
-from airlam.edge.parallel.launching.membership import PeerLostError, Place, StopRequested, first_line, lost_peer, meet
+from airlam.edge.parallel.launching.membership import (
+    PeerLostError,
+    Place,
+    StopRequested,
+    first_line,
+    lost_peer,
+    meet,
+    reordered,
+)
 from airlam.edge.parallel.launching.store import StoreLostError, connect, listen, serve
-from airlam.edge.parallel.launching.watchdog import Watchdog, _shares, blame, reordered
+from airlam.edge.parallel.launching.watchdog import Watchdog, _shares, blame
 from airlam.errors import RecipeError, StoreError
 
 
@@ -307,11 +315,19 @@ def test_limits_of_store_operations_can_be_set(store):
         client.get("never")
 
 
-def test_a_new_plan_may_ask_for_another_order_of_ranks(tmp_path):
-    places_ = places(tmp_path, "phone desk car")
-    found = [reordered(place, {"devices": ["car", "phone", "desk"]}) for place in places_]
+def test_ranks_follow_the_order_of_the_run_whatever_order_devices_came_in(tmp_path):
+    came = places(tmp_path, "phone desk car")
+    found = [reordered(place, ["car", "phone", "lost", "desk"]) for place in came]  # who is away leaves no gap
     assert [place.rank for place in found] == [1, 2, 0]
     assert [place.device for place in found] == ["phone", "desk", "car"]
-    assert reordered(places_[1], [6, 6]) == places_[1] == reordered(places_[1], None)
-    with pytest.raises(RecipeError, match="replan names car, but the devices left are phone, desk, car"):
-        reordered(places_[0], {"devices": ["car"]})
+    assert reordered(came[1], ()) == reordered(came[1], ["device-0", "device-1"]) == came[1]
+    with pytest.raises(RecipeError, match=r"phone, desk is none of the run's devices \(car, bus\)"):
+        reordered(came[0], ["car", "bus"])
+
+
+def test_two_devices_of_one_name_are_refused(tmp_path, store, monkeypatch):
+    other = dist.PrefixStore("round/1", store())
+    other.set("here/1", json.dumps({"device": "phone", "facts": {}}))
+    monkeypatch.setenv(p.DEVICE, "phone")
+    with pytest.raises(RecipeError, match="phone is the name of several devices"):
+        meet(places(tmp_path, "rank-0 rank-1", start_timeout=30.0)[0], store(), {})

@@ -142,6 +142,8 @@ def check_mode(run: ParallelTraining, config: AirlamConfig | None = None) -> Non
         bounds["pipeline"] = (len(layers_of(model.backbone)), "layers")
     if sizes["tensor"] > 1:
         bounds["tensor"] = (num_heads(model.backbone), "attention heads")
+    if sizes["sequence"] > 1:
+        bounds["sequence"] = (config.num_tokens + config.num_groups, "tokens of a link")
     for name, (most, what) in bounds.items():
         if sizes[name] > most:
             raise RecipeError(f"{sizes[name]} ranks cannot share out {most} {what}; take at most {most}")

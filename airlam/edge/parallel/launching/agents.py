@@ -16,6 +16,7 @@ import argparse
 import json
 import logging
 import os
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -255,9 +256,12 @@ def run(known: Any) -> int:
 
 def main() -> int:
     """Entry; the exit codes are those of :mod:`airlam.edge.parallel.launching.processes`."""
-    if os.environ.get(p.PARENT):
+    by_hand = not os.environ.get(p.PARENT)
+    if not by_hand:
         p.die_with_parent()
     known = parser().parse_args()
+    if by_hand:
+        print(f"airlam agent: {known.device} asks the store at {known.store}, for {known.start_timeout:g} s at most")
     os.environ |= {
         p.STORE: known.store,
         p.DEVICE: known.device,
@@ -278,8 +282,10 @@ def main() -> int:
     except (RendezvousClosedError, RendezvousTimeoutError):
         logging.getLogger(__name__).exception("the other agents ended, or cannot be met")
         return p.CLOSED
-    except (RendezvousConnectionError, AirlamError, RuntimeError):
+    except (RendezvousConnectionError, AirlamError, RuntimeError) as error:
         logging.getLogger(__name__).exception("the rendezvous store is lost")
+        if by_hand:  # no launcher says it
+            print(f"airlam agent: {known.device}: {str(error).splitlines()[0]}", file=sys.stderr)
         return p.STORE_LOST
 
 

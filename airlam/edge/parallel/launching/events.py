@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from airlam.edge.parallel.launching.processes import ROUND
+from airlam.edge.parallel.recipe import UNITS
 
 EVENTS = "events.jsonl"
 
@@ -99,6 +100,5 @@ def _new_plan(shares: Any) -> str:
     """What a new plan shares out, in words; empty where there is none."""
     if not isinstance(shares, dict) or "mode" not in shares:
         return ""
-    units = {"data": "links", "pipeline": "layers", "sequence": "tokens", "tensor": "heads"}
-    parts = [f"{units[name]} {'+'.join(map(str, part))}" for name, part in shares["shares"].items()]
+    parts = [f"{UNITS[name]} {'+'.join(map(str, part))}" for name, part in shares["shares"].items()]
     return f", planned anew ({', '.join([shares['mode'], *parts])})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -144,6 +144,9 @@ def meet(place: Place, base: dist.Store, facts: Mapping[str, Any]) -> tuple[Plac
         devices = tuple(one["device"] or name for one, name in zip(here, place.devices, strict=True))
         away = tuple(name for name in given.split(",") if name not in devices) if given else ()
         place = replace(place, devices=devices, away=away)
+    twice = sorted({name for name in place.devices if place.devices.count(name) > 1})
+    if twice:
+        raise RecipeError(f"{', '.join(twice)} is the name of several devices; give each launcher a name of its own")
     compare(place, [one["facts"] for one in here])
     return place, store
 
@@ -158,9 +161,26 @@ def compare(place: Place, facts: list[dict[str, Any]]) -> None:
         for key, value in facts[0].items():
             if other.get(key) != value:
                 raise RecipeError(
-                    f"{place.name(rank)} has {key} {other.get(key)}, but {place.name(0)} has {value}; give all "
-                    "devices the same recipe, checkpoints and versions"
+                    f"{place.name(rank)} has {key} {other.get(key)}, but {place.name(0)} has {value}; give "
+                    "all devices the same recipe, checkpoints and versions"
                 )
+
+
+def reordered(place: Place, order: Sequence[str]) -> Place:
+    """The place where ranks follow ``order``. Devices that it does not name, all or none, keep the order they came in.
+
+    Raises:
+        RecipeError: it names some of the devices that are here, but not all.
+    """
+    found = tuple(name for name in order if name in place.devices)
+    if not found:
+        return place
+    if len(found) != len(place.devices):
+        strange = ", ".join(name for name in place.devices if name not in found)
+        raise RecipeError(
+            f"{strange} is none of the run's devices ({', '.join(order)}); give each launcher one of them"
+        )
+    return replace(place, rank=found.index(place.device), devices=found)
 
 
 def join(place: Place, store: dist.Store, backend: str) -> None:

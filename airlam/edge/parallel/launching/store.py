@@ -50,7 +50,8 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise RecipeError(
-                f"port {port} is in use; name another one with --master-port, or leave it out: a free one is taken"
+                f"port {port} is in use; name another one with --master-port, or leave that out: a free one is taken "
+                "(a store of its own: --port)"
             ) from None
         raise RecipeError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     return listener

@@ -35,7 +35,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -54,10 +53,11 @@ from airlam.edge.parallel.launching.membership import (
     lost_peer,
     meet,
     open_store,
+    reordered,
     within,
 )
 from airlam.edge.parallel.launching.store import StoreLostError
-from airlam.errors import AirlamError, RecipeError
+from airlam.errors import AirlamError
 
 BEAT = 0.5  # s
 Replan = Callable[[Sequence[str]], Any]
@@ -292,6 +292,7 @@ def run(
     *,
     facts: Mapping[str, Any] | None = None,
     replan: Replan | None = None,
+    order: Sequence[str] = (),
     backend: str = "gloo",
 ) -> int:
     """Train as one rank of many, and return the exit code of this process.
@@ -299,7 +300,8 @@ def run(
     Args:
         folder: of the run. train: trains; see the module's example. facts: what must be the same on all ranks besides
             recipe and versions. replan: names of the devices that are left, by rank -> their shares (plain data; of a
-            mapping, ``devices`` is the new order of ranks); rank 0 calls it when a device is away.
+            mapping, ``devices`` is the new order of ranks); rank 0 calls it when a device is away. order: names of
+            devices by rank, whatever order they came in; those that are away leave no gap.
         backend: of the process group.
     """
     global _current
@@ -313,7 +315,7 @@ def run(
         place, store = meet(place, base, facts_of(place, facts))
         base.set_timeout(timedelta(seconds=max(10.0, min(place.timeout, 60.0))))
         shares = _shares(place, store, replan)
-        place = reordered(place, shares)
+        place = reordered(place, shares["devices"] if isinstance(shares, dict) and "devices" in shares else order)
         join(place, store, backend)
         watch = _current = Watchdog(place, base, store, shares)
         watch.start()
@@ -337,14 +339,6 @@ def _shares(place: Place, store: dist.Store, replan: Replan | None) -> Any:
     if place.rank == 0:
         store.set("shares", json.dumps(replan(place.devices)))
     return json.loads(store.get("shares"))
-
-
-def reordered(place: Place, shares: Any) -> Place:
-    """The place in the order of ranks that new shares ask for."""
-    order = tuple(shares["devices"]) if isinstance(shares, Mapping) and "devices" in shares else place.devices
-    if sorted(order) != sorted(place.devices):
-        raise RecipeError(f"replan names {', '.join(order)}, but the devices left are {', '.join(place.devices)}")
-    return replace(place, rank=order.index(place.device), devices=order)
 
 
 def _failed(

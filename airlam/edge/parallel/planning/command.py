@@ -28,6 +28,7 @@ from airlam.recipes import check_choice, check_number, find_checkpoint, find_rec
 
 CLASS_PATH = "airlam.edge.parallel.ParallelTraining"
 MARK = "Planned by: airlam plan parallel"
+MOST_LINKS = 4096  # of a batch: a step's events are simulated one by one
 
 
 def plan_parallel(
@@ -36,7 +37,7 @@ def plan_parallel(
     out: str | Path | None = None,
     *,
     goal: str = "time",
-    weight: float = 0.5,
+    weight: float | None = None,
     mode: str | None = None,
     ranks: int | None = None,
     solver: str = "auto",
@@ -50,7 +51,8 @@ def plan_parallel(
     Args:
         devices: YAML of the pool (:mod:`airlam.edge.parallel.cost_model.pool`). config: of the run.
         out: where the run with its plan is written, as YAML for ``airlam parallel``; None: nowhere.
-        goal, weight: see :class:`~.goals.Goal`. mode: the only one to use. ranks: how many devices take part.
+        goal, weight: see :class:`~.goals.Goal`; a weight for ``mix`` alone. mode: the only one to use. ranks: how many
+            devices take part.
         solver: see :func:`~.decide.decide`.
         objective: plan inputs and modules too, for one of :data:`~.objectives.OBJECTIVES`; its frozen and adapted
             modules cost less.
@@ -61,17 +63,25 @@ def plan_parallel(
     Raises:
         RecipeError: a mistake in one of the files, or a pool that cannot train the model.
     """
-    goal_ = Goal(goal, weight)
+    if weight is not None and goal != "mix":
+        raise RecipeError(f"weight belongs to goal mix, but goal is {goal}; leave it out")
+    goal_ = Goal(goal) if weight is None else Goal(goal, weight)
     if mode is not None:
         check_choice("mode", mode, (*MODES, "looped"))
     if objective is not None:
         check_choice("objective", objective, OBJECTIVES)
+        if out is not None and set(OBJECTIVES[objective].roles.values()) != {"trained"}:
+            raise RecipeError(
+                f"--objective {objective} freezes or adapts modules, but the run of --out trains all weights; leave "
+                "one of them out"
+            )
     path = find_recipe(config)
     arguments = _arguments(path)
     pool = read_pool(devices)
     if out is not None and Path(out).exists() and (Path(out).is_dir() or MARK not in Path(out).read_text("utf-8")):
         raise StoreError(f"{out} exists and is no plan; name another file")
-    batch = int(check_number("batch_size", batch_size or _batch_size(arguments, path), 1, 2**20, integer=True))
+    given = _batch_size(arguments, path) if batch_size is None else batch_size
+    batch = int(check_number("batch_size", given, 1, MOST_LINKS, integer=True))
     whole = _profile(_model(arguments, path), arguments, profile, measure)
     aware = whole if objective is None else with_roles(whole, OBJECTIVES[objective].roles)
     modes = MODES if mode in (None, "looped") else (mode,)
@@ -213,7 +223,9 @@ def print_decision(console: Console, decision: Decision, pool: Pool, profile: Mo
         )
         console.print(
             f"{name}: {its.seconds:.3f} s a step, {its.joules:.2f} J ({its.joules_per_sample:.3f} a link){ratio}"
-            + ("" if its is cost else f" ({one.describe()})"),
+            + ("" if its is cost else f" ({one.describe()})").replace(
+                "one device", f"all on {pool.members[one.devices[0]].name}"
+            ),
             highlight=False,
             markup=False,
         )
@@ -257,8 +269,9 @@ def print_modalities(console: Console, made: ModalityPlan) -> None:
             f"without any of these inputs: {', '.join(made.without)}; they compute on what others encode", markup=False
         )
     console.print(
-        f"with its inputs: {made.seconds:.3f} s a step, {made.sent / 1e6:.1f} MB; the same plan blind to inputs and "
-        f"objective: {made.blind_seconds:.3f} s, {made.blind_sent / 1e6:.1f} MB (modelled)",
+        f"with the sending and encoding of these inputs, which the plan above does not count: {made.seconds:.3f} s a "
+        f"step, {made.sent / 1e6:.1f} MB; the same plan blind to inputs and objective: {made.blind_seconds:.3f} s, "
+        f"{made.blind_sent / 1e6:.1f} MB (modelled)",
         highlight=False,
         markup=False,
     )

@@ -152,7 +152,7 @@ def _option(c: Candidates, name: str, plans: Sequence[Plan], why: str) -> Option
     costs = [(plan, c.estimate(plan)) for plan in plans]
     able = [(plan, cost) for plan, cost in costs if cost.fits]
     if able:
-        plan, cost = min(able, key=lambda entry: c.goal.of(entry[1]))
+        plan, cost = min(able, key=lambda entry: (c.goal.of(entry[1]), entry[1].seconds * entry[1].joules))
         return Option(name, plan, cost)
     if costs:
         plan, cost = min(costs, key=lambda entry: entry[1].missing)
