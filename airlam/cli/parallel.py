@@ -20,8 +20,9 @@ def parallel(arguments: Sequence[str]) -> int:
         "Engine: torch.distributed, with torch's elastic agents. A process that is killed starts again, a device that\n"
         "is lost or stalls is left out, and training goes on from the last durable step. Ctrl-C saves one.\n"
         "Several hosts: docs/deploy-parallel.md.",
-        "Any argument of the run can be changed: --steps 500, --shares.data '[3, 1]', --micro_batches 8, --shard true,\n"
-        "--mesh '{data: 2, pipeline: 2}', --loops 2, --precision bf16-mixed. airlam.edge.parallel.ParallelTraining lists all.",
+        "Any argument of the run can be changed: --steps 500, --shares.data '[3, 1]', --micro_batches 8,\n"
+        "--shard true, --mesh '{data: 2, pipeline: 2}', --loops 2, --precision bf16-mixed.\n"
+        "All of them: airlam.edge.parallel.ParallelTraining.",
     )
     parser.add_argument("--config", "-c", required=True, metavar="YAML", help="the run")
     parser.add_argument("--out", "-o", metavar="FOLDER", help="default: outputs/parallel")
