@@ -132,8 +132,10 @@ class PathFit:
         return (waves[1].mT @ y).view(shape).permute(0, 2, 3, 1, 4, 5)
 
     def _loaded(self, gram: Tensor) -> Tensor:
-        """A Gram matrix that is one where there is no path, loaded with the noise where there is one."""
-        load = torch.where(self.live, self.noise[:, None].clamp_min(1e-5), 1.0)
+        """A Gram matrix that is one where there is no path, loaded with the noise where there is one, and with as much
+        as keeps it positive where paths are alike."""
+        least = 16 * torch.finfo(self.noise.dtype).eps * math.prod(self.sizes)
+        load = torch.where(self.live, self.noise[:, None].clamp_min(least), 1.0)
         return torch.where(self.both(), gram, 0) + torch.diag_embed(load).to(gram.dtype)
 
     # -- detection -------------------------------------------------------------------------------------------------
