@@ -18,6 +18,7 @@ from torch import Tensor
 
 TURN = 2j * math.pi
 SIDELOBE = 0.2  # of the strongest peak: weaker ones found with it may be its sidelobes
+LAST = 3  # of the final steps: in double precision
 SAMPLE = 20_000  # bins of a spectrum whose median is its level
 CLIP = 0.4  # of an axis' resolution: the longest step
 
@@ -78,8 +79,9 @@ class PathFit:
         if not bool(fit.live.any()):
             return fit
         # paths closer than the resolution leave valleys in which the rounding of single precision would wander
+        fit._refine(search.final - LAST)
         fit = fit._double()
-        fit._refine(search.final)
+        fit._refine(LAST)
         left = squares(fit.x - fit.synthesise(fit.gains_of(fit.shift)[1])).mean((1, 2, 3, 4, 5))
         spent = fit.live.sum(1) * (2 * fit.gains + len(fit.free)) / (2 * entries)
         fit.noise = left / (1 - spent).clamp_min(0.1)
@@ -239,21 +241,25 @@ def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         Shifts ``[link, peak, axis]`` and heights ``[link, peak]``, in falling order, and the median ``[link]``:
         that of a Gamma distribution where it is noise.
     """
-    grid = [1 if n == 1 else n if axis == 1 and n > 8 else 2 * n for axis, n in enumerate(residual.shape[2:])]
-    power = squares(torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))).sum(1)
-    around = power
-    for axis in range(1, 5):
-        if power.shape[axis] > 2:
-            around = torch.maximum(around, torch.maximum(around.roll(1, axis), around.roll(-1, axis)))
-    found = torch.where(power >= around, power, 0).flatten(1)
-    top = found.topk(min(count, found.shape[1]), 1)
-    index, shifts = top.indices, []
-    for size in reversed(grid):
-        shifts.append((index % size) / size)
-        index = index // size
-    shift = torch.stack(shifts[::-1], -1).to(power.dtype)
-    level = power.flatten(1)[:, :: 1 + power[0].numel() // SAMPLE].median(1).values
-    return torch.where(shift > 0.5, shift - 1, shift), top.values, level
+    grid = [1 if n == 1 else n if n > 8 else 2 * n for axis, n in enumerate(residual.shape[2:])]
+    spectrum = torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))
+    power = (spectrum.real.square() + spectrum.imag.square()).sum(1)
+    flat = power.flatten(1)
+    top = flat.topk(min(8 * count, flat.shape[1]), 1)
+    places = torch.stack(torch.unravel_index(top.indices, grid), -1)
+    # of the highest bins those that no neighbour exceeds, also across corners
+    near = torch.cartesian_prod(
+        *[torch.arange(-1, 2, device=power.device) if n > 2 else torch.zeros(1, dtype=int) for n in grid]
+    )
+    sizes = torch.tensor(grid, device=power.device)
+    strides = torch.tensor([math.prod(grid[axis + 1 :]) for axis in range(4)], device=power.device)
+    around = (((places[:, :, None] + near) % sizes) * strides).sum(-1)  # [link, bin, neighbour]
+    best = flat.gather(1, around.flatten(1)).view(around.shape).amax(-1)
+    height, order = torch.where(top.values >= best, top.values, 0).sort(descending=True, stable=True)
+    places = places.gather(1, order[..., None].expand_as(places))[:, :count]
+    shift = places.to(power.dtype) / sizes
+    level = flat[:, :: 1 + power[0].numel() // SAMPLE].median(1).values
+    return torch.where(shift > 0.5, shift - 1, shift), height[:, :count], level
 
 
 def squares(x: Tensor) -> Tensor:
