@@ -241,16 +241,15 @@ def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         Shifts ``[link, peak, axis]`` and heights ``[link, peak]``, in falling order, and the median ``[link]``:
         that of a Gamma distribution where it is noise.
     """
-    grid = [1 if n == 1 else n if n > 8 else 2 * n for axis, n in enumerate(residual.shape[2:])]
+    grid = [n if n == 1 or n > 8 else 2 * n for n in residual.shape[2:]]
     spectrum = torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))
     power = (spectrum.real.square() + spectrum.imag.square()).sum(1)
     flat = power.flatten(1)
     top = flat.topk(min(8 * count, flat.shape[1]), 1)
     places = torch.stack(torch.unravel_index(top.indices, grid), -1)
     # of the highest bins those that no neighbour exceeds, also across corners
-    near = torch.cartesian_prod(
-        *[torch.arange(-1, 2, device=power.device) if n > 2 else torch.zeros(1, dtype=int) for n in grid]
-    )
+    steps = [torch.arange(-1, 2) if n > 2 else torch.arange(1) for n in grid]
+    near = torch.cartesian_prod(*steps).to(power.device)
     sizes = torch.tensor(grid, device=power.device)
     strides = torch.tensor([math.prod(grid[axis + 1 :]) for axis in range(4)], device=power.device)
     around = (((places[:, :, None] + near) % sizes) * strides).sum(-1)  # [link, bin, neighbour]
