@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from airlam.edge.parallel.command import prepare_data
 from airlam.edge.parallel.cost_model.cost import simulate
 from airlam.edge.parallel.cost_model.plan import plan_from
 from airlam.edge.parallel.cost_model.pool import make_pool
@@ -101,6 +102,7 @@ def test_real_training_goes_on_planned_anew_with_the_same_result(run, tmp_path):
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
 
     alone = replace(run, mode="data", nproc=1, shares=Shares(), devices=["desk"])
+    prepare_data(run)  # two runs at once cannot both make it
     undisturbed, disturbed = start("alone", alone), start("disturbed", run)
     folder, end = tmp_path / "disturbed", time.monotonic() + 240
     try:
