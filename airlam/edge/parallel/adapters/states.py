@@ -62,7 +62,7 @@ class PipelinedStates:
         links = sum(owned)
         schedule = self._schedule(links, tokens, dtype)
         self.body.found.clear()
-        with waiting("the other stages"):
+        with waiting("the activations of other stages"):
             schedule.step(*(() if features is None else (features,)))
         mine = torch.cat(self.body.found)
         self.body.found.clear()

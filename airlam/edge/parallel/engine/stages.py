@@ -89,7 +89,7 @@ class PipelineStep:
         given = (target.tokens.features,) if self.first and target is not None else ()
         losses: list[Tensor] = []
         numbers = torch.arange(shape[0])
-        with waiting("the other stages"):
+        with waiting("the activations of other stages"):
             schedule.step(*given, **({"target": numbers, "losses": losses} if self.last else {}))
         self._target = None
         if self.layout.size("data") > 1:
