@@ -37,7 +37,7 @@ class Search:
     rounds: int = 14
     at_once: int = 12
     steps: int = 2
-    final: int = 8
+    final: int = 12
 
 
 class PathFit:
@@ -72,9 +72,13 @@ class PathFit:
         most = min(search.most, entries // (2 * fit.gains + len(fit.free)))
         residual = x
         for _ in range(search.rounds):
-            if not fit._detect(residual, most, search):
+            grown = fit._detect(residual, most, search)
+            if not bool(grown.any()):
                 break
+            before = fit.shift
             fit._refine(search.steps)
+            # a link that is done stays as it is: how long others take must not matter to it
+            fit.shift = torch.where(grown[:, None, None], fit.shift, before)
             residual = x - fit.synthesise(fit.gains_of(fit.shift)[1])
         if not bool(fit.live.any()):
             return fit
@@ -142,21 +146,23 @@ class PathFit:
 
     # -- detection -------------------------------------------------------------------------------------------------
 
-    def _detect(self, residual: Tensor, most: int, search: Search) -> bool:
-        """Add the highest peaks of the residual's spectrum; False where there is none in any link."""
+    def _detect(self, residual: Tensor, most: int, search: Search) -> Tensor:
+        """Add the highest peaks of the residual's spectrum; ``bool [link]``, where there was one."""
         shift, height, level = peaks(residual, search.at_once)
-        self.noise = (level / (math.prod(self.sizes) * (self.gains - 1 / 3))).clamp_min(1e-6)
         new = (height > SIDELOBE * height[:, :1]) & (height > search.threshold * level[:, None])
         room = most - self.live.sum(1, keepdim=True)
         new &= torch.arange(new.shape[1], device=new.device) < room
-        if not bool(new.any()):
-            return False
+        grown = new.any(1)
+        noise = (level / (math.prod(self.sizes) * (self.gains - 1 / 3))).clamp_min(1e-6)
+        self.noise = torch.where(grown | (self.live.sum(1) == 0), noise, self.noise)
+        if not bool(grown.any()):
+            return grown
         self.shift = torch.cat([self.shift, shift], 1)
         self.live = torch.cat([self.live, new], 1)
         order = (~self.live).int().argsort(dim=1, stable=True)[:, : int(self.live.sum(1).max())]
         self.live = self.live.gather(1, order)
         self.shift = self.shift.gather(1, order[..., None].expand(-1, -1, 4))
-        return True
+        return grown
 
     # -- refinement ------------------------------------------------------------------------------------------------
 

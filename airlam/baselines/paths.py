@@ -19,7 +19,7 @@ from airlam.csi import PortShape
 from airlam.interfaces import any_scale, check_prediction_request
 
 CHUNK = 16  # links at a time: a spectrum of 200,000 bins each
-ROUNDS = 4  # of learning powers
+ROUNDS = 3  # of learning powers
 SLOTS_A_MODE = 40  # a series has four modes, and one more for every so many slots
 OPTIMISM = 2.2  # of the posterior's variance, see PathPredictor.predict_with_variance
 FLOOR = 0.011  # turns over the history: how well a shift is known at best
@@ -154,6 +154,6 @@ def cluster_modes(slots: int, num_future: int, width: float) -> Tensor:
         times = torch.arange(slots + num_future, dtype=torch.float64)
         covariance = torch.exp(-0.5 * (2 * math.pi * width * (times[:, None] - times)) ** 2)
         energy, modes = torch.linalg.eigh(covariance)
-        count = min(4 + len(times) // SLOTS_A_MODE, len(times), 12)
+        count = min(3 + len(times) // SLOTS_A_MODE, len(times), 12)
         energy, modes = energy.flip(0)[:count].clamp_min(0), modes.flip(1)[:, :count]
         return modes * (energy * len(times) / energy.sum()).sqrt()
