@@ -234,8 +234,8 @@ class PathFit:
         by_tone = torch.einsum("bkgs,bks->bkg", torch.einsum("bkgsx,bkx->bkgs", y[:, 1], space), waves[0].conj())
         ports = torch.einsum("bkgsx,bks->bkgx", y[:, 0], waves[0].conj())
         columns = self.spatial([*waves[:2], slopes[2], waves[3]]).conj()
-        rows_ = self.spatial([*waves[:3], slopes[3]]).conj()
-        by_place = [torch.einsum("bkgx,bkx->bkg", ports, one) for one in (columns, rows_)]
+        lines = self.spatial([*waves[:3], slopes[3]]).conj()
+        by_place = [torch.einsum("bkgx,bkx->bkg", ports, one) for one in (columns, lines)]
         d = torch.stack([by_slot, by_tone, *by_place], 2)
         return c * self.live[..., None], d * self.live[..., None, None]
 
@@ -248,8 +248,7 @@ def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         that of a Gamma distribution where it is noise.
     """
     grid = [n if n == 1 or n > 8 else 2 * n for n in residual.shape[2:]]
-    spectrum = torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))
-    power = (spectrum.real.square() + spectrum.imag.square()).sum(1)
+    power = squares(torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))).sum(1)
     flat = power.flatten(1)
     top = flat.topk(min(8 * count, flat.shape[1]), 1)
     places = torch.stack(torch.unravel_index(top.indices, grid), -1)
@@ -269,4 +268,4 @@ def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def squares(x: Tensor) -> Tensor:
     """``|x|^2`` without the square root that ``abs`` takes."""
-    return torch.view_as_real(x.contiguous()).square().sum(-1)
+    return x.real.square() + x.imag.square()

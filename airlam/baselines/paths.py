@@ -20,7 +20,7 @@ from airlam.interfaces import any_scale, check_prediction_request
 
 CHUNK = 16  # links at a time: a spectrum of 200,000 bins each
 ROUNDS = 3  # of learning powers
-SLOTS_A_MODE = 40  # a series has four modes, and one more for every so many slots
+SLOTS_A_MODE = 40  # a series has three modes, and one more for every so many slots
 OPTIMISM = 2.2  # of the posterior's variance, see PathPredictor.predict_with_variance
 FLOOR = 0.011  # turns over the history: how well a shift is known at best
 
@@ -104,7 +104,7 @@ def extrapolate(fit: PathFit, num_future: int, spread: float) -> tuple[Tensor, T
     place = (waves[1].conj() @ waves[1].mT) * (waves[2].conj() @ waves[2].mT) * (waves[3].conj() @ waves[3].mT)
     modes = series.shape[2]
     place = torch.where(fit.both(), place, 0).repeat_interleave(modes, 1).repeat_interleave(modes, 2)
-    weight, covariance = posterior(fit, series[..., :slots], place, power)
+    weight, covariance = posterior(series[..., :slots], fit.series(waves), place, power, fit.noise)
     ahead = series[..., slots:]
     rows = ahead.flatten(1, 2)
     variance = (
@@ -113,20 +113,22 @@ def extrapolate(fit: PathFit, num_future: int, spread: float) -> tuple[Tensor, T
     return fit.over_space(torch.einsum("bkig,bkit->bkgt", weight, ahead), waves), variance
 
 
-def posterior(fit: PathFit, past: Tensor, place: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(past: Tensor, seen: Tensor, place: Tensor, power: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Weights ``[link, path, mode, gain]`` of the series ``past [link, path, mode, slot]``, and the covariance ``[link,
     path * mode, path * mode]`` of their errors.
 
     A weight has unit variance times the path's power; the powers are learned, from ``power [link, path]`` on.
 
     Args:
-        place: inner products of paths over all other axes, repeated for the modes.
+        seen: the data over slots, correlated with each path over all other axes, see :meth:`PathFit.series`.
+        place: inner products of paths over all other axes, repeated for the modes. noise: ``[link]``, variance.
     """
     links, paths, modes, _ = past.shape
+    live = power > 0
     rows = past.flatten(1, 2)
-    noise = fit.noise.clamp_min(1e-5)[:, None, None]
+    noise = noise.clamp_min(1e-5)[:, None, None]
     gram = (rows.conj() @ rows.mT) * place / noise
-    data = torch.einsum("bkgs,bkis->bkig", fit.series(fit.exponentials(fit.shift)), past.conj()).flatten(1, 2) / noise
+    data = torch.einsum("bkgs,bkis->bkig", seen, past.conj()).flatten(1, 2) / noise
     one = torch.eye(paths * modes, dtype=gram.dtype, device=gram.device)
     for last in [False] * (ROUNDS - 1) + [True]:
         root = power.sqrt().repeat_interleave(modes, 1)
@@ -136,7 +138,7 @@ def posterior(fit: PathFit, past: Tensor, place: Tensor, power: Tensor) -> tuple
         if last:
             break
         grown = unit.abs().square().mean(-1) + inverse.diagonal(dim1=1, dim2=2).real
-        power = (power * grown.view(links, paths, modes).mean(-1)).clamp_min(1e-9) * fit.live
+        power = (power * grown.view(links, paths, modes).mean(-1)).clamp_min(1e-9) * live
     weight = (root[..., None] * unit).view(links, paths, modes, -1)
     return weight, root[:, :, None] * inverse * root[:, None]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from airlam.edge.parallel.launching.launch import Launch, Outcome, launch
 from airlam.edge.parallel.launching.store import listen
-from airlam.edge.parallel.planning.replan import resolved
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, parallel_recipe
 from airlam.errors import CheckpointError, RecipeError, StoreError
 from airlam.io import check_folder, read_json, write_json
@@ -75,7 +74,11 @@ def parallel(
     """
     if resume and from_lightning is not None:
         raise RecipeError("--resume goes on with the run in the folder, --from-lightning begins one: give one of them")
-    run = resolved(parallel_recipe(config, changes))
+    run = parallel_recipe(config, changes)
+    if run.replanning is not None:
+        from airlam.edge.parallel.planning.replan import resolved
+
+        run = resolved(run)
     if from_lightning is not None and not Path(from_lightning).is_file():
         raise CheckpointError(f"no checkpoint file {from_lightning}; --from-lightning takes a .ckpt of 'airlam fit'")
     folder = check_folder(out if out is not None else OUT)

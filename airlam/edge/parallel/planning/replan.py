@@ -23,13 +23,12 @@ from airlam.recipes import find_recipe, nearest, read_yaml
 
 
 def resolved(run: ParallelTraining) -> ParallelTraining:
-    """The run with its pool written out, so that it is planned alike on every host.
+    """The run, which names a pool, with that written out, so that it is planned alike on every host.
 
     Raises:
         RecipeError: a mistake in the pool, or a device of the run that is none of the pool.
     """
-    if run.replanning is None:
-        return run
+    assert run.replanning is not None
     pool = run.replanning.pool
     if isinstance(pool, str):
         run = replace(run, replanning=replace(run.replanning, pool=read_yaml(find_recipe(pool))))
