@@ -87,6 +87,10 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
         from airlam.models.comparators import ComparatorPredictor, load_comparator
 
         return ComparatorPredictor(load_comparator(folder), **options)
+    if read_config(folder).get("model_type") == "airlam-paths":
+        from airlam.models import AirlamPathsPredictor, load_paths
+
+        return AirlamPathsPredictor(load_paths(folder), **options)
     return AirlamPredictor(load_checkpoint(folder), **options)
 
 

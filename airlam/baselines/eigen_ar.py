@@ -32,12 +32,17 @@ class Eigenbasis(NamedTuple):
     port: Tensor
 
     @classmethod
-    def of(cls, h: Tensor, polarisations: int, observed: Tensor | None = None) -> Eigenbasis:
+    def of(
+        cls, h: Tensor, polarisations: int, observed: Tensor | None = None, *, forward_backward: bool = False
+    ) -> Eigenbasis:
         """Basis of the histories ``h [link, slot, subcarrier, rx_ant, tx_ant]``.
 
         Args:
             polarisations: the first factor of the port shape.
             observed: ``bool [link, slot]``; slots that are not observed do not count.
+            forward_backward: whether covariances are averaged with themselves, reversed and conjugated. Plane waves on
+                a uniform panel and equally spaced subcarriers look the same from both ends, so this doubles the
+                snapshots; not for arrays with errors or in an unknown order.
         """
         if observed is not None:
             h = h * observed[:, :, None, None, None]
@@ -48,9 +53,10 @@ class Eigenbasis(NamedTuple):
             .movedim((-2, -1), (1, 2))
             .reshape(links, polarisations, ports // polarisations, -1)
         )
-        return cls(
-            torch.linalg.eigh(by_tone @ by_tone.mH).eigenvectors, torch.linalg.eigh(by_port @ by_port.mH).eigenvectors
-        )
+        covariances = [by_tone @ by_tone.mH, by_port @ by_port.mH]
+        if forward_backward:
+            covariances = [r + r.flip(-2, -1).conj() for r in covariances]
+        return cls(*(torch.linalg.eigh(r).eigenvectors for r in covariances))
 
     def forward(self, h: Tensor) -> Tensor:
         """``[link, slot, subcarrier, rx_ant, tx_ant]`` -> series ``[link, bin, slot]``, ``bin`` = (mode of frequency,
@@ -190,6 +196,7 @@ class EigenARPredictor:
         shrinkage: pull of each coefficient's filter to that of its class; ``inf``: one filter a class.
         mean_share: share of the history's mean that is set aside, as in :class:`airlam.baselines.ar.ARPredictor`; the
             eigenbasis is then that of the deviations.
+        forward_backward: see :meth:`Eigenbasis.of`.
 
     Example:
         >>> h = torch.randn(2, 16, 48, 1, 32, dtype=torch.complex64)
@@ -208,6 +215,7 @@ class EigenARPredictor:
         shrinkage: float = 3.0,
         *,
         mean_share: float = 0.0,
+        forward_backward: bool = True,
     ):
         if order < 1 or num_bins < 1 or num_classes < 1:
             raise ValueError(f"order, num_bins, num_classes must be at least 1, got {order}, {num_bins}, {num_classes}")
@@ -216,6 +224,9 @@ class EigenARPredictor:
         self.order, self.ridge, self.num_bins = order, ridge, num_bins
         self.num_classes, self.shrinkage = num_classes, shrinkage
         self.mean_share = check_mean_share(mean_share)
+        if not isinstance(forward_backward, bool):
+            raise TypeError(f"forward_backward is {forward_backward!r}, but must be true or false")
+        self.forward_backward = forward_backward
 
     @any_scale
     def predict(
@@ -230,7 +241,7 @@ class EigenARPredictor:
 
     def _predict(self, h_past: Tensor, num_future: int, polarisations: int) -> Tensor:
         h = h_past.flatten(0, -5) if h_past.dim() > 4 else h_past[None]
-        basis = Eigenbasis.of(h, polarisations)
+        basis = Eigenbasis.of(h, polarisations, forward_backward=self.forward_backward)
         bins = basis.forward(h)
         series, index = strongest(bins, self.num_bins)
         future = class_ar(

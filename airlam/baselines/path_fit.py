@@ -18,7 +18,8 @@ from torch import Tensor
 
 TURN = 2j * math.pi
 SIDELOBE = 0.2  # of the strongest peak: weaker ones found with it may be its sidelobes
-LAST = 3  # of the final steps: in double precision
+FIRST = 4  # rounds of detection: with more steps
+LAST = 2  # of the final steps: in double precision
 SAMPLE = 20_000  # bins of a spectrum whose median is its level
 CLIP = 0.4  # of an axis' resolution: the longest step
 
@@ -29,15 +30,17 @@ class Search:
 
     Attributes:
         most: paths of a link. threshold: of a peak over the noise of the residual's spectrum. rounds: of detection;
-        at_once: paths that each may add. steps: of Gauss-Newton after each round; final: after the last.
+        at_once: paths that each may add. steps: of Gauss-Newton after each round; first_steps: after each of the first
+        few, whose strong paths must be exact before weak ones are looked for beside them; final: after the last.
     """
 
     most: int = 80
     threshold: float = 12.0
     rounds: int = 14
     at_once: int = 12
-    steps: int = 2
-    final: int = 12
+    steps: int = 1
+    first_steps: int = 2
+    final: int = 8
 
 
 class PathFit:
@@ -71,22 +74,21 @@ class PathFit:
         # half of the data's degrees of freedom at most
         most = min(search.most, entries // (2 * fit.gains + len(fit.free)))
         residual = x
-        for _ in range(search.rounds):
+        for turn in range(search.rounds):
             grown = fit._detect(residual, most, search)
             if not bool(grown.any()):
                 break
             before = fit.shift
-            fit._refine(search.steps)
+            left = x - fit.synthesise(fit._refine(search.first_steps if turn < FIRST else search.steps))
             # a link that is done stays as it is: how long others take must not matter to it
             fit.shift = torch.where(grown[:, None, None], fit.shift, before)
-            residual = x - fit.synthesise(fit.gains_of(fit.shift)[1])
+            residual = torch.where(grown[:, None, None, None, None, None], left, residual)
         if not bool(fit.live.any()):
             return fit
         # paths closer than the resolution leave valleys in which the rounding of single precision would wander
         fit._refine(search.final - LAST)
         fit = fit._double()
-        fit._refine(LAST)
-        left = squares(fit.x - fit.synthesise(fit.gains_of(fit.shift)[1])).mean((1, 2, 3, 4, 5))
+        left = squares(fit.x - fit.synthesise(fit._refine(LAST))).mean((1, 2, 3, 4, 5))
         spent = fit.live.sum(1) * (2 * fit.gains + len(fit.free)) / (2 * entries)
         fit.noise = left / (1 - spent).clamp_min(0.1)
         return fit
@@ -128,13 +130,9 @@ class PathFit:
     def synthesise(self, gain: Tensor) -> Tensor:
         """The paths with their gains, shaped as the data."""
         waves = self.exponentials(self.shift)
-        return self.over_space(gain[..., None] * waves[0][:, :, None], waves)
-
-    def over_space(self, series: Tensor, waves: list[Tensor]) -> Tensor:
-        """The sum of paths with a series each ``[link, path, gain, slot]``: ``[link, gain, slot, subcarrier, column,
-        row]``."""
-        y = torch.einsum("bkgt,bkx->bkgtx", series * self.live[..., None, None], self.spatial(waves)).flatten(2)
-        shape = (len(y), self.sizes[1], self.gains, series.shape[-1], *self.sizes[2:])
+        series = gain[..., None] * waves[0][:, :, None] * self.live[..., None, None]
+        y = torch.einsum("bkgt,bkx->bkgtx", series, self.spatial(waves)).flatten(2)
+        shape = (len(y), self.sizes[1], self.gains, self.sizes[0], *self.sizes[2:])
         return (waves[1].mT @ y).view(shape).permute(0, 2, 3, 1, 4, 5)
 
     def _loaded(self, gram: Tensor) -> Tensor:
@@ -166,78 +164,89 @@ class PathFit:
 
     # -- refinement ------------------------------------------------------------------------------------------------
 
-    def _refine(self, steps: int) -> None:
-        """Levenberg-Marquardt: a step that explains less is taken back halfway, with more damping."""
+    def _refine(self, steps: int) -> Tensor:
+        """Levenberg-Marquardt: a step that explains less is taken back halfway, with more damping; returns gains."""
         damping = self.noise.new_full((len(self.noise),), 1e-2)
         best, most = self.shift, self.noise.new_full((len(self.noise),), -1.0)
-        trial = self.shift
+        trial, gain = self.shift, self.x.new_zeros(())
         for _ in range(steps):
-            energy, following = self._step(trial, damping)
+            energy, own, following = self._step(trial, damping)
             better = energy >= most
             best = torch.where(better[:, None, None], trial, best)
+            gain = torch.where(better[:, None, None], own, gain)
             trial = torch.where(better[:, None, None], following, 0.5 * (best + trial))
             most = torch.where(better, energy, most)
             damping = torch.where(better, damping * 0.3, damping * 10).clamp(1e-4, 1e2)
-        better = self.gains_of(trial)[0] >= most
-        self.shift = torch.where(better[:, None, None], trial, best)
+        energy, own = self.gains_of(trial)
+        better = (energy >= most)[:, None, None]
+        self.shift = torch.where(better, trial, best)
+        return torch.where(better, own, gain)
 
-    def _step(self, shift: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
-        """The energy that paths explain, and where the next step leads."""
+    def _step(self, shift: Tensor, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The energy that paths explain, their gains, and where the next step leads."""
         links, paths = self.live.shape
         free, both, waves = self.free, self.both(), self.exponentials(shift)
         slopes = [TURN * place * wave for place, wave in zip(self.places, waves, strict=True)]
-        inner = [a.conj() @ a.mT for a in waves]
-        first = [a.conj() @ d.mT for a, d in zip(waves, slopes, strict=True)]  # path with derivative
-        second = [d.conj() @ d.mT for d in slopes]
+        grams = []
+        for wave, slope in zip(waves, slopes, strict=True):
+            lines = torch.cat([wave, slope], 1)
+            grams.append((lines.conj() @ lines.mT).view(links, 2, paths, 2, paths))
+        inner = [gram[:, 0, :, 0] for gram in grams]
+        first = torch.stack([gram[:, 0, :, 1] for gram in grams], 1)  # path with derivative
+        second = torch.stack([grams[i][:, 1, :, 1] for i in free], 1)
         near, far = inner[0] * inner[1], inner[2] * inner[3]
-        others = [inner[1] * far, inner[0] * far, near * inner[3], near * inner[2]]  # all axes but one
+        others = torch.stack([(inner[1] * far, inner[0] * far, near * inner[3], near * inner[2])[i] for i in free], 1)
         root = torch.linalg.cholesky(self._loaded(near * far))
         c, d = self._correlate(waves, slopes)
         gain = torch.cholesky_solve(c, root)
-        mixed = [torch.where(both, first[i] * others[i], 0) for i in free]
-        seen = torch.linalg.solve_triangular(root, torch.cat(mixed, 2), upper=False)
-        seen = (seen.mH @ seen).view(links, len(free), paths, len(free), paths)  # what gains take up
-        weight = torch.where(both, gain.conj() @ gain.mT, 0)
+        mixed = torch.where(both[:, None], first[:, free] * others, 0)
+        seen = torch.linalg.solve_triangular(root[:, None], mixed, upper=False)  # what gains take up
+        weight = torch.where(both, gain.conj() @ gain.mT, 0)[:, None]
         hessian = self.noise.new_zeros(links, len(free), paths, len(free), paths)
+        same = ((second * others - seen.mH @ seen) * weight).real
+        rest = {(0, 1): far, (2, 3): near}
         for a, i in enumerate(free):
-            for b, j in enumerate(free):
-                if i == j:
-                    product = second[i] * others[i]
-                else:
-                    rest = [inner[m] for m in range(4) if m not in (i, j)]
-                    product = first[i].mH * first[j] * rest[0] * rest[1]
-                hessian[:, a, :, b] = ((product - seen[:, a, :, b]) * weight).real
-        left = torch.stack([d[:, :, i] - m.mH @ gain for i, m in zip(free, mixed, strict=True)], 1)
+            hessian[:, a, :, a] = same[:, a]
+            # the lower triangle of blocks only: all that a Cholesky factorisation reads
+            for b, j in enumerate(free[:a]):
+                if (j, i) not in rest:
+                    one, two = (m for m in range(4) if m not in (i, j))
+                    rest[j, i] = inner[one] * inner[two]
+                product = first[:, i].mH * first[:, j] * rest[j, i] - seen[:, a].mH @ seen[:, b]
+                hessian[:, a, :, b] = (product * weight[:, 0]).real
+        left = d - mixed.mH @ gain[:, None]
         slope = (gain.conj()[:, None] * left).real.sum(-1).flatten(1)  # [link, free * path]
-        hessian = hessian.reshape(links, slope.shape[1], slope.shape[1])
+        hessian = hessian.view(links, slope.shape[1], slope.shape[1])
         diagonal = hessian.diagonal(dim1=1, dim2=2).clamp_min(0)
         load = damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True) + 1e-30
         load = torch.where(self.live.repeat(1, len(free)), load, 1.0)
-        factor, failed = torch.linalg.cholesky_ex(hessian + torch.diag_embed(load))
+        hessian.diagonal(dim1=1, dim2=2).add_(load)
+        factor, failed = torch.linalg.cholesky_ex(hessian)
         move = torch.cholesky_solve(slope[..., None], factor)[..., 0]
         move = torch.where((failed == 0)[:, None] & move.isfinite(), move, 0).view(links, len(free), paths).mT
         sizes = move.new_tensor([self.sizes[i] for i in free])
         move = move * (CLIP / (move * sizes).abs().amax(-1, keepdim=True).clamp_min(CLIP))
         following = shift.clone()
         following[..., free] += move * self.live[..., None]
-        return (c.conj() * gain).real.sum((1, 2)), following
+        return (c.conj() * gain).real.sum((1, 2)), gain, following
 
     def _correlate(self, waves: list[Tensor], slopes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The data with each path ``[link, path, gain]``, and with its derivatives ``[link, path, axis, gain]``."""
+        """The data with each path ``[link, path, gain]``, and with its derivatives along the free axes ``[link, axis,
+        path, gain]``."""
         links, paths = self.live.shape
         rows = torch.cat([waves[1], slopes[1]], 1).conj()
-        y = (rows @ self.tones_first).view(links, 2, paths, self.gains, self.sizes[0], -1)
-        space = self.spatial(waves).conj()
-        plain = torch.einsum("bkgsx,bkx->bkgs", y[:, 0], space)
-        c = torch.einsum("bkgs,bks->bkg", plain, waves[0].conj())
-        by_slot = torch.einsum("bkgs,bks->bkg", plain, slopes[0].conj())
-        by_tone = torch.einsum("bkgs,bks->bkg", torch.einsum("bkgsx,bkx->bkgs", y[:, 1], space), waves[0].conj())
-        ports = torch.einsum("bkgsx,bks->bkgx", y[:, 0], waves[0].conj())
-        columns = self.spatial([*waves[:2], slopes[2], waves[3]]).conj()
-        lines = self.spatial([*waves[:3], slopes[3]]).conj()
-        by_place = [torch.einsum("bkgx,bkx->bkg", ports, one) for one in (columns, lines)]
-        d = torch.stack([by_slot, by_tone, *by_place], 2)
-        return c * self.live[..., None], d * self.live[..., None, None]
+        y = (rows @ self.tones_first).view(links, 2, paths, self.gains * self.sizes[0], -1)
+        plane = [waves, [*waves[:2], slopes[2], waves[3]], [*waves[:3], slopes[3]]]
+        space = torch.stack([self.spatial(one) for one in plane], -1).conj()  # [link, path, port, 3]
+        series = torch.cat([y[:, 0] @ space, y[:, 1] @ space[..., :1]], -1).view(
+            links, paths, self.gains, self.sizes[0], 4
+        )
+        times = torch.stack([waves[0], slopes[0]], 2).conj()[:, :, None]  # [link, path, 1, 2, slot]
+        found = times @ series  # [link, path, gain, 2, 4]
+        c, by_slot = found[..., 0, 0], found[..., 1, 0]
+        d = (by_slot, found[..., 0, 3], found[..., 0, 1], found[..., 0, 2])
+        # no product with paths that are not there: their weight is zero
+        return c * self.live[..., None], torch.stack([d[i] for i in self.free], 1)
 
 
 def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -248,7 +257,7 @@ def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         that of a Gamma distribution where it is noise.
     """
     grid = [n if n == 1 or n > 8 else 2 * n for n in residual.shape[2:]]
-    power = squares(torch.fft.fftn(residual, s=grid, dim=(2, 3, 4, 5))).sum(1)
+    power = squares(spectrum(residual, grid)).sum(1)
     flat = power.flatten(1)
     top = flat.topk(min(8 * count, flat.shape[1]), 1)
     places = torch.stack(torch.unravel_index(top.indices, grid), -1)
@@ -264,6 +273,19 @@ def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     shift = places.to(power.dtype) / sizes
     level = flat[:, :: 1 + power[0].numel() // SAMPLE].median(1).values
     return torch.where(shift > 0.5, shift - 1, shift), height[:, :count], level
+
+
+def spectrum(x: Tensor, grid: list[int]) -> Tensor:
+    """Discrete Fourier transform along slots, subcarriers, columns, rows, zero-padded to ``grid``."""
+    whole = [axis for axis in range(2, 6) if grid[axis - 2] == x.shape[axis]]
+    x = torch.fft.fftn(x, dim=whole) if whole else x
+    # a short axis by a small matrix: a sixth of the time of a padded FFT
+    for axis in range(2, 6):
+        if axis not in whole:
+            rows = torch.arange(grid[axis - 2], device=x.device)[:, None]
+            turns = rows * torch.arange(x.shape[axis], device=x.device) / grid[axis - 2]
+            x = (x.movedim(axis, -1) @ torch.exp(-TURN * turns).to(x.dtype).mT).movedim(-1, axis)
+    return x
 
 
 def squares(x: Tensor) -> Tensor:

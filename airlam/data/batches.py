@@ -8,7 +8,7 @@ rx_ant, tx_ant]``; ``csi_snr_db``, ``speed``, ``index``, ``drop`` ``[link]``; an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -288,6 +288,35 @@ class KeptBatches(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.batches[index]
+
+
+class RepeatedBatches:
+    """A stream whose batches come several times: in blocks, each gone through ``passes`` times, each time shuffled.
+
+    For what is costly to prepare and can be kept for the length of a block.
+    """
+
+    def __init__(self, source: BatchSource, block: int, passes: int, seed: int) -> None:
+        if block < 1 or passes < 1:
+            raise ValueError(f"block and passes must be at least 1, got {block}, {passes}")
+        self.source, self.block, self.passes, self.seed = source, block, passes, seed
+
+    def batch(self, number: int) -> dict[str, Any]:
+        block, rest = divmod(number, self.block * self.passes)
+        turn, place = divmod(rest, self.block)
+        generator = torch.Generator().manual_seed(noise_seed(self.seed, _ORDER, block, turn))
+        order = torch.randperm(self.block, generator=generator)
+        return self.source.batch(block * self.block + int(order[place]))
+
+
+class PreparedBatches:
+    """A stream of what ``prepare`` makes of each batch of another one."""
+
+    def __init__(self, source: BatchSource, prepare: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self.source, self.prepare = source, prepare
+
+    def batch(self, number: int) -> dict[str, Any]:
+        return self.prepare(self.source.batch(number))
 
 
 class _ByNumber(Dataset):

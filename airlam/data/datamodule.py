@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-from airlam.data.batches import KeptBatches, OnTheFly, StoredBatches, StoredLinks, TrainLoader, as_it_is
+from airlam.data.batches import (
+    BatchSource,
+    KeptBatches,
+    OnTheFly,
+    PreparedBatches,
+    RepeatedBatches,
+    StoredBatches,
+    StoredLinks,
+    TrainLoader,
+    as_it_is,
+)
 from airlam.data.generation import generate
 from airlam.data.recipe import DatasetRecipe
 from airlam.data.store import CSIStore
@@ -46,6 +57,9 @@ class CSIDataModule(pl.LightningDataModule):
         store: a file that ``airlam generate`` wrote from this recipe; relative to the current folder.
         num_workers: loader processes; 0 loads in the training process.
         block_size: links made at once. It decides the draws: another size gives another data set.
+        repeat: (block, passes): training batches on the fly come in blocks of so many, each gone through so many times.
+        prepare: called on every batch of training and validation, where it is made (in a loader process, if there are
+            any): what a task needs of it and is slow to compute, such as :class:`airlam.tasks.FindPaths`.
 
     Raises:
         RecipeError: a value is out of bounds.
@@ -75,8 +89,11 @@ class CSIDataModule(pl.LightningDataModule):
         store: str | None = None,
         num_workers: int = 0,
         block_size: int = 64,
+        repeat: tuple[int, int] | None = None,
+        prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
+        self.repeat, self.prepare = repeat, prepare
         self.recipe = DatasetRecipe(
             channel=channel,
             channel_overrides=channel_overrides,
@@ -151,9 +168,13 @@ class CSIDataModule(pl.LightningDataModule):
             batches = StoredBatches(self._links("train"), r.batch_size)
             if not len(batches.links):
                 raise RecipeError("num_train is 0: there is nothing to train on; null trains on fresh links, no end")
-            loader = TrainLoader(batches, len(batches), r.num_workers)
+            source: BatchSource = batches
+            length = len(batches)
         else:
-            loader = TrainLoader(self._stream("train"), r.batches_per_epoch, r.num_workers)
+            source, length = self._stream("train"), r.batches_per_epoch
+        if self.repeat is not None:
+            source = RepeatedBatches(source, *self.repeat, r.seed)
+        loader = TrainLoader(self._prepared(source), length, r.num_workers)
         if self._train_state is not None:
             loader.load_state_dict(self._train_state)
         self._train_loader = loader
@@ -173,13 +194,21 @@ class CSIDataModule(pl.LightningDataModule):
         r = self.recipe
         if self.store is None:
             if split not in self._kept:
-                self._kept[split] = KeptBatches(self._stream(split), r.num_links[split])
+                kept = KeptBatches(self._stream(split), r.num_links[split])
+                if self.prepare is not None and split == "val":
+                    kept.batches = [self.prepare(batch) for batch in kept.batches]
+                self._kept[split] = kept
             return DataLoader(self._kept[split], batch_size=None, collate_fn=as_it_is)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on the number of workers
+            # links of a batch come as a whole already: collate_fn is a place for preparation
+            prepare: Any = self.prepare if self.prepare is not None and split == "val" else as_it_is
             return DataLoader(
-                self._links(split), batch_size=r.batch_size, num_workers=r.num_workers, collate_fn=as_it_is
+                self._links(split), batch_size=r.batch_size, num_workers=r.num_workers, collate_fn=prepare
             )
+
+    def _prepared(self, source: BatchSource) -> BatchSource:
+        return source if self.prepare is None else PreparedBatches(source, self.prepare)
 
     # --- resuming: Lightning keeps this in its checkpoints ---
 

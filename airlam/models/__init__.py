@@ -3,7 +3,14 @@
 from airlam.models.adapters import adapter_utility, add_lora, load_lora, lora_layers, save_lora
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.beams import AirlamBeams, AirlamBeamsConfig
-from airlam.models.checkpoint import load_beams, load_checkpoint, load_learned_precoder, load_pilots, save_checkpoint
+from airlam.models.checkpoint import (
+    load_beams,
+    load_checkpoint,
+    load_learned_precoder,
+    load_paths,
+    load_pilots,
+    save_checkpoint,
+)
 from airlam.models.config import AirlamConfig
 from airlam.models.estimator import AirlamEstimator
 from airlam.models.hidden import pooled_hidden
@@ -16,6 +23,7 @@ from airlam.models.parallel_adapter import (
     load_parallel_adapter,
     save_parallel_adapter,
 )
+from airlam.models.path_model import AirlamPaths, AirlamPathsConfig, AirlamPathsPredictor
 from airlam.models.pilots import AirlamPilots, AirlamPilotsConfig, PilotPrecoder
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.models.predictor import AirlamPredictor
@@ -30,6 +38,9 @@ __all__ = [
     "AirlamConfig",
     "AirlamEstimator",
     "AirlamModel",
+    "AirlamPaths",
+    "AirlamPathsConfig",
+    "AirlamPathsPredictor",
     "AirlamPilots",
     "AirlamPilotsConfig",
     "AirlamPrecoder",
@@ -52,6 +63,7 @@ __all__ = [
     "load_checkpoint",
     "load_learned_precoder",
     "load_lora",
+    "load_paths",
     "load_pilots",
     "load_parallel_adapter",
     "lora_layers",

@@ -24,6 +24,7 @@ from airlam.models.airlam_model import AirlamModel
 from airlam.models.backbone import freeze_unused
 from airlam.models.beams import AirlamBeams
 from airlam.models.fields import check_size, refuse_unknown_fields, shown
+from airlam.models.path_model import AirlamPaths
 from airlam.models.pilots import AirlamPilots
 from airlam.models.precoder import AirlamPrecoder
 from airlam.recipes import find_checkpoint
@@ -31,11 +32,12 @@ from airlam.recipes import find_checkpoint
 # a model of a few megabytes needs no progress bar for each of its files
 transformers.logging.disable_progress_bar()
 
-Loaded = TypeVar("Loaded", AirlamModel, AirlamBeams, AirlamPilots, AirlamPrecoder)
+Loaded = TypeVar("Loaded", AirlamModel, AirlamBeams, AirlamPaths, AirlamPilots, AirlamPrecoder)
 
 TAKEN_BY = {
     "airlam": "airlam.load_predictor takes it",
     "airlam-beams": "airlam.models.load_beams takes it",
+    "airlam-paths": "airlam.load_predictor takes it",
     "airlam-pilots": "airlam.models.load_pilots takes it",
     "airlam-precoder": "airlam.load_precoder takes it",
 }
@@ -70,16 +72,22 @@ def load_pilots(folder: str | Path) -> AirlamPilots:
     return _load(Path(folder), AirlamPilots, "networks that read pilots are of type 'airlam-pilots'")
 
 
+def load_paths(folder: str | Path) -> AirlamPaths:
+    """As :func:`load_checkpoint`, an :class:`~airlam.models.path_model.AirlamPaths`."""
+    return _load(Path(folder), AirlamPaths, "networks that read paths are of type 'airlam-paths'")
+
+
 def load_beams(folder: str | Path) -> AirlamBeams:
     """As :func:`load_checkpoint`, an :class:`~airlam.models.beams.AirlamBeams`."""
     return _load(Path(folder), AirlamBeams, "networks that predict beams are of type 'airlam-beams'")
 
 
-def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPilots | AirlamPrecoder:
+def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPaths | AirlamPilots | AirlamPrecoder:
     """A checkpoint of whatever kind, by its name or folder."""
     folder = find_checkpoint(name)
     loaders: dict[str, Any] = {
         "airlam-beams": load_beams,
+        "airlam-paths": load_paths,
         "airlam-pilots": load_pilots,
         "airlam-precoder": load_learned_precoder,
     }
@@ -224,7 +232,7 @@ def check_weights(folder: Path, config: dict[str, Any]) -> Path:
 
 
 def save_checkpoint(
-    model: AirlamModel | AirlamPilots | AirlamPrecoder,
+    model: AirlamModel | AirlamPaths | AirlamPilots | AirlamPrecoder,
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     **changes: Any,

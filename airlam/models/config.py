@@ -76,6 +76,8 @@ class AirlamConfig(PretrainedConfig):
             :class:`airlam.baselines.EigenARPredictor`.
         loops: how often the row of layers is run through, with the same parameters each time: depth without
             parameters. For backbones of the types in :data:`airlam.models.layers.LAYERED`.
+        forward_backward: whether the basis comes from covariances that are averaged with themselves, reversed and
+            conjugated (:meth:`airlam.baselines.eigen_ar.Eigenbasis.of`).
 
     Raises:
         ValueError: a value of the wrong type or out of bounds (:data:`BOUNDS`,
@@ -106,6 +108,7 @@ class AirlamConfig(PretrainedConfig):
         start_classes: int = 4,
         start_shrinkage: float = 3.0,
         loops: int = 1,
+        forward_backward: bool = False,
         **kwargs: Any,
     ):
         refuse_unknown_fields(type(self), FIELDS, kwargs)
@@ -126,6 +129,7 @@ class AirlamConfig(PretrainedConfig):
         self.start_shrinkage = check_real("start_shrinkage", start_shrinkage, 0, math.inf)
         self.error_variance = check_flag("error_variance", error_variance)
         self.phase_tracker = check_flag("phase_tracker", phase_tracker)
+        self.forward_backward = check_flag("forward_backward", forward_backward)
         if phase_tracker and max_history > TRACKED_HISTORY:
             raise ValueError(f"max_history must be at most {TRACKED_HISTORY} with a phase_tracker, got {max_history}")
         if context is not None and not isinstance(context, (list, tuple)):

@@ -149,7 +149,7 @@ def make_tokens(
     """
     c = config
     slots = h_past.shape[1]
-    basis = view_basis(view, h_past, polarisations, observed)
+    basis = view_basis(view, h_past, polarisations, observed, forward_backward=c.forward_backward)
     bins = basis.forward(h_past)
     num_bins = bins.shape[1]
     seen = None if observed is None else observed[:, None, :]

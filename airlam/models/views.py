@@ -20,13 +20,15 @@ WEIGHTS = {1: (1.0,), 2: (0.6, 0.4), 3: (0.5, 0.3, 0.2)}
 RECENT = 0.375  # time constant of the second view, relative to the history
 
 
-def view_basis(view: int, h: Tensor, polarisations: int, observed: Tensor | None = None) -> Eigenbasis:
+def view_basis(
+    view: int, h: Tensor, polarisations: int, observed: Tensor | None = None, *, forward_backward: bool = False
+) -> Eigenbasis:
     """The basis of a view of histories ``h [link, slot, subcarrier, rx_ant, tx_ant]``.
 
     Args:
         view: 0: eigenvectors of the covariances of all slots. 1: of the same with weights that fade into the past.
             2: as 0 over ports, delays (a DFT) over subcarriers, from the weakest to the strongest.
-        polarisations, observed: see :meth:`airlam.baselines.eigen_ar.Eigenbasis.of`.
+        polarisations, observed, forward_backward: see :meth:`airlam.baselines.eigen_ar.Eigenbasis.of`.
 
     Example:
         >>> h = torch.randn(2, 16, 12, 1, 8, dtype=torch.complex64)
@@ -35,9 +37,9 @@ def view_basis(view: int, h: Tensor, polarisations: int, observed: Tensor | None
     """
     if view == 1:
         age = torch.arange(h.shape[1] - 1, -1, -1, device=h.device, dtype=h.real.dtype)
-        return Eigenbasis.of(h * torch.exp(-age / (RECENT * h.shape[1]))[:, None, None, None], polarisations, observed)
-    basis = Eigenbasis.of(h, polarisations, observed)
-    if view == 0:
+        h = h * torch.exp(-age / (RECENT * h.shape[1]))[:, None, None, None]
+    basis = Eigenbasis.of(h, polarisations, observed, forward_backward=forward_backward)
+    if view in (0, 1):
         return basis
     modes = delays(h.shape[2], h.device)
     if observed is not None:

@@ -7,6 +7,7 @@ from airlam.tasks.channel_prediction import ChannelPrediction
 from airlam.tasks.comparison import ComparatorTraining
 from airlam.tasks.cpu_budget import CPUBudget
 from airlam.tasks.export_checkpoint import ExportCheckpoint
+from airlam.tasks.path_pretraining import FindPaths, PathPretraining
 from airlam.tasks.phase_tracking import PhaseTracking
 from airlam.tasks.pilot_beamforming import PilotBeamforming
 from airlam.tasks.pretraining import Pretraining
@@ -21,6 +22,8 @@ __all__ = [
     "ChannelPrediction",
     "ComparatorTraining",
     "ExportCheckpoint",
+    "FindPaths",
+    "PathPretraining",
     "PhaseTracking",
     "PilotBeamforming",
     "Pretraining",

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from airlam.baselines.path_fit import PathFit, Search
-from airlam.baselines.paths import PathPredictor, cluster_modes
+from airlam.baselines.path_series import NODES, SHARES, Paths, Posterior, Statistics
+from airlam.baselines.paths import PathPredictor
 from airlam.metrics import nmse
 
 SIZES = (16, 24, 4, 2)  # slots, subcarriers, columns, rows
@@ -81,7 +82,7 @@ def test_a_step_is_that_of_gauss_newton():
     fit = PathFit(x)
     fit.live, fit.noise = torch.ones(3, 4, dtype=torch.bool), torch.full((3,), 1e-5, dtype=torch.float64)
     start = shift + 2e-3 * torch.randn(shift.shape, generator=g, dtype=shift.dtype)
-    _, after = fit._step(start, torch.zeros(3, dtype=torch.float64))
+    _, _, after = fit._step(start, torch.zeros(3, dtype=torch.float64))
     assert float((after - shift).abs().max()) < 0.05 * float((start - shift).abs().max())
 
 
@@ -92,11 +93,74 @@ def test_static_and_moving_plane_waves_are_predicted():
     assert float(nmse(found, csi(x[:, :, 16:]).to(found.dtype))) < 10**-3.3
 
 
-def test_the_shapes_of_a_cluster_have_its_doppler_spectrum():
-    modes = cluster_modes(16, 4, 0.008)
-    times = torch.arange(20, dtype=torch.float64)
-    wanted = torch.exp(-0.5 * (2 * math.pi * 0.008 * (times[:, None] - times)) ** 2)
-    torch.testing.assert_close(modes @ modes.mT, wanted, rtol=0, atol=1e-3)  # three modes of twenty
+def test_slopes_are_derivatives_of_waves():
+    x, shift, _ = drawn(links=2, paths=3)
+    paths = Paths.at(x, shift, torch.ones(2, 3, dtype=torch.bool), torch.ones(2))
+    step = 1e-6
+    for axis, wave in enumerate(paths.waves(), 1):
+        moved = shift.clone()
+        moved[..., axis] += step
+        after = Paths.at(x, moved, paths.live, paths.noise).waves()[axis - 1]
+        slope = (after[:, :, 0] - wave[:, :, 0]) / step
+        slope = slope * math.sqrt(SIZES[axis]) / slope.norm(dim=-1, keepdim=True)
+        torch.testing.assert_close(wave[:, :, axis], slope, rtol=0, atol=1e-4)  # a finite difference
+
+
+def brute_force(paths, statistics, num_future, gains):
+    """The linear MMSE estimate of everything from everything, with covariances written out."""
+    slots, count = paths.sizes[0], paths.live.shape[1]
+    tones, columns, rows = paths.waves()
+    times = torch.arange(slots + num_future, dtype=torch.float64) - (slots - 1) / 2
+    covariance = 0
+    for path in range(count):
+        for kind in range(4):
+            space = torch.einsum("f,c,r->fcr", tones[0, path, kind], columns[0, path, kind], rows[0, path, kind])
+            nodes = zip(NODES, SHARES, strict=True) if kind == 0 else [(0.0, 1.0)]
+            for node, share in nodes:
+                turns = statistics.doppler[0, path] + node * statistics.width[0, path]
+                atom = torch.einsum("t,x->tx", torch.exp(2j * math.pi * turns * times), space.flatten())
+                atom = atom.flatten() * (statistics.power[0, kind, path] * share).sqrt()
+                covariance = covariance + atom[:, None] * atom.conj()
+    seen = slots * space.numel()
+    noise = statistics.noise[0] * torch.eye(seen, dtype=covariance.dtype)
+    gain = covariance[seen:, :seen] @ torch.linalg.inv(covariance[:seen, :seen] + noise)
+    error = covariance[seen:, seen:] - gain @ covariance[:seen, seen:]
+    variance = error.diagonal().real.unflatten(0, (num_future, -1)).mean(-1)
+    return lambda x: (gain @ x.flatten(2)[0].mT).mT.unflatten(-1, (num_future, -1)), variance
+
+
+def test_the_joint_estimate_is_the_linear_mmse_estimate():
+    g = torch.Generator().manual_seed(5)
+    sizes = (6, 4, 3, 2)
+    shift = 0.6 * torch.rand(1, 3, 4, generator=g, dtype=torch.float64) - 0.3
+    x = torch.randn(1, 2, *sizes, generator=g, dtype=torch.complex128)
+    truth = torch.randn(1, 2, 3, *sizes[1:], generator=g, dtype=torch.complex128)
+    paths = Paths.at(x, shift, torch.ones(1, 3, dtype=torch.bool), torch.full((1,), 0.1, dtype=torch.float64), truth)
+    power = torch.rand(1, 4, 3, generator=g, dtype=torch.float64)
+    statistics = Statistics(
+        power,
+        shift[..., 0] + 0.01,
+        torch.full((1, 3), 0.02, dtype=torch.float64),
+        torch.full((1,), 0.1, dtype=torch.float64),
+    )
+    posterior = Posterior.of(paths, statistics, 3, most=100)
+    told = paths.synthesise(posterior.series(), 1)  # [link, slot, subcarrier, rx_ant, tx_ant], both gains as ports
+    told = told.unflatten(-1, (2, 3, 2)).permute(0, 4, 1, 2, 3, 5, 6).flatten(3)
+    estimate, variance = brute_force(paths, statistics, 3, 2)
+    torch.testing.assert_close(told[0], estimate(x), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(posterior.variance()[0], variance, rtol=1e-9, atol=1e-9)
+    error = (told - truth.flatten(3)).abs().square().sum((1, 3))
+    torch.testing.assert_close(paths.error(posterior.series()), error, rtol=1e-9, atol=1e-9)
+
+
+def test_fewer_atoms_are_the_strongest_ones():
+    x, shift, _ = drawn(links=1, paths=4)
+    paths = Paths.at(x, shift, torch.ones(1, 4, dtype=torch.bool), torch.full((1,), 0.01))
+    power = torch.zeros(1, 4, 4, dtype=torch.float64)
+    power[0, 0] = torch.tensor([1.0, 0.5, 1e-12, 1e-12])
+    statistics = Statistics(power, shift[..., 0], torch.zeros(1, 4), paths.noise)
+    few, all_ = (Posterior.of(paths, statistics, 4, most).series() for most in (6, 100))
+    torch.testing.assert_close(few, all_, rtol=0, atol=1e-5)
 
 
 def test_a_spread_helps_where_paths_are_clusters():
@@ -115,7 +179,30 @@ def test_a_spread_helps_where_paths_are_clusters():
     assert error[0.05] < 0.7 * error[0.0]
 
 
-@pytest.mark.parametrize("bad", [{"spread": -0.1}, {"spread": math.nan}, {"threshold": 1.0}, {"num_paths": 0}])
+def test_slopes_help_where_clusters_are_wide():
+    """Six clusters whose rays spread over half a beam: a point has no room for them."""
+    g = torch.Generator().manual_seed(4)
+    centre = 0.8 * torch.rand(12, 6, 1, 4, generator=g, dtype=torch.float64) - 0.4
+    around = torch.tensor([0.005, 0.002, 0.05, 0.05], dtype=torch.float64)
+    rays = (centre + around * torch.randn(12, 6, 20, 4, generator=g, dtype=torch.float64)).flatten(1, 2)
+    gain = torch.randn(12, 120, 2, generator=g, dtype=torch.complex128) / math.sqrt(120)
+    x = waves(rays, gain, 20)
+    measured = csi(noisy(x[:, :, :16], 0.01, g))
+    error = {
+        slopes: float(
+            nmse(
+                PathPredictor(0.05, slopes=slopes, num_paths=8).predict(measured, 4, port_shape=(2, 4, 2)),
+                csi(x[:, :, 16:]),
+            )
+        )
+        for slopes in (0.0, 1.0)
+    }
+    assert error[1.0] < 0.8 * error[0.0]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"spread": -0.1}, {"spread": math.nan}, {"threshold": 1.0}, {"num_paths": 0}, {"slopes": -1}]
+)
 def test_arguments_out_of_bounds_are_refused(bad):
     with pytest.raises(ValueError, match="are needed, got"):
         PathPredictor(**bad)

@@ -1,0 +1,225 @@
+"""Channel prediction from paths, each told by a network how far it can be trusted and how its cluster spreads.
+
+1. *Paths.* :class:`airlam.baselines.path_fit.PathFit` finds plane waves in the history, jointly over slots, subcarriers
+   and the panel: delay, direction, Doppler shift, gains.
+2. *Tokens.* Each path is a token (:mod:`airlam.models.path_tokens`). How two paths lie to each other, in delay,
+   direction and Doppler shift, biases the attention between them: rays of one cluster belong together.
+3. *Backbone.* A Hugging Face transformer over the paths of one link.
+4. *Head.* For each path its power, its cluster's mean Doppler shift, and its spreads in Doppler shift, delay and
+   direction; for the link the noise.
+5. *Joint linear MMSE.* With these statistics all paths' series are estimated and extrapolated at once, and the
+   posterior gives the error's variance. A spread in delay or direction is a second series on the path's slope along
+   subcarriers, columns or rows.
+
+An untrained head leaves the statistics of the classic ``paths``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from airlam.baselines.path_fit import PathFit, Search
+from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
+from airlam.baselines.paths import SLOPES
+from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
+from airlam.interfaces import any_scale, check_prediction_request
+from airlam.models.airlam_model import AirlamModel
+from airlam.models.backbone import build_backbone, freeze_unused
+from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.fields import check_backbone, check_real, check_whole, refuse_unknown_fields
+from airlam.models.linear import use_onednn
+from airlam.models.on_backbone import OnBackbone
+from airlam.models.path_tokens import NUM_FEATURES, NUM_PAIR_FEATURES, PathTokens
+from airlam.models.phase_tracker import PhaseTracker
+
+OF_PATH = 6  # power, Doppler shift, Doppler spread, power of each slope
+OF_LINK = 2  # noise, scale of the variance: means over paths
+PAIR_WIDTH = 32
+
+
+class AirlamPathsConfig(PretrainedConfig):
+    """What an :class:`AirlamPaths` is made of.
+
+    Args:
+        backbone: configuration of the transformer over paths, any Hugging Face model type that accepts
+            ``inputs_embeds`` and an additive attention mask.
+        num_paths, threshold, rounds, final: of the search for paths, see
+            :class:`airlam.baselines.path_fit.Search`.
+        max_history: longest history; of a longer one the last slots count.
+        num_atoms: largest number of exponentials in the joint estimate, the strongest ones: more cost time.
+
+    Example:
+        >>> AirlamPathsConfig().model_type
+        'airlam-paths'
+    """
+
+    model_type = "airlam-paths"
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | None = None,
+        num_paths: int = 80,
+        threshold: float = 12.0,
+        rounds: int = 14,
+        final: int = 8,
+        max_history: int = 32,
+        num_atoms: int = 320,
+        **kwargs: Any,
+    ):
+        refuse_unknown_fields(type(self), FIELDS, kwargs)
+        self.backbone = check_backbone(dict(DEFAULT_BACKBONE) if backbone is None else backbone)
+        self.num_paths = check_whole("num_paths", num_paths, 1, 512)
+        self.threshold = check_real("threshold", threshold, 1, 1e6)
+        self.rounds = check_whole("rounds", rounds, 1, 512)
+        self.final = check_whole("final", final, 2, 512)
+        self.max_history = check_whole("max_history", max_history, 2, 128)
+        self.num_atoms = check_whole("num_atoms", num_atoms, 1, 8192)
+        super().__init__(**kwargs)
+
+    @property
+    def search(self) -> Search:
+        """How hard paths are looked for."""
+        return Search(self.num_paths, self.threshold, self.rounds, final=self.final)
+
+
+FIELDS = ("backbone", "num_paths", "threshold", "rounds", "final", "max_history", "num_atoms")
+
+
+class AirlamPaths(OnBackbone):
+    """See the module's docstring.
+
+    Example:
+        >>> model = AirlamPaths(AirlamPathsConfig()).eval()
+        >>> h = torch.randn(2, 16, 12, 1, 8, dtype=torch.complex64)
+        >>> model(h, 4, port_shape=(2, 2, 2)).shape
+        torch.Size([2, 4, 12, 1, 8])
+    """
+
+    config_class = AirlamPathsConfig
+    base_model_prefix = "airlam_paths"
+    main_input_name = "h_past"
+
+    def __init__(self, config: AirlamPathsConfig):
+        super().__init__(config)
+        self.backbone = build_backbone(config.backbone)
+        width, heads = self.backbone.config.hidden_size, self.backbone.config.num_attention_heads
+        self.embedding = nn.Sequential(nn.Linear(NUM_FEATURES, width), nn.GELU(), nn.Linear(width, width))
+        self.attraction = nn.Sequential(
+            nn.Linear(NUM_PAIR_FEATURES, PAIR_WIDTH), nn.GELU(), nn.Linear(PAIR_WIDTH, heads)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, OF_PATH + OF_LINK)
+        self.tracker = PhaseTracker(config.max_history)
+        use_onednn(self)
+        self.post_init()
+        self.tracker.reset_gates()
+        freeze_unused(self)
+        nn.init.zeros_(self.head.weight)  # starts as the classic
+        nn.init.zeros_(self.head.bias)
+
+    @classmethod
+    def from_backbone(cls, model: AirlamModel, **config: Any) -> Self:
+        """See :meth:`OnBackbone.from_backbone`; the phase tracker comes along."""
+        made = super().from_backbone(model, **config)
+        if model.tracker is not None and made.config.max_history == model.config.max_history:
+            made.tracker.load_state_dict(model.tracker.state_dict())
+        return made
+
+    def statistics(self, paths: Paths) -> tuple[Statistics, Tensor]:
+        """What the network says of paths; and of each link ``[link]`` the logarithm of a factor on the variance."""
+        tokens = PathTokens.of(paths)
+        live = paths.live
+        bias = self.attraction(tokens.pairs).movedim(-1, 1)
+        bias = bias.masked_fill(~live[:, None, None, :], -1e4)
+        embedded = self.embedding(tokens.features)
+        hidden = self.backbone(inputs_embeds=embedded, attention_mask=bias).last_hidden_state
+        out = self.head(self.norm(hidden)).double()
+        of_link = (out[..., OF_PATH:] * live[..., None]).sum(1) / live.sum(1, keepdim=True).clamp_min(1)
+        log_power, width = out[..., 0].clamp(-12, 8), tokens.width[:, None]
+        slopes = log_power[..., None] + out[..., 3:OF_PATH].clamp(-8, 8) + out.new_tensor(SLOPES).log()
+        power = tokens.power[..., None] * torch.exp(torch.cat([log_power[..., None], slopes], -1))
+        statistics = Statistics(
+            power.movedim(-1, 1),
+            paths.shift[..., 0] + 2 * width * torch.tanh(out[..., 1]),
+            width * torch.exp(out[..., 2].clamp(-5, 3)),
+            paths.noise.clamp_min(1e-5) * torch.exp(of_link[:, 0].clamp(-3, 5)),
+        )
+        return statistics, of_link[:, 1].clamp(-8, 8)
+
+    def extrapolate(self, paths: Paths, num_future: int) -> tuple[Tensor, Tensor]:
+        """Series of paths and slopes in the slots that follow ``complex128 [link, kind, path, gain, slot]``, and the
+        variance of an entry's error ``[link, slot]``."""
+        statistics, log_scale = self.statistics(paths)
+        posterior = Posterior.of(paths, statistics, num_future, self.config.num_atoms)
+        return posterior.series(), posterior.variance() * torch.exp(log_scale)[:, None]
+
+    def find(self, h_past: Tensor, port_shape: PortShape | None, h_future: Tensor | None = None) -> Paths:
+        """Paths in histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` of unit power, tracked before."""
+        shape = check_port_shape(h_past.shape[-1], port_shape)
+        with torch.no_grad():
+            fit = PathFit.of(as_panel(h_past, shape), self.config.search)
+            return Paths.of(fit, None if h_future is None else as_panel(h_future, shape))
+
+    @resolve_inputs
+    def forward(self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None) -> Tensor:
+        """Predict ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]`` from measured CSI ``[link, slot, ...]``;
+        ``port_shape``: (polarisations, columns, rows) of ``tx_ant``."""
+        return self.forward_with_variance(h_past, num_future, port_shape=port_shape)[0]
+
+    @resolve_inputs
+    def forward_with_variance(
+        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, and the variance of each entry's error, real, of the same shape."""
+        shape = check_port_shape(h_past.shape[-1], port_shape)
+        x, scale = normalise(h_past[:, -self.config.max_history :])
+        paths = self.find(self.tracker(x), shape)
+        series, variance = self.extrapolate(paths, num_future)
+        future = paths.synthesise(series.to(x.dtype), x.shape[3]) * scale
+        spread = variance.to(scale.dtype)[:, :, None, None, None] * scale.square()
+        return future, spread.expand(future.shape)
+
+
+class AirlamPathsPredictor:
+    """Channel prediction by an :class:`AirlamPaths`.
+
+    Args:
+        model: its network. name: of the row in tables. chunk: links at a time, bounds the memory.
+
+    Example:
+        >>> predictor = AirlamPathsPredictor(AirlamPaths(AirlamPathsConfig()))
+        >>> predictor.predict(torch.randn(16, 12, 1, 4, dtype=torch.complex64), 4).shape
+        torch.Size([4, 12, 1, 4])
+    """
+
+    def __init__(self, model: AirlamPaths, name: str = "airlam-paths", *, chunk: int = 16) -> None:
+        self.model, self.name, self.chunk = model.eval(), name, check_whole("chunk", chunk, 1, 4096)
+
+    @any_scale
+    def predict(
+        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
+    ) -> Tensor:
+        """See :meth:`airlam.interfaces.Predictor.predict`."""
+        return self.predict_with_variance(h_past, num_future, port_shape=port_shape, context=context)[0]
+
+    @any_scale
+    def predict_with_variance(
+        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Prediction, and the variance of each entry's error: real, of the same shape."""
+        shape = check_prediction_request(h_past, num_future, port_shape)
+        links = h_past.reshape(-1, *h_past.shape[-4:])
+        with torch.inference_mode():
+            parts = [
+                self.model.forward_with_variance(part.to(torch.complex64), num_future, port_shape=shape)
+                for part in links.split(self.chunk)
+            ]
+        lead, real = h_past.shape[:-4], h_past.real.dtype
+        future, variance = (torch.cat(part) for part in zip(*parts, strict=True))
+        return future.reshape(*lead, *future.shape[1:]).to(h_past.dtype), variance.reshape(
+            *lead, *variance.shape[1:]
+        ).to(real)

@@ -1,0 +1,125 @@
+"""The network that reads paths: untrained it is the classic, trained it is told apart by nothing but the paths."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from airlam import load_predictor
+from airlam.baselines.path_series import Paths, Posterior, Statistics
+from airlam.baselines.paths import SLOPES, SPREAD, start
+from airlam.errors import CheckpointError
+from airlam.models import AirlamPaths, AirlamPathsConfig, AirlamPathsPredictor, load_paths, save_checkpoint
+from airlam.models.path_tokens import PathTokens
+
+SHAPE = (2, 3, 2)
+SMALL = dict(model_type="roberta-prelayernorm", hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+             intermediate_size=32, vocab_size=2, max_position_embeddings=130, pad_token_id=1, bos_token_id=0,
+             eos_token_id=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)  # fmt: skip
+
+
+def made(trained: bool = False, **config) -> AirlamPaths:
+    torch.manual_seed(0)
+    model = AirlamPaths(AirlamPathsConfig(dict(SMALL), num_paths=12, **config)).eval()
+    if trained:
+        torch.nn.init.normal_(model.head.weight, std=0.2)
+    return model
+
+
+def histories(links: int = 3, slots: int = 10, seed: int = 0, rays: int = 6) -> torch.Tensor:
+    """``[link, slot, subcarrier, rx_ant, tx_ant]`` of a few plane waves and noise."""
+    g = torch.Generator().manual_seed(seed)
+    shift = 0.6 * torch.rand(links, rays, 4, generator=g) - 0.3
+    shift[..., 0] *= 0.2
+    waves = [
+        torch.exp(2j * torch.pi * shift[..., i : i + 1] * torch.arange(n)) for i, n in enumerate((slots, 8, *SHAPE[1:]))
+    ]
+    gain = torch.randn(links, rays, SHAPE[0], generator=g, dtype=torch.complex64)
+    h = torch.einsum("bkp,bkt,bkf,bkc,bkr->btfpcr", gain, *waves).flatten(3)[:, :, :, None]
+    return h + 0.05 * torch.randn(h.shape, generator=g, dtype=h.dtype)
+
+
+def test_untrained_it_has_the_statistics_of_the_classic():
+    model = made()
+    x = histories()
+    paths = model.find(x / x.abs().square().mean((1, 2, 3, 4), keepdim=True).sqrt(), SHAPE)
+    with torch.no_grad():
+        statistics, log_scale = model.statistics(paths)
+    power, width = start(paths, SPREAD)
+    levels = torch.tensor([1.0, *SLOPES], dtype=torch.float64)
+    torch.testing.assert_close(statistics.power, power[:, None] * levels[:, None])
+    torch.testing.assert_close(statistics.width, width[:, None].expand_as(statistics.width))
+    torch.testing.assert_close(statistics.doppler, paths.shift[..., 0])
+    assert float(log_scale.abs().max()) == 0
+
+
+def test_phase_and_scale_of_the_history_pass_through():
+    predictor = AirlamPathsPredictor(made(trained=True))
+    h = histories()
+    turned = predictor.predict(h * 3j, 4, port_shape=SHAPE)
+    # paths closer than the resolution let roundings of single precision grow; half a percent of the amplitude
+    torch.testing.assert_close(turned, 3j * predictor.predict(h, 4, port_shape=SHAPE), rtol=0, atol=0.05)
+
+
+def test_links_do_not_depend_on_their_neighbours():
+    predictor = AirlamPathsPredictor(made(trained=True))
+    h = histories(4)
+    h[1] = 0  # has no path at all
+    together = predictor.predict(h, 3, port_shape=SHAPE)
+    for link in range(4):
+        torch.testing.assert_close(together[link], predictor.predict(h[link], 3, port_shape=SHAPE), rtol=0, atol=1e-3)
+    assert float(together[1].abs().max()) == 0
+
+
+def test_a_network_with_other_weights_says_something_else():
+    h = histories()
+    one, two = (AirlamPathsPredictor(made(trained)).predict(h, 3, port_shape=SHAPE) for trained in (False, True))
+    assert float((one - two).abs().max()) > 1e-3
+
+
+def test_features_do_not_depend_on_origins_of_axes():
+    """A history seen from another antenna, subcarrier or slot on has the same tokens."""
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 2, 8, 6, 3, 2, generator=g, dtype=torch.complex128)
+    shift = 0.6 * torch.rand(1, 4, 4, generator=g, dtype=torch.float64) - 0.3
+    live, noise = torch.ones(1, 4, dtype=torch.bool), torch.full((1,), 0.1, dtype=torch.float64)
+    tokens = PathTokens.of(Paths.at(x, shift, live, noise))
+    turned = PathTokens.of(Paths.at(x * torch.exp(torch.tensor(0.7j, dtype=x.dtype)), shift, live, noise))
+    torch.testing.assert_close(turned.features, tokens.features)
+    torch.testing.assert_close(turned.pairs, tokens.pairs)
+
+
+def test_the_gradient_is_that_of_the_error():
+    g = torch.Generator().manual_seed(2)
+    x = torch.randn(1, 1, 6, 4, 2, 2, generator=g, dtype=torch.complex128)
+    future = torch.randn(1, 1, 2, 4, 2, 2, generator=g, dtype=torch.complex128)
+    shift = 0.6 * torch.rand(1, 3, 4, generator=g, dtype=torch.float64) - 0.3
+    one = torch.full((1,), 0.1, dtype=torch.float64)
+    paths = Paths.at(x, shift, torch.ones(1, 3, dtype=torch.bool), one, future)
+
+    def error(power, doppler, width, noise):
+        return paths.error(Posterior.of(paths, Statistics(power, doppler, width, noise), 2, 50).series()).sum()
+
+    inputs = [torch.rand(1, 4, 3, generator=g, dtype=torch.float64) + 0.1, shift[..., 0], 0.01 + 0 * shift[..., 0], one]
+    assert torch.autograd.gradcheck(error, [x.clone().requires_grad_() for x in inputs], rtol=1e-4, atol=1e-6)
+
+
+def test_it_comes_back_from_its_folder(tmp_path):
+    model = made(trained=True)
+    save_checkpoint(model, tmp_path / "mine")
+    h = histories()
+    kept = load_predictor(tmp_path / "mine")
+    assert kept.name == "mine"
+    expected = AirlamPathsPredictor(model).predict(h, 3, port_shape=SHAPE)
+    torch.testing.assert_close(kept.predict(h, 3, port_shape=SHAPE), expected, rtol=0, atol=1e-5)
+    with pytest.raises(CheckpointError, match="load_predictor takes it"):
+        from airlam.models import load_checkpoint
+
+        load_checkpoint(tmp_path / "mine")
+    assert load_paths(tmp_path / "mine").config.num_paths == 12
+
+
+@pytest.mark.parametrize("bad", [{"num_paths": 0}, {"threshold": 0.5}, {"final": 1}, {"num_atoms": 0}, {"width": 3}])
+def test_fields_out_of_bounds_are_refused(bad):
+    with pytest.raises(ValueError, match="must be|no field|has no"):
+        AirlamPathsConfig(**bad)
