@@ -124,7 +124,7 @@ class PathFit:
         waves = self.exponentials(shift)
         inner = [wave.conj() @ wave.mT for wave in waves]
         c = torch.einsum("bkgs,bks->bkg", self.series(waves), waves[0].conj())
-        gain = torch.cholesky_solve(c, torch.linalg.cholesky(self._loaded(inner[0] * inner[1] * inner[2] * inner[3])))
+        gain = torch.cholesky_solve(c, torch.linalg.cholesky(loaded(self, inner[0] * inner[1] * inner[2] * inner[3])))
         return (c.conj() * gain).real.sum((1, 2)), gain
 
     def synthesise(self, gain: Tensor) -> Tensor:
@@ -134,13 +134,6 @@ class PathFit:
         y = torch.einsum("bkgt,bkx->bkgtx", series, self.spatial(waves)).flatten(2)
         shape = (len(y), self.sizes[1], self.gains, self.sizes[0], *self.sizes[2:])
         return (waves[1].mT @ y).view(shape).permute(0, 2, 3, 1, 4, 5)
-
-    def _loaded(self, gram: Tensor) -> Tensor:
-        """A Gram matrix that is one where there is no path, loaded with the noise where there is one, and with as much
-        as keeps it positive where paths are alike."""
-        least = 16 * torch.finfo(self.noise.dtype).eps * math.prod(self.sizes)
-        load = torch.where(self.live, self.noise[:, None].clamp_min(least), 1.0)
-        return torch.where(self.both(), gram, 0) + torch.diag_embed(load).to(gram.dtype)
 
     # -- detection -------------------------------------------------------------------------------------------------
 
@@ -196,7 +189,7 @@ class PathFit:
         second = torch.stack([grams[i][:, 1, :, 1] for i in free], 1)
         near, far = inner[0] * inner[1], inner[2] * inner[3]
         others = torch.stack([(inner[1] * far, inner[0] * far, near * inner[3], near * inner[2])[i] for i in free], 1)
-        root = torch.linalg.cholesky(self._loaded(near * far))
+        root = torch.linalg.cholesky(loaded(self, near * far))
         c, d = self._correlate(waves, slopes)
         gain = torch.cholesky_solve(c, root)
         mixed = torch.where(both[:, None], first[:, free] * others, 0)
@@ -247,6 +240,14 @@ class PathFit:
         d = (by_slot, found[..., 0, 3], found[..., 0, 1], found[..., 0, 2])
         # no product with paths that are not there: their weight is zero
         return c * self.live[..., None], torch.stack([d[i] for i in self.free], 1)
+
+
+def loaded(fit: PathFit, gram: Tensor) -> Tensor:
+    """A Gram matrix that is one where there is no path, loaded with the noise where there is one, and with as much as
+    keeps it positive where paths are alike."""
+    least = 16 * torch.finfo(fit.noise.dtype).eps * math.prod(fit.sizes)
+    load = torch.where(fit.live, fit.noise[:, None].clamp_min(least), 1.0)
+    return torch.where(fit.both(), gram, 0) + torch.diag_embed(load).to(gram.dtype)
 
 
 def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
