@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -177,13 +177,12 @@ class Posterior:
     """What a history says of atoms: exponentials over slots, on a path or on a slope.
 
     Attributes:
-        past, ahead: ``complex128 [link, atom, slot]``, each times the root of its prior power.
+        ahead: ``complex128 [link, atom, slot]``, the slots that follow, each times the root of its prior power.
         owner: ``[link, atom]``, in kind * path. alike: their inner products over all axes but slots.
         weight: ``[link, atom, gain]``, of unit prior variance; factor: of the inverse covariance of its error.
     """
 
     paths: Paths
-    past: Tensor
     ahead: Tensor
     owner: Tensor
     alike: Tensor
@@ -194,21 +193,15 @@ class Posterior:
     def of(cls, paths: Paths, statistics: Statistics, num_future: int, most: int) -> Posterior:
         """The joint linear MMSE estimate; of all atoms the ``most`` strongest count."""
         past, ahead, owner = _atoms(paths, statistics, num_future, most)
-        noise = statistics.noise[:, None, None]
+        root = statistics.noise.sqrt()[:, None, None]
         size, (count, gains, slots) = owner.shape[1], paths.seen.flatten(1, 2).shape[1:]
         alike = paths.alike.gather(1, owner[:, :, None].expand(-1, -1, count))
         alike = alike.gather(2, owner[:, None, :].expand(-1, size, -1))
-        eye = torch.eye(size, dtype=past.dtype, device=past.device)
-        system = (past.conj() @ past.mT) * alike / noise + eye
         seen = paths.seen.flatten(1, 2).gather(1, owner[:, :, None, None].expand(-1, -1, gains, slots))
-        data = torch.einsum("bkgs,bks->bkg", seen, past.conj()) / noise
-        with torch.no_grad():
-            factor = torch.linalg.cholesky(system)
-            weight = torch.cholesky_solve(data, factor)
-        if system.requires_grad:
-            # one Newton step at the solution adds zero, and carries the exact gradient
-            weight = weight + torch.cholesky_solve(data - system @ weight, factor)
-        return cls(paths, past, ahead, owner, alike, weight, factor)
+        past = past / root
+        data = torch.einsum("bkgs,bks->bkg", seen, past.conj()) / root
+        weight, factor = JointSolve.apply(past, alike, data)
+        return cls(paths, ahead, owner, alike, weight, factor)
 
     @functools.cached_property
     def covariance(self) -> Tensor:
@@ -225,8 +218,9 @@ class Posterior:
     def variance(self) -> Tensor:
         """Of an entry's error in the slots that follow ``[link, slot]``, averaged over the entries; no gradient."""
         with torch.no_grad():
-            spread = ((self.alike.mT * self.covariance) @ self.ahead.conj() * self.ahead).sum(1).real
-            return spread.clamp_min(0) / self.paths.entries
+            # alike is Hermitian: its transpose is its conjugate, and conjugating the rest instead saves a copy
+            spread = (self.covariance.conj().resolve_conj().mul_(self.alike) @ self.ahead * self.ahead.conj()).sum(1)
+            return spread.real.clamp_min(0) / self.paths.entries
 
     def growth(self) -> Tensor:
         """Expected power over prior power ``[link, kind, path]``, as expectation maximisation has it; 1 without
@@ -234,6 +228,33 @@ class Posterior:
         each = self.weight.abs().square().mean(-1) + self.covariance.diagonal(dim1=1, dim2=2).real
         out = each.new_ones(len(each), KINDS * self.paths.live.shape[1])
         return out.scatter_reduce(1, self.owner, each, "mean", include_self=False).unflatten(1, (KINDS, -1))
+
+
+class JointSolve(torch.autograd.Function):
+    """``weight`` with ``((past^* past^T) * alike + 1) weight = data``, and the Cholesky factor of that matrix.
+
+    Its gradient needs products with ``alike`` only, no matrix of all pairs: the gradient with respect to the system is
+    of low rank. ``factor`` carries none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, past: Tensor, alike: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:
+        system = (past.conj() @ past.mT).mul_(alike)
+        system.diagonal(dim1=1, dim2=2).add_(1)
+        factor = torch.linalg.cholesky(system)
+        weight = torch.cholesky_solve(data, factor)
+        ctx.save_for_backward(past, alike, weight, factor)
+        ctx.mark_non_differentiable(factor)
+        return weight, factor
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None, Tensor]:
+        past, alike, weight, factor = ctx.saved_tensors
+        adjoint = torch.cholesky_solve(grad, factor)
+        both = torch.cat([weight, adjoint], 2)  # [link, atom, 2 * gain]
+        turned = (alike @ (both[..., None] * past[:, :, None]).flatten(2)).unflatten(2, (2, -1, past.shape[2]))
+        other = torch.stack([adjoint, weight], 2).conj()
+        return -(other[..., None] * turned).sum((2, 3)), None, adjoint
 
 
 def _atoms(paths: Paths, statistics: Statistics, num_future: int, most: int) -> tuple[Tensor, Tensor, Tensor]:

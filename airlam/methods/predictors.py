@@ -131,7 +131,7 @@ METHODS = [
         factory="airlam.baselines.paths:PathPredictor",
         grid={
             "num_paths": (20, 40, 80, 120),
-            "threshold": (10.0, 14.0, 20.0),
+            "threshold": (8.0, 12.0, 18.0),
             "spread": (0.0, 0.05, 0.1, 0.14, 0.2, 0.3),
             "slopes": (0.0, 0.3, 1.0, 3.0, 10.0),
         },

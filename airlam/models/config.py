@@ -37,6 +37,20 @@ DEFAULT_BACKBONE: dict[str, Any] = {
 }
 
 
+# fields that no weight depends on
+FREE = frozenset(
+    [
+        "num_tokens",
+        "num_groups",
+        "group_size",
+        "start_order",
+        "start_ridge",
+        "start_classes",
+        "start_shrinkage",
+        "views",
+    ]
+    + ["forward_backward"]
+)
 # name -> least and largest value of the whole numbers of an AirlamConfig
 BOUNDS = {
     "num_tokens": (1, 4096),
@@ -142,6 +156,19 @@ class AirlamConfig(PretrainedConfig):
         else:
             self.backbone = check_backbone(dict(DEFAULT_BACKBONE) if backbone is None else backbone)
         super().__init__(**kwargs)
+
+    def change(self, **fields: Any) -> None:
+        """Change fields that no weight depends on (:data:`FREE`).
+
+        Raises:
+            ValueError: another field, or a value out of bounds.
+        """
+        for name in fields:
+            if name not in FREE:
+                raise ValueError(f"{name} of a trained model cannot be changed, only {', '.join(sorted(FREE))}")
+        checked = AirlamConfig(**fields)
+        for name in fields:
+            setattr(self, name, getattr(checked, name))
 
 
 FIELDS = tuple(name for name in inspect.signature(AirlamConfig).parameters if name != "kwargs")

@@ -150,12 +150,11 @@ class AirlamPaths(OnBackbone):
         )
         return statistics, of_link[:, 1].clamp(-8, 8)
 
-    def extrapolate(self, paths: Paths, num_future: int) -> tuple[Tensor, Tensor]:
-        """Series of paths and slopes in the slots that follow ``complex128 [link, kind, path, gain, slot]``, and the
-        variance of an entry's error ``[link, slot]``."""
+    def extrapolate(self, paths: Paths, num_future: int) -> tuple[Posterior, Tensor]:
+        """The joint estimate of the paths' series, and of each link ``[link]`` the factor on the posterior's
+        variance."""
         statistics, log_scale = self.statistics(paths)
-        posterior = Posterior.of(paths, statistics, num_future, self.config.num_atoms)
-        return posterior.series(), posterior.variance() * torch.exp(log_scale)[:, None]
+        return Posterior.of(paths, statistics, num_future, self.config.num_atoms), torch.exp(log_scale)
 
     def find(self, h_past: Tensor, port_shape: PortShape | None, h_future: Tensor | None = None) -> Paths:
         """Paths in histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` of unit power, tracked before."""
@@ -178,9 +177,10 @@ class AirlamPaths(OnBackbone):
         shape = check_port_shape(h_past.shape[-1], port_shape)
         x, scale = normalise(h_past[:, -self.config.max_history :])
         paths = self.find(self.tracker(x), shape)
-        series, variance = self.extrapolate(paths, num_future)
-        future = paths.synthesise(series.to(x.dtype), x.shape[3]) * scale
-        spread = variance.to(scale.dtype)[:, :, None, None, None] * scale.square()
+        posterior, factor = self.extrapolate(paths, num_future)
+        future = paths.synthesise(posterior.series().to(x.dtype), x.shape[3]) * scale
+        variance = (posterior.variance() * factor[:, None]).to(scale.dtype)
+        spread = variance[:, :, None, None, None] * scale.square()
         return future, spread.expand(future.shape)
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from airlam.models import AirlamModel, OnBackbone, save_checkpoint, save_lora
 from airlam.models.comparators import Comparator, save_comparator
+from airlam.models.config import FREE
 
 
 class ExportCheckpoint(L.Callback):
@@ -26,19 +27,14 @@ class ExportCheckpoint(L.Callback):
         dtype: in which airlam's own weights are stored: ``float32``, ``bfloat16`` (half the file), ``float16``.
     """
 
-    # what no weight depends on
-    FREE = frozenset(
-        ["num_tokens", "num_groups", "group_size", "start_order", "start_ridge", "start_classes", "start_shrinkage"]
-    )
-
     DTYPES = ("float32", "bfloat16", "float16")
 
     def __init__(
         self, folder: str, every_n_steps: int = 0, inference: dict[str, Any] | None = None, dtype: str = "float32"
     ):
         for name in inference or {}:
-            if name not in self.FREE:
-                raise ValueError(f"inference cannot change {name!r}, only {', '.join(sorted(self.FREE))}")
+            if name not in FREE:
+                raise ValueError(f"inference cannot change {name!r}, only {', '.join(sorted(FREE))}")
         if dtype not in self.DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(self.DTYPES)}, got {dtype!r}")
         self.dtype = getattr(torch, dtype)

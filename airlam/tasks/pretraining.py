@@ -9,6 +9,7 @@ import torch
 
 from airlam.csi import series_along
 from airlam.models import AirlamConfig, AirlamModel, load_checkpoint
+from airlam.recipes import find_checkpoint
 from airlam.tasks.objectives import Target, forecast_error, forecast_target, predicted_error, reconstruction_target
 from airlam.tasks.optimisation import configured_adamw
 
@@ -53,7 +54,8 @@ class Pretraining(L.LightningModule):
 
     Args:
         model: arguments of :class:`~airlam.models.AirlamConfig`.
-        checkpoint: folder to start from instead of random weights (a warm restart); ``model`` must then be empty.
+        checkpoint: shipped checkpoint or folder to start from instead of random weights (a warm restart); ``model`` may
+            then change what no weight depends on (``num_tokens``, ``forward_backward``, ...).
         learning_rate: peak of the schedule.
         warmup_steps: linear warm-up; then a cosine down to a hundredth at the trainer's last step.
         weight_decay: of the weight matrices.
@@ -88,13 +90,15 @@ class Pretraining(L.LightningModule):
         super().__init__()
         if not 0 <= mask_probability <= 1:
             raise ValueError(f"mask_probability must lie in [0, 1], got {mask_probability}")
-        if checkpoint is not None and model:
-            raise ValueError("give either model (a new one) or checkpoint (a warm restart), not both")
         for axis, weight in (mask_axes or {}).items():
             if axis not in AXES or not weight >= 0:
                 raise ValueError(f"mask_axes has {axis}: {weight}, but takes weights >= 0 for {', '.join(AXES)}")
         self.save_hyperparameters()
-        self.model = AirlamModel(AirlamConfig(**(model or {}))) if checkpoint is None else load_checkpoint(checkpoint)
+        if checkpoint is None:
+            self.model = AirlamModel(AirlamConfig(**(model or {})))
+        else:
+            self.model = load_checkpoint(find_checkpoint(checkpoint))
+            self.model.config.change(**(model or {}))
         if attention is not None:
             self.model.backbone.set_attn_implementation(attention)
         self.model.train()
