@@ -39,6 +39,21 @@ class Statistics(NamedTuple):
     noise: Tensor
 
 
+class Other(NamedTuple):
+    """Another prediction of the slots that follow, as the paths see it.
+
+    Attributes:
+        seen: as :attr:`Paths.true`, of the prediction. error: its energy ``[link, slot]``. product: real part of the
+        inner product of its error with the true CSI ``[link, slot]``. variance: that it states, of an entry
+        ``[link, slot]``.
+    """
+
+    seen: Tensor
+    error: Tensor
+    product: Tensor
+    variance: Tensor
+
+
 @dataclass
 class Paths:
     """Paths of a batch of links, strongest first, and the history and the truth as they see it.
@@ -49,7 +64,8 @@ class Paths:
         seen: ``complex128 [link, kind, path, gain, slot]``, the history correlated over all axes but slots with each
             path (kind 0), and with its slopes along subcarriers, columns and rows (:meth:`waves`).
         sizes: of the four axes.
-        true: as ``seen``, of the slots to predict; energy: ``[link, slot]`` of their CSI. ``None`` outside training.
+        true: as ``seen``, of the slots to predict; energy: ``[link, slot]`` of their CSI; other: another method's
+        prediction of them. ``None`` outside training.
     """
 
     shift: Tensor
@@ -59,6 +75,7 @@ class Paths:
     sizes: tuple[int, ...]
     true: Tensor | None = None
     energy: Tensor | None = None
+    other: Other | None = None
 
     @classmethod
     def of(cls, fit: PathFit, future: Tensor | None = None) -> Paths:
@@ -170,6 +187,22 @@ class Paths:
         flat = series.flatten(1, 2)
         squares = (flat.conj() * torch.einsum("bkj,bjgt->bkgt", self.alike, flat)).real.sum((1, 2))
         return (self.energy - 2 * cross + squares).clamp_min(0)
+
+    def tell_other(self, future: Tensor, truth: Tensor, variance: Tensor) -> None:
+        """Another method's prediction ``future`` and the truth, both shaped as the history; the variance that it states
+        ``[link, slot]``."""
+        wrong = future - truth
+        error = (wrong.real.square() + wrong.imag.square()).sum((1, 3, 4, 5)).double()
+        product = (wrong.conj() * truth).real.sum((1, 3, 4, 5)).double()
+        self.other = Other(self.correlate(future), error, product, variance.double())
+
+    def mixed_error(self, series: Tensor, share: Tensor) -> Tensor:
+        """As :meth:`error`, of a mixture with the other prediction, whose share is ``share [link, slot]``."""
+        assert self.true is not None and self.other is not None
+        # <p - h, o - h>, where h is the truth, o the other prediction, and p that of the paths
+        product = ((self.other.seen - self.true).conj() * series).real.sum((1, 2, 3)) - self.other.product
+        own = self.error(series)
+        return (1 - share).square() * own + share.square() * self.other.error + 2 * share * (1 - share) * product
 
 
 @dataclass

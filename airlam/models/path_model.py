@@ -10,13 +10,17 @@
 5. *Joint linear MMSE.* With these statistics all paths' series are estimated and extrapolated at once, and the
    posterior gives the error's variance. A spread in delay or direction is a second series on the path's slope along
    subcarriers, columns or rows.
+6. *Mixture.* An :class:`~airlam.models.AirlamModel` inside, which filters coefficients one by one, predicts too. Both
+   state the variance of their errors; the better one gets the larger share of the mean, and all of it where the
+   history is no sum of paths.
 
-An untrained head leaves the statistics of the classic ``paths``.
+An untrained head leaves the statistics of the classic ``paths``, and shares by the stated variances.
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+import copy
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,15 +33,16 @@ from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
 from airlam.interfaces import any_scale, check_prediction_request
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.backbone import build_backbone, freeze_unused
-from airlam.models.config import DEFAULT_BACKBONE
+from airlam.models.config import DEFAULT_BACKBONE, AirlamConfig
+from airlam.models.config import FIELDS as CONFIG_FIELDS
 from airlam.models.fields import check_backbone, check_real, check_whole, refuse_unknown_fields
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
 from airlam.models.path_tokens import NUM_FEATURES, NUM_PAIR_FEATURES, PathTokens
-from airlam.models.phase_tracker import PhaseTracker
 
 OF_PATH = 6  # power, Doppler shift, Doppler spread, power of each slope
-OF_LINK = 2  # noise, scale of the variance: means over paths
+OF_LINK = 3  # noise, scale of the variance, logit of the share of the model inside: means over paths
+ALIKE = 0.5  # correlation of both predictions' errors
 PAIR_WIDTH = 32
 
 
@@ -51,6 +56,8 @@ class AirlamPathsConfig(PretrainedConfig):
             :class:`airlam.baselines.path_fit.Search`.
         max_history: longest history; of a longer one the last slots count.
         num_atoms: largest number of exponentials in the joint estimate, the strongest ones: more cost time.
+        inside: fields of the :class:`~airlam.models.AirlamConfig` of the model inside, which needs ``error_variance``;
+            its phase tracker serves both.
 
     Example:
         >>> AirlamPathsConfig().model_type
@@ -68,6 +75,7 @@ class AirlamPathsConfig(PretrainedConfig):
         final: int = 8,
         max_history: int = 32,
         num_atoms: int = 320,
+        inside: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         refuse_unknown_fields(type(self), FIELDS, kwargs)
@@ -78,6 +86,13 @@ class AirlamPathsConfig(PretrainedConfig):
         self.final = check_whole("final", final, 2, 512)
         self.max_history = check_whole("max_history", max_history, 2, 128)
         self.num_atoms = check_whole("num_atoms", num_atoms, 1, 8192)
+        fields = {"error_variance": True, "phase_tracker": True} if inside is None else dict(inside)
+        made = AirlamConfig(**fields)
+        if not (made.error_variance and made.phase_tracker) or made.context:
+            raise ValueError("inside must have error_variance and phase_tracker, and no context")
+        if isinstance(made.backbone, str):
+            raise ValueError("the backbone of inside must be a dict: its weights are in the same file")
+        self.inside = {name: getattr(made, name) for name in INSIDE}
         super().__init__(**kwargs)
 
     @property
@@ -86,7 +101,17 @@ class AirlamPathsConfig(PretrainedConfig):
         return Search(self.num_paths, self.threshold, self.rounds, final=self.final)
 
 
-FIELDS = ("backbone", "num_paths", "threshold", "rounds", "final", "max_history", "num_atoms")
+FIELDS = ("backbone", "num_paths", "threshold", "rounds", "final", "max_history", "num_atoms", "inside")
+INSIDE = tuple(name for name in CONFIG_FIELDS if name != "context")
+
+
+class Extrapolated(NamedTuple):
+    """``posterior`` of the paths' series; ``variance [link, slot]`` of an entry's error in it; ``share [link, slot]``
+    of the other prediction in the mean."""
+
+    posterior: Posterior
+    variance: Tensor
+    share: Tensor
 
 
 class AirlamPaths(OnBackbone):
@@ -113,24 +138,32 @@ class AirlamPaths(OnBackbone):
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, OF_PATH + OF_LINK)
-        self.tracker = PhaseTracker(config.max_history)
+        self.inside = AirlamModel(AirlamConfig(**copy.deepcopy(config.inside)))
+        self.inside.requires_grad_(False)
         use_onednn(self)
         self.post_init()
-        self.tracker.reset_gates()
         freeze_unused(self)
         nn.init.zeros_(self.head.weight)  # starts as the classic
         nn.init.zeros_(self.head.bias)
 
     @classmethod
     def from_backbone(cls, model: AirlamModel, **config: Any) -> Self:
-        """See :meth:`OnBackbone.from_backbone`; the phase tracker comes along."""
-        made = super().from_backbone(model, **config)
-        if model.tracker is not None and made.config.max_history == model.config.max_history:
-            made.tracker.load_state_dict(model.tracker.state_dict())
+        """See :meth:`OnBackbone.from_backbone`; ``model`` itself is the one inside, with forward-backward
+        covariances."""
+        inside = {name: getattr(model.config, name) for name in INSIDE} | {"forward_backward": True}
+        made = super().from_backbone(model, inside=inside, **config)
+        made.inside.load_state_dict(model.state_dict())
         return made
 
-    def statistics(self, paths: Paths) -> tuple[Statistics, Tensor]:
-        """What the network says of paths; and of each link ``[link]`` the logarithm of a factor on the variance."""
+    def train(self, mode: bool = True) -> Self:
+        """The model inside stays as it is."""
+        super().train(mode)
+        self.inside.eval()
+        return self
+
+    def statistics(self, paths: Paths) -> tuple[Statistics, Tensor, Tensor]:
+        """What the network says of paths; and of each link ``[link]`` the logarithm of a factor on the variance, and a
+        summand of the logit of the other model's share."""
         tokens = PathTokens.of(paths)
         live = paths.live
         bias = self.attraction(tokens.pairs).movedim(-1, 1)
@@ -148,13 +181,20 @@ class AirlamPaths(OnBackbone):
             width * torch.exp(out[..., 2].clamp(-5, 3)),
             paths.noise.clamp_min(1e-5) * torch.exp(of_link[:, 0].clamp(-3, 5)),
         )
-        return statistics, of_link[:, 1].clamp(-8, 8)
+        return statistics, of_link[:, 1].clamp(-8, 8), of_link[:, 2]
 
-    def extrapolate(self, paths: Paths, num_future: int) -> tuple[Posterior, Tensor]:
-        """The joint estimate of the paths' series, and of each link ``[link]`` the factor on the posterior's
-        variance."""
-        statistics, log_scale = self.statistics(paths)
-        return Posterior.of(paths, statistics, num_future, self.config.num_atoms), torch.exp(log_scale)
+    def extrapolate(self, paths: Paths, num_future: int, other: Tensor) -> Extrapolated:
+        """The joint estimate of the paths' series, and how it goes together with the prediction of the model inside.
+
+        Args:
+            other: variance ``[link, slot]`` that the model inside states of an entry.
+        """
+        statistics, log_scale, logit = self.statistics(paths)
+        posterior = Posterior.of(paths, statistics, num_future, self.config.num_atoms)
+        # the network's factor is no part of the logit: else the share would teach it, not the error
+        known = posterior.variance().clamp_min(1e-9)
+        share = torch.sigmoid(known.log() - other.clamp_min(1e-9).log() + logit[:, None])
+        return Extrapolated(posterior, known * torch.exp(log_scale)[:, None], share)
 
     def find(self, h_past: Tensor, port_shape: PortShape | None, h_future: Tensor | None = None) -> Paths:
         """Paths in histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` of unit power, tracked before."""
@@ -175,13 +215,17 @@ class AirlamPaths(OnBackbone):
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`forward`, and the variance of each entry's error, real, of the same shape."""
         shape = check_port_shape(h_past.shape[-1], port_shape)
-        x, scale = normalise(h_past[:, -self.config.max_history :])
-        paths = self.find(self.tracker(x), shape)
-        posterior, factor = self.extrapolate(paths, num_future)
+        h_past = h_past[:, -self.config.max_history :]
+        other, other_variance = self.inside.forward_with_variance(h_past, num_future, port_shape=shape)
+        x, scale = normalise(h_past)
+        paths = self.find(self.inside.track(x), shape)
+        flat = (other_variance / scale.square()).mean((2, 3, 4))
+        posterior, variance, share = self.extrapolate(paths, num_future, flat)
         future = paths.synthesise(posterior.series().to(x.dtype), x.shape[3]) * scale
-        variance = (posterior.variance() * factor[:, None]).to(scale.dtype)
-        spread = variance[:, :, None, None, None] * scale.square()
-        return future, spread.expand(future.shape)
+        variance, share = (x[:, :, None, None, None].to(scale.dtype) for x in (variance, share))
+        own = variance * scale.square()
+        both = 2 * ALIKE * share * (1 - share) * (own * other_variance).sqrt()
+        return future + share * (other - future), (1 - share).square() * own + share.square() * other_variance + both
 
 
 class AirlamPathsPredictor:

@@ -19,12 +19,9 @@ from airlam.baselines.paths import SPREAD, extrapolated
 from airlam.csi import check_port_shape, normalise
 from airlam.io import replacing
 from airlam.models import AirlamPaths, AirlamPathsConfig, load_checkpoint, load_paths
-from airlam.models.phase_tracker import PhaseTracker
 from airlam.recipes import find_checkpoint
 from airlam.tasks.optimisation import configured_adamw
 from airlam.tasks.pretraining import draw_window
-
-VARIANCE_EVERY = 4  # steps: to invert the system costs as much as the rest of a step
 
 
 class FindPaths:
@@ -35,7 +32,8 @@ class FindPaths:
 
     Args:
         folder: where shifts of paths are kept; ``None``: nowhere.
-        tracker: the checkpoint whose phase tracker goes over histories first; ``None``: nothing does.
+        inside: the checkpoint of the model inside (:class:`airlam.models.AirlamPaths`), whose phase tracker goes over
+            histories first, and whose predictions come with the paths.
         history, horizon, min_history: see :class:`airlam.tasks.Pretraining`; drawn for each batch.
         num_paths, threshold, rounds, final: as in :class:`airlam.models.AirlamPathsConfig`.
     """
@@ -43,7 +41,7 @@ class FindPaths:
     def __init__(
         self,
         folder: str | None = None,
-        tracker: str | None = "airlam-tiny",
+        inside: str = "airlam-tiny",
         history: int | None = None,
         horizon: int | None = None,
         min_history: int = 6,
@@ -54,9 +52,8 @@ class FindPaths:
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.search = Search(num_paths, threshold, rounds, final=final)
-        self.tracker: PhaseTracker | None = (
-            None if tracker is None else load_checkpoint(find_checkpoint(tracker)).tracker
-        )
+        self.inside = load_checkpoint(find_checkpoint(inside))
+        self.inside.config.change(forward_backward=True)
         self.window = (history, horizon, min_history)
 
     @torch.no_grad()
@@ -67,10 +64,11 @@ class FindPaths:
         past, _, future = draw_window(batch, generator, *self.window)
         shape = check_port_shape(past.shape[-1], batch["port_shape"])
         x, scale = normalise(past)
-        x = x if self.tracker is None else self.tracker(x)
-        data = as_panel(x, shape)
+        data, truth = as_panel(self.inside.track(x), shape), as_panel(future / scale, shape)
         shift, live, noise = self.found(data)
-        paths = Paths.at(data, shift, live, noise, as_panel(future / scale, shape))
+        paths = Paths.at(data, shift, live, noise, truth)
+        told, variance = self.inside.forward_with_variance(x, future.shape[1], port_shape=shape)
+        paths.tell_other(as_panel(told, shape), truth, variance.mean((2, 3, 4)))
         kept = {name: value for name, value in batch.items() if not name.startswith("h_")}
         return {**kept, "paths": paths}
 
@@ -106,10 +104,11 @@ class PathPretraining(L.LightningModule):
 
     Args:
         model: fields of :class:`~airlam.models.AirlamPathsConfig`; its search must be that of :class:`FindPaths`.
-        backbone: the checkpoint whose backbone (and phase tracker) is the start; ``None``: random weights.
+        backbone: the checkpoint that is the model inside, and whose backbone is the start; ``None``: random weights.
         checkpoint: an ``airlam-paths`` folder to go on from; ``model`` and ``backbone`` must then be empty.
         linear_share: weight of the logarithm of the mean.
-        variance_share: weight of the likelihood, in every fourth step.
+        own_share: weight of the error of the paths alone, without the model inside.
+        variance_share: weight of the likelihood.
         learning_rate, warmup_steps, weight_decay, attention: see :class:`airlam.tasks.Pretraining`.
     """
 
@@ -119,7 +118,8 @@ class PathPretraining(L.LightningModule):
         backbone: str | None = None,
         checkpoint: str | None = None,
         linear_share: float = 0.25,
-        variance_share: float = 0.1,
+        own_share: float = 0.3,
+        variance_share: float = 0.02,
         learning_rate: float = 1e-3,
         warmup_steps: int = 100,
         weight_decay: float = 0.01,
@@ -146,32 +146,39 @@ class PathPretraining(L.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One prepared batch."""
         paths: Paths = batch["paths"]
-        assert paths.energy is not None
-        posterior, factor = self.model.extrapolate(paths, paths.energy.shape[1])
-        by_slot = paths.error(posterior.series())
-        error = relative(by_slot, paths.energy)
+        assert paths.energy is not None and paths.other is not None
+        posterior, variance, share = self.model.extrapolate(paths, paths.energy.shape[1], paths.other.variance)
+        series = posterior.series()
+        alone = paths.error(series)
+        error, own = relative(paths.mixed_error(series, share), paths.energy), relative(alone, paths.energy)
         self.log("train_nmse_db", 10 * torch.log10(error.detach()).mean(), prog_bar=True)
-        share = self.hparams["linear_share"]
-        loss = (1 - share) * error.log().mean() + share * error.mean().log()
-        if self.global_step % VARIANCE_EVERY:
-            return loss
-        # the likelihood of the errors of entries, as a function of the factor alone
-        of_entry = by_slot.detach() / (paths.entries * paths.seen.shape[3])
-        variance = (posterior.variance() * factor[:, None]).clamp_min(1e-9)
+        linear, of_own = self.hparams["linear_share"], self.hparams["own_share"]
+        loss = (1 - linear) * error.log().mean() + linear * error.mean().log()
+        # of the paths alone, so that they learn also where the other prediction has most of the mean
+        loss = (1 - of_own) * loss + of_own * own.log().mean()
+        # the likelihood of the paths' errors, as a function of the factor on the variance alone
+        of_entry = alone.detach() / (paths.entries * paths.seen.shape[3])
+        variance = variance.clamp_min(1e-9)
         return loss + self.hparams["variance_share"] * (variance.log() + of_entry / variance).mean()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Logs both means of the NMSE in dB, and the gain over the classic at its defaults."""
         paths: Paths = batch["paths"]
         assert paths.energy is not None
-        posterior, _ = self.model.extrapolate(paths, paths.energy.shape[1])
-        error = relative(paths.error(posterior.series()), paths.energy)
+        assert paths.other is not None
+        posterior, _, share = self.model.extrapolate(paths, paths.energy.shape[1], paths.other.variance)
+        series = posterior.series()
+        error = relative(paths.mixed_error(series, share), paths.energy)
         classic = extrapolated(paths, paths.energy.shape[1], SPREAD, 1.0)
         start = relative(paths.error(classic.series()), paths.energy)
         self.log("val_nmse", error.mean(), batch_size=len(error))
         self.log("val_nmse_db", 10 * error.log10().mean(), batch_size=len(error))
         gain = 10 * (start.log10() - error.log10())
         self.log("val_gain_db", gain.mean(), prog_bar=True, batch_size=len(error))
+        own = 10 * (start.log10() - relative(paths.error(series), paths.energy).log10())
+        self.log("val_own_gain_db", own.mean(), batch_size=len(error))
+        gain = 10 * (relative(paths.other.error, paths.energy).log10() - error.log10())
+        self.log("val_gain_over_inside_db", gain.mean(), batch_size=len(error))
 
     def configure_optimizers(self):
         """AdamW, warm-up, cosine."""

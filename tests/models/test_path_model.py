@@ -26,6 +26,10 @@ def made(trained: bool = False, **config) -> AirlamPaths:
     return model
 
 
+def found(model, h):
+    return model.find(h / h.abs().square().mean((1, 2, 3, 4), keepdim=True).sqrt(), SHAPE)
+
+
 def histories(links: int = 3, slots: int = 10, seed: int = 0, rays: int = 6) -> torch.Tensor:
     """``[link, slot, subcarrier, rx_ant, tx_ant]`` of a few plane waves and noise."""
     g = torch.Generator().manual_seed(seed)
@@ -41,16 +45,15 @@ def histories(links: int = 3, slots: int = 10, seed: int = 0, rays: int = 6) -> 
 
 def test_untrained_it_has_the_statistics_of_the_classic():
     model = made()
-    x = histories()
-    paths = model.find(x / x.abs().square().mean((1, 2, 3, 4), keepdim=True).sqrt(), SHAPE)
+    paths = found(model, histories())
     with torch.no_grad():
-        statistics, log_scale = model.statistics(paths)
+        statistics, log_scale, logit = model.statistics(paths)
     power, width = start(paths, SPREAD)
     levels = torch.tensor([1.0, *SLOPES], dtype=torch.float64)
     torch.testing.assert_close(statistics.power, power[:, None] * levels[:, None])
     torch.testing.assert_close(statistics.width, width[:, None].expand_as(statistics.width))
     torch.testing.assert_close(statistics.doppler, paths.shift[..., 0])
-    assert float(log_scale.abs().max()) == 0
+    assert float(log_scale.abs().max()) == 0 == float(logit.abs().max())
 
 
 def test_phase_and_scale_of_the_history_pass_through():
@@ -102,6 +105,29 @@ def test_the_gradient_is_that_of_the_error():
 
     inputs = [torch.rand(1, 4, 3, generator=g, dtype=torch.float64) + 0.1, shift[..., 0], 0.01 + 0 * shift[..., 0], one]
     assert torch.autograd.gradcheck(error, [x.clone().requires_grad_() for x in inputs], rtol=1e-4, atol=1e-6)
+
+
+def test_the_mixture_has_the_error_that_is_trained_on():
+    g = torch.Generator().manual_seed(6)
+    x, truth, told = (torch.randn(2, 1, n, 4, 2, 2, generator=g, dtype=torch.complex128) for n in (6, 3, 3))
+    shift = 0.6 * torch.rand(2, 3, 4, generator=g, dtype=torch.float64) - 0.3
+    paths = Paths.at(x, shift, torch.ones(2, 3, dtype=torch.bool), torch.ones(2, dtype=torch.float64), truth)
+    paths.tell_other(told, truth, torch.ones(2, 3))
+    series = torch.randn(2, 4, 3, 1, 3, generator=g, dtype=torch.complex128)
+    share = torch.rand(2, 3, generator=g, dtype=torch.float64)
+    own = paths.synthesise(series, 1).unflatten(-1, (1, 2, 2)).permute(0, 4, 1, 2, 3, 5, 6).flatten(3, 4)
+    both = own + share[:, None, :, None, None, None] * (told - own)
+    error = (both - truth).abs().square().sum((1, 3, 4, 5))
+    torch.testing.assert_close(paths.mixed_error(series, share), error)
+
+
+def test_the_model_inside_predicts_alone_where_it_states_far_less_error():
+    model = made(trained=True)
+    paths = found(model, histories())
+    with torch.no_grad():
+        for variance, wanted in ((1e-9, 1.0), (1e9, 0.0)):
+            share = model.extrapolate(paths, 2, torch.full((3, 2), variance)).share
+            torch.testing.assert_close(share, torch.full_like(share, wanted), rtol=0, atol=1e-3)
 
 
 def test_it_comes_back_from_its_folder(tmp_path):

@@ -36,8 +36,8 @@ def data(prepare, **changes):
 
 
 def test_what_was_found_is_kept(tmp_path):
-    fresh = FindPaths(None, None, num_paths=10)
-    keeping = FindPaths(str(tmp_path / "kept"), None, num_paths=10)
+    fresh = FindPaths(None, num_paths=10)
+    keeping = FindPaths(str(tmp_path / "kept"), num_paths=10)
     stream = data(None).train_dataloader().source
     batch = stream.batch(0)
     first, second, third = fresh(batch)["paths"], keeping(batch)["paths"], keeping(batch)["paths"]
@@ -63,12 +63,12 @@ def test_training_moves_the_weights_the_same_way_again(tmp_path):
         before = {name: value.clone() for name, value in task.model.state_dict().items()}
         trainer = L.Trainer(max_steps=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
                             accelerator="cpu", enable_model_summary=False, num_sanity_val_steps=0)  # fmt: skip
-        trainer.fit(task, datamodule=data(FindPaths(str(tmp_path / "kept"), None, num_paths=10)))
+        trainer.fit(task, datamodule=data(FindPaths(str(tmp_path / "kept"), num_paths=10)))
         state = task.model.state_dict()
         assert {"val_nmse", "val_nmse_db", "val_gain_db"} <= set(trainer.callback_metrics)
         moved = {name for name in state if not torch.equal(state[name], before[name])}
         assert {"head.weight", "embedding.0.weight"} <= moved
-        assert not any(name.startswith("tracker") for name in moved)
+        assert not any(name.startswith("inside") for name in moved)
         states.append(state)
     for name in states[0]:
         torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=1e-6)
