@@ -171,9 +171,11 @@ class Paths:
         factor = torch.linalg.cholesky(gram + torch.diag_embed(torch.where(self.live, noise, 1.0)).to(gram.dtype))
         return torch.cholesky_solve(torch.einsum("bkgs,bks->bkg", self.seen[:, 0], wave.conj()), factor), factor
 
-    def synthesise(self, series: Tensor, rx_ants: int) -> Tensor:
-        """CSI ``[link, slot, subcarrier, rx_ant, tx_ant]`` of series ``[link, kind, path, gain, slot]``."""
+    def synthesise(self, series: Tensor, rx_ants: int, subcarriers: Tensor | None = None) -> Tensor:
+        """CSI ``[link, slot, subcarrier, rx_ant, tx_ant]`` of series ``[link, kind, path, gain, slot]``;
+        ``subcarriers``: indices of those that are wanted; ``None``: all."""
         tones, columns, rows = (wave.to(series.dtype) for wave in self.waves())
+        tones = tones if subcarriers is None else tones[..., subcarriers]
         space = (columns[..., :, None] * rows[..., None, :]).flatten(-2)  # [link, path, kind, port]
         y = torch.einsum("bikgt,bkix->ibkgtx", series, space)
         y = torch.stack([y[0] + y[2] + y[3], y[1]], 1).flatten(1, 2)  # on tones, and on their slopes
@@ -261,6 +263,20 @@ class Posterior:
         each = self.weight.abs().square().mean(-1) + self.covariance.diagonal(dim1=1, dim2=2).real
         out = each.new_ones(len(each), KINDS * self.paths.live.shape[1])
         return out.scatter_reduce(1, self.owner, each, "mean", include_self=False).unflatten(1, (KINDS, -1))
+
+    def port_covariance(self, subcarriers: Tensor | None = None) -> Tensor:
+        """Of errors over the ports of one polarisation, ``E[conj(e_a) e_b]``: ``complex128 [link, slot, subcarrier,
+        port, port]``, the same for every gain; errors of different gains are uncorrelated. ``subcarriers``: indices of
+        those that are wanted; ``None``: all."""
+        tones, columns, rows = self.paths.waves()
+        tones = tones if subcarriers is None else tones[..., subcarriers]
+        space = (columns[..., :, None] * rows[..., None, :]).flatten(-2)
+        lines = [x.transpose(1, 2).flatten(1, 2) for x in (tones, space)]  # [link, kind * path, sample]
+        tones, space = (x.gather(1, self.owner[..., None].expand(-1, -1, x.shape[2])) for x in lines)
+        errors = torch.einsum("bkt,bkf,bkx->bktfx", self.ahead, tones, space)
+        shape = errors.shape[2:]
+        white = torch.linalg.solve_triangular(self.factor, errors.conj().flatten(2), upper=False).unflatten(2, shape)
+        return torch.einsum("bktfa,bktfc->btfac", white, white.conj())
 
 
 class JointSolve(torch.autograd.Function):

@@ -20,6 +20,8 @@ An untrained head leaves the statistics of the classic ``paths``, and shares by 
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -30,7 +32,6 @@ from airlam.baselines.path_fit import PathFit, Search
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.baselines.paths import SLOPES
 from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
-from airlam.interfaces import any_scale, check_prediction_request
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import DEFAULT_BACKBONE, AirlamConfig
@@ -39,6 +40,7 @@ from airlam.models.fields import check_backbone, check_real, check_whole, refuse
 from airlam.models.linear import use_onednn
 from airlam.models.on_backbone import OnBackbone
 from airlam.models.path_tokens import NUM_FEATURES, NUM_PAIR_FEATURES, PathTokens
+from airlam.models.predictor import AirlamPredictor
 
 OF_PATH = 6  # power, Doppler shift, Doppler spread, power of each slope
 OF_LINK = 3  # noise, scale of the variance, logit of the share of the model inside: means over paths
@@ -65,6 +67,7 @@ class AirlamPathsConfig(PretrainedConfig):
     """
 
     model_type = "airlam-paths"
+    context = ()  # it has no sensors
 
     def __init__(
         self,
@@ -204,31 +207,84 @@ class AirlamPaths(OnBackbone):
             return Paths.of(fit, None if h_future is None else as_panel(h_future, shape))
 
     @resolve_inputs
-    def forward(self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None) -> Tensor:
-        """Predict ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]`` from measured CSI ``[link, slot, ...]``;
-        ``port_shape``: (polarisations, columns, rows) of ``tx_ant``."""
-        return self.forward_with_variance(h_past, num_future, port_shape=port_shape)[0]
+    def forward(
+        self,
+        h_past: Tensor,
+        num_future: int,
+        *,
+        port_shape: PortShape | None = None,
+        observed: Tensor | None = None,
+        context: dict[str, Any] | None = None,
+    ) -> Tensor:
+        """Predict ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
+
+        Args:
+            h_past: measured CSI ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``.
+            num_future: slots to predict.
+            port_shape: (polarisations, columns, rows) of ``tx_ant``.
+            observed: ``bool [link, slot]``, False where a slot was not measured. A link with such a slot is predicted
+                by the model inside alone.
+            context: not used.
+        """
+        return self.forward_with_variance(h_past, num_future, port_shape=port_shape, observed=observed)[0]
 
     @resolve_inputs
     def forward_with_variance(
-        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None
+        self,
+        h_past: Tensor,
+        num_future: int,
+        *,
+        port_shape: PortShape | None = None,
+        observed: Tensor | None = None,
+        context: dict[str, Any] | None = None,
+        covariance: bool = False,
+        subcarriers: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`forward`, and the variance of each entry's error, real, of the same shape."""
+        """As :meth:`forward`, and the variance of each entry's error, real, of the same shape; with ``covariance`` that
+        of the errors of all ports, see :meth:`airlam.models.SpectralModel.forward_with_variance`.
+
+        The paths' part of the variance is the mean over the entries of a slot, that of the covariance is not."""
         shape = check_port_shape(h_past.shape[-1], port_shape)
         h_past = h_past[:, -self.config.max_history :]
-        other, other_variance = self.inside.forward_with_variance(h_past, num_future, port_shape=shape)
+        if observed is not None:
+            observed = observed[:, -self.config.max_history :]
+            h_past = h_past * observed[:, :, None, None, None]
+        other, spread = self.inside.forward_with_variance(
+            h_past,
+            num_future,
+            port_shape=shape,
+            observed=observed,
+            covariance=covariance,
+            subcarriers=subcarriers,
+        )
         x, scale = normalise(h_past)
-        paths = self.find(self.inside.track(x), shape)
-        flat = (other_variance / scale.square()).mean((2, 3, 4))
-        posterior, variance, share = self.extrapolate(paths, num_future, flat)
-        future = paths.synthesise(posterior.series().to(x.dtype), x.shape[3]) * scale
-        variance, share = (x[:, :, None, None, None].to(scale.dtype) for x in (variance, share))
-        own = variance * scale.square()
-        both = 2 * ALIKE * share * (1 - share) * (own * other_variance).sqrt()
-        return future + share * (other - future), (1 - share).square() * own + share.square() * other_variance + both
+        paths = self.find(self.inside.track(x, observed), shape)
+        of_entry = spread.diagonal(dim1=-2, dim2=-1).real if covariance else spread
+        of_slot = (of_entry / scale.square()).mean((2, 3, 4)).clamp_min(1e-9)
+        posterior, variance, share = self.extrapolate(paths, num_future, of_slot)
+        if observed is not None:
+            share = torch.where(observed.all(1, keepdim=True), share, 1.0)
+        series = posterior.series().to(x.dtype)
+        chosen = None if subcarriers is None or not covariance else subcarriers
+        future = paths.synthesise(series, x.shape[3], chosen) * scale
+        lead = (...,) + (None,) * (spread.dim() - 2)
+        own = (variance.to(scale.dtype) * scale.square().flatten(1))[lead]
+        if covariance:
+            ports = posterior.port_covariance(chosen).to(x.dtype) * (variance / posterior.variance().clamp_min(1e-12))[
+                :, :, None, None, None
+            ].to(scale.dtype)
+            whole = torch.zeros(*ports.shape[:3], shape[0], ports.shape[-1], shape[0], ports.shape[-1], dtype=x.dtype)
+            for polarisation in range(shape[0]):
+                whole[:, :, :, polarisation, :, polarisation] = ports
+            own = whole.flatten(3, 4).flatten(4)[:, :, :, None] * scale.square()[..., None]
+        share = share.to(scale.dtype)
+        part, ratio = share[lead], (of_slot / variance).sqrt().to(scale.dtype)[lead]
+        both = ALIKE * part * (1 - part) * (own * ratio + spread / ratio)
+        share = share[:, :, None, None, None]
+        return future + share * (other - future), (1 - part).square() * own + part.square() * spread + both
 
 
-class AirlamPathsPredictor:
+class AirlamPathsPredictor(AirlamPredictor):
     """Channel prediction by an :class:`AirlamPaths`.
 
     Args:
@@ -243,27 +299,12 @@ class AirlamPathsPredictor:
     def __init__(self, model: AirlamPaths, name: str = "airlam-paths", *, chunk: int = 16) -> None:
         self.model, self.name, self.chunk = model.eval(), name, check_whole("chunk", chunk, 1, 4096)
 
-    @any_scale
+    @resolve_inputs
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
-        """See :meth:`airlam.interfaces.Predictor.predict`."""
-        return self.predict_with_variance(h_past, num_future, port_shape=port_shape, context=context)[0]
+        """See :meth:`AirlamPredictor.predict`."""
+        return self._run(self.model, h_past, num_future, port_shape, context)[0]
 
-    @any_scale
-    def predict_with_variance(
-        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Prediction, and the variance of each entry's error: real, of the same shape."""
-        shape = check_prediction_request(h_past, num_future, port_shape)
-        links = h_past.reshape(-1, *h_past.shape[-4:])
-        with torch.inference_mode():
-            parts = [
-                self.model.forward_with_variance(part.to(torch.complex64), num_future, port_shape=shape)
-                for part in links.split(self.chunk)
-            ]
-        lead, real = h_past.shape[:-4], h_past.real.dtype
-        future, variance = (torch.cat(part) for part in zip(*parts, strict=True))
-        return future.reshape(*lead, *future.shape[1:]).to(h_past.dtype), variance.reshape(
-            *lead, *variance.shape[1:]
-        ).to(real)
+    def _with_variance(self, covariance: bool = False) -> Callable:
+        return functools.partial(self.model.forward_with_variance, covariance=covariance)

@@ -219,4 +219,4 @@ def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:
 
 
 def _base(model) -> SpectralModel:
-    return model if isinstance(model, SpectralModel) else model.get_base_model()
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

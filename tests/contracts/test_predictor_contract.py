@@ -14,7 +14,9 @@ import airlam
 from airlam.baselines import HoldPredictor, StackPredictor, WienerPredictor
 from airlam.interfaces import Predictor
 from airlam.methods import find, names
+from airlam.models import AirlamPaths, AirlamPathsPredictor, load_checkpoint
 from airlam.models.comparators import KINDS, ComparatorPredictor, build_comparator
+from airlam.recipes import find_checkpoint
 from airlam.testing import PredictorContract
 
 # Every registered predictor at its defaults, or with the settings that are named here, and in further settings.
@@ -63,6 +65,16 @@ def comparator(kind: str) -> Predictor:
     return ComparatorPredictor(model)
 
 
+@cache
+def paths_network() -> Predictor:
+    """On airlam-tiny, with a random head: what it says must not matter to the contract."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AirlamPaths.from_backbone(load_checkpoint(find_checkpoint("airlam-tiny")), num_paths=24)
+        torch.nn.init.normal_(model.head.weight, std=0.02)
+    return AirlamPathsPredictor(model)
+
+
 class TestRegistered(PredictorContract):
     @pytest.fixture(params=[name for name in (*REGISTERED, *VARIANTS) if name not in LOOSE])
     def predictor(self, request):
@@ -95,6 +107,13 @@ class TestAirlamTiny(PredictorContract):
 
     def make(self):
         return airlam.load_predictor("airlam-tiny")
+
+
+class TestAirlamPaths(PredictorContract):
+    variance_factor = 6.0  # as airlam-tiny, which is inside
+
+    def make(self):
+        return paths_network()
 
 
 class TestComparators(PredictorContract):

@@ -130,6 +130,54 @@ def test_the_model_inside_predicts_alone_where_it_states_far_less_error():
             torch.testing.assert_close(share, torch.full_like(share, wanted), rtol=0, atol=1e-3)
 
 
+def test_the_covariance_is_that_of_atoms_written_out():
+    g = torch.Generator().manual_seed(7)
+    x = torch.randn(1, 1, 6, 4, 3, 2, generator=g, dtype=torch.complex128)
+    shift = 0.6 * torch.rand(1, 3, 4, generator=g, dtype=torch.float64) - 0.3
+    paths = Paths.at(x, shift, torch.ones(1, 3, dtype=torch.bool), torch.full((1,), 0.1, dtype=torch.float64))
+    power = torch.rand(1, 4, 3, generator=g, dtype=torch.float64)
+    posterior = Posterior.of(paths, Statistics(power, shift[..., 0], 0.01 + 0 * shift[..., 0], paths.noise), 2, 50)
+    found = posterior.port_covariance()
+    tones, columns, rows = paths.waves()
+    for slot, tone in ((0, 1), (1, 3)):
+        lines = []
+        for atom, owner in enumerate(posterior.owner[0].tolist()):
+            kind, path = divmod(owner, 3)
+            space = torch.outer(columns[0, path, kind], rows[0, path, kind]).flatten()
+            lines.append(posterior.ahead[0, atom, slot] * tones[0, path, kind, tone] * space)
+        u = torch.stack(lines)
+        wanted = u.mH @ posterior.covariance[0].conj() @ u
+        torch.testing.assert_close(found[0, slot, tone], wanted)
+    mean = found.diagonal(dim1=-2, dim2=-1).real.mean((2, 3))
+    torch.testing.assert_close(mean, posterior.variance())
+
+
+def test_variance_and_covariance_agree_in_the_mean():
+    predictor = AirlamPathsPredictor(made(trained=True))
+    h = histories()
+    future, variance = predictor.predict_with_variance(h, 2, port_shape=SHAPE)
+    same, covariance = predictor.predict_with_covariance(h, 2, port_shape=SHAPE)
+    torch.testing.assert_close(same, future, rtol=0, atol=1e-3)
+    diagonal = covariance.diagonal(dim1=-2, dim2=-1).real
+    torch.testing.assert_close(diagonal.mean((2, 3, 4)), variance.mean((2, 3, 4)), rtol=1e-3, atol=0)
+    torch.testing.assert_close(covariance, covariance.mH, rtol=1e-4, atol=1e-6)
+    few = predictor.predict_with_covariance(h, 2, port_shape=SHAPE, subcarriers=torch.tensor([1, 5]))
+    torch.testing.assert_close(few[0], future[:, :, [1, 5]], rtol=0, atol=1e-3)  # roundings, as above
+    torch.testing.assert_close(few[1], covariance[:, :, [1, 5]], rtol=1e-2, atol=1e-5)
+
+
+def test_a_link_with_a_slot_that_was_not_measured_is_the_model_inside_alone():
+    model = made(trained=True)
+    h, observed = histories(), torch.ones(3, 10, dtype=torch.bool)
+    observed[1, 4] = False
+    told = AirlamPathsPredictor(model).predict(h, 2, port_shape=SHAPE, context={"observed": observed})
+    with torch.no_grad():
+        inside = model.inside(h[1:2], 2, port_shape=SHAPE, observed=observed[1:2])
+    torch.testing.assert_close(told[1:2], inside)
+    others = AirlamPathsPredictor(model).predict(h[::2], 2, port_shape=SHAPE)
+    torch.testing.assert_close(told[::2], others, rtol=0, atol=1e-2)
+
+
 def test_it_comes_back_from_its_folder(tmp_path):
     model = made(trained=True)
     save_checkpoint(model, tmp_path / "mine")
