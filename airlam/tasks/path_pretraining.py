@@ -15,7 +15,7 @@ from torch import Tensor
 
 from airlam.baselines.path_fit import PathFit, Search
 from airlam.baselines.path_series import Paths, as_panel
-from airlam.baselines.paths import SPREAD, extrapolated
+from airlam.baselines.paths import extrapolated
 from airlam.csi import check_port_shape, normalise
 from airlam.io import replacing
 from airlam.models import AirlamPaths, AirlamPathsConfig, load_checkpoint, load_paths
@@ -142,6 +142,9 @@ class PathPretraining(L.LightningModule):
         if attention is not None:
             self.model.backbone.set_attn_implementation(attention)
         self.model.train()
+        # the model inside never changes: checkpoints of training go without it, half the size
+        self.register_state_dict_post_hook(without_inside)
+        self.register_load_state_dict_post_hook(missing_inside)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One prepared batch."""
@@ -169,7 +172,7 @@ class PathPretraining(L.LightningModule):
         posterior, _, share = self.model.extrapolate(paths, paths.energy.shape[1], paths.other.variance)
         series = posterior.series()
         error = relative(paths.mixed_error(series, share), paths.energy)
-        classic = extrapolated(paths, paths.energy.shape[1], SPREAD, 1.0)
+        classic = extrapolated(paths, paths.energy.shape[1], learn=1)
         start = relative(paths.error(classic.series()), paths.energy)
         self.log("val_nmse", error.mean(), batch_size=len(error))
         self.log("val_nmse_db", 10 * error.log10().mean(), batch_size=len(error))
@@ -188,3 +191,14 @@ class PathPretraining(L.LightningModule):
 def relative(error: Tensor, energy: Tensor) -> Tensor:
     """NMSE of each link ``[link]`` from energies ``[link, slot]``, at least -60 dB."""
     return (error.sum(1) / energy.sum(1).clamp_min(1e-12)).clamp_min(1e-6)
+
+
+def without_inside(module: L.LightningModule, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    """Takes the model inside out of a state."""
+    for name in [name for name in state if name.startswith(f"{prefix}model.inside.")]:
+        del state[name]
+
+
+def missing_inside(module: L.LightningModule, keys: Any) -> None:
+    """A state without it is whole."""
+    keys.missing_keys[:] = [name for name in keys.missing_keys if "model.inside." not in name]

@@ -201,8 +201,8 @@ def test_slopes_help_where_clusters_are_wide():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"spread": -0.1}, {"spread": math.nan}, {"threshold": 1.0}, {"num_paths": 0}, {"slopes": -1}]
+    "bad", [{"spread": -0.1}, {"spread": math.nan}, {"threshold": 1.0}, {"num_paths": 0}, {"slopes": -1}, {"learn": -1}]
 )
 def test_arguments_out_of_bounds_are_refused(bad):
-    with pytest.raises(ValueError, match="are needed, got"):
+    with pytest.raises(ValueError, match="needed, got"):
         PathPredictor(**bad)

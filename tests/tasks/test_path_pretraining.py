@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lightning as L
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from airlam.data import CSIDataModule
 from airlam.data.batches import RepeatedBatches
@@ -11,6 +13,10 @@ from airlam.tasks import FindPaths, PathPretraining
 CHANNEL = dict(scenario="cdl_c", carrier_frequency=2e9, num_subcarriers=8, subcarrier_spacing=360e3, slot_duration=1e-3,
                speed_kmh=30, bs_panel=dict(rows=2, columns=2, polarisation="dual", pattern="omni"),
                ut_panel=dict(rows=1, columns=1, polarisation="single", pattern="omni"))  # fmt: skip
+
+SMALL = dict(model_type="roberta-prelayernorm", hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+             intermediate_size=16, vocab_size=2, max_position_embeddings=130, pad_token_id=1, bos_token_id=0,
+             eos_token_id=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)  # fmt: skip
 
 
 class Numbers:
@@ -51,15 +57,10 @@ def test_what_was_found_is_kept(tmp_path):
 
 
 def test_training_moves_the_weights_the_same_way_again(tmp_path):
-    import lightning as L
-
-    small = dict(model_type="roberta-prelayernorm", hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                 intermediate_size=16, vocab_size=2, max_position_embeddings=130, pad_token_id=1, bos_token_id=0,
-                 eos_token_id=1)  # fmt: skip
     states = []
     for _ in range(2):
         L.seed_everything(1, verbose=False)
-        task = PathPretraining(model=dict(backbone=dict(small), num_paths=10), warmup_steps=1)
+        task = PathPretraining(model=dict(backbone=dict(SMALL), num_paths=10), warmup_steps=1)
         before = {name: value.clone() for name, value in task.model.state_dict().items()}
         trainer = L.Trainer(max_steps=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
                             accelerator="cpu", enable_model_summary=False, num_sanity_val_steps=0)  # fmt: skip
@@ -72,3 +73,22 @@ def test_training_moves_the_weights_the_same_way_again(tmp_path):
         states.append(state)
     for name in states[0]:
         torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=1e-6)
+
+
+def test_training_goes_on_where_it_was_interrupted(tmp_path):
+    """Bit for bit, with averaged weights; the file goes without the model inside."""
+    final = []
+    for ckpt_path in (None, tmp_path / "step=2.ckpt"):
+        L.seed_everything(1, verbose=False)
+        task = PathPretraining(model=dict(backbone=dict(SMALL), num_paths=10), warmup_steps=1)
+        keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
+        trainer = L.Trainer(max_steps=4, logger=False, enable_progress_bar=False, accelerator="cpu",
+                            enable_model_summary=False, num_sanity_val_steps=0,
+                            callbacks=[EMAWeightAveraging(decay=0.5), keep])  # fmt: skip
+        trainer.fit(task, datamodule=data(FindPaths(str(tmp_path / "kept"), num_paths=10)), ckpt_path=ckpt_path)
+        final.append(task.model.state_dict())
+    stored = torch.load(tmp_path / "step=2.ckpt", weights_only=True)
+    for part in ("state_dict", "current_model_state"):
+        assert stored[part] and not [name for name in stored[part] if "inside" in name]
+    for name, value in final[0].items():
+        assert torch.equal(value, final[1][name]), name
