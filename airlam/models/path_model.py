@@ -150,11 +150,19 @@ class AirlamPaths(OnBackbone):
         nn.init.zeros_(self.head.bias)
 
     @classmethod
-    def from_backbone(cls, model: AirlamModel, **config: Any) -> Self:
-        """See :meth:`OnBackbone.from_backbone`; ``model`` itself is the one inside, with forward-backward
-        covariances."""
+    def around(cls, model: AirlamModel, *, pretrained: bool = False, **config: Any) -> Self:
+        """A new one with a copy of ``model`` inside, which has forward-backward covariances there.
+
+        Args:
+            pretrained: whether its backbone is also the start of the one that reads paths; else that starts at random.
+            config: fields of :class:`AirlamPathsConfig`.
+        """
         inside = {name: getattr(model.config, name) for name in INSIDE} | {"forward_backward": True}
-        made = super().from_backbone(model, inside=inside, **config)
+        made = (
+            cls.from_backbone(model, inside=inside, **config)
+            if pretrained
+            else cls(cls.config_class(inside=inside, **config))
+        )
         made.inside.load_state_dict(model.state_dict())
         return made
 

@@ -104,8 +104,9 @@ class PathPretraining(L.LightningModule):
 
     Args:
         model: fields of :class:`~airlam.models.AirlamPathsConfig`; its search must be that of :class:`FindPaths`.
-        backbone: the checkpoint that is the model inside, and whose backbone is the start; ``None``: random weights.
-        checkpoint: an ``airlam-paths`` folder to go on from; ``model`` and ``backbone`` must then be empty.
+        inside: the checkpoint that is the model inside; ``None``: one of random weights.
+        pretrained: whether its backbone is also the start of the one that reads paths. Random weights learn faster.
+        checkpoint: an ``airlam-paths`` folder to go on from; ``model`` and ``inside`` must then be empty.
         linear_share: weight of the logarithm of the mean.
         own_share: weight of the error of the paths alone, without the model inside.
         variance_share: weight of the likelihood.
@@ -115,10 +116,11 @@ class PathPretraining(L.LightningModule):
     def __init__(
         self,
         model: dict[str, Any] | None = None,
-        backbone: str | None = None,
+        inside: str | None = None,
+        pretrained: bool = False,
         checkpoint: str | None = None,
-        linear_share: float = 0.25,
-        own_share: float = 0.3,
+        linear_share: float = 0.1,
+        own_share: float = 0.5,
         variance_share: float = 0.02,
         learning_rate: float = 1e-3,
         warmup_steps: int = 100,
@@ -130,13 +132,14 @@ class PathPretraining(L.LightningModule):
             raise ValueError(
                 f"linear_share must lie in [0, 1], variance_share be at least 0, got {linear_share}, {variance_share}"
             )
-        if checkpoint is not None and (model or backbone):
-            raise ValueError("give either model and backbone (a new one) or checkpoint (to go on from it), not both")
+        if checkpoint is not None and (model or inside):
+            raise ValueError("give either model and inside (a new one) or checkpoint (to go on from it), not both")
         self.save_hyperparameters()
         if checkpoint is not None:
-            self.model = load_paths(checkpoint)
-        elif backbone is not None:
-            self.model = AirlamPaths.from_backbone(load_checkpoint(find_checkpoint(backbone)), **(model or {}))
+            self.model = load_paths(find_checkpoint(checkpoint))
+        elif inside is not None:
+            known = load_checkpoint(find_checkpoint(inside))
+            self.model = AirlamPaths.around(known, pretrained=pretrained, **(model or {}))
         else:
             self.model = AirlamPaths(AirlamPathsConfig(**(model or {})))
         if attention is not None:

@@ -70,7 +70,7 @@ def paths_network() -> Predictor:
     """On airlam-tiny, with a random head: what it says must not matter to the contract."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AirlamPaths.from_backbone(load_checkpoint(find_checkpoint("airlam-tiny")), num_paths=24)
+        model = AirlamPaths.around(load_checkpoint(find_checkpoint("airlam-tiny")), num_paths=24)
         torch.nn.init.normal_(model.head.weight, std=0.02)
     return AirlamPathsPredictor(model)
 
