@@ -76,3 +76,16 @@ def test_bad_arguments():
         EigenARPredictor(order=0)
     with pytest.raises(ValueError, match="negative"):
         EigenARPredictor(ridge=-1.0)
+
+
+def test_forward_backward_covariances_are_those_of_twice_the_snapshots():
+    """The history, and the same seen from the other end, conjugated: their basis is the averaged one."""
+    g = torch.Generator().manual_seed(3)
+    h = torch.randn(2, 5, 6, 1, 8, dtype=torch.complex64, generator=g)
+    averaged = Eigenbasis.of(h, 2, forward_backward=True)
+    for axis, basis in (("frequency", averaged.frequency), ("port", averaged.port)):
+        other = h.flip(2) if axis == "frequency" else h.unflatten(-1, (2, 4)).flip(-1).flatten(-2)
+        expected = getattr(Eigenbasis.of(torch.cat([h, other.conj()], 1), 2), axis)
+        # the same modes, each up to a phase
+        likeness = (basis.conj() * expected).sum(-2).abs()
+        torch.testing.assert_close(likeness, torch.ones_like(likeness), rtol=0, atol=1e-3)

@@ -74,9 +74,11 @@ def test_one_model_takes_every_array_band_history_and_horizon(model, shape, port
 
 def test_without_correction_it_is_the_classical_start(model):
     h = csi(2, 16, 24, 1, 8)
-    start = EigenARPredictor(num_bins=24 + 3 * 8).predict(h, 4)
-    # the model normalises first; rounding moves eigenvectors of close eigenvalues
-    assert (model(h, 4, correction=False) - start).abs().max() < 1e-3 * start.abs().max()
+    for forward_backward in (False, True):
+        model.config.forward_backward = forward_backward
+        start = EigenARPredictor(num_bins=24 + 3 * 8, forward_backward=forward_backward).predict(h, 4)
+        # the model normalises first; rounding moves eigenvectors of close eigenvalues
+        assert (model(h, 4, correction=False) - start).abs().max() < 1e-3 * start.abs().max()
 
 
 def test_zero_csi_is_finite(model):

@@ -169,9 +169,17 @@ def test_predict_step_returns_csi_and_its_error(tiny_model, quiet_trainer):
 
 
 def test_model_and_checkpoint_exclude_each_other():
-    for task in (ChannelPrediction, Pretraining):
-        with pytest.raises(ValueError, match="not both"):
-            task(checkpoint="airlam-tiny", model={"num_tokens": 8})
+    with pytest.raises(ValueError, match="not both"):
+        ChannelPrediction(checkpoint="airlam-tiny", model={"num_tokens": 8})
+
+
+def test_a_warm_restart_changes_only_what_no_weight_depends_on():
+    task = Pretraining(checkpoint="airlam-tiny", model={"num_tokens": 8, "forward_backward": True})
+    assert (task.model.config.num_tokens, task.model.config.forward_backward) == (8, True)
+    with pytest.raises(ValueError, match="doppler_grid of a trained model cannot be changed"):
+        Pretraining(checkpoint="airlam-tiny", model={"doppler_grid": 65})
+    with pytest.raises(ValueError, match="num_tokens"):
+        Pretraining(checkpoint="airlam-tiny", model={"num_tokens": 0})
 
 
 def test_calibration_fits_the_errors(tmp_path, tiny_model):
