@@ -219,4 +219,5 @@ def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:
 
 
 def _base(model) -> SpectralModel:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    adapted = not isinstance(model, SpectralModel) and hasattr(model, "get_base_model")
+    return model.get_base_model() if adapted else model

@@ -39,7 +39,8 @@ class RefinedComparator(Comparator):
             raise ValueError(f"network must be another kind than {self.kind!r}")
         self.inner = build_comparator(network, history=history + horizon, horizon=horizon, **arguments)
         self.arguments["network"] = self.inner.kind  # of a class path its kind: files name no code
-        self.start = EigenARPredictor()
+        # not averaged forward and backward: that is for antennas and subcarriers, not for beams and delays
+        self.start = EigenARPredictor(forward_backward=False)
 
     def check_shape(self, num_subcarriers: int, port_shape: PortShape) -> None:
         """See :class:`Comparator`."""
