@@ -186,7 +186,7 @@ def test_reconstruction_and_probes(tmp_path):
             shots=[0.5, 1.0],
         ),
         tmp_path / "probes",
-        # a class of one of 16 links; regressions on 32 links, of squares of nanoseconds and degrees: from random weights
-        # processors differ by 125 of 330
+        # a class of one of 16 links; regressions on 32 links, of squares of nanoseconds and degrees, which from random
+        # weights differ between processors by 125 of 330
         loose={"*|2|*": 0.07, "*|[34]|*": 3.0, "*:random-start|*": 200.0},
     )
