@@ -83,11 +83,12 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
     options.setdefault("name", folder.name)
     if is_onnx_folder(folder):
         return OnnxPredictor(folder, **options)
-    if read_config(folder).get("model_type") == "airlam-comparator":
+    kind = read_config(folder).get("model_type")
+    if kind == "airlam-comparator":
         from airlam.models.comparators import ComparatorPredictor, load_comparator
 
         return ComparatorPredictor(load_comparator(folder), **options)
-    if read_config(folder).get("model_type") == "airlam-paths":
+    if kind == "airlam-paths":
         from airlam.models import AirlamPathsPredictor, load_paths
 
         return AirlamPathsPredictor(load_paths(folder), **options)

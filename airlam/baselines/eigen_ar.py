@@ -87,10 +87,17 @@ class Eigenbasis(NamedTuple):
         x = variance.unflatten(1, (-1, num_rx_ant, polarisations, ports))
         by_tone = torch.einsum("lfm,lmrpnt->ltfrpn", self.frequency.abs().square(), x).to(self.port.dtype)
         blocks = torch.einsum("lpan,ltfrpn,lpbn->ltfrpab", self.port.conj(), by_tone, self.port)
-        out = blocks.new_zeros(*blocks.shape[:4], polarisations, ports, polarisations, ports)
-        for p in range(polarisations):
-            out[..., p, :, p, :] = blocks[..., p, :, :]
-        return out.flatten(-4, -3).flatten(-2)
+        return block_diagonal(blocks)
+
+
+def block_diagonal(blocks: Tensor) -> Tensor:
+    """``[..., polarisation, port, port]`` -> ``[..., polarisation * port, polarisation * port]``, zero between
+    polarisations."""
+    *lead, polarisations, ports, _ = blocks.shape
+    out = blocks.new_zeros(*lead, polarisations, ports, polarisations, ports)
+    for p in range(polarisations):
+        out[..., p, :, p, :] = blocks[..., p, :, :]
+    return out.flatten(-4, -3).flatten(-2)
 
 
 def strongest(series: Tensor, num_bins: int) -> tuple[Tensor, Tensor]:

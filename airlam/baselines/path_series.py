@@ -19,6 +19,7 @@ from torch import Tensor
 from airlam.baselines.path_fit import TURN, PathFit
 from airlam.csi import PortShape
 
+LEAST_NOISE = 1e-5  # of an entry: keeps systems of paths that are alike well conditioned
 KINDS = 4  # a path, and its slopes along subcarriers, columns, rows
 # Gauss-Hermite: three points stand for a Gaussian Doppler spectrum, exactly so up to the fifth moment
 NODES = (-math.sqrt(3), 0.0, math.sqrt(3))
@@ -60,7 +61,8 @@ class Paths:
 
     Attributes:
         shift: ``float64 [link, path, axis]``, turns from sample to sample along slots, subcarriers, columns, rows.
-        live: ``bool [link, path]``: links have unequally many paths. noise: ``[link]``, variance of an entry.
+        live: ``bool [link, path]``: links have unequally many paths.
+        noise: ``[link]``, variance of an entry, 1e-5 at least.
         seen: ``complex128 [link, kind, path, gain, slot]``, the history correlated over all axes but slots with each
             path (kind 0), and with its slopes along subcarriers, columns and rows (:meth:`waves`).
         sizes: of the four axes.
@@ -78,14 +80,9 @@ class Paths:
     other: Other | None = None
 
     @classmethod
-    def of(cls, fit: PathFit, future: Tensor | None = None) -> Paths:
-        """Of a fit; ``future``: true CSI of the slots that follow, shaped and scaled as the fit's data."""
-        if not fit.live.shape[1]:
-            return cls.at(fit.x, fit.shift, fit.live, fit.noise, future)
-        gain = fit.gains_of(fit.shift)[1]
-        order = gain.abs().square().sum(-1).masked_fill(~fit.live, -1).argsort(dim=1, descending=True)
-        shift = fit.shift.gather(1, order[..., None].expand_as(fit.shift))
-        return cls.at(fit.x, shift, fit.live.gather(1, order), fit.noise, future)
+    def of(cls, fit: PathFit) -> Paths:
+        """Of a fit."""
+        return cls.at(fit.x, *strongest_first(fit))
 
     @classmethod
     def at(cls, x: Tensor, shift: Tensor, live: Tensor, noise: Tensor, future: Tensor | None = None) -> Paths:
@@ -94,7 +91,7 @@ class Paths:
             shift, live = shift.new_zeros(len(shift), 1, 4), live.new_zeros(len(live), 1)
         links, count = live.shape
         none = x.new_zeros(links, KINDS, count, x.shape[1], 0, dtype=torch.complex128)
-        found = cls(shift.double(), live, noise.double(), none, tuple(x.shape[2:]))
+        found = cls(shift.double(), live, noise.double().clamp_min(LEAST_NOISE), none, tuple(x.shape[2:]))
         found.seen = found.correlate(x)
         if future is not None:
             found.true = found.correlate(future)
@@ -163,10 +160,11 @@ class Paths:
         place = torch.arange(n, dtype=torch.float64, device=self.shift.device) - (n - 1) / 2
         return torch.exp(TURN * self.shift[..., axis : axis + 1] * place)
 
+    @functools.cached_property
     def gains(self) -> tuple[Tensor, Tensor]:
         """Least squares gains of the paths as points ``[link, path, gain]``, and the Cholesky factor of their Gram
         matrix, loaded with the noise."""
-        wave, noise = self.wave(0), self.noise[:, None].clamp_min(1e-5)
+        wave, noise = self.wave(0), self.noise[:, None]
         gram = self.place * (wave.conj() @ wave.mT)
         factor = torch.linalg.cholesky(gram + torch.diag_embed(torch.where(self.live, noise, 1.0)).to(gram.dtype))
         return torch.cholesky_solve(torch.einsum("bkgs,bks->bkg", self.seen[:, 0], wave.conj()), factor), factor
@@ -198,12 +196,12 @@ class Paths:
         product = (wrong.conj() * truth).real.sum((1, 3, 4, 5)).double()
         self.other = Other(self.correlate(future), error, product, variance.double())
 
-    def mixed_error(self, series: Tensor, share: Tensor) -> Tensor:
-        """As :meth:`error`, of a mixture with the other prediction, whose share is ``share [link, slot]``."""
+    def mixed_error(self, series: Tensor, own: Tensor, share: Tensor) -> Tensor:
+        """As :meth:`error`, which is ``own``, of a mixture with the other prediction, whose share is ``share [link,
+        slot]``."""
         assert self.true is not None and self.other is not None
         # <p - h, o - h>, where h is the truth, o the other prediction, and p that of the paths
         product = ((self.other.seen - self.true).conj() * series).real.sum((1, 2, 3)) - self.other.product
-        own = self.error(series)
         return (1 - share).square() * own + share.square() * self.other.error + 2 * share * (1 - share) * product
 
 
@@ -324,6 +322,15 @@ def _atoms(paths: Paths, statistics: Statistics, num_future: int, most: int) -> 
     root = strength.clamp_min(1e-14).sqrt() * (strength.detach() > 0)
     atoms = torch.polar(torch.ones_like(angle), angle) * root[..., None]
     return atoms[..., :slots], atoms[..., slots:], owner[chosen]
+
+
+def strongest_first(fit: PathFit) -> tuple[Tensor, Tensor, Tensor]:
+    """``shift``, ``live`` and ``noise`` of a fit, its paths in falling order of power."""
+    if not fit.live.shape[1]:
+        return fit.shift, fit.live, fit.noise
+    power = fit.gains_of(fit.shift)[1].abs().square().sum(-1)
+    order = power.masked_fill(~fit.live, -1).argsort(dim=1, descending=True)
+    return fit.shift.gather(1, order[..., None].expand_as(fit.shift)), fit.live.gather(1, order), fit.noise
 
 
 def as_panel(h: Tensor, shape: PortShape) -> Tensor:

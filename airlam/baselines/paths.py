@@ -97,10 +97,10 @@ def extrapolated(
     paths: Paths, num_future: int, spread: float = SPREAD, slopes: float = 1.0, learn: int = 0
 ) -> Posterior:
     """Paths as clusters; the arguments are those of :class:`PathPredictor`."""
-    power, width = start(paths, spread)
+    power, _, width = start(paths, spread)
     levels = power.new_tensor([1.0, *(slopes * level for level in SLOPES)])
     power = power[:, None] * levels[:, None]
-    doppler, noise = paths.shift[..., 0], paths.noise.clamp_min(1e-5)
+    doppler, noise = paths.shift[..., 0], paths.noise
     for last in [False] * learn + [True]:
         statistics = Statistics(power, doppler, width[:, None].expand_as(doppler), noise)
         posterior = Posterior.of(paths, statistics, num_future, ATOMS)
@@ -109,8 +109,9 @@ def extrapolated(
     return posterior
 
 
-def start(paths: Paths, spread: float) -> tuple[Tensor, Tensor]:
-    """Powers of the paths by least squares ``[link, path]``, and the Doppler spread ``[link]`` of each link's."""
-    power = paths.gains()[0].abs().square().mean(-1).clamp_min(1e-9) * paths.live
+def start(paths: Paths, spread: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Powers of the paths by least squares ``[link, path]``; of each link ``[link]`` the root mean square Doppler
+    shift, and the Doppler spread of its paths."""
+    power = paths.gains[0].abs().square().mean(-1).clamp_min(1e-9) * paths.live
     rms = ((power * paths.shift[..., 0].square()).sum(1) / power.sum(1).clamp_min(1e-12)).sqrt()
-    return power, ((spread * rms).square() + (FLOOR / paths.sizes[0]) ** 2).sqrt()
+    return power, rms, ((spread * rms).square() + (FLOOR / paths.sizes[0]) ** 2).sqrt()

@@ -174,7 +174,9 @@ class CSIDataModule(pl.LightningDataModule):
             source, length = self._stream("train"), r.batches_per_epoch
         if self.repeat is not None:
             source = RepeatedBatches(source, *self.repeat, r.seed)
-        loader = TrainLoader(self._prepared(source), length, r.num_workers)
+        if self.prepare is not None:
+            source = PreparedBatches(source, self.prepare)
+        loader = TrainLoader(source, length, r.num_workers)
         if self._train_state is not None:
             loader.load_state_dict(self._train_state)
         self._train_loader = loader
@@ -192,23 +194,19 @@ class CSIDataModule(pl.LightningDataModule):
     def _evaluation_loader(self, split: str) -> DataLoader:
         self.setup()
         r = self.recipe
+        prepare: Any = self.prepare if self.prepare is not None and split == "val" else as_it_is
         if self.store is None:
             if split not in self._kept:
                 kept = KeptBatches(self._stream(split), r.num_links[split])
-                if self.prepare is not None and split == "val":
-                    kept.batches = [self.prepare(batch) for batch in kept.batches]
+                kept.batches = [prepare(batch) for batch in kept.batches]
                 self._kept[split] = kept
             return DataLoader(self._kept[split], batch_size=None, collate_fn=as_it_is)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on the number of workers
             # links of a batch come as a whole already: collate_fn is a place for preparation
-            prepare: Any = self.prepare if self.prepare is not None and split == "val" else as_it_is
             return DataLoader(
                 self._links(split), batch_size=r.batch_size, num_workers=r.num_workers, collate_fn=prepare
             )
-
-    def _prepared(self, source: BatchSource) -> BatchSource:
-        return source if self.prepare is None else PreparedBatches(source, self.prepare)
 
     # --- resuming: Lightning keeps this in its checkpoints ---
 
@@ -223,7 +221,8 @@ class CSIDataModule(pl.LightningDataModule):
     def with_changes(self, **changes: Any) -> CSIDataModule:
         """A new data module with some arguments changed."""
         changed = replace(self.recipe, **changes)
-        return CSIDataModule(**{name: getattr(changed, name) for name in changed.__dataclass_fields__})
+        fields = {name: getattr(changed, name) for name in changed.__dataclass_fields__}
+        return CSIDataModule(**fields, repeat=self.repeat, prepare=self.prepare)
 
 
 def _check_store(recipe: DatasetRecipe, store: CSIStore) -> None:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from airlam.baselines.eigen_ar import block_diagonal
 from airlam.baselines.path_fit import PathFit, Search
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.baselines.paths import SLOPES
@@ -109,10 +110,11 @@ INSIDE = tuple(name for name in CONFIG_FIELDS if name != "context")
 
 
 class Extrapolated(NamedTuple):
-    """``posterior`` of the paths' series; ``variance [link, slot]`` of an entry's error in it; ``share [link, slot]``
-    of the other prediction in the mean."""
+    """``posterior`` of the paths' series; ``factor [link]`` on its variance, and ``variance [link, slot]`` of an
+    entry's error with it; ``share [link, slot]`` of the other prediction in the mean."""
 
     posterior: Posterior
+    factor: Tensor
     variance: Tensor
     share: Tensor
 
@@ -190,7 +192,7 @@ class AirlamPaths(OnBackbone):
             power.movedim(-1, 1),
             paths.shift[..., 0] + 2 * width * torch.tanh(out[..., 1]),
             width * torch.exp(out[..., 2].clamp(-5, 3)),
-            paths.noise.clamp_min(1e-5) * torch.exp(of_link[:, 0].clamp(-3, 5)),
+            paths.noise * torch.exp(of_link[:, 0].clamp(-3, 5)),
         )
         return statistics, of_link[:, 1].clamp(-8, 8), of_link[:, 2]
 
@@ -205,14 +207,14 @@ class AirlamPaths(OnBackbone):
         # the network's factor is no part of the logit: else the share would teach it, not the error
         known = posterior.variance().clamp_min(1e-9)
         share = torch.sigmoid(known.log() - other.clamp_min(1e-9).log() + logit[:, None])
-        return Extrapolated(posterior, known * torch.exp(log_scale)[:, None], share)
+        factor = torch.exp(log_scale)
+        return Extrapolated(posterior, factor, known * factor[:, None], share)
 
-    def find(self, h_past: Tensor, port_shape: PortShape | None, h_future: Tensor | None = None) -> Paths:
+    def find(self, h_past: Tensor, port_shape: PortShape | None) -> Paths:
         """Paths in histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` of unit power, tracked before."""
         shape = check_port_shape(h_past.shape[-1], port_shape)
         with torch.no_grad():
-            fit = PathFit.of(as_panel(h_past, shape), self.config.search)
-            return Paths.of(fit, None if h_future is None else as_panel(h_future, shape))
+            return Paths.of(PathFit.of(as_panel(h_past, shape), self.config.search))
 
     @resolve_inputs
     def forward(
@@ -269,22 +271,17 @@ class AirlamPaths(OnBackbone):
         paths = self.find(self.inside.track(x, observed), shape)
         of_entry = spread.diagonal(dim1=-2, dim2=-1).real if covariance else spread
         of_slot = (of_entry / scale.square()).mean((2, 3, 4)).clamp_min(1e-9)
-        posterior, variance, share = self.extrapolate(paths, num_future, of_slot)
+        posterior, factor, variance, share = self.extrapolate(paths, num_future, of_slot)
         if observed is not None:
             share = torch.where(observed.all(1, keepdim=True), share, 1.0)
         series = posterior.series().to(x.dtype)
-        chosen = None if subcarriers is None or not covariance else subcarriers
-        future = paths.synthesise(series, x.shape[3], chosen) * scale
+        future = paths.synthesise(series, x.shape[3], subcarriers) * scale
         lead = (...,) + (None,) * (spread.dim() - 2)
         own = (variance.to(scale.dtype) * scale.square().flatten(1))[lead]
         if covariance:
-            ports = posterior.port_covariance(chosen).to(x.dtype) * (variance / posterior.variance().clamp_min(1e-12))[
-                :, :, None, None, None
-            ].to(scale.dtype)
-            whole = torch.zeros(*ports.shape[:3], shape[0], ports.shape[-1], shape[0], ports.shape[-1], dtype=x.dtype)
-            for polarisation in range(shape[0]):
-                whole[:, :, :, polarisation, :, polarisation] = ports
-            own = whole.flatten(3, 4).flatten(4)[:, :, :, None] * scale.square()[..., None]
+            ports = (posterior.port_covariance(subcarriers) * factor[:, None, None, None, None]).to(x.dtype)
+            whole = block_diagonal(ports[..., None, :, :].expand(*ports.shape[:-2], shape[0], -1, -1))
+            own = whole[:, :, :, None] * scale.square()[..., None]
         share = share.to(scale.dtype)
         part, ratio = share[lead], (of_slot / variance).sqrt().to(scale.dtype)[lead]
         both = ALIKE * part * (1 - part) * (own * ratio + spread / ratio)

@@ -38,10 +38,10 @@ class PathTokens:
     @classmethod
     def of(cls, paths: Paths) -> PathTokens:
         """Least squares gains of the paths, what is left of the history, and where paths lie."""
-        slots, live, noise = paths.sizes[0], paths.live, paths.noise[:, None].clamp_min(1e-5)
+        slots, live, noise = paths.sizes[0], paths.live, paths.noise[:, None]
         seen, gains, entries = paths.seen[:, 0], paths.seen.shape[3], paths.entries
         wave = paths.wave(0)
-        gain, root = paths.gains()
+        gain, root = paths.gains
         power = gain.abs().square().mean(-1).clamp_min(1e-9)
         doubt = torch.cholesky_inverse(root).diagonal(dim1=1, dim2=2).real * noise / power
         # what a path's series does beside turning, relative to its gain
@@ -49,8 +49,8 @@ class PathTokens:
         change = torch.einsum("bkgs,bkg->bks", rest, gain.conj()) * wave.conj() / (gains * power[..., None])
         change = torch.asinh(4 * (change @ legendre(slots).to(change)))
         left = rest.abs().square().mean((-1, -2)) * entries / noise
-        counted, width = start(paths, SPREAD)
-        rms = ((counted * paths.shift[..., 0].square()).sum(1) / counted.sum(1).clamp_min(1e-12)).sqrt()[:, None]
+        counted, rms, width = start(paths, SPREAD)
+        rms = rms[:, None]
         top = counted.amax(1, keepdim=True).clamp_min(1e-9)
         doppler = paths.shift[..., 0]
         facts = [

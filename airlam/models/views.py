@@ -39,7 +39,7 @@ def view_basis(
         age = torch.arange(h.shape[1] - 1, -1, -1, device=h.device, dtype=h.real.dtype)
         h = h * torch.exp(-age / (RECENT * h.shape[1]))[:, None, None, None]
     basis = Eigenbasis.of(h, polarisations, observed, forward_backward=forward_backward)
-    if view in (0, 1):
+    if view != 2:
         return basis
     modes = delays(h.shape[2], h.device)
     if observed is not None:

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from airlam.baselines.path_fit import PathFit, Search
-from airlam.baselines.path_series import Paths, as_panel
-from airlam.baselines.paths import extrapolated
+from airlam.baselines.path_fit import PathFit
+from airlam.baselines.path_series import Paths, as_panel, strongest_first
+from airlam.baselines.paths import CHUNK, extrapolated
 from airlam.csi import check_port_shape, normalise
 from airlam.io import replacing
 from airlam.models import AirlamPaths, AirlamPathsConfig, load_checkpoint, load_paths
@@ -51,7 +51,7 @@ class FindPaths:
         final: int = 8,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
-        self.search = Search(num_paths, threshold, rounds, final=final)
+        self.search = AirlamPathsConfig(num_paths=num_paths, threshold=threshold, rounds=rounds, final=final).search
         self.inside = load_checkpoint(find_checkpoint(inside))
         self.inside.config.change(forward_backward=True)
         self.window = (history, horizon, min_history)
@@ -89,11 +89,11 @@ class FindPaths:
         return shift, live, noise
 
     def _find(self, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = [Paths.of(PathFit.of(part, self.search)) for part in data.split(16)]
-        most = max(part.live.shape[1] for part in parts)
-        shift = [torch.nn.functional.pad(part.shift, (0, 0, 0, most - part.shift.shape[1])) for part in parts]
-        live = [torch.nn.functional.pad(part.live, (0, most - part.live.shape[1])) for part in parts]
-        return torch.cat(shift), torch.cat(live), torch.cat([part.noise for part in parts])
+        parts = [strongest_first(PathFit.of(part, self.search)) for part in data.split(CHUNK)]
+        most = max(live.shape[1] for _, live, _ in parts)
+        shift = [torch.nn.functional.pad(shift, (0, 0, 0, most - shift.shape[1])) for shift, _, _ in parts]
+        live = [torch.nn.functional.pad(live, (0, most - live.shape[1])) for _, live, _ in parts]
+        return torch.cat(shift), torch.cat(live), torch.cat([noise for _, _, noise in parts])
 
 
 class PathPretraining(L.LightningModule):
@@ -153,10 +153,11 @@ class PathPretraining(L.LightningModule):
         """One prepared batch."""
         paths: Paths = batch["paths"]
         assert paths.energy is not None and paths.other is not None
-        posterior, variance, share = self.model.extrapolate(paths, paths.energy.shape[1], paths.other.variance)
+        posterior, _, variance, share = self.model.extrapolate(paths, paths.energy.shape[1], paths.other.variance)
         series = posterior.series()
         alone = paths.error(series)
-        error, own = relative(paths.mixed_error(series, share), paths.energy), relative(alone, paths.energy)
+        error = relative(paths.mixed_error(series, alone, share), paths.energy)
+        own = relative(alone, paths.energy)
         self.log("train_nmse_db", 10 * torch.log10(error.detach()).mean(), prog_bar=True)
         linear, of_own = self.hparams["linear_share"], self.hparams["own_share"]
         loss = (1 - linear) * error.log().mean() + linear * error.mean().log()
@@ -172,16 +173,17 @@ class PathPretraining(L.LightningModule):
         paths: Paths = batch["paths"]
         assert paths.energy is not None
         assert paths.other is not None
-        posterior, _, share = self.model.extrapolate(paths, paths.energy.shape[1], paths.other.variance)
+        posterior, _, _, share = self.model.extrapolate(paths, paths.energy.shape[1], paths.other.variance)
         series = posterior.series()
-        error = relative(paths.mixed_error(series, share), paths.energy)
+        alone = paths.error(series)
+        error = relative(paths.mixed_error(series, alone, share), paths.energy)
         classic = extrapolated(paths, paths.energy.shape[1], learn=1)
         start = relative(paths.error(classic.series()), paths.energy)
         self.log("val_nmse", error.mean(), batch_size=len(error))
         self.log("val_nmse_db", 10 * error.log10().mean(), batch_size=len(error))
         gain = 10 * (start.log10() - error.log10())
         self.log("val_gain_db", gain.mean(), prog_bar=True, batch_size=len(error))
-        own = 10 * (start.log10() - relative(paths.error(series), paths.energy).log10())
+        own = 10 * (start.log10() - relative(alone, paths.energy).log10())
         self.log("val_own_gain_db", own.mean(), batch_size=len(error))
         gain = 10 * (relative(paths.other.error, paths.energy).log10() - error.log10())
         self.log("val_gain_over_inside_db", gain.mean(), batch_size=len(error))

@@ -48,7 +48,7 @@ def test_untrained_it_has_the_statistics_of_the_classic():
     paths = found(model, histories())
     with torch.no_grad():
         statistics, log_scale, logit = model.statistics(paths)
-    power, width = start(paths, SPREAD)
+    power, _, width = start(paths, SPREAD)
     levels = torch.tensor([1.0, *SLOPES], dtype=torch.float64)
     torch.testing.assert_close(statistics.power, power[:, None] * levels[:, None])
     torch.testing.assert_close(statistics.width, width[:, None].expand_as(statistics.width))
@@ -118,7 +118,7 @@ def test_the_mixture_has_the_error_that_is_trained_on():
     own = paths.synthesise(series, 1).unflatten(-1, (1, 2, 2)).permute(0, 4, 1, 2, 3, 5, 6).flatten(3, 4)
     both = own + share[:, None, :, None, None, None] * (told - own)
     error = (both - truth).abs().square().sum((1, 3, 4, 5))
-    torch.testing.assert_close(paths.mixed_error(series, share), error)
+    torch.testing.assert_close(paths.mixed_error(series, paths.error(series), share), error)
 
 
 def test_the_model_inside_predicts_alone_where_it_states_far_less_error():
@@ -164,6 +164,17 @@ def test_variance_and_covariance_agree_in_the_mean():
     few = predictor.predict_with_covariance(h, 2, port_shape=SHAPE, subcarriers=torch.tensor([1, 5]))
     torch.testing.assert_close(few[0], future[:, :, [1, 5]], rtol=0, atol=1e-3)  # roundings, as above
     torch.testing.assert_close(few[1], covariance[:, :, [1, 5]], rtol=1e-2, atol=1e-5)
+
+
+def test_some_subcarriers_are_those_of_all():
+    model, h = made(trained=True), histories()
+    wanted = torch.tensor([1, 5])
+    with torch.no_grad():
+        future, variance = model.forward_with_variance(h, 2, port_shape=SHAPE, subcarriers=wanted)
+        whole = model.forward_with_variance(h, 2, port_shape=SHAPE)[0]
+    assert future.shape == variance.shape == (3, 2, 2, 1, 12)
+    # the stated variances are means over other subcarriers, so the shares differ a little
+    assert float((future - whole[:, :, wanted]).abs().max()) < 0.05 * float(whole.abs().max())
 
 
 def test_a_link_with_a_slot_that_was_not_measured_is_the_model_inside_alone():
