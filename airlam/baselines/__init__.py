@@ -6,7 +6,7 @@ from airlam.baselines.bounds import dpc_sum_capacity, water_filling_capacity
 from airlam.baselines.denoising import BeamDelayThreshold, TrainingLMMSE
 from airlam.baselines.eigen_ar import EigenARPredictor
 from airlam.baselines.features import link_features
-from airlam.baselines.genie import genie_lmmse, per_bin_genie
+from airlam.baselines.genie import cluster_genie, genie_lmmse, per_bin_genie
 from airlam.baselines.hold import HoldPredictor
 from airlam.baselines.interpolation import (
     DelayInterpolator,
@@ -79,6 +79,7 @@ __all__ = [
     "dpc_sum_capacity",
     "effective_channel",
     "fit_stack",
+    "cluster_genie",
     "genie_lmmse",
     "link_features",
     "mrt",

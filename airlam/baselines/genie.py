@@ -17,6 +17,8 @@ from airlam.baselines.bins import bin_series, csi_of
 from airlam.csi import PortShape, check_port_shape, resolve_inputs
 from airlam.interfaces import check_csi
 
+NEGLIGIBLE = 1e-5  # of a link's power: what all atoms that are left out may hold together
+
 
 class RaysLike(Protocol):
     """The rays of a batch of links.
@@ -26,12 +28,14 @@ class RaysLike(Protocol):
         doppler: ``[link, atom]`` [Hz]; the phase advances by ``+2 pi doppler t``.
         power: ``[link, atom]``, mean ``|c|^2``.
         array: ``complex [link, atom, rx_ant * tx_ant]``, receive antenna major.
+        cluster: ``int64 [link, atom]``, which atoms make a cluster; only :func:`cluster_genie` looks at it.
     """
 
     delay: Tensor
     doppler: Tensor
     power: Tensor
     array: Tensor
+    cluster: Tensor
 
 
 @resolve_inputs
@@ -62,8 +66,74 @@ def genie_lmmse(
         ``complex [link, num_future, subcarrier, rx_ant, tx_ant]``, dtype of ``h_past``; computed in complex128.
     """
     links, slots, tones, rx, tx = checked(rays, h_past, num_future)
+    known = responses(rays, slots + num_future, tones, slot_duration, subcarrier_spacing)
+    return joint_estimate(*known, rays.power.double().clamp(min=0), h_past, noise_variance)
+
+
+@resolve_inputs
+def cluster_genie(
+    rays: RaysLike,
+    h_past: Tensor,
+    noise_variance: float | Tensor,
+    num_future: int,
+    *,
+    slot_duration: float,
+    subcarrier_spacing: float,
+) -> Tensor:
+    r"""Bayesian linear estimate that knows the statistics of each cluster, but not its rays.
+
+    It knows of every cluster the delay, the power, the Doppler spectrum, and the covariance over antennas; not which
+    direction has which Doppler shift. So a cluster's covariance is the Kronecker product
+    :math:`R_c = R_{t,c} \otimes f_c f_c^H \otimes R_{a,c}`: the limit for a predictor that finds clusters and has
+    learned how they spread. :func:`genie_lmmse` resolves rays that lie closer than that.
+
+    Args and returns: as :func:`genie_lmmse`.
+    """
+    links, slots, tones, rx, tx = checked(rays, h_past, num_future)
     time, frequency, array = responses(rays, slots + num_future, tones, slot_duration, subcarrier_spacing)
     amplitude = rays.power.double().clamp(min=0).sqrt()
+    member = torch.nn.functional.one_hot(rays.cluster.long()).mT * amplitude[:, None]  # [link, cluster, atom]
+    strength = array.abs().square().mean(-1).sqrt()
+    over_slots, shapes = modes(time * strength[..., None], member)
+    over_array, ports = modes(array, member)
+    total = over_slots.sum(-1) / (slots + num_future)
+    power = over_slots[..., :, None] * over_array[..., None, :] / total.clamp_min(1e-30)[..., None, None]
+    # the strongest products of modes, whose rest holds less than NEGLIGIBLE
+    flat, order = power.flatten(1).sort(dim=1, descending=True)
+    rest = flat.flip(1).cumsum(1).flip(1)
+    heard = rest > NEGLIGIBLE * rest[:, :1]
+    kept = int(heard.sum(1).max())
+    flat, order = (flat * heard)[:, :kept], order[:, :kept]
+    cluster, i, j = torch.unravel_index(order, power.shape[1:])
+    link = torch.arange(links, device=order.device)[:, None]
+    first = (member > 0).int().argmax(-1)  # any atom of the cluster: all have its delay
+    known = shapes[link, cluster, :, i], frequency[link, first[link, cluster]], ports[link, cluster, :, j]
+    return joint_estimate(*known, flat, h_past, noise_variance)
+
+
+def modes(response: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``[link, cluster, mode]`` and eigenvectors ``[link, cluster, entry, mode]`` of clusters' covariances.
+
+    Args:
+        response: ``[link, atom, entry]``. member: ``[link, cluster, atom]``, amplitude of the cluster's atoms, else 0.
+    """
+    own = member[..., None] * response[:, None]
+    values, vectors = torch.linalg.eigh(own.mT @ own.conj())
+    return values.clamp_min(0), vectors
+
+
+def joint_estimate(
+    time: Tensor, frequency: Tensor, array: Tensor, power: Tensor, h_past: Tensor, noise_variance: float | Tensor
+) -> Tensor:
+    """Linear MMSE estimate of the future of a sum of atoms with uncorrelated amplitudes.
+
+    Args:
+        time: ``complex128 [link, atom, slot]`` over past and future slots. frequency: ``[link, atom, subcarrier]``.
+        array: ``[link, atom, antenna]``. power: ``[link, atom]`` of the amplitudes.
+        h_past: measured. noise_variance: see :func:`genie_lmmse`.
+    """
+    links, slots, tones, rx, tx = h_past.shape
+    amplitude = power.sqrt()
     noise = noise_floor(noise_variance, amplitude)
     past = time[..., :slots]
     gram = (past.conj() @ past.mT) * (frequency.conj() @ frequency.mT) * (array.conj() @ array.mT)

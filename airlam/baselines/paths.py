@@ -6,6 +6,8 @@ series. Powers may be learned by expectation maximisation (sparse Bayesian learn
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from airlam.interfaces import any_scale, check_prediction_request
 CHUNK = 16  # links at a time: a spectrum of 200,000 bins each
 SPREAD = 0.14  # see PathPredictor
 FLOOR = 0.011  # turns over the history: how well a shift is known at best
+MIXED = 0.1  # turns over the history: spread of what one path stands for where neither delay nor direction tells apart
 SLOPES = (0.007, 0.018, 0.007)  # power of slopes along subcarriers, columns, rows over the path's
 ATOMS = 384  # of a link, at most
 
@@ -114,4 +117,5 @@ def start(paths: Paths, spread: float) -> tuple[Tensor, Tensor, Tensor]:
     shift, and the Doppler spread of its paths."""
     power = paths.gains[0].abs().square().mean(-1).clamp_min(1e-9) * paths.live
     rms = ((power * paths.shift[..., 0].square()).sum(1) / power.sum(1).clamp_min(1e-12)).sqrt()
-    return power, rms, ((spread * rms).square() + (FLOOR / paths.sizes[0]) ** 2).sqrt()
+    least = max(FLOOR, MIXED / math.sqrt(math.prod(paths.sizes[1:])))
+    return power, rms, ((spread * rms).square() + (least / paths.sizes[0]) ** 2).sqrt()

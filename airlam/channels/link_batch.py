@@ -30,6 +30,8 @@ class Rays:
         power: ``[link, atom]``, scaled as ``h`` is (each link has mean ``|h|^2 = 1``).
         array: ``complex64 [link, atom, rx_ant * tx_ant]``, receive antennas first.
         coefficient: ``complex64 [link, atom]``, the realised ``c_r``. A predictor must not look at it.
+        cluster: ``int64 [link, atom]``, number of the atom's cluster (its sub-cluster where clusters split); the line
+            of sight is one of its own.
     """
 
     delay: Tensor
@@ -37,6 +39,7 @@ class Rays:
     power: Tensor
     array: Tensor
     coefficient: Tensor
+    cluster: Tensor
 
     def __getitem__(self, index) -> Rays:
         """The rays of some links (slice, list or tensor)."""

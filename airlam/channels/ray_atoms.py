@@ -30,7 +30,7 @@ def ray_atoms(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor, mean
     if rays.los.any():
         los = ray_response.line_of_sight(rays, rx, tx, wavelength)
         parts = [torch.cat(pair, 1) for pair in zip(_line_of_sight_atom(los), parts, strict=True)]
-    delay, doppler, power, array, coefficient = parts
+    delay, doppler, power, array, coefficient, cluster = parts
     power, coefficient = power / mean_power[:, None], coefficient / mean_power.sqrt()[:, None]
     weight = power * (array.real.square() + array.imag.square()).mean(-1)
     weight, order = weight.sort(dim=1, descending=True, stable=True)
@@ -44,11 +44,12 @@ def ray_atoms(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor, mean
         power=power.gather(1, order) * heard,
         array=array.gather(1, order[..., None].expand(-1, -1, array.shape[-1])),
         coefficient=coefficient.gather(1, order) * heard,
+        cluster=cluster.gather(1, order),
     )
 
 
 def _atoms(table: RayTable) -> list[Tensor]:
-    """delay, doppler [rad/s], power, array, coefficient of the atoms of a table of clusters, ``[link, atom, ...]``."""
+    """delay, doppler [rad/s], power, array, coefficient, cluster of the atoms of a table, ``[link, atom, ...]``."""
     f, g, c = table.rx_field, table.tx_field, table.coupling
     variance = c.real.square() + c.imag.square()
     single_rx, single_tx = f.shape[-1] == 1, g.shape[-1] == 1
@@ -68,12 +69,14 @@ def _atoms(table: RayTable) -> list[Tensor]:
     )
     pairs = c.shape[-2] * c.shape[-1]
     per_atom = table.doppler.shape[2] * pairs
+    cluster = torch.arange(1, table.delay.shape[1] + 1).expand_as(table.delay)
     return [
         table.delay.repeat_interleave(per_atom, 1),
         table.doppler.flatten(1).repeat_interleave(pairs, 1),
         variance.flatten(1),
         array.flatten(1, 4),
         c.flatten(1),
+        cluster.repeat_interleave(per_atom, 1),
     ]
 
 
@@ -84,4 +87,5 @@ def _line_of_sight_atom(table: RayTable) -> list[Tensor]:
     polarisation = RayTable(**{**vars(table), "coupling": coupling}).polarisation()
     array = ray_response.port_response(polarisation, table.rx_steering, table.tx_steering)
     power = amplitude.real.square() + amplitude.imag.square()
-    return [table.delay, table.doppler[:, :, 0], power[:, :, 0], array[:, :, 0], amplitude[:, :, 0]]
+    cluster = torch.zeros_like(table.delay, dtype=torch.long)
+    return [table.delay, table.doppler[:, :, 0], power[:, :, 0], array[:, :, 0], amplitude[:, :, 0], cluster]

@@ -13,6 +13,7 @@ METHODS = [
         marker="",
     ),
     Method("genie_per_bin", kind="bound", label="per-bin genie", color="#444444", line=":", marker=""),
+    Method("genie_clusters", kind="bound", label="cluster genie", color="#222222", line="-.", marker=""),
     Method("genie_lmmse", kind="bound", label="genie LMMSE (bound)", color="#000000", line="--", marker=""),
     Method("perfect", kind="bound", label="perfect CSI", color="#000000", marker=""),
     Method(

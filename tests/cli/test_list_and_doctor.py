@@ -65,7 +65,7 @@ def test_doctor_reports_what_is_broken(airlam, monkeypatch):
 def test_list_shows_the_words_of_recipes(airlam):
     lines = airlam("list", "predictors", "precoders").out.splitlines()
     found = {line.split("│")[1].strip(): line for line in lines if line.startswith("│")}
-    for name in ("genie_per_bin", "genie_lmmse", "perfect", "dpc"):
+    for name in ("genie_per_bin", "genie_clusters", "genie_lmmse", "perfect", "dpc"):
         assert "in benchmarks only; bound" in found[name]
     assert "in benchmarks only; classical" in found["stack"]
     for name in ("tuned", "robust rzf", "robust slnr", "robust wmmse"):

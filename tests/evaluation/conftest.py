@@ -16,6 +16,7 @@ METHODS = {  # offset to the AR's NMSE [dB], share of what the AR leaves to perf
     "airlam-tiny": (-0.6, 0.06, 6.5, 1_012_345),
     "airlam-tiny:no-correction": (0.1, -0.01, 2.4, 1_012_345),
     "genie_per_bin": (-3.5, 0.3, None, 0),
+    "genie_clusters": (-10.5, 0.85, None, 0),
     "genie_lmmse": (-12.0, 0.9, None, 0),
     "perfect": (None, 1.0, None, 0),
 }

@@ -22,7 +22,7 @@ from airlam.methods import Method, check_grid, check_made, find, get, is_declare
 from airlam.recipes import check_is_no_class, nearest
 
 STACK = "stack"
-GENIES = ("genie_per_bin", "genie_lmmse")
+GENIES = ("genie_per_bin", "genie_clusters", "genie_lmmse")
 OFF = ":no-correction"
 MODEL = "{model}"  # stands for the name of the learned method in a list of methods
 
@@ -320,7 +320,7 @@ def without_correction(model: Predictor) -> Predictor:
 
 def genie(name: str, cell: Cell, links: LinkBatch) -> Contender:
     """A genie that looks up the rays of the links it is asked about."""
-    from airlam.baselines import genie_lmmse, per_bin_genie
+    from airlam.baselines import cluster_genie, genie_lmmse, per_bin_genie
 
     grid = {"slot_duration": links.slot_duration, "subcarrier_spacing": links.subcarrier_spacing}
     variance = mean_power(links.h[:, : cell.history]) * 10 ** (-cell.csi_snr_db / 10)
@@ -329,8 +329,9 @@ def genie(name: str, cell: Cell, links: LinkBatch) -> Contender:
 
     def predict(h_past: Tensor, num_future: int, index: Tensor) -> Tensor:
         rays, noise = every[index], variance[index]
-        if name == "genie_lmmse":
-            return genie_lmmse(rays, h_past, noise, num_future, **grid)
+        if name != "genie_per_bin":
+            joint = genie_lmmse if name == "genie_lmmse" else cluster_genie
+            return joint(rays, h_past, noise, num_future, **grid)
         return per_bin_genie(rays, h_past, noise, num_future, port_shape=links.port_shape, **grid)
 
     return Contender(name, predict, timed=False, batch=1)  # one link's matrices stay in the cache: twice as fast

@@ -41,6 +41,7 @@ def mean_table(results: Results, focus: str) -> Table | None:
         ("NMSE [dB], mean of cells", "nmse_cells_db", ".2f"),
         (f"gain over {bar_short(results)} [dB]", "gain_cells_db", "+.2f"),
         ("above per-bin genie [dB], mean of cells", "above_genie_per_bin_cells_db", ".2f"),
+        ("above cluster genie [dB], mean of cells", "above_genie_clusters_cells_db", ".2f"),
         ("above genie [dB], mean of cells", "above_genie_lmmse_cells_db", ".2f"),
         *((f"sum-SE, {users} users [bit/s/Hz]", sum_se_name(users), ".2f") for users in sizes),
         ("SE of one user [bit/s/Hz]", "se_single", "user"),

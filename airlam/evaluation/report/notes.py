@@ -16,7 +16,9 @@ NOTES = {
     "single": "Single-user SE: matched beam. 5 %-user SE: the rate that 95 % of the users of the smallest groups "
     "exceed.",
     "genies": "The genie LMMSE knows delay, angle, Doppler and power of every ray of the link, and not the phases: a "
-    "bound for linear methods. The per-bin genie filters each beam-delay bin alone, knowing its Doppler spectrum.",
+    "bound for linear methods. The cluster genie knows of each cluster the delay, the power, the Doppler spectrum and "
+    "the covariance over antennas, not its rays. The per-bin genie filters each beam-delay bin alone, knowing its "
+    "Doppler spectrum.",
     "latency": "Latency: 100 predictions of one link on one thread, after 5 to warm up. A timing is marked as taken "
     "on a busy machine if the calls had less than 90 % of a core.",
     "age": "Sum-SE with latency: a prediction that takes L serves the slots from L on, one horizon long; after the "

@@ -25,6 +25,7 @@ ALL_METHODS = (
     "{model}",
     "{model}" + OFF,
     "genie_per_bin",
+    "genie_clusters",
     "genie_lmmse",
     "perfect",
 )
