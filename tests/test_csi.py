@@ -14,6 +14,7 @@ from airlam.csi import (
     measure_beams,
     observe_pilots,
     phase_combiner,
+    quantise,
     sweep_schedule,
     to_beam_delay,
 )
@@ -134,3 +135,17 @@ def test_a_seed_in_the_place_of_a_generator_is_refused(name):
         RANDOM[name](7)
     RANDOM[name](torch.Generator().manual_seed(7))
     RANDOM[name](None)
+
+
+def test_quantisation_halves_its_error_with_every_bit():
+    h = torch.randn(3, 4, 8, 2, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    h[2] = 0
+    errors = [float((quantise(h, bits)[:2] - h[:2]).abs().square().mean()) for bits in (6, 7, 8)]
+    # a uniform error of step^2 / 12 in either part: the step is 8 rms / 2^bits, rms^2 = 1/2 of the mean power
+    expected = [2 * (8 * 0.5**0.5 / 2**bits) ** 2 / 12 for bits in (6, 7, 8)]
+    assert errors == pytest.approx(expected, rel=0.1)
+    scaled = h * torch.tensor([1.0, 8.0, 1.0])[:, None, None, None, None]  # a power of two: exact
+    assert torch.equal(quantise(scaled, 5)[1], 8 * quantise(h, 5)[1])
+    for bits in (0, 25, 2.5):
+        with pytest.raises(ValueError, match="bits is"):
+            quantise(h, bits)

@@ -11,12 +11,12 @@ import math
 import torch
 from torch import Tensor
 
-from airlam.baselines.path_fit import PathFit, Search
+from airlam.baselines.path_fit import Search
+from airlam.baselines.path_memory import CHUNK, recall
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.csi import PortShape
 from airlam.interfaces import any_scale, check_prediction_request
 
-CHUNK = 16  # links at a time: a spectrum of 200,000 bins each
 SPREAD = 0.14  # see PathPredictor
 FLOOR = 0.011  # turns over the history: how well a shift is known at best
 MIXED = 0.1  # turns over the history: spread of what one path stands for where neither delay nor direction tells apart
@@ -90,8 +90,9 @@ class PathPredictor:
 
     def _predict(self, h: Tensor, num_future: int, shape: PortShape) -> tuple[Tensor, Tensor]:
         scale = h.abs().square().mean((1, 2, 3, 4), keepdim=True).sqrt()
-        fit = PathFit.of(as_panel(torch.where(scale > 0, h / scale, 0), shape), self.search)
-        posterior = extrapolated(Paths.of(fit), num_future, self.spread, self.slopes, self.learn)
+        x = as_panel(torch.where(scale > 0, h / scale, 0), shape)
+        paths = Paths.at(x, *recall(x, self.search))
+        posterior = extrapolated(paths, num_future, self.spread, self.slopes, self.learn)
         future = posterior.paths.synthesise(posterior.series().to(h.dtype), h.shape[3])
         return future * scale, posterior.variance().to(scale.dtype) * scale[:, :, 0, 0, 0].square()
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from airlam.csi import PortShape
 from airlam.interfaces import Predictor, any_scale, check_prediction_request
 
-STACK_MEMBERS = ("hold", "mean", "pad", "wiener", "ar", "kalman", "eigen-ar")
+STACK_MEMBERS = ("hold", "mean", "pad", "wiener", "ar", "kalman", "eigen-ar", "paths")
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e3)
 NUM_FOLDS = 4
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from airlam.channels.array_errors import mixing
 from airlam.channels.link_batch import LinkBatch, Rays
 from airlam.csi import PortShape
 from airlam.recipes import check_choice, check_number, find_class, is_class_path
@@ -173,6 +174,8 @@ class ChannelModel(ABC):
                 topology_seed, sionna_seed = np.random.SeedSequence([seed, number]).generate_state(2, np.uint64)
                 generator = torch.Generator().manual_seed(int(topology_seed))
                 chunk, atoms = self.make_chunk(h[out], power[out], generator, int(sionna_seed), return_rays)
+                if self.recipe.get("array_errors"):
+                    self._distort(h[out], power[out], atoms, torch.Generator().manual_seed(int(topology_seed) ^ 1))
                 chunks.append(chunk)
                 if atoms is not None:
                     rays.append(atoms)
@@ -191,6 +194,18 @@ class ChannelModel(ABC):
             rays=Rays.concatenate(rays) if return_rays else None,
             **truth,
         )
+
+    def _distort(self, h: Tensor, power: Tensor, rays: Rays | None, generator: torch.Generator) -> None:
+        """Put the errors of the array into CSI, its power and its rays."""
+        drop = torch.arange(len(h)) // self.links_per_drop
+        by_link = mixing(self.recipe["array_errors"], self.port_shape, self.drops_per_chunk, generator)[drop]
+        change = torch.empty_like(power)
+        write_normalised(h @ by_link[:, None, None], h, change)
+        power *= change
+        if rays is not None:
+            array = rays.array.unflatten(-1, (self.num_rx_ant, self.num_tx_ant))
+            rays.array = (array @ by_link[:, None]).flatten(-2)
+            rays.power, rays.coefficient = rays.power / change[:, None], rays.coefficient / change.sqrt()[:, None]
 
     @abstractmethod
     def make_chunk(

@@ -8,7 +8,7 @@ from airlam.channels.channel_model import Chunk
 from airlam.channels.delay_line import DelayLine
 from airlam.channels.drops import draw_uniform, draw_velocity
 from airlam.channels.panels import panel_array
-from airlam.channels.ray_evaluation import RayEvaluation
+from airlam.channels.ray_evaluation import RayEvaluation, check_ray_delay_spread
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
 
 
@@ -19,6 +19,14 @@ class ClusteredDelayLine(DelayLine):
     Clarke's spectrum.) The base station looks along +x, the user's panel back at it. A delay spread ``[min, max]`` is
     drawn per link, uniform in its logarithm. There is no path loss, and every link is a drop of its own.
     """
+
+    keys = {**DelayLine.keys, "ray_delay_spread": 0.0}
+
+    @classmethod
+    def check_recipe(cls, recipe):
+        out = super().check_recipe(recipe) | {"ray_delay_spread": recipe["ray_delay_spread"]}
+        check_ray_delay_spread(out)
+        return out
 
     def make_chunk(self, h, power, generator, sionna_seed, return_rays):
         import_sionna()
@@ -38,7 +46,7 @@ class ClusteredDelayLine(DelayLine):
             precision="single",
             device="cpu",
         )
-        evaluation = RayEvaluation(model, "_cir_gen", stock=r["fast"] == "stock")
+        evaluation = RayEvaluation.of(model, "_cir_gen", r)
         with sionna_stream(sionna_seed):
             gain, realised, atoms = evaluation.run(
                 (count, h.shape[1], 1.0 / self.slot_duration),

@@ -24,8 +24,8 @@ class CapturedRays:
 
     Shapes: ``phase [link, cluster, ray, 4]``; ``aoa, aod, zoa, zod, xpr [link, cluster, ray]``;
     ``delay, power [link, cluster]``; ``first_delay, k_factor, los, los_aoa, los_aod, los_zoa, los_zod, distance
-    [link]``; ``cluster_delay_spread [link]``, or None where clusters do not split; ``velocity, tx_orientation,
-    rx_orientation [link, 3]``.
+    [link]``; ``cluster_delay_spread [link]``, or None where clusters do not split; ``ray_delay_spread [link]``, or None
+    where rays arrive with their cluster; ``velocity, tx_orientation, rx_orientation [link, 3]``.
     """
 
     phase: Tensor
@@ -48,6 +48,7 @@ class CapturedRays:
     velocity: Tensor
     tx_orientation: Tensor
     rx_orientation: Tensor
+    ray_delay_spread: Tensor | None = None
 
     def __len__(self) -> int:
         return self.delay.shape[0]

@@ -13,6 +13,8 @@ from airlam.channels.channel_model import write_normalised
 from airlam.channels.link_batch import Rays
 from airlam.channels.ray_atoms import ray_atoms
 from airlam.csi import from_sionna
+from airlam.errors import RecipeError
+from airlam.recipes import check_number
 
 _GEOMETRY_BLOCK = 32  # links whose angles and fields are worked out together: many small operations
 _SUM_BLOCK_BYTES = 3 * 2**19  # of CSI summed together: what is in flight should stay in the cache
@@ -25,14 +27,17 @@ class RayEvaluation:
         model: Sionna's ``SystemLevelChannel`` or ``CDL``, down-link, on the CPU, single precision.
         attribute: name of its coefficient generator.
         stock: let Sionna evaluate the rays even where the fast way holds.
+        ray_delay_spread: [s]; rays of a cluster then arrive up to twice as long after its first one (TR 38.901 clause
+            7.6.2.2), each at its own time.
 
     The fast way holds for one flat panel at either end and without blockage; elsewhere Sionna evaluates. Both ways use
     the same random stream and give the same values to about 1e-6. Where Sionna's generator is not where release 2.2 has
     it, Sionna also evaluates, and there are no rays to return.
     """
 
-    def __init__(self, model: torch.nn.Module, attribute: str, *, stock: bool) -> None:
+    def __init__(self, model: torch.nn.Module, attribute: str, *, stock: bool, ray_delay_spread: float = 0.0) -> None:
         self.model: Any = model
+        self.ray_delay_spread = ray_delay_spread
         self.capture = ray_capture.install(model, attribute)
         if self.capture is None:
             warnings.warn("this Sionna keeps its rays elsewhere than 2.2: channels are made the slow way", stacklevel=2)
@@ -45,6 +50,12 @@ class RayEvaluation:
         self.capture.evaluate = not self.fast
         if not (flat or stock):
             warnings.warn("this array or blockage needs Sionna's own, slower evaluation", stacklevel=2)
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, attribute: str, recipe: dict) -> RayEvaluation:
+        """From a channel recipe."""
+        spread = recipe.get("ray_delay_spread", 0.0)
+        return cls(model, attribute, stock=recipe["fast"] == "stock", ray_delay_spread=spread)
 
     def run(
         self,
@@ -78,6 +89,10 @@ class RayEvaluation:
             if self.capture is not None and self.capture.rays is not None:
                 self.capture.rays.delay *= delay_scale[:, None]
                 self.capture.rays.first_delay *= delay_scale
+        if self.ray_delay_spread:
+            if not self.fast or self.capture is None or self.capture.rays is None:
+                raise NotImplementedError("ray_delay_spread needs rays as Sionna 2.2 has them, and flat panels")
+            self.capture.rays.ray_delay_spread = torch.full((len(self.capture.rays),), self.ray_delay_spread)
         if points is not None:
             if not self.fast or self.capture is None or self.capture.rays is None:
                 raise NotImplementedError("tracks need rays as Sionna 2.2 has them, and flat panels without blockage")
@@ -116,7 +131,8 @@ class RayEvaluation:
             audible = polarisation.shape[1] - rays.power.shape[1] + (rays.power > 0).sum(1)
             for first in range(0, min(len(rays), len(h) - start), step):
                 s = slice(first, first + step)
-                groups = int(audible[s].max())
+                # rays with delays of their own are groups of one ray each
+                groups = table.delay.shape[1] if self.ray_delay_spread else int(audible[s].max())
                 port = ray_response.port_response(
                     polarisation[s, :groups], table.rx_steering[s, :groups], table.tx_steering[s, :groups]
                 )
@@ -134,6 +150,19 @@ class RayEvaluation:
             links = slice(start, min(start + _GEOMETRY_BLOCK, len(mean_power)))
             atoms.append(ray_atoms(self.capture.rays[links].audible(), self.rx, self.tx, wavelength, mean_power[links]))
         return Rays.concatenate(atoms)
+
+
+def check_ray_delay_spread(recipe: dict) -> None:
+    """Checks the key ``ray_delay_spread`` of a resolved recipe, and takes it out where it is 0.
+
+    Raises:
+        RecipeError: out of bounds, or together with Sionna's own evaluation.
+    """
+    spread = check_number("ray_delay_spread", recipe.pop("ray_delay_spread"), 0.0, 1e-5, unit="s")
+    if spread:  # else not there: hashes of recipes older than the key stay as they are
+        recipe["ray_delay_spread"] = spread
+        if recipe["fast"] == "stock":
+            raise RecipeError("fast is 'stock', but ray_delay_spread needs airlam's evaluation of rays; leave it out")
 
 
 def stock_response(a: Tensor, tau: Tensor, grid, h: Tensor, power: Tensor) -> None:

@@ -169,7 +169,9 @@ def tabulate(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor) -> Ra
         rx_steering=arrival.steering(rx, wavelength).unflatten(1, shape),
         tx_steering=departure.steering(tx, wavelength).unflatten(1, shape),
     )
-    return table if rays.cluster_delay_spread is None else _split_strongest(table, rays.cluster_delay_spread)
+    if rays.cluster_delay_spread is not None:
+        table = _split_strongest(table, rays.cluster_delay_spread)
+    return table if rays.ray_delay_spread is None else _one_by_one(table, rays.ray_delay_spread)
 
 
 def _split_strongest(table: RayTable, cluster_delay_spread: Tensor) -> RayTable:
@@ -182,6 +184,15 @@ def _split_strongest(table: RayTable, cluster_delay_spread: Tensor) -> RayTable:
     split["coupling"][:, :6] *= mask[[*sub, 0, 0]][:, :, None, None]
     split["delay"][:, :4] += torch.tensor(SUBCLUSTER_DELAYS)[sub] * cluster_delay_spread[:, None]
     return RayTable(**split)
+
+
+def _one_by_one(table: RayTable, ray_delay_spread: Tensor) -> RayTable:
+    """Each ray as a group of its own, up to twice the spread later than its cluster (clause 7.6.2.2)."""
+    # digits of a random phase that its sine does not show: no further draw, so all else stays as it is
+    share = (table.coupling[..., 0, 0].angle() * 997.0 / (2 * math.pi)) % 1.0
+    delay = table.delay[..., None] + 2 * ray_delay_spread[:, None, None] * share
+    parts = {f.name: getattr(table, f.name) for f in fields(table) if f.name != "delay"}
+    return RayTable(delay=delay.flatten(1), **{name: x.flatten(1, 2)[:, :, None] for name, x in parts.items()})
 
 
 def line_of_sight(rays: CapturedRays, rx: Panel, tx: Panel, wavelength: Tensor) -> RayTable:

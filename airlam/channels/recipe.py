@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from airlam.channels.array_errors import check_array_errors
 from airlam.channels.channel_model import ChannelModel
 from airlam.errors import RecipeError
 from airlam.io import file_hash
@@ -33,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "speed_kmh": [3.0, 100.0],
     "bs_panel": {"rows": 4, "columns": 4, "polarisation": "dual", "pattern": "38.901"},
     "ut_panel": {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"},
+    "array_errors": None,
     "chunk": 32,
 }
 PANEL_DEFAULTS: dict[str, Any] = {"rows": 1, "columns": 1, "polarisation": "single", "pattern": "omni"}
@@ -113,6 +115,8 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "ut_panel": _panel("ut_panel", r["ut_panel"], DEFAULTS["ut_panel"]),
         "chunk": check_number("chunk", r["chunk"], 1, 4096, integer=True),
     }
+    if errors := check_array_errors(r["array_errors"]):
+        common["array_errors"] = errors  # only there: hashes of recipes older than the key stay as they are
     model = model_class(scenario)
     out = model.check_recipe(r | common) | common
     if is_class_path(scenario):

@@ -10,7 +10,7 @@ import torch
 from airlam.channels.channel_model import ChannelModel, Chunk, write_normalised
 from airlam.channels.drops import Drops, draw_drops
 from airlam.channels.panels import panel_array
-from airlam.channels.ray_evaluation import RayEvaluation
+from airlam.channels.ray_evaluation import RayEvaluation, check_ray_delay_spread
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
 from airlam.errors import RecipeError
 from airlam.recipes import check_choice, check_switch
@@ -39,7 +39,7 @@ class SystemLevelChannel(ChannelModel):
     channels are for slots of tens of milliseconds, and for tens of them.
     """
 
-    keys = {"fast": "auto", "spatial_consistency": False, "tracks": False}
+    keys = {"fast": "auto", "spatial_consistency": False, "tracks": False, "ray_delay_spread": 0.0}
 
     @classmethod
     def recipe_keys(cls, scenario: str) -> dict[str, Any]:
@@ -58,6 +58,7 @@ class SystemLevelChannel(ChannelModel):
             raise RecipeError("tracks is true, but spatial_consistency is not: points of a path would be unrelated")
         elif out["fast"] == "stock":
             raise RecipeError("fast is 'stock', but tracks need airlam's evaluation of rays; leave the key out")
+        check_ray_delay_spread(out)
         for key, values in CHOICES[scenario].items():
             out[key] = check_choice(key, recipe[key], values)
         if scenario == "rma" and carrier > 30e9:
@@ -97,7 +98,7 @@ class SystemLevelChannel(ChannelModel):
                 **arrays,
                 **extra,
             )
-            self._evaluation = RayEvaluation(model, "_cir_sampler", stock=r["fast"] == "stock")
+            self._evaluation = RayEvaluation.of(model, "_cir_sampler", r)
         return self._evaluation
 
     def make_chunk(self, h, power, generator, sionna_seed, return_rays):

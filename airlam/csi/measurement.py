@@ -78,19 +78,21 @@ class Impairment(NamedTuple):
         timing_std_s: standard deviation [s] of a timing offset drawn afresh for each slot: a ramp over subcarriers.
         missing: probability that a slot was not measured (the first slot and the last one always are); see
             :func:`lose_slots`.
+        bits: of each real and imaginary part after the noise, see :func:`quantise`; 0 for no quantisation.
     """
 
     phase_std: float = 0.0
     cfo_hz: float = 0.0
     timing_std_s: float = 0.0
     missing: float = 0.0
+    bits: float = 0
 
 
 @resolve_inputs
 def impair(
     h: Tensor, impairment: Impairment, *, slot_duration: float, subcarrier_spacing: float, generator=None
 ) -> Tensor:
-    """Apply all of an :class:`Impairment` but lost slots to a history ``[..., slot, subcarrier, rx_ant, tx_ant]``."""
+    """What an :class:`Impairment` does before the noise, to a history ``[..., slot, subcarrier, rx_ant, tx_ant]``."""
     check_generator(generator)
     num_slots, num_subcarriers = h.shape[SLOT], h.shape[SUBCARRIER]
     lead, real = h.shape[:SLOT], h.real.dtype
@@ -103,6 +105,29 @@ def impair(
     phase = phase[..., None] - 2 * math.pi * subcarrier_spacing * tone * delay[..., None]
     out = h * torch.polar(torch.ones_like(phase), phase)[..., None, None]
     return out
+
+
+@resolve_inputs
+def quantise(h: Tensor, bits: float) -> Tensor:
+    """Real and imaginary parts of measured CSI on a uniform grid of ``2 ** bits`` levels over four times their root
+    mean square on either side of zero; larger ones are clipped. Each link has a grid of its own.
+
+    Example:
+        >>> quantise(torch.tensor([0.2 + 1j]).view(1, 1, 1, 1), 1)[0, 0, 0, 0]
+        tensor(1.4422+1.4422j)
+    """
+    half = 2 ** (check_bits(bits) - 1)
+    step = 4 * (mean_power(h) / 2).sqrt()[..., None, None, None, None] / half
+    step = torch.where(step > 0, step, 1.0)
+    parts = [((part / step).floor().clamp(-half, half - 1) + 0.5) * step for part in (h.real, h.imag)]
+    return torch.complex(*parts)
+
+
+def check_bits(bits: float) -> int:
+    """A number of bits from 1 to 24."""
+    if not (float(bits).is_integer() and 1 <= bits <= 24):
+        raise ValueError(f"bits is {bits!r}, but must be a whole number from 1 to 24")
+    return int(bits)
 
 
 @resolve_inputs

@@ -17,7 +17,7 @@ import torch.distributed
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from airlam.csi import Impairment, impair, lose_slots, measure
+from airlam.csi import Impairment, impair, lose_slots, measure, quantise
 from airlam.data.recipe import SPLITS, block_seed, load_channel
 from airlam.data.store import CSIStore
 from airlam.data.workers import one_thread
@@ -86,6 +86,8 @@ def measured(
                 one, impairment, slot_duration=slot_duration, subcarrier_spacing=subcarrier_spacing, generator=generator
             )
         noisy[i] = measure(one, snr_db[i], generator)
+        if impairment is not None and impairment.bits:
+            noisy[i] = quantise(noisy[i], max(1, round(impairment.bits)))
         if impairment is not None and impairment.missing > 0:
             noisy[i] = lose_slots(noisy[i], impairment.missing, generator)[0]
     return {"h_past": noisy, "h_past_true": past, "h_future": future, "csi_snr_db": snr_db}

@@ -85,7 +85,7 @@ def check_impairments(given: Any) -> dict[str, float | list[float]]:
         if name == "probability":
             made[name] = check_number(key, value, 0, 1)
         else:
-            made[name] = check_range(key, value, 0, 1 if name == "missing" else 1e6)
+            made[name] = check_range(key, value, 0, {"missing": 1, "bits": 24}.get(name, 1e6))
     return made
 
 

@@ -96,12 +96,14 @@ class MethodFacts:
         settings: what tuning chose.
         parameters_total, parameters_trained: of a network.
         seconds: spent on it.
+        depends: fingerprint of all that its figures depend on besides the cell; empty where that is not kept.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     parameters_total: int = 0
     parameters_trained: int = 0
     seconds: float = 0.0
+    depends: str = ""
 
 
 class CellRecord:

@@ -27,6 +27,7 @@ class Method:
         options: keyword arguments that the factory always gets.
         grid: argument -> values to try; benchmarks tune classical methods on it, in each cell. The order of the
             arguments is the order of the search. Empty: nothing is tuned. Roles outside ``TUNED`` have none.
+        tune_links: how many links tuning takes at most, evenly from all there are; 0: all. For slow methods.
         what: one line for ``airlam list``.
         label, short: in tables and legends; ``short`` where space is scarce. Default: ``name`` and ``label``. A report
             leaves out the ending "(tuned)" where nothing was tuned.
@@ -46,6 +47,7 @@ class Method:
     factory: str | Callable[..., Any] = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    tune_links: int = 0
     what: str = ""
     label: str = ""
     short: str = ""

@@ -304,6 +304,14 @@ class AirlamPathsPredictor(AirlamPredictor):
     def __init__(self, model: AirlamPaths, name: str = "airlam-paths", *, chunk: int = 16) -> None:
         self.model, self.name, self.chunk = model.eval(), name, check_whole("chunk", chunk, 1, 4096)
 
+    def uncorrected(self, name: str) -> AirlamPathsPredictor:
+        """The same with a head that says nothing: the statistics of ``paths``, averaged with the model inside by the
+        variances that both state."""
+        plain = copy.deepcopy(self.model)
+        nn.init.zeros_(plain.head.weight)
+        nn.init.zeros_(plain.head.bias)
+        return AirlamPathsPredictor(plain, name, chunk=self.chunk)
+
     @resolve_inputs
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None

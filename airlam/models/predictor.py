@@ -69,6 +69,10 @@ class AirlamPredictor:
         self.model, self.name, self.correction, self.chunk = model, name, correction, chunk
         self.views = views
 
+    def uncorrected(self, name: str) -> AirlamPredictor:
+        """The same network with its learned correction off, under another name."""
+        return AirlamPredictor(self.model, name, correction=False, views=self.views)
+
     @resolve_inputs
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None

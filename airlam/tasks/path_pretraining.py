@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from airlam.baselines.path_fit import PathFit
-from airlam.baselines.path_series import Paths, as_panel, strongest_first
-from airlam.baselines.paths import CHUNK, extrapolated
+from airlam.baselines.path_memory import PathMemory
+from airlam.baselines.path_series import Paths, as_panel
+from airlam.baselines.paths import extrapolated
 from airlam.csi import check_port_shape, normalise
-from airlam.io import replacing
 from airlam.models import AirlamPaths, AirlamPathsConfig, load_checkpoint, load_paths
 from airlam.recipes import find_checkpoint
 from airlam.tasks.optimisation import configured_adamw
@@ -31,7 +25,7 @@ class FindPaths:
     a batch comes again.
 
     Args:
-        folder: where shifts of paths are kept; ``None``: nowhere.
+        folder: where shifts of paths are kept; ``None``: the latest ones in memory.
         inside: the checkpoint of the model inside (:class:`airlam.models.AirlamPaths`), whose phase tracker goes over
             histories first, and whose predictions come with the paths.
         history, horizon, min_history: see :class:`airlam.tasks.Pretraining`; drawn for each batch.
@@ -50,7 +44,7 @@ class FindPaths:
         rounds: int = 14,
         final: int = 8,
     ) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.memory = PathMemory(folder)
         self.search = AirlamPathsConfig(num_paths=num_paths, threshold=threshold, rounds=rounds, final=final).search
         self.inside = load_checkpoint(find_checkpoint(inside))
         self.inside.config.change(forward_backward=True)
@@ -65,35 +59,11 @@ class FindPaths:
         shape = check_port_shape(past.shape[-1], batch["port_shape"])
         x, scale = normalise(past)
         data, truth = as_panel(self.inside.track(x), shape), as_panel(future / scale, shape)
-        shift, live, noise = self.found(data)
-        paths = Paths.at(data, shift, live, noise, truth)
+        paths = Paths.at(data, *self.memory.search(data, self.search), truth)
         told, variance = self.inside.forward_with_variance(x, future.shape[1], port_shape=shape)
         paths.tell_other(as_panel(told, shape), truth, variance.mean((2, 3, 4)))
         kept = {name: value for name, value in batch.items() if not name.startswith("h_")}
         return {**kept, "paths": paths}
-
-    def found(self, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Shifts of the paths, which there are, and the noise: from the folder, or found now."""
-        if self.folder is None:
-            return self._find(data)
-        key = hashlib.sha256(repr((self.search, tuple(data.shape))).encode())
-        key.update(torch.view_as_real(data).numpy().tobytes())
-        path = self.folder / f"{key.hexdigest()[:32]}.safetensors"
-        if os.path.isfile(path):
-            with safe_open(path, framework="pt") as file:
-                return file.get_tensor("shift"), file.get_tensor("live"), file.get_tensor("noise")
-        shift, live, noise = self._find(data)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as work:
-            save_file({"shift": shift, "live": live, "noise": noise}, work)
-        return shift, live, noise
-
-    def _find(self, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = [strongest_first(PathFit.of(part, self.search)) for part in data.split(CHUNK)]
-        most = max(live.shape[1] for _, live, _ in parts)
-        shift = [torch.nn.functional.pad(shift, (0, 0, 0, most - shift.shape[1])) for shift, _, _ in parts]
-        live = [torch.nn.functional.pad(live, (0, most - live.shape[1])) for _, live, _ in parts]
-        return torch.cat(shift), torch.cat(live), torch.cat([noise for _, _, noise in parts])
 
 
 class PathPretraining(L.LightningModule):

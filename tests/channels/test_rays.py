@@ -25,6 +25,8 @@ CASES = [
     {"scenario": "cdl_e", **DUAL_USER},
     {"scenario": "uma", "state": "nlos", "fast": "stock"},
     {"scenario": "umi", "state": "nlos", "links_per_drop": 4, "spatial_consistency": True},
+    {"scenario": "uma", "state": "nlos", "ray_delay_spread": 10e-9},
+    {"scenario": "cdl_c", "array_errors": {"gain_std_db": 2.0, "phase_std": 0.5, "coupling_db": -10.0}},
 ]
 
 

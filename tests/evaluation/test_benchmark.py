@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,6 +37,14 @@ SMALL = {  # 8 ports x 12 subcarriers, drops of 4 users
     "held_out": {
         "channels": {"28 GHz": {"channel": "umi_nlos", "carrier_frequency": 28e9, "slot_duration": 0.125e-3}},
         "speeds_kmh": [3],
+        "num_links": 4,
+    },
+    "odd": {
+        "cells": {
+            "one antenna": {"channel": "tdl_a", "speed_kmh": 30, "bs_panel": {"rows": 1, "columns": 1}, "history": 4},
+            "wrong ports": {"channel": "uma_nlos", "speed_kmh": 3, "array_errors": {"phase_std": 0.2}},
+            "3 bits": {"channel": "uma_nlos", "speed_kmh": 3, "impairment": {"bits": 3}},
+        },
         "num_links": 4,
     },
 }
@@ -105,7 +114,7 @@ def test_end_to_end(finished):
 def test_every_table_is_there(finished):
     results = Results.load(finished.parent / "results.json")
     groups = {row.group for row in results.rows}
-    assert groups == {"mean", "cell", "age", "csi_period", "held_out", "impairments", "path_loss"}
+    assert groups == {"mean", "cell", "age", "csi_period", "held_out", "impairments", "odd", "path_loss"}
     tuned = results.select(group="cell", method="ar")
     assert all({"order", "ridge", "num_bins", "shrinkage"} <= row.settings.keys() for row in tuned)
     age = results.select(group="age", method="ar")[0]
@@ -119,7 +128,10 @@ def test_every_table_is_there(finished):
     assert [n / g for n, g in zip(net.value, gross.value, strict=True)] == pytest.approx([13 / 14, 27 / 28])
     unseen = results.select(group="held_out", method="pygmy")
     assert [row.settings["held_out"] for row in unseen] == ["28 GHz"] and "gain_cells_db" in unseen[0].figures
+    odd = {row.settings["odd"]: row for row in results.select(group="odd", method="ar")}
+    assert set(odd) == {"one antenna", "wrong ports", "3 bits"} and odd["one antenna"].history == 4
     html = finished.read_text()
+    assert "Small inputs and broken assumptions" in html
     assert "Never seen in pretraining" in html
     assert "With true path loss" in html and "http://" not in html and "https://" not in html
 
@@ -148,6 +160,35 @@ def test_finished_cells_are_not_run_again(finished, model, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
+def test_a_further_method_costs_its_own_rows_alone(finished, model, tmp_path, monkeypatch):
+    out = tmp_path / "copy"
+    shutil.copytree(finished.parent, out)
+    measured = []
+    original = channel_prediction.measure_cell
+    monkeypatch.setattr(
+        channel_prediction, "measure_cell", lambda cell, *rest: measured.append(cell) or original(cell, *rest)
+    )
+    methods = [*SMALL["methods"][:1], "mean", *SMALL["methods"][1:]]
+    made(model, methods=methods).run(out)
+    assert measured
+    # latencies are taken side by side: a timed cell is measured as a whole
+    assert all(cell.methods == ("mean",) for cell in measured if not cell.timed)
+    assert all("ar" in cell.methods for cell in measured if cell.timed)
+    before, after = (Results.load(folder / "results.json") for folder in (finished.parent, out))
+    own = [row for row in after.rows if row.method != "mean"]
+    assert [row.method for row in own] == [row.method for row in before.rows]
+    for old, new in zip(before.rows, own, strict=True):
+        for name, figure in old.figures.items():
+            if "latency" not in name:
+                assert new.figures[name] == figure, (old.method, name)
+    # another tuning grid, another method
+    from airlam.methods import get
+
+    changed = replace(get("mean", "predictor"), tune_links=2)
+    assert fingerprint(changed) != fingerprint(get("mean", "predictor"))
+
+
+@pytest.mark.slow
 def test_interrupted_it_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
     original, count = channel_prediction.measure_cell, []
 
@@ -166,6 +207,7 @@ def test_interrupted_it_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
         impairments={"kinds": {}},
         sweep={"csi_snr_db": []},
         held_out={"channels": {}},
+        odd={"cells": {}},
     )
     monkeypatch.setattr(channel_prediction, "measure_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):

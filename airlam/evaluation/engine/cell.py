@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel
-from airlam.csi import Impairment, impair, lose_slots, measure
+from airlam.csi import Impairment, impair, lose_slots, measure, quantise
 from airlam.errors import RecipeError
 from airlam.io import recipe_hash
 from airlam.seeds import stream_seed
@@ -63,14 +63,18 @@ class Cell:
     @property
     def name(self) -> str:
         """A file name that says what the cell is, and changes with everything that its figures depend on."""
+        facts = {key: value for key, value in asdict(self).items() if key != "num_pilots" or value}
+        return f"{self.words}_{recipe_hash(facts)}"
+
+    @property
+    def words(self) -> str:
+        """The part of the name that can be read."""
         words = [self.group, self.data, f"{self.speed_kmh:g}kmh", f"{self.csi_snr_db:g}dB"]
         if self.group == "csi_period":
             words.append(f"{1e3 * self.recipe['slot_duration']:g}ms")
         words += ["-".join(self.label.split())] if self.label else []
         text = "_".join(words)
-        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
-        facts = {key: value for key, value in asdict(self).items() if key != "num_pilots" or value}
-        return f"{safe}_{recipe_hash(facts)}"
+        return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
 
     def links(self, purpose: str, num_links: int) -> LinkBatch:
         """Links for "test" or "tune". Cells that differ in CSI SNR or impairment alone see the same links."""
@@ -98,6 +102,8 @@ class Cell:
                 generator=generator,
             )
         h_past = measure(h_past, self.csi_snr_db, generator)
+        if impairment.bits:
+            h_past = quantise(h_past, impairment.bits)
         return lose_slots(h_past, impairment.missing, generator) if impairment.missing > 0 else (h_past, None)
 
 

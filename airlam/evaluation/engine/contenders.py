@@ -226,8 +226,14 @@ def tuned(
         }
         tried = trial.predict(past.clone(), future.shape[1], port_shape=port_shape, context=side)
         check_prediction(found.name, tried, past, future.shape[1])  # here it is named, inside tune it would not be
-        # a copy: a method that writes into its input cannot spoil what the others are tuned on
-        best = tune(found.build, h_past.clone(), h_future, grid=found.grid, port_shape=port_shape, context=context)
+        every = torch.arange(len(h_past))
+        if found.tune_links:
+            every = every[:: -(-len(every) // found.tune_links)]
+        context = {k: v[every] if isinstance(v, Tensor) and v.dim() else v for k, v in context.items()}
+        # h_past[every] is a copy: a method that writes into its input cannot spoil what the others are tuned on
+        best = tune(
+            found.build, h_past[every], h_future[every], grid=found.grid, port_shape=port_shape, context=context
+        )
     # infinity (one pooled filter) is not JSON
     shown = {key: "inf" if isinstance(value, float) and math.isinf(value) else value for key, value in best.items()}
     return found.build(**best), shown
@@ -248,6 +254,7 @@ def contenders_of_cell(
         tuning: true CSI of the cell's tuning links and their measured history, where a caller has drawn them already.
     """
     from airlam.baselines import STACK_MEMBERS, fit_stack
+    from airlam.baselines.path_memory import remembered
 
     context = context_of(links)
     port_shape, out = links.port_shape, []
@@ -267,7 +274,8 @@ def contenders_of_cell(
         if name not in classics and not method.grid:
             classics[name] = method.build(), {}
         elif name not in classics:
-            classics[name] = tuned(method, *known(), port_shape=port_shape, context=context)
+            with remembered():
+                classics[name] = tuned(method, *known(), port_shape=port_shape, context=context)
         return classics[name]
 
     for name in cell.methods:
@@ -281,7 +289,7 @@ def contenders_of_cell(
             members = {member: classic(member, get(member, "predictor"))[0] for member in STACK_MEMBERS}
             past, future = known()
             drop = torch.arange(len(past)) // cell.recipe.get("links_per_drop", 1)
-            with torch.inference_mode():
+            with torch.inference_mode(), remembered():
                 predictor, settings = fit_stack(members, past, future, drop, port_shape=port_shape, context=context)
             out.append(of_predictor(name, predictor, context, port_shape, settings))
         else:
@@ -315,7 +323,7 @@ def without_correction(model: Predictor) -> Predictor:
         raise RecipeError(
             f"{model.name} is a comparator: it has no classical start; without its correction it is 'hold'"
         )
-    return AirlamPredictor(model.model, f"{model.name}{OFF}", correction=False, views=model.views)
+    return model.uncorrected(f"{model.name}{OFF}")
 
 
 def genie(name: str, cell: Cell, links: LinkBatch) -> Contender:

@@ -54,7 +54,7 @@ def fingerprint(method: Any) -> str:
     hashing = _Hashing()
     try:
         if isinstance(method, Method):
-            hashing.add((method.name, dict(method.options), dict(method.grid)), "method")
+            hashing.add((method.name, dict(method.options), dict(method.grid), method.tune_links), "method")
             method = method.build()
         hashing.add(method, type(method).__name__)
     except NotHashable as reason:

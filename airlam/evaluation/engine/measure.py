@@ -172,7 +172,9 @@ def add_rates(record: CellRecord, method: str, rates: dict[float, Tensor], headl
 
 def predict_all(contender: Contender, h_past: Tensor, horizon: int) -> Tensor:
     """All links, a batch at a time."""
-    with torch.inference_mode():
+    from airlam.baselines.path_memory import remembered
+
+    with torch.inference_mode(), remembered():
         parts = []
         for index in torch.arange(len(h_past)).split(contender.batch):
             past = h_past[index]  # a copy: a method that writes into its input cannot spoil the others'

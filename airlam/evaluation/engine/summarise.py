@@ -18,6 +18,8 @@ from airlam.io import recipe_hash
 from airlam.methods import names
 from airlam.metrics import break_even_latency, five_percent_user_rate, latency_charged_se
 
+LABELLED = {"impairments": "impairment", "odd": "odd"}  # groups whose rows hold the label of their cell, and where
+
 
 def cell_rows(record: CellRecord, bar: str) -> list[Row]:
     """One row per method of a cell's record."""
@@ -64,7 +66,9 @@ def _add_sum_se(row: Row, record: CellRecord, users: int, bar: str) -> None:
 def new_row(record: CellRecord, method: str, group: str | None = None) -> Row:
     """A row with everything but figures."""
     cell, facts = record.cell, record.methods[method]
-    settings = dict(facts.settings) | ({"impairment": cell["label"]} if cell["group"] == "impairments" else {})
+    settings = dict(facts.settings)
+    if cell["group"] in LABELLED:
+        settings[LABELLED[cell["group"]]] = cell["label"]
     return Row(
         method,
         cell["data"],

@@ -19,13 +19,14 @@ def leaderboard_tables(results: Results) -> list[Table]:
     """Tables that the benchmark brings, means, data never seen, every cell, speeds, impairments, CSI periods."""
     looks, over = Looks.of(results), bar_short(results)
     means, held_out, cells = (results.select(group=group) for group in ("mean", "held_out", "cell"))
-    impaired, periods = results.select(group="impairments"), results.select(group="csi_period")
+    impaired, odd, periods = (results.select(group=group) for group in ("impairments", "odd", "csi_period"))
     supported = (
         ("Each row", means, _means(means, looks, over)),
         ("Each row", held_out, _held_out(held_out, looks, over)),
         ("Each figure", cells, _cells(cells, looks, over)),
         ("", cells, _by_speed(cells, looks, bar_of(results), bar_label(results))),
-        ("Each figure", impaired, _impairments(impaired, looks)),
+        ("Each figure", impaired, _labelled(impaired, looks, "impairment", "Impaired histories: NMSE [dB]")),
+        ("Each figure", odd, _labelled(odd, looks, "odd", "Small inputs and broken assumptions: NMSE [dB]")),
         ("Each figure", periods, _periods(periods, looks)),
     )
     tables = own_tables(results, texts=True)
@@ -117,14 +118,15 @@ def _cells(rows: list[Row], looks: Looks, over: str) -> list[Table]:
     return [_table("Every cell: NMSE [dB]", columns, lines)] if lines else []
 
 
-def _impairments(rows: list[Row], looks: Looks) -> list[Table]:
+def _labelled(rows: list[Row], looks: Looks, key: str, heading: str) -> list[Table]:
+    """A line for each label that the rows hold under ``key``, a column for each method."""
     methods = order([row.method for row in rows])
     lines = []
-    for kind in dict.fromkeys(row.settings["impairment"] for row in rows):
-        here = {row.method: row.figures for row in rows if row.settings["impairment"] == kind}
-        lines.append([kind, *(figure_cell(here.get(m, {}).get("nmse_db"), ".1f") for m in methods)])
-    columns = ["impairment", *(looks[m].label for m in methods)]
-    return [_table("Impaired histories: NMSE [dB]", columns, lines)] if lines else []
+    for label in dict.fromkeys(row.settings[key] for row in rows):
+        here = {row.method: row.figures for row in rows if row.settings[key] == label}
+        lines.append([label, *(figure_cell(here.get(m, {}).get("nmse_db"), ".1f") for m in methods)])
+    columns = ["impairment" if key == "impairment" else "input", *(looks[m].label for m in methods)]
+    return [_table(heading, columns, lines)] if lines else []
 
 
 def _by_speed(rows: list[Row], looks: Looks, bar: str, label: str) -> list[Table]:

@@ -74,7 +74,7 @@ def _every_cell(results: Results, method: str, bar: str) -> list[str]:
 
 
 def _lost(results: Results, method: str, bar: str) -> list[str]:
-    """CSI periods and impairments under which the baseline has the lower NMSE."""
+    """CSI periods, impairments and odd inputs under which the baseline has the lower NMSE."""
     label = Looks.of(results).in_a_sentence(bar)
     periods = {row.method: row.figures.get("nmse_db") for row in results.select(group="csi_period")}
     mine, theirs = periods.get(method), periods.get(bar)
@@ -83,11 +83,15 @@ def _lost(results: Results, method: str, bar: str) -> list[str]:
         behind = [f"{t:g} ms" for t, a, b in zip(mine.axis, mine.value, theirs.value, strict=True) if a > b]
         if behind:
             sentences.append(f"At CSI periods of {', '.join(behind)} {label} has the lower NMSE.")
-    rows = {(row.method, row.settings["impairment"]): row.figures for row in results.select(group="impairments")}
-    kinds = dict.fromkeys(kind for name, kind in rows if name == method and (bar, kind) in rows)
-    behind = [k for k in kinds if rows[method, k]["nmse_db"].number > rows[bar, k]["nmse_db"].number]
-    if behind:
-        sentences.append(f"Under impairments ({', '.join(behind)}) {label} has the lower NMSE.")
+    for group, key, where in (
+        ("impairments", "impairment", "Under impairments"),
+        ("odd", "odd", "On small inputs and under broken assumptions"),
+    ):
+        rows = {(row.method, row.settings[key]): row.figures for row in results.select(group=group)}
+        kinds = dict.fromkeys(kind for name, kind in rows if name == method and (bar, kind) in rows)
+        behind = [k for k in kinds if rows[method, k]["nmse_db"].number > rows[bar, k]["nmse_db"].number]
+        if behind:
+            sentences.append(f"{where} ({', '.join(behind)}) {label} has the lower NMSE.")
     return sentences
 
 

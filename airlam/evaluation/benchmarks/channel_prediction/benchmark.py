@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredic
 from airlam.evaluation.benchmarks.channel_prediction.tables import compared, main_cells, rows_of
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import Entries, contenders_of_cell
-from airlam.evaluation.engine.fingerprint import combined, fingerprint, outside
+from airlam.evaluation.engine.fingerprint import UNCACHED, combined, fingerprint, outside
 from airlam.evaluation.engine.measure import measure_cell, picture, predict_all, run_cells
+from airlam.evaluation.engine.reuse import known_rows, merged, what_rows_depend_on
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.markdown import write_leaderboard
 from airlam.evaluation.report.notes import NOTES
@@ -62,7 +64,8 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
         """Run what is not finished yet, and write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``.
 
         Every finished cell is a file in ``out/cells``. An interrupted benchmark goes on with the next cell. A cell
-        whose figures depend on something else (weights, settings, seeds) is computed again.
+        whose figures depend on something else (weights, settings, seeds) is computed again, but for the rows of
+        methods that are as they were; latencies are always taken side by side.
 
         Returns:
             The path of ``report.html``.
@@ -72,17 +75,24 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
             models = self.entries.built()
             depends = combined([*models.values(), *outside(name for name in self.methods if name not in models)])
             cells = self.all_cells()
-            records = run_cells(cells, lambda cell: self._run_cell(cell, models), lambda _: depends, out, cost)
+            rows = what_rows_depend_on(self.methods, models)
+            records = run_cells(
+                cells, lambda cell: self._run_cell(cell, models, rows, out), lambda _: depends, out, cost
+            )
         results = self.results(records, next((r.extras["picture"] for r in records if "picture" in r.extras), {}))
         results.config["weights"] = {name: fingerprint(model) for name, model in models.items()}
         return publish(results, out, threads=self.threads, leaderboard=write_leaderboard)
 
-    def _run_cell(self, cell: Cell, models: dict[str, Any]) -> CellRecord:
+    def _run_cell(self, cell: Cell, models: dict[str, Any], depends: dict[str, str], out: Path) -> CellRecord:
         start = time.perf_counter()
-        links = cell.links("test", cell.num_links)
+        known = known_rows(cell, depends, out)
+        rest = replace(cell, methods=tuple(name for name in cell.methods if name not in known))
+        links = rest.links("test", cell.num_links)
         h_past, observed = cell.observe(links.h, "test")
-        contenders = contenders_of_cell(cell, links, models, observed)
-        record = measure_cell(cell, links, h_past, contenders)
+        contenders = contenders_of_cell(rest, links, models, observed)
+        record = merged(measure_cell(rest, links, h_past, contenders), known, cell.methods)
+        for name, facts in record.methods.items():
+            facts.depends = "" if UNCACHED in depends[name] else depends[name]
         if cell.timed and cell.headline:
             shown = [c for c in contenders if c.name in (self.bar, self.label)]
             few = {c.name: predict_all(c, h_past[:1], cell.horizon) for c in shown}

@@ -20,6 +20,7 @@ def cells_of(arguments: ChannelPredictionArguments, methods: Sequence[str]) -> l
         *plan.csi_periods(),
         *plan.held_out(),
         *plan.impairments(),
+        *plan.odd(),
     ]
 
 
@@ -39,13 +40,14 @@ class CellPlan:
     def _cell(self, group: str, data: str, speed: float, snr: float | None = None, **fields: Any) -> Cell:
         """A cell; ``recipe`` among the fields holds keys that replace those of the channel's recipe."""
         sizes, rates, headline = self.arguments.sizes, self.arguments.rates, self.arguments.cells
+        known = load_channel(data).recipe
         overrides = {"speed_kmh": speed, **headline.channel_overrides, **fields.pop("recipe", {})}
-        if rates.users:
+        if rates.users and "links_per_drop" in known:
             overrides["links_per_drop"] = sizes.links_per_drop
         values: dict[str, Any] = dict(
             group=group,
             data=data,
-            recipe=load_channel({**load_channel(data).recipe, **overrides}).recipe,
+            recipe=load_channel({**known, **overrides}).recipe,
             speed_kmh=float(speed),
             csi_snr_db=float(headline.csi_snr_db if snr is None else snr),
             num_links=sizes.side_links,
@@ -119,6 +121,16 @@ class CellPlan:
         for label, kind in impairments.kinds.items():
             fields: dict[str, Any] = {"impairment": dict(kind), "label": label, **self.side}
             yield self._cell("impairments", self.first, impairments.speed_kmh, **fields)
+
+    def odd(self) -> Iterator[Cell]:
+        """One cell for each kind of input that is unlike the headline's."""
+        odd = self.arguments.odd
+        for label, keys in odd.cells.items():
+            recipe = {key: value for key, value in keys.items() if key not in ("channel", "history", "impairment")}
+            fields: dict[str, Any] = {"num_links": odd.num_links, "recipe": recipe, "label": label, **self.side}
+            fields |= {"users": (), "history": keys.get("history", self.arguments.sizes.history)}
+            fields |= {"impairment": dict(keys["impairment"])} if "impairment" in keys else {}
+            yield self._cell("odd", keys["channel"], keys["speed_kmh"], **fields)
 
 
 def cost(cell: Cell) -> float:

@@ -104,6 +104,30 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Odd:
+    """Cells of inputs that are unlike the headline's, each with a channel of its own: small ones, broken assumptions.
+
+    Attributes:
+        cells: label -> ``channel`` (a recipe's name), ``speed_kmh``, and keys that replace those of its recipe; and, as
+            the cell needs it, ``history`` (slots seen), ``impairment`` (of :class:`airlam.csi.Impairment`).
+        num_links: links of each cell.
+    """
+
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    num_links: int = 64
+
+    def __post_init__(self) -> None:
+        for label, cell in self.cells.items():
+            if not {"channel", "speed_kmh"} <= set(cell):
+                raise RecipeError(
+                    f"odd.cells.{label} is {cell!r}, but must name a channel recipe and a speed: "
+                    "{channel: uma_nlos, speed_kmh: 30}"
+                )
+            check_keys(f"odd.cells.{label}.impairment", cell.get("impairment", {}), Impairment._fields)
+            at_least(f"odd.cells.{label}.history", cell.get("history", 2), 2)
+
+
+@dataclass(frozen=True)
 class ChannelPredictionArguments(Arguments):
     """Arguments of the benchmark of channel prediction.
 
@@ -125,6 +149,7 @@ class ChannelPredictionArguments(Arguments):
         periods: the cells of CSI periods.
         impairments: the cells of impaired histories.
         held_out: the cells of channels that the model never saw in pretraining.
+        odd: the cells of small inputs and broken assumptions.
         seed: of links and noise.
         threads: CPU threads; latency is always measured on one.
         quick: a small version of everything, for tests: one scenario, two speeds, few links.
@@ -146,6 +171,7 @@ class ChannelPredictionArguments(Arguments):
     periods: Periods = Periods()
     impairments: Impairments = Impairments()
     held_out: HeldOut = HeldOut()
+    odd: Odd = Odd()
     seed: int = 7
     threads: int = 1
     quick: bool = False
@@ -157,6 +183,7 @@ class ChannelPredictionArguments(Arguments):
         at_least("sizes.history", self.sizes.history, 2)
         self.rates.fit(self.sizes.links_per_drop)
         self.sizes.whole_drops("num_links", self.held_out.num_links, "held_out")
+        self.sizes.whole_drops("num_links", self.odd.num_links, "odd")
         if self.age.speed_kmh is not None and self.age.horizon < self.sizes.horizon:
             raise RecipeError(
                 f"age.horizon is {self.age.horizon}, but must be at least sizes.horizon ({self.sizes.horizon})"
@@ -179,4 +206,5 @@ class ChannelPredictionArguments(Arguments):
             sweep=Sweep(self.sweep.csi_snr_db[:2], self.sweep.speeds_kmh[:1]),
             periods=replace(self.periods, periods_ms=self.periods.periods_ms[:2]),
             held_out=replace(self.held_out, speeds_kmh=self.held_out.speeds_kmh[:1], num_links=sizes.side_links),
+            odd=replace(self.odd, cells=dict(list(self.odd.cells.items())[:2]), num_links=sizes.side_links),
         )

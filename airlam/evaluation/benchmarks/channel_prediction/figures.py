@@ -18,12 +18,22 @@ from airlam.evaluation.rows import Results, group_sizes, sum_se_name
 
 
 def impairments(results: Results) -> Figure | None:
-    """NMSE and sum-SE under each impairment, one group of points per impairment."""
+    """NMSE and sum-SE under each impairment."""
+    return labelled(results, "impairments", "impairment")
+
+
+def odd_inputs(results: Results) -> Figure | None:
+    """NMSE of each small or odd input."""
+    return labelled(results, "odd", "odd")
+
+
+def labelled(results: Results, group: str, key: str) -> Figure | None:
+    """NMSE and, where it is known, sum-SE of the cells of a group, one group of points per label."""
     looks = Looks.of(results)
-    rows = results.select(group="impairments")
+    rows = results.select(group=group)
     if not rows:
         return None
-    kinds = unique(row.settings["impairment"] for row in rows)
+    kinds = unique(row.settings[key] for row in rows)
     methods = order({row.method for row in rows})
     names = ["nmse_db"] if any("nmse_db" in row.figures for row in rows) else []
     names += [sum_se_name(users) for users in group_sizes(rows)]
@@ -31,7 +41,7 @@ def impairments(results: Results) -> Figure | None:
     def panel(axes: Any, name: str) -> None:
         for offset, method in zip(np.linspace(-0.22, 0.22, len(methods)), methods, strict=True):
             mine = [row for row in rows if row.method == method and name in row.figures]
-            places = np.array([kinds.index(row.settings["impairment"]) for row in mine]) + offset
+            places = np.array([kinds.index(row.settings[key]) for row in mine]) + offset
             values = [row.figures[name].value for row in mine]
             style = looks[method]
             axes.plot(values, places, linestyle="", marker=style.marker or "|", color=style.color, label=style.label)
@@ -100,6 +110,18 @@ SECTIONS = (
                 "interpolated linearly for the classical methods; the learned method is told which they are and "
                 "ignores them.",
                 rows_of("impairments"),
+            ),
+        ),
+    ),
+    Section(
+        "Small inputs and broken assumptions",
+        (
+            ReportFigure(
+                odd_inputs,
+                "Cells unlike the headline's: few subcarriers or antennas, short histories, and channels that are no "
+                "sum of a few plane waves on a perfect array. Classical methods are tuned on each cell; the learned "
+                "one is used as it is.",
+                rows_of("odd"),
             ),
         ),
     ),

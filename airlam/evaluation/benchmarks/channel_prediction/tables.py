@@ -41,7 +41,7 @@ def rows_of(records: list[CellRecord], bar: str, csi_period: int) -> list[Row]:
     for label in dict.fromkeys(record.cell["label"] for record in of("held_out")):
         mine = [record for record in of("held_out") if record.cell["label"] == label]
         rows += [replace(row, group="held_out", settings={"held_out": label}) for row in mean_rows(mine, bar)]
-    for record in of("impairments"):
+    for record in [*of("impairments"), *of("odd")]:
         rows += [row for row in cell_rows(record, bar) if row.method != "perfect"]
     for record in main:
         rows += path_loss_rows(record, bar)
