@@ -132,6 +132,23 @@ def check_prediction_request(
     return check_port_shape(h_past.shape[-1], port_shape)
 
 
+def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:
+    """``context["observed"]`` as ``bool [link, slot]``; each link needs one measured slot at least."""
+    observed = None if context is None else context.get("observed")
+    if observed is None or not isinstance(h_past, Tensor):
+        return None
+    observed = torch.as_tensor(observed, device=h_past.device)
+    if observed.dtype != torch.bool or observed.shape != h_past.shape[:-3]:
+        raise ValueError(
+            f"context['observed'] is {observed.dtype} {tuple(observed.shape)}, "
+            f"but must be bool of shape {tuple(h_past.shape[:-3])}: one entry for each slot of h_past"
+        )
+    observed = observed.reshape(-1, h_past.shape[-4])
+    if not bool(observed.any(-1).all()):
+        raise ValueError("context['observed'] leaves a link without any measured slot; at least one is needed")
+    return observed
+
+
 def check_estimation_request(
     h_measured: Tensor, observed: Tensor | None, axis: str, port_shape: PortShape | None
 ) -> tuple[Tensor, Tensor, PortShape]:

@@ -48,15 +48,20 @@ class PathFit:
 
     Args:
         x: ``complex [link, gain, slot, subcarrier, column, row]``, of unit mean power or zero.
+        observed: ``bool [link, slot]``, False where a slot was not measured; ``None``: all were.
 
     Attributes:
         shift: ``[link, path, axis]``, turns from sample to sample, along slots, subcarriers, columns, rows.
         live: ``bool [link, path]``: links have unequally many paths. noise: ``[link]``, variance of an entry.
     """
 
-    def __init__(self, x: Tensor) -> None:
-        self.x, self.sizes = x, tuple(x.shape[2:])
+    def __init__(self, x: Tensor, observed: Tensor | None = None) -> None:
         links, self.gains = x.shape[:2]
+        self.x, self.sizes, self.observed = x, tuple(x.shape[2:]), observed
+        self.measured = x.real.new_ones(links)  # share of the slots
+        if observed is not None:
+            self.x = x = x * observed[:, None, :, None, None, None]
+            self.measured = observed.to(x.real.dtype).mean(1)
         self.free = [axis for axis, size in enumerate(self.sizes) if size > 1]
         real = x.real.dtype
         # about the middle, so that shifts and phases of gains are nearly uncorrelated
@@ -67,10 +72,10 @@ class PathFit:
         self.noise = x.real.new_full((links,), 1e-2)
 
     @classmethod
-    def of(cls, x: Tensor, search: Search) -> PathFit:
+    def of(cls, x: Tensor, search: Search, observed: Tensor | None = None) -> PathFit:
         """Paths of ``x``, found and refined."""
-        fit = cls(x)
-        entries = math.prod(x.shape[1:])
+        fit = cls(x, observed)
+        x, entries = fit.x, math.prod(x.shape[1:])
         # half of the data's degrees of freedom at most
         most = min(search.most, entries // (2 * fit.gains + len(fit.free)))
         residual = x
@@ -88,22 +93,25 @@ class PathFit:
         # paths closer than the resolution leave valleys in which the rounding of single precision would wander
         fit._refine(search.final - LAST)
         fit = fit._double()
-        left = squares(fit.x - fit.synthesise(fit._refine(LAST))).mean((1, 2, 3, 4, 5))
-        spent = fit.live.sum(1) * (2 * fit.gains + len(fit.free)) / (2 * entries)
+        left = squares(fit.x - fit.synthesise(fit._refine(LAST))).mean((1, 2, 3, 4, 5)) / fit.measured
+        spent = fit.live.sum(1) * (2 * fit.gains + len(fit.free)) / (2 * entries * fit.measured)
         fit.noise = left / (1 - spent).clamp_min(0.1)
         return fit
 
     def _double(self) -> PathFit:
         """The same in double precision."""
-        fit = PathFit(self.x.to(torch.complex128))
+        fit = PathFit(self.x.to(torch.complex128), self.observed)
         fit.shift, fit.live, fit.noise = self.shift.double(), self.live, self.noise.double()
         return fit
 
     # -- products of paths -----------------------------------------------------------------------------------------
 
     def exponentials(self, shift: Tensor) -> list[Tensor]:
-        """``[link, path, sample]`` for each axis."""
-        return [torch.exp(TURN * shift[..., i : i + 1] * place) for i, place in enumerate(self.places)]
+        """``[link, path, sample]`` for each axis; zero in slots that were not measured."""
+        waves = [torch.exp(TURN * shift[..., i : i + 1] * place) for i, place in enumerate(self.places)]
+        if self.observed is not None:
+            waves[0] = waves[0] * self.observed[:, None]
+        return waves
 
     def both(self) -> Tensor:
         """``bool [link, path, path]``: pairs of paths that are there."""
@@ -144,7 +152,7 @@ class PathFit:
         room = most - self.live.sum(1, keepdim=True)
         new &= torch.arange(new.shape[1], device=new.device) < room
         grown = new.any(1)
-        noise = (level / (math.prod(self.sizes) * (self.gains - 1 / 3))).clamp_min(1e-6)
+        noise = (level / (math.prod(self.sizes) * self.measured * (self.gains - 1 / 3))).clamp_min(1e-6)
         self.noise = torch.where(grown | (self.live.sum(1) == 0), noise, self.noise)
         if not bool(grown.any()):
             return grown

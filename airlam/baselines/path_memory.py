@@ -41,37 +41,40 @@ class PathMemory:
         self.folder = None if folder is None else Path(folder)
         self.latest: OrderedDict[str, Found] = OrderedDict()
 
-    def search(self, x: Tensor, search: Search) -> Found:
+    def search(self, x: Tensor, search: Search, observed: Tensor | None = None) -> Found:
         """Paths of ``x``, see :class:`airlam.baselines.path_fit.PathFit`, strongest first."""
         key = hashlib.sha256(repr((search, tuple(x.shape))).encode())
         key.update(torch.view_as_real(x).numpy().tobytes())
-        name = key.hexdigest()[:32]
-        return self._in_memory(name, x, search) if self.folder is None else self._in_folder(name, x, search)
+        if observed is not None:
+            key.update(observed.numpy().tobytes())
+        asked = key.hexdigest()[:32], x, search, observed
+        return self._in_memory(*asked) if self.folder is None else self._in_folder(*asked)
 
-    def _in_memory(self, name: str, x: Tensor, search: Search) -> Found:
+    def _in_memory(self, name: str, x: Tensor, search: Search, observed: Tensor | None) -> Found:
         if name not in self.latest:
-            self.latest[name] = find(x, search)
+            self.latest[name] = find(x, search, observed)
         self.latest.move_to_end(name)
         if len(self.latest) > MOST:
             self.latest.popitem(last=False)
         return self.latest[name]
 
-    def _in_folder(self, name: str, x: Tensor, search: Search) -> Found:
+    def _in_folder(self, name: str, x: Tensor, search: Search, observed: Tensor | None) -> Found:
         assert self.folder is not None
         path = self.folder / f"{name}.safetensors"
         if os.path.isfile(path):
             with safe_open(path, framework="pt") as file:
                 return file.get_tensor("shift"), file.get_tensor("live"), file.get_tensor("noise")
-        shift, live, noise = find(x, search)
+        shift, live, noise = find(x, search, observed)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as work:
             save_file({"shift": shift, "live": live, "noise": noise}, work)
         return shift, live, noise
 
 
-def find(x: Tensor, search: Search) -> Found:
+def find(x: Tensor, search: Search, observed: Tensor | None = None) -> Found:
     """Paths of ``x``, strongest first, a few links at a time."""
-    parts = [strongest_first(PathFit.of(part, search)) for part in x.split(CHUNK)]
+    masks = [None] * len(x) if observed is None else observed.split(CHUNK)
+    parts = [strongest_first(PathFit.of(part, search, mask)) for part, mask in zip(x.split(CHUNK), masks, strict=False)]
     most = max(live.shape[1] for _, live, _ in parts)
     shift = [torch.nn.functional.pad(shift, (0, 0, 0, most - shift.shape[1])) for shift, _, _ in parts]
     live = [torch.nn.functional.pad(live, (0, most - live.shape[1])) for _, live, _ in parts]
@@ -94,6 +97,6 @@ def remembered() -> Iterator[None]:
         _on = before
 
 
-def recall(x: Tensor, search: Search) -> Found:
+def recall(x: Tensor, search: Search, observed: Tensor | None = None) -> Found:
     """Paths of ``x``; inside :func:`remembered` from memory."""
-    return _remembered.search(x, search) if _on else find(x, search)
+    return _remembered.search(x, search, observed) if _on else find(x, search, observed)

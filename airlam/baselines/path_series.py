@@ -66,6 +66,7 @@ class Paths:
         seen: ``complex128 [link, kind, path, gain, slot]``, the history correlated over all axes but slots with each
             path (kind 0), and with its slopes along subcarriers, columns and rows (:meth:`waves`).
         sizes: of the four axes.
+        observed: ``bool [link, slot]``, False where a slot of the history was not measured; ``None``: all were.
         true: as ``seen``, of the slots to predict; energy: ``[link, slot]`` of their CSI; other: another method's
         prediction of them. ``None`` outside training.
     """
@@ -75,6 +76,7 @@ class Paths:
     noise: Tensor
     seen: Tensor
     sizes: tuple[int, ...]
+    observed: Tensor | None = None
     true: Tensor | None = None
     energy: Tensor | None = None
     other: Other | None = None
@@ -82,16 +84,26 @@ class Paths:
     @classmethod
     def of(cls, fit: PathFit) -> Paths:
         """Of a fit."""
-        return cls.at(fit.x, *strongest_first(fit))
+        return cls.at(fit.x, *strongest_first(fit), observed=fit.observed)
 
     @classmethod
-    def at(cls, x: Tensor, shift: Tensor, live: Tensor, noise: Tensor, future: Tensor | None = None) -> Paths:
+    def at(
+        cls,
+        x: Tensor,
+        shift: Tensor,
+        live: Tensor,
+        noise: Tensor,
+        future: Tensor | None = None,
+        observed: Tensor | None = None,
+    ) -> Paths:
         """Known paths in histories ``x`` as :class:`PathFit` takes them."""
+        if observed is not None:
+            x = x * observed[:, None, :, None, None, None]
         if not live.shape[1]:  # one that is not there, so that nothing else needs to know
             shift, live = shift.new_zeros(len(shift), 1, 4), live.new_zeros(len(live), 1)
         links, count = live.shape
         none = x.new_zeros(links, KINDS, count, x.shape[1], 0, dtype=torch.complex128)
-        found = cls(shift.double(), live, noise.double().clamp_min(LEAST_NOISE), none, tuple(x.shape[2:]))
+        found = cls(shift.double(), live, noise.double().clamp_min(LEAST_NOISE), none, tuple(x.shape[2:]), observed)
         found.seen = found.correlate(x)
         if future is not None:
             found.true = found.correlate(future)
@@ -155,10 +167,11 @@ class Paths:
         return self.alike[:, :count, :count]
 
     def wave(self, axis: int) -> Tensor:
-        """``[link, path, sample]``, about the middle of the axis."""
+        """``[link, path, sample]``, about the middle of the axis; zero in slots that were not measured."""
         n = self.sizes[axis]
         place = torch.arange(n, dtype=torch.float64, device=self.shift.device) - (n - 1) / 2
-        return torch.exp(TURN * self.shift[..., axis : axis + 1] * place)
+        wave = torch.exp(TURN * self.shift[..., axis : axis + 1] * place)
+        return wave if axis or self.observed is None else wave * self.observed[:, None]
 
     @functools.cached_property
     def gains(self) -> tuple[Tensor, Tensor]:
@@ -321,7 +334,8 @@ def _atoms(paths: Paths, statistics: Statistics, num_future: int, most: int) -> 
     angle = 2 * math.pi * turns[..., None] * times
     root = strength.clamp_min(1e-14).sqrt() * (strength.detach() > 0)
     atoms = torch.polar(torch.ones_like(angle), angle) * root[..., None]
-    return atoms[..., :slots], atoms[..., slots:], owner[chosen]
+    past = atoms[..., :slots] if paths.observed is None else atoms[..., :slots] * paths.observed[:, None]
+    return past, atoms[..., slots:], owner[chosen]
 
 
 def strongest_first(fit: PathFit) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from airlam.baselines.path_fit import Search
 from airlam.baselines.path_memory import CHUNK, recall
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.csi import PortShape
-from airlam.interfaces import any_scale, check_prediction_request
+from airlam.interfaces import any_scale, check_observed, check_prediction_request
 
 SPREAD = 0.14  # see PathPredictor
 FLOOR = 0.011  # turns over the history: how well a shift is known at best
@@ -70,7 +70,8 @@ class PathPredictor:
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
-        """See :class:`airlam.interfaces.Predictor`."""
+        """See :class:`airlam.interfaces.Predictor`; ``context`` may hold ``observed``, ``bool [..., slot]``: False
+        where a slot was not measured."""
         return self.predict_with_variance(h_past, num_future, port_shape=port_shape, context=context)[0]
 
     @any_scale
@@ -79,19 +80,24 @@ class PathPredictor:
     ) -> tuple[Tensor, Tensor]:
         """Prediction and the variance of its error, real, same shape: the posterior's, the same for all entries of a
         slot."""
+        observed = check_observed(h_past, context)
         shape = check_prediction_request(h_past, num_future, port_shape)
         links = h_past.reshape(-1, *h_past.shape[-4:])
+        masks = [None] * len(links) if observed is None else observed.split(CHUNK)
         with torch.no_grad():
-            parts = [self._predict(part, num_future, shape) for part in links.split(CHUNK)]
+            chunks = zip(links.split(CHUNK), masks, strict=False)
+            parts = [self._predict(part, num_future, shape, mask) for part, mask in chunks]
         lead = h_past.shape[:-4]
         future, variance = (torch.cat(part) for part in zip(*parts, strict=True))
         future, variance = future.reshape(*lead, *future.shape[1:]), variance.reshape(*lead, num_future, 1, 1, 1)
         return future, variance.expand(future.shape).clone()
 
-    def _predict(self, h: Tensor, num_future: int, shape: PortShape) -> tuple[Tensor, Tensor]:
-        scale = h.abs().square().mean((1, 2, 3, 4), keepdim=True).sqrt()
+    def _predict(self, h: Tensor, num_future: int, shape: PortShape, observed: Tensor | None) -> tuple[Tensor, Tensor]:
+        power = h.abs().square().mean((2, 3, 4), keepdim=True)
+        seen = torch.ones_like(power) if observed is None else observed[:, :, None, None, None].to(power.dtype)
+        scale = ((power * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True)).sqrt()
         x = as_panel(torch.where(scale > 0, h / scale, 0), shape)
-        paths = Paths.at(x, *recall(x, self.search))
+        paths = Paths.at(x, *recall(x, self.search, observed), observed=observed)
         posterior = extrapolated(paths, num_future, self.spread, self.slopes, self.learn)
         future = posterior.paths.synthesise(posterior.series().to(h.dtype), h.shape[3])
         return future * scale, posterior.variance().to(scale.dtype) * scale[:, :, 0, 0, 0].square()

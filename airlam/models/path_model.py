@@ -210,11 +210,11 @@ class AirlamPaths(OnBackbone):
         factor = torch.exp(log_scale)
         return Extrapolated(posterior, factor, known * factor[:, None], share)
 
-    def find(self, h_past: Tensor, port_shape: PortShape | None) -> Paths:
+    def find(self, h_past: Tensor, port_shape: PortShape | None, observed: Tensor | None = None) -> Paths:
         """Paths in histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` of unit power, tracked before."""
         shape = check_port_shape(h_past.shape[-1], port_shape)
         with torch.no_grad():
-            return Paths.of(PathFit.of(as_panel(h_past, shape), self.config.search))
+            return Paths.of(PathFit.of(as_panel(h_past, shape), self.config.search, observed))
 
     @resolve_inputs
     def forward(
@@ -232,8 +232,7 @@ class AirlamPaths(OnBackbone):
             h_past: measured CSI ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]``.
             num_future: slots to predict.
             port_shape: (polarisations, columns, rows) of ``tx_ant``.
-            observed: ``bool [link, slot]``, False where a slot was not measured. A link with such a slot is predicted
-                by the model inside alone.
+            observed: ``bool [link, slot]``, False where a slot was not measured.
             context: not used.
         """
         return self.forward_with_variance(h_past, num_future, port_shape=port_shape, observed=observed)[0]
@@ -268,12 +267,13 @@ class AirlamPaths(OnBackbone):
             subcarriers=subcarriers,
         )
         x, scale = normalise(h_past)
-        paths = self.find(self.inside.track(x, observed), shape)
+        if observed is not None:  # power of the slots that there are
+            more = observed.to(scale.dtype).mean(1).sqrt()[:, None, None, None, None]
+            x, scale = x * more, scale / more
+        paths = self.find(self.inside.track(x, observed), shape, observed)
         of_entry = spread.diagonal(dim1=-2, dim2=-1).real if covariance else spread
         of_slot = (of_entry / scale.square()).mean((2, 3, 4)).clamp_min(1e-9)
         posterior, factor, variance, share = self.extrapolate(paths, num_future, of_slot)
-        if observed is not None:
-            share = torch.where(observed.all(1, keepdim=True), share, 1.0)
         series = posterior.series().to(x.dtype)
         future = paths.synthesise(series, x.shape[3], subcarriers) * scale
         lead = (...,) + (None,) * (spread.dim() - 2)

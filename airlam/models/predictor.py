@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from airlam.csi import PortShape, resolve_inputs
-from airlam.interfaces import check_prediction_request, extreme_scale
+from airlam.interfaces import check_observed, check_prediction_request, extreme_scale
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.spectral_model import SpectralModel
 from airlam.models.views import WEIGHTS
@@ -203,23 +203,6 @@ class AirlamPredictor:
 
 def _part(value: Any, part: slice) -> Any:
     return value[part] if isinstance(value, Tensor) and value.dim() else value
-
-
-def check_observed(h_past: Tensor, context: dict | None) -> Tensor | None:
-    """``context["observed"]`` as ``bool [link, slot]``; each link needs one measured slot at least."""
-    observed = None if context is None else context.get("observed")
-    if observed is None or not isinstance(h_past, Tensor):
-        return None
-    observed = torch.as_tensor(observed, device=h_past.device)
-    if observed.dtype != torch.bool or observed.shape != h_past.shape[:-3]:
-        raise ValueError(
-            f"context['observed'] is {observed.dtype} {tuple(observed.shape)}, "
-            f"but must be bool of shape {tuple(h_past.shape[:-3])}: one entry for each slot of h_past"
-        )
-    observed = observed.reshape(-1, h_past.shape[-4])
-    if not bool(observed.any(-1).all()):
-        raise ValueError("context['observed'] leaves a link without any measured slot; at least one is needed")
-    return observed
 
 
 def _base(model) -> SpectralModel:

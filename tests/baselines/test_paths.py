@@ -93,6 +93,22 @@ def test_static_and_moving_plane_waves_are_predicted():
     assert float(nmse(found, csi(x[:, :, 16:]).to(found.dtype))) < 10**-3.3
 
 
+def test_slots_that_were_not_measured_are_not_looked_at():
+    x, _, g = drawn(links=4, paths=4, slots=20)
+    past, future = csi(noisy(x[:, :, :16], 0.01, g)), csi(x[:, :, 16:])
+    observed = torch.rand(4, 16, generator=g) > 0.3
+    observed[0] = True
+    lost = torch.where(observed[..., None, None, None], past, 5.0)
+    predictor = PathPredictor(spread=0.0)
+    found = predictor.predict(lost, 4, port_shape=(2, 4, 2), context={"observed": observed})
+    assert float(nmse(found, future.to(found.dtype))) < 10**-2.8  # 70 % of the slots of the test above
+    # a link of which all slots were measured is predicted as if there were no mask, up to rounding
+    whole = predictor.predict(lost[:1], 4, port_shape=(2, 4, 2))
+    torch.testing.assert_close(found[:1], whole, rtol=0, atol=1e-3)
+    fit = PathFit.of(noisy(x[:, :, :16], 0.01, g), Search(most=8), observed)
+    assert fit.noise.tolist() == pytest.approx([0.01] * 4, rel=0.1)  # 1,000 entries and more
+
+
 def test_slopes_are_derivatives_of_waves():
     x, shift, _ = drawn(links=2, paths=3)
     paths = Paths.at(x, shift, torch.ones(2, 3, dtype=torch.bool), torch.ones(2))
