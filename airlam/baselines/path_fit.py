@@ -57,11 +57,12 @@ class PathFit:
 
     def __init__(self, x: Tensor, observed: Tensor | None = None) -> None:
         links, self.gains = x.shape[:2]
-        self.x, self.sizes, self.observed = x, tuple(x.shape[2:]), observed
+        self.sizes, self.observed = tuple(x.shape[2:]), observed
         self.measured = x.real.new_ones(links)  # share of the slots
         if observed is not None:
-            self.x = x = x * observed[:, None, :, None, None, None]
+            x = x * observed[:, None, :, None, None, None]
             self.measured = observed.to(x.real.dtype).mean(1)
+        self.x = x
         self.free = [axis for axis, size in enumerate(self.sizes) if size > 1]
         real = x.real.dtype
         # about the middle, so that shifts and phases of gains are nearly uncorrelated
@@ -99,7 +100,6 @@ class PathFit:
         return fit
 
     def _double(self) -> PathFit:
-        """The same in double precision."""
         fit = PathFit(self.x.to(torch.complex128), self.observed)
         fit.shift, fit.live, fit.noise = self.shift.double(), self.live, self.noise.double()
         return fit
@@ -113,19 +113,11 @@ class PathFit:
             waves[0] = waves[0] * self.observed[:, None]
         return waves
 
-    def both(self) -> Tensor:
-        """``bool [link, path, path]``: pairs of paths that are there."""
-        return self.live[:, :, None] & self.live[:, None, :]
-
-    def spatial(self, waves: list[Tensor]) -> Tensor:
-        """``[link, path, column * row]``."""
-        return (waves[2][..., :, None] * waves[3][..., None, :]).flatten(-2)
-
     def series(self, waves: list[Tensor]) -> Tensor:
         """Each path's share of the data over slots ``[link, path, gain, slot]``: correlated over all other axes."""
         links, paths = self.live.shape
         y = (waves[1].conj() @ self.tones_first).view(links, paths, self.gains, self.sizes[0], -1)
-        return torch.einsum("bkgsx,bkx->bkgs", y, self.spatial(waves).conj()) * self.live[..., None, None]
+        return torch.einsum("bkgsx,bkx->bkgs", y, spatial(waves).conj()) * self.live[..., None, None]
 
     def gains_of(self, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Energy that the paths explain ``[link]``, and their gains ``[link, path, gain]``."""
@@ -139,7 +131,7 @@ class PathFit:
         """The paths with their gains, shaped as the data."""
         waves = self.exponentials(self.shift)
         series = gain[..., None] * waves[0][:, :, None] * self.live[..., None, None]
-        y = torch.einsum("bkgt,bkx->bkgtx", series, self.spatial(waves)).flatten(2)
+        y = torch.einsum("bkgt,bkx->bkgtx", series, spatial(waves)).flatten(2)
         shape = (len(y), self.sizes[1], self.gains, self.sizes[0], *self.sizes[2:])
         return (waves[1].mT @ y).view(shape).permute(0, 2, 3, 1, 4, 5)
 
@@ -186,7 +178,7 @@ class PathFit:
     def _step(self, shift: Tensor, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The energy that paths explain, their gains, and where the next step leads."""
         links, paths = self.live.shape
-        free, both, waves = self.free, self.both(), self.exponentials(shift)
+        free, both, waves = self.free, pairs(self.live), self.exponentials(shift)
         slopes = [TURN * place * wave for place, wave in zip(self.places, waves, strict=True)]
         grams = []
         for wave, slope in zip(waves, slopes, strict=True):
@@ -238,7 +230,7 @@ class PathFit:
         rows = torch.cat([waves[1], slopes[1]], 1).conj()
         y = (rows @ self.tones_first).view(links, 2, paths, self.gains * self.sizes[0], -1)
         plane = [waves, [*waves[:2], slopes[2], waves[3]], [*waves[:3], slopes[3]]]
-        space = torch.stack([self.spatial(one) for one in plane], -1).conj()  # [link, path, port, 3]
+        space = torch.stack([spatial(one) for one in plane], -1).conj()  # [link, path, port, 3]
         series = torch.cat([y[:, 0] @ space, y[:, 1] @ space[..., :1]], -1).view(
             links, paths, self.gains, self.sizes[0], 4
         )
@@ -250,12 +242,22 @@ class PathFit:
         return c * self.live[..., None], torch.stack([d[i] for i in self.free], 1)
 
 
+def pairs(live: Tensor) -> Tensor:
+    """``bool [link, path, path]``: pairs of paths that are there."""
+    return live[:, :, None] & live[:, None, :]
+
+
+def spatial(waves: list[Tensor]) -> Tensor:
+    """``[link, path, column * row]`` from the waves along the four axes."""
+    return (waves[2][..., :, None] * waves[3][..., None, :]).flatten(-2)
+
+
 def loaded(fit: PathFit, gram: Tensor) -> Tensor:
     """A Gram matrix that is one where there is no path, loaded with the noise where there is one, and with as much as
     keeps it positive where paths are alike."""
     least = 16 * torch.finfo(fit.noise.dtype).eps * math.prod(fit.sizes)
     load = torch.where(fit.live, fit.noise[:, None].clamp_min(least), 1.0)
-    return torch.where(fit.both(), gram, 0) + torch.diag_embed(load).to(gram.dtype)
+    return torch.where(pairs(fit.live), gram, 0) + torch.diag_embed(load).to(gram.dtype)
 
 
 def peaks(residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -134,6 +134,8 @@ METHODS = [
             "threshold": (8.0, 12.0, 18.0),
             "spread": (0.0, 0.05, 0.1, 0.14, 0.2, 0.3),
             "slopes": (0.0, 0.3, 1.0, 3.0, 10.0),
+            "align": (0, 3),
+            "calibrate": (0, 2),
         },
         tune_links=16,  # a link takes 0.1 to 0.2 s, and the optimum is flat
         what="Plane waves fitted jointly over slots, tones and antennas, as clusters of rays.",

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from airlam.baselines.path_fit import PathFit, Search
+from airlam.baselines.path_receiver import port_gains
 from airlam.baselines.path_series import NODES, SHARES, Paths, Posterior, Statistics
 from airlam.baselines.paths import PathPredictor
 from airlam.metrics import nmse
@@ -107,6 +108,28 @@ def test_slots_that_were_not_measured_are_not_looked_at():
     torch.testing.assert_close(found[:1], whole, rtol=0, atol=1e-3)
     fit = PathFit.of(noisy(x[:, :, :16], 0.01, g), Search(most=8), observed)
     assert fit.noise.tolist() == pytest.approx([0.01] * 4, rel=0.1)  # 1,000 entries and more
+
+
+def test_aligned_slots_are_predicted_in_spite_of_phase_noise_and_jitter():
+    x, _, g = drawn(links=6, paths=5, slots=20)
+    phase = 0.3 * torch.randn(6, 16, 1, generator=g) + 0.03 * torch.randn(6, 16, 1, generator=g) * torch.arange(24)
+    noise = torch.exp(1j * phase.double())[:, None, :, :, None, None]
+    past, future = csi(noisy(x[:, :, :16] * noise, 0.01, g)), csi(x[:, :, 16:]).to(torch.complex64)
+    plain, better = (PathPredictor(align=n).predict(past, 4, port_shape=(2, 4, 2)) for n in (0, 3))
+    assert float(nmse(better, future)) < 0.25 * float(nmse(plain, future))
+
+
+def test_ports_with_wrong_gains_and_phases_are_calibrated():
+    x, _, g = drawn(links=12, paths=5)
+    wrong = torch.exp(0.1 * torch.randn(12, 2, 4, 2, generator=g) + 0.2j * torch.randn(12, 2, 4, 2, generator=g))
+    found = port_gains(csi(noisy(x * wrong[:, :, None, None], 0.01, g)), (2, 4, 2), None, 12)
+
+    def spread(gains):  # about the mean of each polarisation, which belongs to the paths' gains
+        gains = gains / gains.mean((2, 3), keepdim=True)
+        return float((gains - 1).abs().square().mean())
+
+    # what is linear over columns and rows is a change of the paths' directions
+    assert spread(wrong / found.view(12, 2, 4, 2)) < 0.6 * spread(wrong)
 
 
 def test_slopes_are_derivatives_of_waves():

@@ -131,7 +131,7 @@ def test_every_table_is_there(finished):
     odd = {row.settings["odd"]: row for row in results.select(group="odd", method="ar")}
     assert set(odd) == {"one antenna", "wrong ports", "3 bits"} and odd["one antenna"].history == 4
     html = finished.read_text()
-    assert "Small inputs and broken assumptions" in html
+    assert "Other inputs and broken assumptions" in html
     assert "Never seen in pretraining" in html
     assert "With true path loss" in html and "http://" not in html and "https://" not in html
 

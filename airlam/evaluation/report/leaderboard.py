@@ -26,7 +26,7 @@ def leaderboard_tables(results: Results) -> list[Table]:
         ("Each figure", cells, _cells(cells, looks, over)),
         ("", cells, _by_speed(cells, looks, bar_of(results), bar_label(results))),
         ("Each figure", impaired, _labelled(impaired, looks, "impairment", "Impaired histories: NMSE [dB]")),
-        ("Each figure", odd, _labelled(odd, looks, "odd", "Small inputs and broken assumptions: NMSE [dB]")),
+        ("Each figure", odd, _labelled(odd, looks, "odd", "Other inputs and broken assumptions: NMSE [dB]")),
         ("Each figure", periods, _periods(periods, looks)),
     )
     tables = own_tables(results, texts=True)

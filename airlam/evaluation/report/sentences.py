@@ -85,7 +85,7 @@ def _lost(results: Results, method: str, bar: str) -> list[str]:
             sentences.append(f"At CSI periods of {', '.join(behind)} {label} has the lower NMSE.")
     for group, key, where in (
         ("impairments", "impairment", "Under impairments"),
-        ("odd", "odd", "On small inputs and under broken assumptions"),
+        ("odd", "odd", "On other inputs and under broken assumptions"),
     ):
         rows = {(row.method, row.settings[key]): row.figures for row in results.select(group=group)}
         kinds = dict.fromkeys(kind for name, kind in rows if name == method and (bar, kind) in rows)

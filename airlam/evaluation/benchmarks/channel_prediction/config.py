@@ -105,7 +105,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Odd:
-    """Cells of inputs that are unlike the headline's, each with a channel of its own: small ones, broken assumptions.
+    """Cells of inputs unlike the headline's, each with a channel of its own: small and long ones, broken assumptions.
 
     Attributes:
         cells: label -> ``channel`` (a recipe's name), ``speed_kmh``, and keys that replace those of its recipe; and, as

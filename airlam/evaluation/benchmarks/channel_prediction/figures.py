@@ -114,13 +114,13 @@ SECTIONS = (
         ),
     ),
     Section(
-        "Small inputs and broken assumptions",
+        "Other inputs and broken assumptions",
         (
             ReportFigure(
                 odd_inputs,
-                "Cells unlike the headline's: few subcarriers or antennas, short histories, and channels that are no "
-                "sum of a few plane waves on a perfect array. Classical methods are tuned on each cell; the learned "
-                "one is used as it is.",
+                "Cells unlike the headline's: few subcarriers or antennas, short and long histories, and channels that "
+                "are no sum of a few plane waves on a perfect array. Classical methods are tuned on each cell; the "
+                "learned one is used as it is.",
                 rows_of("odd"),
             ),
         ),

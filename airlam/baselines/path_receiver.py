@@ -1,0 +1,48 @@
+"""What is wrong with a receiver or an array, from a few strong paths: phases and timing of slots, gains of ports.
+
+Few paths cannot follow what is not theirs, so what they leave unexplained is the fault.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from airlam.baselines.path_fit import Search
+from airlam.baselines.path_memory import recall
+from airlam.baselines.path_series import Paths, as_panel
+from airlam.csi import PortShape
+
+COARSE = (12, 24, 48)  # how many paths: first, and later
+
+
+def explained(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) -> Tensor:
+    """What the ``most`` strongest paths explain of histories ``[link, slot, subcarrier, rx_ant, tx_ant]``."""
+    x = as_panel(h, shape)
+    search = Search(most, rounds=2 + most // 12, final=4)
+    paths = Paths.at(x, *recall(x, search, observed), observed=observed)
+    series = x.new_zeros(*paths.seen.shape, dtype=torch.complex128)
+    series[:, 0] = paths.gains[0][..., None] * paths.wave(0)[:, :, None]
+    return paths.synthesise(series.to(h.dtype), h.shape[3])
+
+
+def aligned(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) -> Tensor:
+    """Histories of which each slot is turned in phase and timing to what the strongest paths say of it."""
+    alike = (explained(h, shape, observed, most).conj() * h).sum((3, 4))  # [link, slot, subcarrier]
+    whole = alike.sum(2, keepdim=True)
+    turn = torch.polar(torch.ones_like(whole.real), whole.angle())
+    alike = alike * turn.conj()
+    tone = torch.arange(h.shape[2], dtype=h.real.dtype, device=h.device) - (h.shape[2] - 1) / 2
+    slope = (alike.imag * tone).sum(2) / (alike.real * tone.square()).sum(2).clamp_min(1e-9)
+    ramp = torch.polar(torch.ones_like(alike.real), slope[..., None] * tone)
+    return h * (turn * ramp).conj()[..., None, None]
+
+
+def port_gains(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) -> Tensor:
+    """Gain and phase of each port against the strongest paths, ``[link, 1, 1, rx_ant, tx_ant]``: least squares."""
+    y = explained(h, shape, observed, most)
+    seen = h if observed is None else h * observed[:, :, None, None, None]
+    power = (y.real.square() + y.imag.square()).sum((1, 2), keepdim=True)
+    gain = (y.conj() * seen).sum((1, 2), keepdim=True) / power.clamp_min(1e-9)
+    # a port that the paths do not reach says nothing
+    return torch.where((power > 1e-6) & (gain.abs() > 0.05), gain, 1.0)
