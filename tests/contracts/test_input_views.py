@@ -45,7 +45,8 @@ def covariances(*shape: int) -> Tensor:
 
 
 def rays(delay, doppler, power, array):
-    return SimpleNamespace(delay=delay, doppler=doppler, power=power, array=array)
+    cluster = torch.arange(power.shape[1]).expand(power.shape) // 2
+    return SimpleNamespace(delay=delay, doppler=doppler, power=power, array=array, cluster=cluster)
 
 
 def reals(*shape: int, seed: int = 0) -> Tensor:
@@ -74,6 +75,7 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         (LINKS,),
     ),
     "csi.lose_slots": (lambda x: csi.lose_slots(x, 0.3, generator()), (LINKS,)),
+    "csi.quantise": (lambda x: csi.quantise(x, 6), (LINKS,)),
     "csi.feed_back": (lambda x: csi.feed_back(x, csi.Feedback(16), PORTS), (LINKS,)),
     "csi.beam_power": (csi.beam_power, (LINKS, csi.dft_codebook(PORTS))),
     "csi.measure_beams": (lambda x, b: csi.measure_beams(x, b, 0.1, generator()), (LINKS, csi.dft_codebook(PORTS))),
@@ -108,6 +110,7 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
     "baselines.ARPredictor.filters": (lambda x: baselines.ARPredictor().filters(x, port_shape=PORTS), (LINKS,)),
     "baselines.link_features": (lambda x: baselines.link_features(x, PORTS), (LINKS,)),
     "baselines.genie_lmmse": (lambda x, *r: baselines.genie_lmmse(rays(*r), x, 0.1, 2, **CELL), (LINKS, *RAYS)),
+    "baselines.cluster_genie": (lambda x, *r: baselines.cluster_genie(rays(*r), x, 0.1, 2, **CELL), (LINKS, *RAYS)),
     "baselines.per_bin_genie": (
         lambda x, *r: baselines.per_bin_genie(rays(*r), x, 0.1, 2, port_shape=PORTS, **CELL),
         (LINKS, *RAYS),

@@ -91,6 +91,10 @@ def _make_results(gain: float = 0.6, width: float = 0.15) -> Results:
                 bad.figures["nmse_db"] = Figure(value, "dB", "measured", (value - 0.4, value + 0.4))
                 bad.figures["sum_se_k4"] = Figure(se - len(kind) / 5, "bit/s/Hz", "measured")
                 results.rows.append(bad)
+            for kind in ("1 tone x 1 antenna", "2 measured slots"):
+                odd = Row(method, "uma_nlos", "", 30.0, 20.0, group="odd", settings={"odd": kind})
+                odd.figures["nmse_db"] = Figure(-9.0 + (offset or 0), "dB", "measured")
+                results.rows.append(odd)
             axis = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
             gross = [36 - (8 - 6 * share) * math.sqrt(p) for p in axis]
             net = [g * (1 - 0.5 / 14 / p) for g, p in zip(gross, axis, strict=True)]

@@ -84,7 +84,7 @@ FIGURES = [figure for section in sections_of("channel_prediction") for figure in
 
 def test_every_plot_is_drawn_labelled_and_written(report):
     _, path, html = report
-    assert html.count("<img ") == len(FIGURES) == 11
+    assert html.count("<img ") == len(FIGURES) == 12
     for name in (figure.name for figure in FIGURES):
         assert (path.parent / "plots" / f"{name}.svg").stat().st_size > 2000
         assert (path.parent / "plots" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
