@@ -12,6 +12,8 @@ from airlam.interfaces import Precoder, Predictor
 from airlam.methods import build_own, check_made, find, is_own, names
 from airlam.recipes import check_is_no_class, find_checkpoint, nearest, shipped_checkpoints
 
+PREDICTORS = ("airlam", "airlam-paths")  # types of checkpoints that predict
+
 
 def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **options: Any) -> Predictor:
     """A predictor by name, from a checkpoint, or of a class of your own.
@@ -72,7 +74,7 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
         if path.suffix == ".ckpt":
             raise CheckpointError(f"no checkpoint file {name}") from error
         check_is_no_class(name, "predictor")
-        known = [*names("predictor", built=True), *shipped_checkpoints("airlam")]
+        known = [*names("predictor", built=True), *shipped_checkpoints(*PREDICTORS)]
         raise CheckpointError(
             f"no predictor or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
             f"{', '.join(known)}"
@@ -163,7 +165,7 @@ def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **opt
             f"no precoder or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
             f"{', '.join(known)}"
         ) from error
-    if read_config(folder).get("model_type") == "airlam":
+    if read_config(folder).get("model_type") in PREDICTORS:
         known = ", ".join([*names("precoder", built=True), *shipped_checkpoints("airlam-precoder")])
         raise CheckpointError(f"{name} predicts channels; precoders are {known}")
     return LearnedPrecoder(load_learned_precoder(folder), **options)

@@ -19,7 +19,7 @@ def run(arguments: Sequence[str]) -> None:
         "datasets": lambda: _recipes("datasets"),
         "tasks": lambda: _recipes("tasks"),
         "checkpoints": _checkpoints,
-        "predictors": lambda: _methods("predictor", "airlam"),
+        "predictors": lambda: _methods("predictor", "airlam", "airlam-paths"),
         "precoders": lambda: _methods("precoder", "airlam-precoder"),
     }
     parser = Parser("airlam list", f"Show what can be named: {', '.join(tables)}. Without a kind: everything.")
@@ -86,11 +86,11 @@ def _checkpoints() -> list[tuple[str, str]]:
     return rows
 
 
-def _methods(role: str, model_type: str) -> list[tuple[str, str]]:
+def _methods(role: str, *model_types: str) -> list[tuple[str, str]]:
     """Names that ``load_predictor`` or ``load_precoder`` takes, then those of recipes of benchmarks alone."""
     methods = known(role)
     rows = [(method.name, method.what or method.label) for method in methods if method.factory]
-    rows += [(name, "shipped checkpoint") for name in shipped_checkpoints(model_type)]
+    rows += [(name, "shipped checkpoint") for name in shipped_checkpoints(*model_types)]
     if role == "predictor":
         what = "a checkpoint folder, a folder of adapters or of an exported graph, or a Lightning checkpoint"
         rows.append(("FOLDER or FILE.ckpt", what))

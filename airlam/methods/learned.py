@@ -5,6 +5,7 @@ from airlam.methods.method import Method
 _RANDOM = "airlam-tiny, trained alike from random weights"
 METHODS = [
     Method("airlam-small", kind="learned", color="#009988", marker="P"),
+    Method("airlam-paths", kind="learned", color="#cc3311", marker="D"),
     Method("gru", kind="learned", label="GRU", color="#999933", marker="1"),
     Method("lstm", kind="learned", label="LSTM", color="#999933", line="--", marker="2"),
     Method("cnn", kind="learned", label="CNN", color="#aa4499", marker="3"),

@@ -114,8 +114,8 @@ def find_checkpoint(name: str | Path) -> Path:
     )
 
 
-def shipped_checkpoints(model_type: str) -> list[str]:
-    """Names of the shipped checkpoints of one type.
+def shipped_checkpoints(*model_types: str) -> list[str]:
+    """Names of the shipped checkpoints of some types.
 
     Example:
         >>> "airlam-tiny" in shipped_checkpoints("airlam")
@@ -124,6 +124,6 @@ def shipped_checkpoints(model_type: str) -> list[str]:
     found = []
     for entry in list_recipes("checkpoints"):
         config = json.loads((recipe_root() / entry / "config.json").read_text(encoding="utf-8"))
-        if config.get("model_type") == model_type:
+        if config.get("model_type") in model_types:
             found.append(Path(entry).name)
     return found

@@ -163,7 +163,7 @@ def test_weights_stored_in_half_precision_compute_in_single(folder):
         assert torch.equal(loaded.get_parameter(name), value.bfloat16().float())
 
 
-@pytest.mark.parametrize("name", ["airlam-tiny", "airlam-small"])
+@pytest.mark.parametrize("name", ["airlam-tiny", "airlam-small", "airlam-paths"])
 def test_shipped_checkpoints(name):
     """They load, hold together (SHA-256), state their limits, stay small, and beat "hold" on two rays."""
     folder = find_checkpoint(name)
