@@ -15,6 +15,7 @@ from airlam.csi import (
     observe_pilots,
     phase_combiner,
     quantise,
+    receive,
     sweep_schedule,
     to_beam_delay,
 )
@@ -113,6 +114,9 @@ RANDOM = {
         H, Impairment(0.1), slot_duration=1e-3, subcarrier_spacing=30e3, generator=generator
     ),
     "lose_slots": lambda generator: lose_slots(H, 0.5, generator),
+    "receive": lambda generator: receive(
+        H, 20.0, Impairment(0.1, missing=0.5), generator, slot_duration=1e-3, subcarrier_spacing=30e3
+    ),
     "phase_combiner": lambda generator: phase_combiner(4, 8, generator),
     "observe_pilots": lambda generator: observe_pilots(H[:, 0, :, 0], phase_combiner(4, 8), 0.1, generator),
     "measure_beams": lambda generator: measure_beams(H, dft_codebook((1, 8, 1)), 0.1, generator),

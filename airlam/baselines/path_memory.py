@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from airlam.baselines.path_fit import PathFit, Search
-from airlam.baselines.path_series import strongest_first
+from airlam.baselines.path_series import Paths, strongest_first
 from airlam.io import replacing
 
 CHUNK = 16  # links at a time: a spectrum of 200,000 bins each
@@ -97,6 +97,7 @@ def remembered() -> Iterator[None]:
         _on = before
 
 
-def recall(x: Tensor, search: Search, observed: Tensor | None = None) -> Found:
-    """Paths of ``x``; inside :func:`remembered` from memory."""
-    return _remembered.search(x, search, observed) if _on else find(x, search, observed)
+def recall(x: Tensor, search: Search, observed: Tensor | None = None) -> Paths:
+    """Paths of ``x``; inside :func:`remembered` the search is looked up."""
+    found = _remembered.search(x, search, observed) if _on else find(x, search, observed)
+    return Paths.at(x, *found, observed=observed)

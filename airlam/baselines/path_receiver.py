@@ -10,17 +10,18 @@ from torch import Tensor
 
 from airlam.baselines.path_fit import Search
 from airlam.baselines.path_memory import recall
-from airlam.baselines.path_series import Paths, as_panel
+from airlam.baselines.path_series import as_panel
 from airlam.csi import PortShape
 
 COARSE = (12, 24, 48)  # how many paths: first, and later
 
 
 def explained(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) -> Tensor:
-    """What the ``most`` strongest paths explain of histories ``[link, slot, subcarrier, rx_ant, tx_ant]``."""
+    """What the ``most`` strongest paths explain of histories ``[link, slot, subcarrier, rx_ant, tx_ant]``; nothing of
+    slots that were not measured."""
     x = as_panel(h, shape)
     search = Search(most, rounds=2 + most // 12, final=4)
-    paths = Paths.at(x, *recall(x, search, observed), observed=observed)
+    paths = recall(x, search, observed)
     series = x.new_zeros(*paths.seen.shape, dtype=torch.complex128)
     series[:, 0] = paths.gains[0][..., None] * paths.wave(0)[:, :, None]
     return paths.synthesise(series.to(h.dtype), h.shape[3])
@@ -41,8 +42,7 @@ def aligned(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) -> 
 def port_gains(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) -> Tensor:
     """Gain and phase of each port against the strongest paths, ``[link, 1, 1, rx_ant, tx_ant]``: least squares."""
     y = explained(h, shape, observed, most)
-    seen = h if observed is None else h * observed[:, :, None, None, None]
     power = (y.real.square() + y.imag.square()).sum((1, 2), keepdim=True)
-    gain = (y.conj() * seen).sum((1, 2), keepdim=True) / power.clamp_min(1e-9)
+    gain = (y.conj() * h).sum((1, 2), keepdim=True) / power.clamp_min(1e-9)
     # a port that the paths do not reach says nothing
     return torch.where((power > 1e-6) & (gain.abs() > 0.05), gain, 1.0)

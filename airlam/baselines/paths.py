@@ -112,7 +112,7 @@ class PathPredictor:
         for most in COARSE[: self.calibrate]:
             ports = ports * port_gains(h / ports, shape, observed, most)
         x = as_panel(h / ports, shape)
-        paths = Paths.at(x, *recall(x, self.search, observed), observed=observed)
+        paths = recall(x, self.search, observed)
         posterior = extrapolated(paths, num_future, self.spread, self.slopes, self.learn)
         future = posterior.paths.synthesise(posterior.series().to(h.dtype), h.shape[3])
         return future * ports * scale, posterior.variance().to(scale.dtype) * scale[:, :, 0, 0, 0].square()

@@ -20,7 +20,7 @@ from airlam.csi.beam_delay import from_beam_delay, to_beam_delay
 from airlam.csi.beams import beam_power, dft_codebook, dft_line, measure_beams, sweep_schedule
 from airlam.csi.feedback import Feedback, feed_back
 from airlam.csi.lazy import resolve_inputs, resolved
-from airlam.csi.measurement import Impairment, impair, lose_slots, mean_power, measure, normalise, quantise
+from airlam.csi.measurement import Impairment, impair, lose_slots, mean_power, measure, normalise, quantise, receive
 from airlam.csi.pilots import observe_pilots, phase_combiner
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "measure_beams",
     "normalise",
     "quantise",
+    "receive",
     "observe_pilots",
     "phase_combiner",
     "resolve_inputs",

@@ -130,6 +130,25 @@ def check_bits(bits: float) -> int:
     return int(bits)
 
 
+def receive(
+    h: Tensor,
+    csi_snr_db: float | Tensor,
+    impairment: Impairment | None,
+    generator: torch.Generator | None = None,
+    *,
+    slot_duration: float,
+    subcarrier_spacing: float,
+) -> tuple[Tensor, Tensor | None]:
+    """The measured history of true CSI: impaired, noisy, quantised, with lost slots filled in; and ``observed`` of
+    :func:`lose_slots` where slots may be lost. ``None`` for a receiver that only adds noise."""
+    if impairment is None:
+        return measure(h, csi_snr_db, generator), None
+    grid = {"slot_duration": slot_duration, "subcarrier_spacing": subcarrier_spacing}
+    h = measure(impair(h, impairment, **grid, generator=generator), csi_snr_db, generator)
+    h = quantise(h, impairment.bits) if impairment.bits else h
+    return lose_slots(h, impairment.missing, generator) if impairment.missing > 0 else (h, None)
+
+
 @resolve_inputs
 def lose_slots(h: Tensor, probability: float, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Lose slots of a measured history at random, all but the first and the last.

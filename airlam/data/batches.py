@@ -17,7 +17,7 @@ import torch.distributed
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from airlam.csi import Impairment, impair, lose_slots, measure, quantise
+from airlam.csi import Impairment, receive
 from airlam.data.recipe import SPLITS, block_seed, load_channel
 from airlam.data.store import CSIStore
 from airlam.data.workers import one_thread
@@ -45,7 +45,10 @@ def draw_impairment(spec: dict[str, Range], generator: torch.Generator) -> Impai
     """One link's impairments, or None. See ``impairments`` of :class:`airlam.data.CSIDataModule`."""
     if float(torch.rand((), generator=generator)) >= float(spec.get("probability", 1.0)):  # type: ignore[arg-type]
         return None
-    return Impairment(**{name: draw(value, generator) for name, value in spec.items() if name != "probability"})
+    drawn = {name: draw(value, generator) for name, value in spec.items() if name != "probability"}
+    if drawn.get("bits"):
+        drawn["bits"] = max(1, round(drawn["bits"]))
+    return Impairment(**drawn)
 
 
 def measured(
@@ -79,17 +82,9 @@ def measured(
             snr_db[i] = low + (high - low) * torch.rand((), generator=generator)
         else:
             snr_db[i] = csi_snr_db
-        one = past[i]
         impairment = draw_impairment(impairments, generator) if impairments else None
-        if impairment is not None:
-            one = impair(
-                one, impairment, slot_duration=slot_duration, subcarrier_spacing=subcarrier_spacing, generator=generator
-            )
-        noisy[i] = measure(one, snr_db[i], generator)
-        if impairment is not None and impairment.bits:
-            noisy[i] = quantise(noisy[i], max(1, round(impairment.bits)))
-        if impairment is not None and impairment.missing > 0:
-            noisy[i] = lose_slots(noisy[i], impairment.missing, generator)[0]
+        grid = {"slot_duration": slot_duration, "subcarrier_spacing": subcarrier_spacing}
+        noisy[i] = receive(past[i], snr_db[i], impairment, generator, **grid)[0]
     return {"h_past": noisy, "h_past_true": past, "h_future": future, "csi_snr_db": snr_db}
 
 

@@ -75,6 +75,10 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         (LINKS,),
     ),
     "csi.lose_slots": (lambda x: csi.lose_slots(x, 0.3, generator()), (LINKS,)),
+    "csi.receive": (
+        lambda x: csi.receive(x, 10.0, csi.Impairment(0.1, 10.0, 1e-8, 0.3, 6), generator(), **CELL),
+        (LINKS,),
+    ),
     "csi.quantise": (lambda x: csi.quantise(x, 6), (LINKS,)),
     "csi.feed_back": (lambda x: csi.feed_back(x, csi.Feedback(16), PORTS), (LINKS,)),
     "csi.beam_power": (csi.beam_power, (LINKS, csi.dft_codebook(PORTS))),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from airlam.channels import LinkBatch, load_channel
-from airlam.csi import Impairment, impair, lose_slots, measure, quantise
+from airlam.csi import Impairment, receive
 from airlam.errors import RecipeError
 from airlam.io import recipe_hash
 from airlam.seeds import stream_seed
@@ -91,20 +91,14 @@ class Cell:
         """The measured history of true CSI: impaired, noisy, with lost slots filled in; the draws are fixed by the
         seed. And which slots were measured (``None``: all)."""
         generator = torch.Generator().manual_seed(self.stream(purpose + " noise"))
-        h_past = h[:, : self.history]
-        impairment = Impairment(**(self.impairment or {}))
-        if self.impairment:
-            h_past = impair(
-                h_past,
-                impairment,
-                slot_duration=self.recipe["slot_duration"],
-                subcarrier_spacing=self.recipe["subcarrier_spacing"],
-                generator=generator,
-            )
-        h_past = measure(h_past, self.csi_snr_db, generator)
-        if impairment.bits:
-            h_past = quantise(h_past, impairment.bits)
-        return lose_slots(h_past, impairment.missing, generator) if impairment.missing > 0 else (h_past, None)
+        return receive(
+            h[:, : self.history],
+            self.csi_snr_db,
+            Impairment(**self.impairment) if self.impairment else None,
+            generator,
+            slot_duration=self.recipe["slot_duration"],
+            subcarrier_spacing=self.recipe["subcarrier_spacing"],
+        )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredic
 from airlam.evaluation.benchmarks.channel_prediction.tables import compared, main_cells, rows_of
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import Entries, contenders_of_cell
-from airlam.evaluation.engine.fingerprint import UNCACHED, combined, fingerprint, outside
+from airlam.evaluation.engine.fingerprint import UNCACHED, combined, outside
 from airlam.evaluation.engine.measure import measure_cell, picture, predict_all, run_cells
 from airlam.evaluation.engine.reuse import known_rows, merged, what_rows_depend_on
 from airlam.evaluation.report.html import publish
@@ -80,7 +80,7 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
                 cells, lambda cell: self._run_cell(cell, models, rows, out), lambda _: depends, out, cost
             )
         results = self.results(records, next((r.extras["picture"] for r in records if "picture" in r.extras), {}))
-        results.config["weights"] = {name: fingerprint(model) for name, model in models.items()}
+        results.config["weights"] = {name: rows[name] for name in models}
         return publish(results, out, threads=self.threads, leaderboard=write_leaderboard)
 
     def _run_cell(self, cell: Cell, models: dict[str, Any], depends: dict[str, str], out: Path) -> CellRecord:
