@@ -46,3 +46,31 @@ def port_gains(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) 
     gain = (y.conj() * h).sum((1, 2), keepdim=True) / power.clamp_min(1e-9)
     # a port that the paths do not reach says nothing
     return torch.where((power > 1e-6) & (gain.abs() > 0.05), gain, 1.0)
+
+
+def unrelated(h: Tensor, shape: PortShape, observed: Tensor | None = None) -> Tensor:
+    """Whether antennas do not see the same plane waves, ``bool [link]``: TDL channels with an antenna each, an array
+    of unknown order.
+
+    Plane waves are stronger in few beams. Where the power of the strongest delays and Doppler shifts is spread over
+    beams as it is over ports, each port's gain is better left free. The power's concentration is its second moment
+    over the squared mean: near 1.5 over both where fading is unrelated, 2 to 12 over beams of a panel.
+
+    Args:
+        h: histories ``[link, slot, subcarrier, rx_ant, tx_ant]``.
+        shape: of the panel they are said to have; with fewer than four ports of a polarisation nothing can be said.
+        observed: ``bool [link, slot]``, False where a slot was not measured.
+    """
+    if shape[1] * shape[2] < 4:
+        return torch.zeros(len(h), dtype=torch.bool, device=h.device)
+    x = as_panel(h if observed is None else h * observed[:, :, None, None, None], shape)
+    x = torch.fft.fftn(x, dim=(2, 3))
+    over_ports, over_beams = (concentration(y) for y in (x, torch.fft.fftn(x, dim=(4, 5))))
+    return (over_beams < 1.3 * over_ports) & (over_beams < 2.1)
+
+
+def concentration(x: Tensor) -> Tensor:
+    """Second moment over squared mean of the power over the last two axes ``[link]``; strong bins count most."""
+    power = (x.real.square() + x.imag.square()).sum(1).flatten(3)  # [link, Doppler shift, delay, port]
+    total = power.sum(-1).square()
+    return power.shape[-1] * power.square().sum((1, 2, 3)) / total.sum((1, 2)).clamp_min(1e-30)

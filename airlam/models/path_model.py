@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -30,6 +31,7 @@ from transformers import PretrainedConfig
 
 from airlam.baselines.eigen_ar import block_diagonal
 from airlam.baselines.path_fit import PathFit, Search
+from airlam.baselines.path_receiver import unrelated
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.baselines.paths import SLOPES
 from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
@@ -119,6 +121,16 @@ class Extrapolated(NamedTuple):
     share: Tensor
 
 
+class OfPaths(NamedTuple):
+    """What paths alone say of links of unit power: ``future``, the prediction; ``own``, the variance or covariance of
+    each entry's error; ``variance`` and ``share`` of :class:`Extrapolated`."""
+
+    future: Tensor
+    own: Tensor
+    variance: Tensor
+    share: Tensor
+
+
 class AirlamPaths(OnBackbone):
     """See the module's docstring.
 
@@ -159,14 +171,17 @@ class AirlamPaths(OnBackbone):
             pretrained: whether its backbone is also the start of the one that reads paths; else that starts at random.
             config: fields of :class:`AirlamPathsConfig`.
         """
-        inside = {name: getattr(model.config, name) for name in INSIDE} | {"forward_backward": True}
-        made = (
-            cls.from_backbone(model, inside=inside, **config)
-            if pretrained
-            else cls(cls.config_class(inside=inside, **config))
-        )
-        made.inside.load_state_dict(model.state_dict())
+        made = cls.from_backbone(model, **config) if pretrained else cls(cls.config_class(**config))
+        made.replace_inside(model)
         return made
+
+    def replace_inside(self, model: AirlamModel) -> None:
+        """Put a copy of ``model`` in the place of the model inside, with forward-backward covariances."""
+        fields = {name: getattr(model.config, name) for name in INSIDE} | {"forward_backward": True}
+        self.config.inside = copy.deepcopy(fields)
+        self.inside = AirlamModel(AirlamConfig(**copy.deepcopy(fields)))
+        self.inside.load_state_dict(model.state_dict())
+        self.inside.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         """The model inside stays as it is."""
@@ -210,9 +225,8 @@ class AirlamPaths(OnBackbone):
         factor = torch.exp(log_scale)
         return Extrapolated(posterior, factor, known * factor[:, None], share)
 
-    def find(self, h_past: Tensor, port_shape: PortShape | None, observed: Tensor | None = None) -> Paths:
+    def find(self, h_past: Tensor, shape: PortShape, observed: Tensor | None = None) -> Paths:
         """Paths in histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` of unit power, tracked before."""
-        shape = check_port_shape(h_past.shape[-1], port_shape)
         with torch.no_grad():
             return Paths.of(PathFit.of(as_panel(h_past, shape), self.config.search, observed))
 
@@ -270,23 +284,46 @@ class AirlamPaths(OnBackbone):
         if observed is not None:  # power of the slots that there are
             more = observed.to(scale.dtype).mean(1).sqrt()[:, None, None, None, None]
             x, scale = x * more, scale / more
-        paths = self.find(self.inside.track(x, observed), shape, observed)
         of_entry = spread.diagonal(dim1=-2, dim2=-1).real if covariance else spread
         of_slot = (of_entry / scale.square()).mean((2, 3, 4)).clamp_min(1e-9)
-        posterior, factor, variance, share = self.extrapolate(paths, num_future, of_slot)
-        series = posterior.series().to(x.dtype)
-        future = paths.synthesise(series, x.shape[3], subcarriers) * scale
+        tracked = self.inside.track(x, observed)
+        alone = unrelated(tracked, shape, observed)
+        parts = []
+        for group, panel in ((~alone, shape), (alone, (math.prod(shape), 1, 1))):
+            if bool(group.any()):
+                mask = None if observed is None else observed[group]
+                paths = self.find(tracked[group], panel, mask)
+                parts.append((group, self._of_paths(paths, of_slot[group], x, subcarriers, covariance, panel[0])))
+        future, own, variance, share = parts[0][1] if len(parts) == 1 else merged(parts)
+        future, share = future * scale, share.to(scale.dtype)
         lead = (...,) + (None,) * (spread.dim() - 2)
-        own = (variance.to(scale.dtype) * scale.square().flatten(1))[lead]
-        if covariance:
-            ports = (posterior.port_covariance(subcarriers) * factor[:, None, None, None, None]).to(x.dtype)
-            whole = block_diagonal(ports[..., None, :, :].expand(*ports.shape[:-2], shape[0], -1, -1))
-            own = whole[:, :, :, None] * scale.square()[..., None]
-        share = share.to(scale.dtype)
+        own = own * scale.square().view(-1, *(1,) * (own.dim() - 1))
         part, ratio = share[lead], (of_slot / variance).sqrt().to(scale.dtype)[lead]
         both = ALIKE * part * (1 - part) * (own * ratio + spread / ratio)
         share = share[:, :, None, None, None]
         return future + share * (other - future), (1 - part).square() * own + part.square() * spread + both
+
+    def _of_paths(
+        self, paths: Paths, other: Tensor, x: Tensor, subcarriers: Tensor | None, covariance: bool, polarisations: int
+    ) -> OfPaths:
+        """Of histories of unit power shaped like ``x``."""
+        posterior, factor, variance, share = self.extrapolate(paths, other.shape[1], other)
+        future = paths.synthesise(posterior.series().to(x.dtype), x.shape[3], subcarriers)
+        own = variance.to(x.real.dtype)[:, :, None, None, None]
+        if covariance:
+            ports = (posterior.port_covariance(subcarriers) * factor[:, None, None, None, None]).to(x.dtype)
+            whole = block_diagonal(ports[..., None, :, :].expand(*ports.shape[:-2], polarisations, -1, -1))
+            own = whole[:, :, :, None]
+        return OfPaths(future, own, variance, share)
+
+
+def merged(parts: Sequence[tuple[Tensor, OfPaths]]) -> OfPaths:
+    """Results of groups of links, in the order of the links. Each part: ``bool [link]``, and what its links have."""
+    out = OfPaths(*(value.new_zeros(len(parts[0][0]), *value.shape[1:]) for value in parts[0][1]))
+    for group, values in parts:
+        for whole, value in zip(out, values, strict=True):
+            whole[group] = value
+    return out
 
 
 class AirlamPathsPredictor(AirlamPredictor):

@@ -66,7 +66,7 @@ class PathTokens:
             live.sum(1, keepdim=True) / 80,
             power.new_tensor(math.log(slots / 16)),
             power.new_tensor(math.log(entries) / 4 - 1.7),
-            power.new_tensor(gains / 2 - 1),
+            power.new_tensor(min(gains, 8) / 2 - 1),
             (gain.abs().square().amax(-1) / power).clamp_min(1e-9).log(),
         ]
         rows = [fact.expand_as(power)[..., None] for fact in facts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.path_memory import PathMemory
+from airlam.baselines.path_receiver import unrelated
 from airlam.baselines.path_series import Paths, as_panel
 from airlam.baselines.paths import extrapolated
 from airlam.csi import check_port_shape, normalise
@@ -58,10 +60,13 @@ class FindPaths:
         past, _, future = draw_window(batch, generator, *self.window)
         shape = check_port_shape(past.shape[-1], batch["port_shape"])
         x, scale = normalise(past)
-        data, truth = as_panel(self.inside.track(x), shape), as_panel(future / scale, shape)
+        tracked, panel = self.inside.track(x), shape
+        if unrelated(tracked, shape).float().mean() > 0.5:  # a batch is one kind of channel
+            panel = (math.prod(shape), 1, 1)
+        data, truth = as_panel(tracked, panel), as_panel(future / scale, panel)
         paths = Paths.at(data, *self.memory.search(data, self.search), truth)
         told, variance = self.inside.forward_with_variance(x, future.shape[1], port_shape=shape)
-        paths.tell_other(as_panel(told, shape), truth, variance.mean((2, 3, 4)))
+        paths.tell_other(as_panel(told, panel), truth, variance.mean((2, 3, 4)))
         kept = {name: value for name, value in batch.items() if not name.startswith("h_")}
         return {**kept, "paths": paths}
 
@@ -74,9 +79,9 @@ class PathPretraining(L.LightningModule):
 
     Args:
         model: fields of :class:`~airlam.models.AirlamPathsConfig`; its search must be that of :class:`FindPaths`.
-        inside: the checkpoint that is the model inside; ``None``: one of random weights.
+        inside: the checkpoint that is the model inside; ``None``: that of ``checkpoint``, or one of random weights.
         pretrained: whether its backbone is also the start of the one that reads paths. Random weights learn faster.
-        checkpoint: an ``airlam-paths`` folder to go on from; ``model`` and ``inside`` must then be empty.
+        checkpoint: an ``airlam-paths`` folder to go on from; ``model`` must then be empty.
         linear_share: weight of the logarithm of the mean.
         own_share: weight of the error of the paths alone, without the model inside.
         variance_share: weight of the likelihood.
@@ -102,13 +107,15 @@ class PathPretraining(L.LightningModule):
             raise ValueError(
                 f"linear_share must lie in [0, 1], variance_share be at least 0, got {linear_share}, {variance_share}"
             )
-        if checkpoint is not None and (model or inside):
-            raise ValueError("give either model and inside (a new one) or checkpoint (to go on from it), not both")
+        if checkpoint is not None and model:
+            raise ValueError("give either model (a new one) or checkpoint (to go on from it), not both")
         self.save_hyperparameters()
+        known = None if inside is None else load_checkpoint(find_checkpoint(inside))
         if checkpoint is not None:
             self.model = load_paths(find_checkpoint(checkpoint))
-        elif inside is not None:
-            known = load_checkpoint(find_checkpoint(inside))
+            if known is not None:
+                self.model.replace_inside(known)
+        elif known is not None:
             self.model = AirlamPaths.around(known, pretrained=pretrained, **(model or {}))
         else:
             self.model = AirlamPaths(AirlamPathsConfig(**(model or {})))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from airlam.baselines.path_fit import PathFit, Search
-from airlam.baselines.path_receiver import port_gains
+from airlam.baselines.path_receiver import port_gains, unrelated
 from airlam.baselines.path_series import NODES, SHARES, Paths, Posterior, Statistics
 from airlam.baselines.paths import PathPredictor
 from airlam.metrics import nmse
@@ -130,6 +130,29 @@ def test_ports_with_wrong_gains_and_phases_are_calibrated():
 
     # what is linear over columns and rows is a change of the paths' directions
     assert spread(wrong / found.view(12, 2, 4, 2)) < 0.6 * spread(wrong)
+
+
+def unrelated_antennas(links, taps, slots, g):
+    """Each antenna sees the same delays, each fading by itself: no plane wave over the panel."""
+    delay = (torch.arange(taps) + 0.5 * torch.rand(links, taps, generator=g)) / 12
+    doppler = 0.1 * torch.rand(links, taps, 12, generator=g) - 0.05
+    gain = torch.randn(links, taps, 12, 2, 4, 2, generator=g, dtype=torch.complex128) / math.sqrt(12 * taps)
+    place = [torch.arange(n, dtype=torch.float64) for n in (slots, SIZES[1])]
+    turns = [torch.exp(2j * math.pi * shift[..., None] * n) for shift, n in zip((doppler, delay), place, strict=True)]
+    return torch.einsum("bkrpxy,bkrt,bkf->bptfxy", gain, *turns)
+
+
+def test_antennas_without_common_waves_are_told_apart_and_predicted():
+    plane, _, g = drawn(links=8, paths=6, slots=20)
+    x = torch.cat([plane, unrelated_antennas(8, 3, 20, g)])
+    past, future = csi(noisy(x[:, :, :16], 0.01, g)), csi(x[:, :, 16:]).to(torch.complex64)
+    assert unrelated(past, (2, 4, 2)).tolist() == [False] * 8 + [True] * 8
+    assert not unrelated(past, (8, 2, 1)).any()  # of two antennas nothing can be said
+    found = PathPredictor().predict(past, 4, port_shape=(2, 4, 2))
+    free = PathPredictor().predict(past[8:], 4, port_shape=(16, 1, 1))
+    torch.testing.assert_close(found[8:], free, rtol=0, atol=1e-3)  # roundings of a batch of another size
+    hold = float(nmse(past[8:, -1:].expand_as(free), future[8:]))
+    assert float(nmse(found[8:], future[8:])) < 0.1 * hold
 
 
 def test_slopes_are_derivatives_of_waves():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from airlam import load_predictor
+from airlam.baselines.path_receiver import unrelated
 from airlam.baselines.path_series import Paths, Posterior, Statistics
 from airlam.baselines.paths import SLOPES, SPREAD, start
 from airlam.errors import CheckpointError
@@ -73,6 +76,23 @@ def test_links_do_not_depend_on_their_neighbours():
         # paths in noise: rounding moves them a little
         torch.testing.assert_close(together[link], predictor.predict(h[link], 3, port_shape=SHAPE), rtol=0, atol=5e-3)
     assert float(together[1].abs().max()) == 0
+
+
+def test_antennas_without_common_waves_have_gains_of_their_own():
+    """In a batch with others too; with the covariance of the errors, of which each antenna's stands alone."""
+    predictor = AirlamPathsPredictor(made(trained=True))
+    g = torch.Generator().manual_seed(3)
+    turns = torch.exp(0.3j * torch.arange(10))[:, None, None, None]
+    alone = turns * torch.randn(2, 1, 1, 1, math.prod(SHAPE), generator=g, dtype=torch.complex64)
+    alone = alone + 0.05 * torch.randn(2, 10, 8, 1, math.prod(SHAPE), generator=g, dtype=torch.complex64)
+    h = torch.cat([alone[:1], histories(2), alone[1:]])
+    assert unrelated(h, SHAPE).tolist() == [True, False, False, True]
+    together, covariance = predictor.predict_with_covariance(h, 3, port_shape=SHAPE)
+    for link in range(4):
+        torch.testing.assert_close(together[link], predictor.predict(h[link], 3, port_shape=SHAPE), rtol=0, atol=5e-3)
+    variance = predictor.predict_with_variance(h, 3, port_shape=SHAPE)[1]
+    of_ports = covariance.diagonal(dim1=-2, dim2=-1).real
+    torch.testing.assert_close(of_ports.mean((2, 3, 4)), variance.mean((2, 3, 4)), rtol=0.02, atol=0)
 
 
 def test_a_network_with_other_weights_says_something_else():
