@@ -82,11 +82,6 @@ class Paths:
     other: Other | None = None
 
     @classmethod
-    def of(cls, fit: PathFit) -> Paths:
-        """Of a fit."""
-        return cls.at(fit.x, *strongest_first(fit), observed=fit.observed)
-
-    @classmethod
     def at(
         cls,
         x: Tensor,

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from airlam.baselines.eigen_ar import block_diagonal
-from airlam.baselines.path_fit import PathFit, Search
+from airlam.baselines.path_fit import Search
+from airlam.baselines.path_memory import recall
 from airlam.baselines.path_receiver import unrelated
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.baselines.paths import SLOPES
@@ -228,7 +229,7 @@ class AirlamPaths(OnBackbone):
     def find(self, h_past: Tensor, shape: PortShape, observed: Tensor | None = None) -> Paths:
         """Paths in histories ``[link, slot, subcarrier, rx_ant, tx_ant]`` of unit power, tracked before."""
         with torch.no_grad():
-            return Paths.of(PathFit.of(as_panel(h_past, shape), self.config.search, observed))
+            return recall(as_panel(h_past, shape), self.config.search, observed)
 
     @resolve_inputs
     def forward(

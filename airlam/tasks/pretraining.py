@@ -50,7 +50,8 @@ def draw_window(
 class Pretraining(L.LightningModule):
     """Pretrain an :class:`~airlam.models.AirlamModel`.
 
-    The loss is the mean over links of ``log NMSE``: a decibel counts the same on an easy link and on a hard one.
+    The loss is the mean over links of ``log NMSE``: a decibel counts the same on an easy link and on a hard one; or a
+    mixture with the logarithm of the mean.
 
     Args:
         model: arguments of :class:`~airlam.models.AirlamConfig`.
@@ -70,6 +71,8 @@ class Pretraining(L.LightningModule):
             random number of each (at least ``min_history``): one backbone learns all lengths. None: all there is.
         horizon: see ``history``.
         min_history: shortest history drawn.
+        linear_share: weight of the logarithm of the batch's mean NMSE, against the mean of the logarithms: counts the
+            links more that fail, as fading series of few coefficients do.
     """
 
     def __init__(
@@ -84,12 +87,15 @@ class Pretraining(L.LightningModule):
         history: int | None = None,
         horizon: int | None = None,
         min_history: int = 6,
+        linear_share: float = 0.0,
         attention: str | None = None,
         compile_backbone: bool = False,
     ):
         super().__init__()
         if not 0 <= mask_probability <= 1:
             raise ValueError(f"mask_probability must lie in [0, 1], got {mask_probability}")
+        if not 0 <= linear_share <= 1:
+            raise ValueError(f"linear_share must lie in [0, 1], got {linear_share}")
         for axis, weight in (mask_axes or {}).items():
             if axis not in AXES or not weight >= 0:
                 raise ValueError(f"mask_axes has {axis}: {weight}, but takes weights >= 0 for {', '.join(AXES)}")
@@ -118,7 +124,8 @@ class Pretraining(L.LightningModule):
         else:
             self.log("train_nmse_db", decibels.mean())
             self.log("train_gain_db", (10 * torch.log10(target.start_error()) - decibels).mean(), prog_bar=True)
-        return torch.log(error).mean()
+        linear = self.hparams["linear_share"]
+        return (1 - linear) * torch.log(error).mean() + linear * torch.log(error.mean())
 
     def target(self, batch: dict[str, Any], step: int) -> tuple[Target, str | None]:
         """What the model should tell of a batch in training step ``step``: a forecast, or hidden samples along an axis.

@@ -274,6 +274,12 @@ def test_unknown_scenario_names_the_nearest():
         ChannelPredictionBenchmark(cells={"scenarios": ["uma_nols"]}).all_cells()
 
 
+def test_a_model_that_others_name_too_has_one_row():
+    methods = ["ar", "airlam-tiny", "{model}"]
+    benchmark = ChannelPredictionBenchmark(model="airlam-tiny", others=["airlam-tiny"], methods=methods)
+    assert benchmark.methods == ["ar", "airlam-tiny"]
+
+
 def test_methods_keep_their_order_and_count_once():
     assert check_methods(["ar", "hold", "ar", "m:no-correction"], ["m"]) == ["ar", "hold", "m:no-correction"]
 

@@ -25,14 +25,19 @@ def numbers(name: str, values: Tensor, count: int = 8) -> dict[str, float]:
 
 def test_predictors():
     found = {}
-    for name in ("airlam-tiny", "airlam-small"):
-        found |= numbers(name, airlam.load_predictor(name).predict(history(3), 4, port_shape=PORTS))
-        found |= numbers(f"{name} views", airlam.load_predictor(name, views=2).predict(history(2), 2, port_shape=PORTS))
-    predictor = airlam.load_predictor("airlam-tiny")
-    found |= numbers("variance", predictor.predict_with_variance(history(2), 4, port_shape=PORTS)[1])
-    estimator = AirlamEstimator(predictor.model)
+    for name in ("airlam-tiny", "airlam-tiny-v1", "airlam-small"):
+        predictor = airlam.load_predictor(name)
+        found |= numbers(name, predictor.predict(history(3), 4, port_shape=PORTS))
+        views = airlam.load_predictor(name, views=2)
+        found |= numbers(f"{name} views", views.predict(history(2), 2, port_shape=PORTS))
+    for name in ("airlam-tiny", "airlam-tiny-v1", "airlam-paths"):
+        predictor = airlam.load_predictor(name)
+        found |= numbers(f"{name} variance", predictor.predict_with_variance(history(2), 4, port_shape=PORTS)[1])
+    found |= numbers("airlam-paths", predictor.predict(history(3), 4, port_shape=PORTS))
     comb = torch.arange(12) % 4 == 0
-    found |= numbers("comb", estimator.estimate(history(2), comb, axis="subcarrier", port_shape=PORTS))
+    for name in ("airlam-tiny", "airlam-tiny-v1"):
+        estimator = AirlamEstimator(airlam.load_predictor(name).model)
+        found |= numbers(f"{name} comb", estimator.estimate(history(2), comb, axis="subcarrier", port_shape=PORTS))
     check_golden(FOLDER / "predictors.json", found)
 
 

@@ -75,6 +75,8 @@ class Entries:
         registered = names("predictor", built=True)
         for name, value in pairs:
             name, what = row_of(value, f"others.{name}" if name else "others", str(name))
+            if name == self.label and what == learned:  # the model itself, which has a row
+                continue
             # a method registered in this process alone may be this very row, of another benchmark before
             mine = isinstance(what, Method) and not is_declared(name, "predictor")
             if name in taken or (name in registered and not mine):
