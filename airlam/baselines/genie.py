@@ -17,7 +17,7 @@ from airlam.baselines.bins import bin_series, csi_of
 from airlam.csi import PortShape, check_port_shape, resolve_inputs
 from airlam.interfaces import check_csi
 
-NEGLIGIBLE = 1e-5  # of a link's power: what all atoms that are left out may hold together
+NEGLIGIBLE = 1e-7  # of a link's power: what all atoms that are left out may hold together
 
 
 class RaysLike(Protocol):

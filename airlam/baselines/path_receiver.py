@@ -49,8 +49,8 @@ def port_gains(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) 
 
 
 def unrelated(h: Tensor, shape: PortShape, observed: Tensor | None = None) -> Tensor:
-    """Whether antennas do not see the same plane waves, ``bool [link]``: TDL channels with an antenna each, an array
-    of unknown order.
+    """Whether antennas do not see the same plane waves, ``bool [link]``, as in TDL channels of several antennas. An
+    array whose ports are given in a wrong order is not always recognised.
 
     Plane waves are stronger in few beams. Where the power of the strongest delays and Doppler shifts is spread over
     beams as it is over ports, each port's gain is better left free. The power's concentration is its second moment

@@ -59,7 +59,7 @@ def test_evaluate_prints_the_resolved_recipe(airlam, refuses, tmp_path):
     result = airlam("evaluate", *benchmark, "--print_config", "--sizes.num_links", 16)
     assert result.code == 0, result.err
     shown = yaml.safe_load(result.out)
-    assert shown["init_args"]["sizes"]["num_links"] == 16 and shown["init_args"]["model"] == "airlam-tiny"
+    assert shown["init_args"]["sizes"]["num_links"] == 16 and shown["init_args"]["model"] == "airlam-paths"
     (tmp_path / "mine.yaml").write_text(result.out)
     assert airlam("evaluate", "--config", "mine.yaml", "--print_config").out == result.out
     assert "did you mean 'sizes.num_links'" in refuses("evaluate", *benchmark, "--print_config", "--num_link", 7)

@@ -19,7 +19,7 @@ from airlam.evaluation.engine.checks import check_prediction
 from airlam.interfaces import Predictor
 from airlam.loading import load_precoder, load_predictor
 from airlam.methods import Method, check_grid, check_made, find, get, is_declared, is_own, names, own_method, register
-from airlam.recipes import check_is_no_class, nearest
+from airlam.recipes import check_is_no_class, nearest, shipped_checkpoints
 
 STACK = "stack"
 GENIES = ("genie_per_bin", "genie_clusters", "genie_lmmse")
@@ -53,7 +53,7 @@ class Entries:
         model: a checkpoint, or a predictor of one's own (:mod:`airlam.methods.own`).
         others: further ones: a list, or a mapping from the names of their rows. Those that ``methods`` does not name
             follow the model.
-        methods: names, with ``{model}``; or predictors of one's own.
+        methods: names, with ``{model}``, or of shipped checkpoints; or predictors of one's own.
 
     Raises:
         RecipeError: an unknown name, or one that two rows would have.
@@ -89,6 +89,9 @@ class Entries:
         rows = [row for value in methods if (row := self._name(value))]
         place = max((i + 1 for i, name in enumerate(rows) if name.partition(":")[0] == self.label), default=0)
         rows[place:place] = [name for name in further if name not in rows]
+        for name in dict.fromkeys(row.removesuffix(OFF) for row in rows):
+            if name not in self.learned and name in shipped_checkpoints("airlam", "airlam-paths"):
+                self.learned[name] = name
         self.names = check_methods(rows, self.learned)
 
     def _name(self, value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import GENIES, OFF, STACK
-from airlam.evaluation.engine.fingerprint import fingerprint
+from airlam.evaluation.engine.fingerprint import UNCACHED, fingerprint
 from airlam.evaluation.engine.measure import finished
 from airlam.evaluation.results import CELLS, CellRecord
 from airlam.io import recipe_hash
@@ -19,16 +19,22 @@ from airlam.methods import get
 def what_rows_depend_on(methods: Iterable[str], models: Mapping[str, Any]) -> dict[str, str]:
     """A fingerprint of each method; see :mod:`airlam.evaluation.engine.fingerprint`."""
     from airlam.baselines import STACK_MEMBERS
+    from airlam.baselines.genie import NEGLIGIBLE
 
     def of(name: str) -> str:
         if name in (*GENIES, "perfect"):
-            return name
+            return f"{name} {NEGLIGIBLE:g}" if name == "genie_clusters" else name
         if name == STACK:
             return recipe_hash([of(member) for member in STACK_MEMBERS])
         model = models.get(name.removesuffix(OFF))
         return fingerprint(get(name, "predictor") if model is None else model)
 
     return {name: of(name) for name in methods}
+
+
+def what_cells_depend_on(rows: Mapping[str, str]) -> str:
+    """One fingerprint of all rows, for the names of cells: another grid of a classical method is another cell."""
+    return UNCACHED if any(UNCACHED in text for text in rows.values()) else recipe_hash(sorted(rows.items()))
 
 
 def known_rows(cell: Cell, depends: Mapping[str, str], out: Path) -> dict[str, CellRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from airlam.edge.federated.benchmark.distillation import distil, make_student, server_batches
+from airlam.edge.federated.benchmark.distillation import distil, make_student, server_batches, taught
 from airlam.edge.federated.learning.sites import Places
 from airlam.models import load_checkpoint
 from airlam.recipes import find_checkpoint
@@ -43,6 +43,8 @@ def test_distilling_lowers_what_it_minimises(federation, teacher, weight):
     users = torch.arange(8)
     past, future = site.measured(site.val, users[:4], 3), site.val.h[:4, 16:20]
     target = forecast_target(teacher, past, future, site.val.port_shape)
+    if weight:
+        target = taught(teacher, target)
 
     def error() -> float:
         with torch.no_grad():

@@ -100,7 +100,7 @@ def distil(
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             loss = (1 - weight) * predicted_error(student, target).log().mean()
             if weight:
-                loss = loss + weight * predicted_error(student, _taught(teacher, target)).log().mean()
+                loss = loss + weight * predicted_error(student, taught(teacher, target)).log().mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -110,7 +110,7 @@ def distil(
 
 
 @torch.no_grad()
-def _taught(teacher: AirlamModel, target: Target) -> Target:
+def taught(teacher: AirlamModel, target: Target) -> Target:
     """The same tokens with the teacher's prediction in the truth's place."""
     tokens = target.tokens
     said = teacher.predict_tokens(tokens, target.kept.shape[-1]).series * tokens.scale

@@ -13,9 +13,9 @@ from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredic
 from airlam.evaluation.benchmarks.channel_prediction.tables import compared, main_cells, rows_of
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import Entries, contenders_of_cell
-from airlam.evaluation.engine.fingerprint import UNCACHED, combined, outside
+from airlam.evaluation.engine.fingerprint import UNCACHED
 from airlam.evaluation.engine.measure import measure_cell, picture, predict_all, run_cells
-from airlam.evaluation.engine.reuse import known_rows, merged, what_rows_depend_on
+from airlam.evaluation.engine.reuse import known_rows, merged, what_cells_depend_on, what_rows_depend_on
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.markdown import write_leaderboard
 from airlam.evaluation.report.notes import NOTES
@@ -73,9 +73,9 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
         out = Path(out)
         with cpu_threads(self.threads):
             models = self.entries.built()
-            depends = combined([*models.values(), *outside(name for name in self.methods if name not in models)])
             cells = self.all_cells()
             rows = what_rows_depend_on(self.methods, models)
+            depends = what_cells_depend_on(rows)
             records = run_cells(
                 cells, lambda cell: self._run_cell(cell, models, rows, out), lambda _: depends, out, cost
             )

@@ -69,8 +69,9 @@ def compared(results: Results, main: list[CellRecord], arguments: ChannelPredict
         f"{', '.join(f'{v:g}' for v in cells.speeds_kmh)} km/h. Each cell holds {links} links from {drops} drops (a "
         "drop is one random placement of a base station and its users), made by Sionna from 3GPP TR 38.901. Every "
         "method sees the same links and the same noise. Classical methods are tuned in each cell, on "
-        f"{sizes.num_tune} links of other drops.",
+        f"{sizes.num_tune} links of other drops (paths on 16 of them).",
         f"The learned method is {label}. Gains are relative to {bar_label(results, arguments.bar)}. “{label}, "
-        "correction off” is the classical filter that the model starts from, without what its network adds. "
-        "Genies know the rays of each link, which no receiver does, and bound what can be reached.",
+        "correction off” is what the model starts from, without what its own network adds: a classical filter, or "
+        "paths averaged with the model inside. Genies know what no receiver does. The one that knows all rays bounds "
+        "what can be reached by linear estimates; the other two are for orientation, and a method may be better.",
     ]
