@@ -5,6 +5,8 @@ Few paths cannot follow what is not theirs, so what they leave unexplained is th
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -67,6 +69,18 @@ def unrelated(h: Tensor, shape: PortShape, observed: Tensor | None = None) -> Te
     x = torch.fft.fftn(x, dim=(2, 3))
     over_ports, over_beams = (concentration(y) for y in (x, torch.fft.fftn(x, dim=(4, 5))))
     return (over_beams < 1.3 * over_ports) & (over_beams < 2.1)
+
+
+def by_panel(h: Tensor, shape: PortShape, observed: Tensor | None = None) -> list[tuple[Tensor, PortShape]]:
+    """Groups of links ``bool [link]``, none of them empty, and the shape of the panel that paths are laid over."""
+    alone = unrelated(h, shape, observed)
+    groups = ((~alone, shape), (alone, free_gains(shape)))
+    return [(group, panel) for group, panel in groups if bool(group.any())]
+
+
+def free_gains(shape: PortShape) -> PortShape:
+    """The same ports as a panel of one place, each with a gain of its own."""
+    return (math.prod(shape), 1, 1)
 
 
 def concentration(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from airlam.baselines.path_fit import Search
 from airlam.baselines.path_memory import CHUNK, recall
-from airlam.baselines.path_receiver import COARSE, aligned, port_gains, unrelated
+from airlam.baselines.path_receiver import COARSE, aligned, by_panel, port_gains
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.csi import PortShape
 from airlam.interfaces import any_scale, check_observed, check_prediction_request
@@ -106,12 +106,10 @@ class PathPredictor:
         seen = torch.ones_like(power) if observed is None else observed[:, :, None, None, None].to(power.dtype)
         scale = ((power * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True)).sqrt()
         h = torch.where(scale > 0, h / scale, 0)
-        alone = unrelated(h, shape, observed)
         future, variance = h.new_zeros(len(h), num_future, *h.shape[2:]), power.new_zeros(len(h), num_future)
-        for group, panel in ((~alone, shape), (alone, (math.prod(shape), 1, 1))):
-            if bool(group.any()):
-                mask = None if observed is None else observed[group]
-                future[group], variance[group] = self._of_panel(h[group], num_future, panel, mask)
+        for group, panel in by_panel(h, shape, observed):
+            mask = None if observed is None else observed[group]
+            future[group], variance[group] = self._of_panel(h[group], num_future, panel, mask)
         return future * scale, variance * scale[:, :, 0, 0, 0].square()
 
     def _of_panel(self, h: Tensor, num_future: int, shape: PortShape, observed: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -32,7 +31,7 @@ from transformers import PretrainedConfig
 from airlam.baselines.eigen_ar import block_diagonal
 from airlam.baselines.path_fit import Search
 from airlam.baselines.path_memory import recall
-from airlam.baselines.path_receiver import unrelated
+from airlam.baselines.path_receiver import by_panel
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.baselines.paths import SLOPES
 from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
@@ -288,13 +287,10 @@ class AirlamPaths(OnBackbone):
         of_entry = spread.diagonal(dim1=-2, dim2=-1).real if covariance else spread
         of_slot = (of_entry / scale.square()).mean((2, 3, 4)).clamp_min(1e-9)
         tracked = self.inside.track(x, observed)
-        alone = unrelated(tracked, shape, observed)
         parts = []
-        for group, panel in ((~alone, shape), (alone, (math.prod(shape), 1, 1))):
-            if bool(group.any()):
-                mask = None if observed is None else observed[group]
-                paths = self.find(tracked[group], panel, mask)
-                parts.append((group, self._of_paths(paths, of_slot[group], x, subcarriers, covariance, panel[0])))
+        for group, panel in by_panel(tracked, shape, observed):
+            paths = self.find(tracked[group], panel, None if observed is None else observed[group])
+            parts.append((group, self._of_paths(paths, of_slot[group], x, subcarriers, covariance, panel[0])))
         future, own, variance, share = parts[0][1] if len(parts) == 1 else merged(parts)
         future, share = future * scale, share.to(scale.dtype)
         lead = (...,) + (None,) * (spread.dim() - 2)

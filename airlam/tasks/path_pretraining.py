@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lightning as L
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.path_memory import PathMemory
-from airlam.baselines.path_receiver import unrelated
+from airlam.baselines.path_receiver import free_gains, unrelated
 from airlam.baselines.path_series import Paths, as_panel
 from airlam.baselines.paths import extrapolated
 from airlam.csi import check_port_shape, normalise
@@ -62,7 +61,7 @@ class FindPaths:
         x, scale = normalise(past)
         tracked, panel = self.inside.track(x), shape
         if unrelated(tracked, shape).float().mean() > 0.5:  # a batch is one kind of channel
-            panel = (math.prod(shape), 1, 1)
+            panel = free_gains(shape)
         data, truth = as_panel(tracked, panel), as_panel(future / scale, panel)
         paths = Paths.at(data, *self.memory.search(data, self.search), truth)
         told, variance = self.inside.forward_with_variance(x, future.shape[1], port_shape=shape)

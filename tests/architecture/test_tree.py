@@ -33,7 +33,7 @@ def test_root_has_no_conftest():
 
 
 def test_no_pickles_and_no_large_files():
-    files = list(tracked_files())
+    files = tracked_files()
     assert not [p for p in files if p.suffix in {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".h5"}]
     assert not [f"{p} {p.stat().st_size / 2**20:.0f} MB" for p in files if p.stat().st_size > 10 * 2**20]
 

@@ -89,9 +89,8 @@ class Entries:
         rows = [row for value in methods if (row := self._name(value))]
         place = max((i + 1 for i, name in enumerate(rows) if name.partition(":")[0] == self.label), default=0)
         rows[place:place] = [name for name in further if name not in rows]
-        for name in dict.fromkeys(row.removesuffix(OFF) for row in rows):
-            if name not in self.learned and name in shipped_checkpoints("airlam", "airlam-paths"):
-                self.learned[name] = name
+        shipped = set(shipped_checkpoints("airlam", "airlam-paths")) - self.learned.keys()
+        self.learned |= {name: name for name in dict.fromkeys(row.removesuffix(OFF) for row in rows) if name in shipped}
         self.names = check_methods(rows, self.learned)
 
     def _name(self, value: Any) -> str:
