@@ -1,5 +1,5 @@
-"""What ``airlam fit`` adds to a trainer: saving on Ctrl-C, options that win over a checkpoint, lines without a
-terminal."""
+"""What ``airlam fit`` adds to a trainer: saving on Ctrl-C, a last checkpoint that is the newest, options that win over
+a checkpoint, lines without a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 
 from airlam.progress import clock
 
@@ -46,14 +46,7 @@ class SaveOnInterrupt(L.Callback):
     def _stop(self, trainer: L.Trainer) -> None:
         if not self._asked:
             return
-        keeper = trainer.checkpoint_callback
-        keeper = keeper if isinstance(keeper, ModelCheckpoint) else None
-        folder = Path((keeper.dirpath if keeper else None) or trainer.default_root_dir)
-        path = folder / "last.ckpt"
-        if keeper is not None:
-            keeper.last_model_path = str(path)  # a resumed run then replaces this file, not a last-v1.ckpt beside it
-        trainer.save_checkpoint(path)
-        self.saved = path
+        self.saved = save_last(trainer)
         raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
@@ -70,6 +63,34 @@ class SaveOnInterrupt(L.Callback):
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
+
+
+class LastIsNewest(Checkpoint):
+    """Keeps ``last.ckpt`` the newest state where a validation was no better than an earlier one.
+
+    Lightning (2.6) writes the last checkpoint only together with one of the best. A checkpoint callback, for these run
+    after all others: whether the recipe's has saved is known then.
+    """
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save where the recipe's ModelCheckpoint has not."""
+        keeper = trainer.checkpoint_callback
+        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
+            return
+        if isinstance(keeper, ModelCheckpoint) and keeper.save_last:
+            if getattr(keeper, "_last_global_step_saved", None) != trainer.global_step:
+                save_last(trainer)
+
+
+def save_last(trainer: L.Trainer) -> Path:
+    """Write ``last.ckpt`` in the folder of the checkpoints."""
+    keeper = trainer.checkpoint_callback
+    keeper = keeper if isinstance(keeper, ModelCheckpoint) else None
+    path = Path((keeper.dirpath if keeper else None) or trainer.default_root_dir) / "last.ckpt"
+    if keeper is not None:
+        keeper.last_model_path = str(path)  # the next save then replaces this file, not a last-v1.ckpt beside it
+    trainer.save_checkpoint(path)
+    return path
 
 
 class OptionsWin(L.Callback):

@@ -25,6 +25,7 @@ from airlam.cli import UsageError
 from airlam.cli.fit_callbacks import (
     OPTIMISER_FIELDS,
     FreezePoolerAdapters,
+    LastIsNewest,
     OptionsWin,
     ProgressInLines,
     SaveOnInterrupt,
@@ -211,6 +212,7 @@ class AirlamCLI(LightningCLI):
             trainer.callbacks.append(ProgressInLines())
         if self._name == "fit":
             trainer.callbacks[:0] = [self._keeper, FreezePoolerAdapters()]
+            trainer.callbacks.append(LastIsNewest())
             given = [name for name in OPTIMISER_FIELDS if name in self._options]
             if given and self.config[self._name].get("ckpt_path"):
                 trainer.callbacks.insert(0, OptionsWin(given))

@@ -218,6 +218,14 @@ def test_out_takes_everything_and_a_second_run_is_refused(airlam, refuses, tmp_p
     assert moved.code == 0 and (tmp_path / "elsewhere" / "adapter" / "adapter_config.json").is_file()
 
 
+def test_last_is_the_newest_though_no_better(airlam, tmp_path):
+    """Training that stands still: the best checkpoint is the first, the last one is of the last step."""
+    still = ("--model.learning_rate", "0", "--trainer.max_epochs", 3)
+    assert airlam("fit", *SHIPPED, *still, "--out", "still").code == 0
+    assert [path.name for path in (tmp_path / "still").glob("epoch=*.ckpt")] == ["epoch=0-step=4.ckpt"]
+    assert torch.load(tmp_path / "still" / "last.ckpt", weights_only=True)["global_step"] == 12
+
+
 def test_options_win_over_a_checkpoint(airlam, task, tmp_path):
     """Of the command line: into the hyperparameters, the optimiser and the next checkpoint."""
     assert airlam("fit", "--config", task(), "--data", "tiny").code == 0
