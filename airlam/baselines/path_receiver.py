@@ -1,4 +1,4 @@
-"""What is wrong with a receiver or an array, from a few strong paths: phases and timing of slots, gains of ports.
+"""Before and after the search for paths: faults of a receiver or an array, unrelated antennas, means of histories.
 
 Few paths cannot follow what is not theirs, so what they leave unexplained is the fault.
 """
@@ -6,6 +6,7 @@ Few paths cannot follow what is not theirs, so what they leave unexplained is th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +17,11 @@ from airlam.baselines.path_series import as_panel
 from airlam.csi import PortShape
 
 COARSE = (12, 24, 48)  # how many paths: first, and later
+SHORTER = 2  # slots by which each further history is shorter
+ENOUGH = 0.75  # part of the measured slots that a shorter history has to keep
+AGREEMENT = 0.7  # correlation of the errors of predictions from histories that differ by two slots, measured
+
+View = tuple[Tensor, Tensor | None, Tensor]
 
 
 def explained(h: Tensor, shape: PortShape, observed: Tensor | None, most: int) -> Tensor:
@@ -88,3 +94,34 @@ def concentration(x: Tensor) -> Tensor:
     power = (x.real.square() + x.imag.square()).sum(1).flatten(3)  # [link, Doppler shift, delay, port]
     total = power.sum(-1).square()
     return power.shape[-1] * power.square().sum((1, 2, 3)) / total.sum((1, 2)).clamp_min(1e-30)
+
+
+def shortened(h: Tensor, observed: Tensor | None, views: int) -> list[View]:
+    """A history and ``views - 1`` shorter ones without its oldest slots. Each: history, ``observed``, and the weight
+    ``[link]`` of its prediction: 0 where the link keeps less than three quarters of its measured slots."""
+    seen = torch.ones(h.shape[:2], device=h.device) if observed is None else observed.float()
+    found = []
+    for start in range(0, SHORTER * views, SHORTER):
+        if start > (1 - ENOUGH) * h.shape[1]:
+            break
+        weight = (seen[:, start:].sum(1) >= ENOUGH * seen.sum(1)).to(h.real.dtype)
+        if bool(weight.any()):
+            found.append((h[:, start:], None if observed is None else observed[:, start:], weight))
+    return found
+
+
+def mean_of_views(values: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Mean of ``values [link, ...]`` of several histories with ``weights [link]`` of 0 or 1."""
+    if len(values) == 1:
+        return values[0]
+    total = torch.stack(list(weights)).sum(0)
+    return sum(
+        value * (weight / total).view(-1, *(1,) * (value.dim() - 1)).to(value.dtype)
+        for value, weight in zip(values, weights, strict=True)
+    )
+
+
+def left_of_variance(weights: Sequence[Tensor]) -> Tensor:
+    """Variance of the mean over the mean variance ``[link]``: errors of the views agree to a part."""
+    total = torch.stack(list(weights)).sum(0)
+    return AGREEMENT + (1 - AGREEMENT) / total

@@ -31,7 +31,7 @@ from transformers import PretrainedConfig
 from airlam.baselines.eigen_ar import block_diagonal
 from airlam.baselines.path_fit import Search
 from airlam.baselines.path_memory import recall
-from airlam.baselines.path_receiver import by_panel
+from airlam.baselines.path_receiver import by_panel, left_of_variance, mean_of_views, shortened
 from airlam.baselines.path_series import Paths, Posterior, Statistics, as_panel
 from airlam.baselines.paths import SLOPES
 from airlam.csi import PortShape, check_port_shape, normalise, resolve_inputs
@@ -61,6 +61,8 @@ class AirlamPathsConfig(PretrainedConfig):
             :class:`airlam.baselines.path_fit.Search`.
         max_history: longest history; of a longer one the last slots count.
         num_atoms: largest number of exponentials in the joint estimate, the strongest ones: more cost time.
+        views: from how many histories, each two slots shorter than the one before, the paths' predictions are averaged,
+            see :class:`airlam.baselines.PathPredictor`. Two are better and take twice the time.
         inside: fields of the :class:`~airlam.models.AirlamConfig` of the model inside, which needs ``error_variance``;
             its phase tracker serves both.
 
@@ -81,6 +83,7 @@ class AirlamPathsConfig(PretrainedConfig):
         final: int = 8,
         max_history: int = 32,
         num_atoms: int = 320,
+        views: int = 1,
         inside: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
@@ -92,6 +95,7 @@ class AirlamPathsConfig(PretrainedConfig):
         self.final = check_whole("final", final, 2, 512)
         self.max_history = check_whole("max_history", max_history, 2, 128)
         self.num_atoms = check_whole("num_atoms", num_atoms, 1, 8192)
+        self.views = check_whole("views", views, 1, 16)
         fields = {"error_variance": True, "phase_tracker": True} if inside is None else dict(inside)
         made = AirlamConfig(**fields)
         if not (made.error_variance and made.phase_tracker) or made.context:
@@ -107,7 +111,7 @@ class AirlamPathsConfig(PretrainedConfig):
         return Search(self.num_paths, self.threshold, self.rounds, final=self.final)
 
 
-FIELDS = ("backbone", "num_paths", "threshold", "rounds", "final", "max_history", "num_atoms", "inside")
+FIELDS = ("backbone", "num_paths", "threshold", "rounds", "final", "max_history", "num_atoms", "views", "inside")
 INSIDE = tuple(name for name in CONFIG_FIELDS if name != "context")
 
 
@@ -289,8 +293,13 @@ class AirlamPaths(OnBackbone):
         tracked = self.inside.track(x, observed)
         parts = []
         for group, panel in by_panel(tracked, shape, observed):
-            paths = self.find(tracked[group], panel, None if observed is None else observed[group])
-            parts.append((group, self._of_paths(paths, of_slot[group], x, subcarriers, covariance, panel[0])))
+            mask = None if observed is None else observed[group]
+            seen, weights = [], []
+            for history, part, weight in shortened(tracked[group], mask, self.config.views):
+                paths = self.find(history, panel, part)
+                seen.append(self._of_paths(paths, of_slot[group], x, subcarriers, covariance, panel[0]))
+                weights.append(weight)
+            parts.append((group, averaged(seen, weights)))
         future, own, variance, share = parts[0][1] if len(parts) == 1 else merged(parts)
         future, share = future * scale, share.to(scale.dtype)
         lead = (...,) + (None,) * (spread.dim() - 2)
@@ -312,6 +321,13 @@ class AirlamPaths(OnBackbone):
             whole = block_diagonal(ports[..., None, :, :].expand(*ports.shape[:-2], polarisations, -1, -1))
             own = whole[:, :, :, None]
         return OfPaths(future, own, variance, share)
+
+
+def averaged(views: Sequence[OfPaths], weights: Sequence[Tensor]) -> OfPaths:
+    """The mean of what paths of several histories say, with ``weights [link]`` of 0 or 1."""
+    future, own, variance, share = (mean_of_views(values, weights) for values in zip(*views, strict=True))
+    left = left_of_variance(weights).to(variance.dtype)
+    return OfPaths(future, own * left.view(-1, *(1,) * (own.dim() - 1)).to(own.dtype), variance * left[:, None], share)
 
 
 def merged(parts: Sequence[tuple[Tensor, OfPaths]]) -> OfPaths:

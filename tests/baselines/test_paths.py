@@ -110,6 +110,37 @@ def test_slots_that_were_not_measured_are_not_looked_at():
     assert fit.noise.tolist() == pytest.approx([0.01] * 4, rel=0.1)  # 1,000 entries and more
 
 
+def test_two_histories_give_the_mean_of_their_predictions():
+    """A link that would lose more than a quarter of its measured slots keeps one history."""
+    x, _, g = drawn(links=4, paths=6)
+    h = csi(noisy(x, 0.1, g))
+    observed = torch.ones(4, SIZES[0], dtype=torch.bool)
+    observed[3, 4:] = False
+    asked = dict(port_shape=(2, 4, 2), context={"observed": observed})
+    one, variance = PathPredictor().predict_with_variance(h, 3, **asked)
+    two, less = PathPredictor(views=2).predict_with_variance(h, 3, **asked)
+    short = dict(port_shape=(2, 4, 2), context={"observed": observed[:, 2:]})
+    later = PathPredictor().predict(h[:, 2:], 3, **short)
+    # the search is in single precision and starts from histories of another scale
+    torch.testing.assert_close(two[:3], (one[:3] + later[:3]) / 2, rtol=0, atol=1e-3)
+    torch.testing.assert_close(two[3], one[3], rtol=0, atol=1e-5)
+    torch.testing.assert_close(less[3], variance[3])
+    assert bool((less[:3] < variance[:3] * 1.1).all())
+
+
+def test_two_histories_help_where_paths_are_clusters():
+    g = torch.Generator().manual_seed(4)
+    shift = 0.6 * torch.rand(12, 8, 1, 4, generator=g, dtype=torch.float64) - 0.3
+    shift = shift + torch.tensor([0.01, 0.004, 0.02, 0.02]) * torch.randn(12, 8, 12, 4, generator=g)
+    gain = torch.randn(12, 96, 2, generator=g, dtype=torch.complex128) / math.sqrt(96)
+    x = waves(shift.flatten(1, 2), gain, SIZES[0] + 4)
+    h = csi(noisy(x, 0.01, g))
+    ask = dict(num_future=4, port_shape=(2, 4, 2))
+    one, two = (PathPredictor(views=views).predict(h[:, :-4], **ask) for views in (1, 2))
+    truth = csi(x.to(torch.complex64))[:, -4:]
+    assert float(nmse(two, truth)) < float(nmse(one, truth))
+
+
 def test_aligned_slots_are_predicted_in_spite_of_phase_noise_and_jitter():
     x, _, g = drawn(links=6, paths=5, slots=20)
     phase = 0.3 * torch.randn(6, 16, 1, generator=g) + 0.03 * torch.randn(6, 16, 1, generator=g) * torch.arange(24)
@@ -263,7 +294,16 @@ def test_slopes_help_where_clusters_are_wide():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"spread": -0.1}, {"spread": math.nan}, {"threshold": 1.0}, {"num_paths": 0}, {"slopes": -1}, {"learn": -1}]
+    "bad",
+    [
+        {"spread": -0.1},
+        {"spread": math.nan},
+        {"threshold": 1.0},
+        {"num_paths": 0},
+        {"slopes": -1},
+        {"learn": -1},
+        {"views": 0},
+    ],
 )
 def test_arguments_out_of_bounds_are_refused(bad):
     with pytest.raises(ValueError, match="needed, got"):

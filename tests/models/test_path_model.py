@@ -211,6 +211,19 @@ def test_what_stands_in_a_slot_that_was_not_measured_does_not_matter():
     torch.testing.assert_close(told[::2], alone[::2], rtol=0, atol=1e-2)
 
 
+def test_several_histories_serve_links_that_keep_enough_measured_slots():
+    h = histories(slots=12)
+    observed = torch.ones(3, 12, dtype=torch.bool)
+    observed[2, 5:] = False
+    one, two = made(trained=True), made(trained=True, views=2)
+    with torch.no_grad():
+        first, variance = one.forward_with_variance(h, 3, port_shape=SHAPE, observed=observed)
+        both, less = two.forward_with_variance(h, 3, port_shape=SHAPE, observed=observed)
+    torch.testing.assert_close(both[2], first[2], rtol=0, atol=1e-4)  # single precision, other links in the batch
+    assert bool(((both - first).abs().amax((1, 2, 3, 4))[:2] > 1e-3).all())
+    assert bool((less > 0).all()) and float(less[:2].mean()) < 1.1 * float(variance[:2].mean())
+
+
 def test_it_comes_back_from_its_folder(tmp_path):
     model = made(trained=True)
     save_checkpoint(model, tmp_path / "mine")
@@ -226,7 +239,9 @@ def test_it_comes_back_from_its_folder(tmp_path):
     assert load_paths(tmp_path / "mine").config.num_paths == 12
 
 
-@pytest.mark.parametrize("bad", [{"num_paths": 0}, {"threshold": 0.5}, {"final": 1}, {"num_atoms": 0}, {"width": 3}])
+@pytest.mark.parametrize(
+    "bad", [{"num_paths": 0}, {"threshold": 0.5}, {"final": 1}, {"num_atoms": 0}, {"views": 0}, {"width": 3}]
+)
 def test_fields_out_of_bounds_are_refused(bad):
     with pytest.raises(ValueError, match="must be|no field|has no"):
         AirlamPathsConfig(**bad)
