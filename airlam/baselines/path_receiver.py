@@ -114,11 +114,10 @@ def mean_of_views(values: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor
     """Mean of ``values [link, ...]`` of several histories with ``weights [link]`` of 0 or 1."""
     if len(values) == 1:
         return values[0]
-    total = torch.stack(list(weights)).sum(0)
-    return sum(
-        value * (weight / total).view(-1, *(1,) * (value.dim() - 1)).to(value.dtype)
-        for value, weight in zip(values, weights, strict=True)
-    )
+    total, out = torch.stack(list(weights)).sum(0), torch.zeros_like(values[0])
+    for value, weight in zip(values, weights, strict=True):
+        out += value * (weight / total).view(-1, *(1,) * (value.dim() - 1)).to(value.dtype)
+    return out
 
 
 def left_of_variance(weights: Sequence[Tensor]) -> Tensor:

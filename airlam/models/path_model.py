@@ -243,6 +243,7 @@ class AirlamPaths(OnBackbone):
         port_shape: PortShape | None = None,
         observed: Tensor | None = None,
         context: dict[str, Any] | None = None,
+        views: int | None = None,
     ) -> Tensor:
         """Predict ``complex64 [link, num_future, subcarrier, rx_ant, tx_ant]``.
 
@@ -252,8 +253,9 @@ class AirlamPaths(OnBackbone):
             port_shape: (polarisations, columns, rows) of ``tx_ant``.
             observed: ``bool [link, slot]``, False where a slot was not measured.
             context: not used.
+            views: in the place of the configuration's.
         """
-        return self.forward_with_variance(h_past, num_future, port_shape=port_shape, observed=observed)[0]
+        return self.forward_with_variance(h_past, num_future, port_shape=port_shape, observed=observed, views=views)[0]
 
     @resolve_inputs
     def forward_with_variance(
@@ -264,6 +266,7 @@ class AirlamPaths(OnBackbone):
         port_shape: PortShape | None = None,
         observed: Tensor | None = None,
         context: dict[str, Any] | None = None,
+        views: int | None = None,
         covariance: bool = False,
         subcarriers: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -295,7 +298,7 @@ class AirlamPaths(OnBackbone):
         for group, panel in by_panel(tracked, shape, observed):
             mask = None if observed is None else observed[group]
             seen, weights = [], []
-            for history, part, weight in shortened(tracked[group], mask, self.config.views):
+            for history, part, weight in shortened(tracked[group], mask, views or self.config.views):
                 paths = self.find(history, panel, part)
                 seen.append(self._of_paths(paths, of_slot[group], x, subcarriers, covariance, panel[0]))
                 weights.append(weight)
@@ -344,6 +347,8 @@ class AirlamPathsPredictor(AirlamPredictor):
 
     Args:
         model: its network. name: of the row in tables. chunk: links at a time, bounds the memory.
+        views: from how many histories predictions are averaged, in the place of the checkpoint's number
+            (``AirlamPathsConfig.views``): two take twice as long as one, for some tenths of a decibel.
 
     Example:
         >>> predictor = AirlamPathsPredictor(AirlamPaths(AirlamPathsConfig()))
@@ -351,8 +356,11 @@ class AirlamPathsPredictor(AirlamPredictor):
         torch.Size([4, 12, 1, 4])
     """
 
-    def __init__(self, model: AirlamPaths, name: str = "airlam-paths", *, chunk: int = 16) -> None:
+    def __init__(
+        self, model: AirlamPaths, name: str = "airlam-paths", *, chunk: int = 16, views: int | None = None
+    ) -> None:
         self.model, self.name, self.chunk = model.eval(), name, check_whole("chunk", chunk, 1, 4096)
+        self.views = None if views is None else check_whole("views", views, 1, 16)
 
     def uncorrected(self, name: str) -> AirlamPathsPredictor:
         """The same with a head that says nothing: the statistics of ``paths``, averaged with the model inside by the
@@ -360,14 +368,14 @@ class AirlamPathsPredictor(AirlamPredictor):
         plain = copy.deepcopy(self.model)
         nn.init.zeros_(plain.head.weight)
         nn.init.zeros_(plain.head.bias)
-        return AirlamPathsPredictor(plain, name, chunk=self.chunk)
+        return AirlamPathsPredictor(plain, name, chunk=self.chunk, views=self.views)
 
     @resolve_inputs
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
         """See :meth:`AirlamPredictor.predict`."""
-        return self._run(self.model, h_past, num_future, port_shape, context)[0]
+        return self._run(functools.partial(self.model, views=self.views), h_past, num_future, port_shape, context)[0]
 
     def _with_variance(self, covariance: bool = False) -> Callable:
-        return functools.partial(self.model.forward_with_variance, covariance=covariance)
+        return functools.partial(self.model.forward_with_variance, views=self.views, covariance=covariance)

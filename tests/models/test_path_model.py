@@ -219,6 +219,8 @@ def test_several_histories_serve_links_that_keep_enough_measured_slots():
     with torch.no_grad():
         first, variance = one.forward_with_variance(h, 3, port_shape=SHAPE, observed=observed)
         both, less = two.forward_with_variance(h, 3, port_shape=SHAPE, observed=observed)
+    asked = AirlamPathsPredictor(one, views=2).predict(h, 3, port_shape=SHAPE, context={"observed": observed})
+    torch.testing.assert_close(asked, both)
     torch.testing.assert_close(both[2], first[2], rtol=0, atol=1e-4)  # single precision, other links in the batch
     assert bool(((both - first).abs().amax((1, 2, 3, 4))[:2] > 1e-3).all())
     assert bool((less > 0).all()) and float(less[:2].mean()) < 1.1 * float(variance[:2].mean())
