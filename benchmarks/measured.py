@@ -1,7 +1,7 @@
-"""Prediction of measured Wi-Fi channels: tuned classical methods, the same at their defaults, and airlam-tiny.
+"""Prediction of measured Wi-Fi channels: tuned classical methods, the same at their defaults, and shipped networks.
 
-    AIRLAM_MEASURED_DIR=folder python -P benchmarks/measured.py [--history 16] [--horizon 4] [--model airlam-tiny]
-        [--format my_importer.MyFormat]
+    AIRLAM_MEASURED_DIR=folder python -P benchmarks/measured.py [--history 16] [--horizon 4]
+        [--model airlam-tiny airlam-paths] [--format my_importer.MyFormat]
 
 The folder holds recordings that :func:`airlam.data.importers.read_recording` reads (``.npz``, ``.csv``), such as
 CSIKit's example data; with ``--format`` all its files are read by this importer. Of each recording the first half of
@@ -26,9 +26,11 @@ from airlam import load_predictor
 from airlam.baselines import tune
 from airlam.data.importers import align, read_recording, windows
 from airlam.errors import StoreError
+from airlam.evaluation.engine.contenders import without_correction
+from airlam.methods import get
 from airlam.metrics import nmse
 
-METHODS = ("hold", "mean", "ar", "eigen-ar")
+METHODS = ("hold", "mean", "ar", "eigen-ar", "paths")
 BATCH = 256  # windows at once: these channels are small
 
 
@@ -38,7 +40,7 @@ def nmse_db(predictor, past: Tensor, future: Tensor) -> float:
     return 10 * math.log10(float(nmse(torch.cat(parts), future)))
 
 
-def scores(csi: Tensor, history: int, horizon: int, model: str) -> dict[str, float]:
+def scores(csi: Tensor, history: int, horizon: int, models: list[str]) -> dict[str, float]:
     """NMSE of every method on the second half of aligned packets."""
     half = len(csi) // 2
     fit, test = windows(csi[:half], history, horizon), windows(csi[half:], history, horizon)
@@ -46,11 +48,15 @@ def scores(csi: Tensor, history: int, horizon: int, model: str) -> dict[str, flo
     for name in METHODS:
         default = load_predictor(name)
         out[name] = nmse_db(default, *test)
-        tuned = type(default)(**tune(type(default), *fit, batch_size=BATCH))
+        few = get(name, "predictor").tune_links
+        every = slice(None, None, -(-len(fit[0]) // few) if few else 1)
+        tuned = type(default)(**tune(type(default), *(part[every] for part in fit), batch_size=BATCH))
         out[f"{name}, tuned"] = nmse_db(tuned, *test)
     out.pop("hold, tuned")  # it has nothing to tune
-    out[f"{model}, correction off"] = nmse_db(load_predictor(model, correction=False), *test)
-    out[model] = nmse_db(load_predictor(model), *test)
+    for model in models:
+        predictor = load_predictor(model)
+        out[f"{model}, correction off"] = nmse_db(without_correction(predictor), *test)
+        out[model] = nmse_db(predictor, *test)
     return out
 
 
@@ -58,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--history", type=int, default=16, help="packets seen")
     parser.add_argument("--horizon", type=int, default=4, help="packets to predict")
-    parser.add_argument("--model", default="airlam-tiny")
+    parser.add_argument("--model", nargs="+", default=["airlam-tiny", "airlam-paths"])
     parser.add_argument("--format", help="an importer's name or class path; without it the files' suffixes decide")
     arguments = parser.parse_args()
     folder = os.environ.get("AIRLAM_MEASURED_DIR")
