@@ -109,13 +109,20 @@ def draw_curve(axes: Any, style: Look, figure: Any) -> None:
 
 
 def draw_panels(
-    panel: Callable[[Any, Any], None], keys: list[Any], ylabel: str, *, share_y: bool = False, height: float = 3.1
+    panel: Callable[[Any, Any], None],
+    keys: list[Any],
+    ylabel: str,
+    *,
+    share_y: bool = False,
+    height: float = 3.1,
+    beside: bool = True,
 ) -> Figure:
-    """One row of panels, or two where there are more than three; one legend above them."""
+    """One row of panels, or two where there are more than three; one legend above them, ``beside`` a single one."""
     columns = len(keys) if len(keys) <= 3 else (len(keys) + 1) // 2
     lines = -(-len(keys) // columns)
     with rc_context(STYLE):
-        width = WIDTH if columns > 1 else 0.85 * WIDTH
+        beside = beside and columns == 1
+        width = 0.85 * WIDTH if beside else WIDTH
         figure = Figure(figsize=(width, height * lines + 0.6), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharey=share_y)
         for axes, key in zip(grid.flat, keys, strict=False):
@@ -128,10 +135,10 @@ def draw_panels(
         for axes in list(grid.flat)[: len(keys)]:
             handles, labels = axes.get_legend_handles_labels()
             seen.update({label: seen.get(label, handle) for label, handle in zip(labels, handles, strict=True)})
-        if columns > 1:
-            legend_above(figure, seen)
-        else:
+        if beside:
             figure.legend(seen.values(), seen.keys(), loc="outside right upper")
+        else:
+            legend_above(figure, seen)
     return figure
 
 

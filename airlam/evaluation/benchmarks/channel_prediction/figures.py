@@ -49,11 +49,11 @@ def labelled(results: Results, group: str, key: str) -> Figure | None:
                 if row.figures[name].interval:
                     axes.plot(row.figures[name].interval, [place, place], color=style.color, linewidth=1.4, alpha=0.7)
         axes.set_yticks(range(len(kinds)), kinds if name == names[0] else [])
-        axes.invert_yaxis()
+        axes.set_ylim(len(kinds) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("NMSE [dB]" if name == "nmse_db" else "sum-SE [bit/s/Hz]")
 
-    return draw_panels(panel, names, "", height=1.4 + 0.52 * len(kinds))
+    return draw_panels(panel, names, "", height=1.4 + 0.52 * len(kinds), beside=False)  # labels are long
 
 
 def beam_delay_picture(results: Results) -> Figure | None:
