@@ -23,10 +23,9 @@ from rich.table import Table
 from torch import Tensor
 
 from airlam import load_predictor
-from airlam.baselines import tune
 from airlam.data.importers import align, read_recording, windows
 from airlam.errors import StoreError
-from airlam.evaluation.engine.contenders import without_correction
+from airlam.evaluation.engine.contenders import tuned, without_correction
 from airlam.methods import get
 from airlam.metrics import nmse
 
@@ -46,13 +45,9 @@ def scores(csi: Tensor, history: int, horizon: int, models: list[str]) -> dict[s
     fit, test = windows(csi[:half], history, horizon), windows(csi[half:], history, horizon)
     out = {}
     for name in METHODS:
-        default = load_predictor(name)
-        out[name] = nmse_db(default, *test)
-        few = get(name, "predictor").tune_links
-        every = slice(None, None, -(-len(fit[0]) // few) if few else 1)
-        tuned = type(default)(**tune(type(default), *(part[every] for part in fit), batch_size=BATCH))
-        out[f"{name}, tuned"] = nmse_db(tuned, *test)
-    out.pop("hold, tuned")  # it has nothing to tune
+        out[name] = nmse_db(load_predictor(name), *test)
+        if get(name, "predictor").grid:
+            out[f"{name}, tuned"] = nmse_db(tuned(name, *fit, port_shape=None, context={})[0], *test)
     for model in models:
         predictor = load_predictor(model)
         out[f"{model}, correction off"] = nmse_db(without_correction(predictor), *test)
