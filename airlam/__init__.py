@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ATTRIBUTES = {"load_predictor": "airlam.loading", "load_precoder": "airlam.loading"}
-_ROOMS = ("baselines", "channels", "csi", "data", "evaluation", "interfaces", "loading", "metrics", "models", "tasks")
+_ROOMS = tuple("baselines channels csi data evaluation interfaces loading metrics models realtime tasks".split())
 __all__ = ["__version__", "load_precoder", "load_predictor", *_ROOMS]
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ class OnnxModel(SpectralModel, nn.Module):
         # prediction of another, so each goes through alone.
         self.one_by_one = fields[FORMAT] == "onnx-int8"
         _check_file(folder / GRAPH, fields.get(CHECKSUM))
-        self.session = _session(folder / GRAPH, torch.get_num_threads() if threads is None else threads)
+        self.session = open_session(folder / GRAPH, torch.get_num_threads() if threads is None else threads)
         self._check_graph(folder / GRAPH)
         self.tracker = PhaseTracker(self.config.max_history) if self.config.phase_tracker else None
         if self.tracker is not None:
@@ -151,21 +151,28 @@ class OnnxPredictor(AirlamPredictor):
         super().__init__(model, name or Path(folder).name, correction=correction, chunk=chunk, views=views)
 
 
-def _session(graph: Path, threads: int):
+def open_session(graph: Path | bytes, threads: int) -> Any:
+    """An ``onnxruntime.InferenceSession`` of a file or of a serialised model, on the CPU.
+
+    Raises:
+        CheckpointError: ONNX Runtime is not installed, or cannot run it.
+    """
+    name = "the graph" if isinstance(graph, bytes) else str(graph)
     try:
         import onnxruntime
     except ImportError as error:
-        raise CheckpointError(f"{graph} needs ONNX Runtime; pip install 'airlam[onnx]'") from error
+        raise CheckpointError(f"{name} needs ONNX Runtime; pip install 'airlam[onnx]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Between two runs torch needs the cores that waiting threads would otherwise keep busy.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        source = graph if isinstance(graph, bytes) else name
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
         reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{graph} is no graph that ONNX Runtime can run ({reason}); export it again") from error
+        raise CheckpointError(f"{name} is no graph that ONNX Runtime can run ({reason}); export it again") from error
 
 
 def _check_file(path: Path, stated: str | None) -> None:

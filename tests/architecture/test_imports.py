@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "airlam"
 # A room is a module or subpackage right under airlam/. Each may import itself, rooms of COMMON that stand above it in
 # this table, and the rooms that are named; those stand above it too. `cli` and `__init__` may use everyone.
 COMMON = {"constants", "errors", "io", "progress", "seeds", "csi", "interfaces", "recipes", "methods"}
+LEARNING = {"metrics", "baselines", "channels", "data", "models", "tasks", "loading", "resources"}
 ALLOWED = {
     "constants": set(),
     "errors": set(),
@@ -33,14 +34,15 @@ ALLOWED = {
     "channels": {"csi"},
     "data": {"csi", "channels"},
     "models": {"csi", "metrics", "baselines"},  # never channels or data
+    "realtime": {"csi", "metrics", "baselines", "models"},
     "tasks": {"csi", "metrics", "models", "baselines"},
-    "loading": {"csi", "baselines", "models", "tasks"},
+    "loading": {"csi", "baselines", "models", "realtime", "tasks"},
     "link": {"csi", "channels", "loading"},
     "resources": {"csi"},
     # Neither edge nor serving: those import evaluation, and a benchmark YAML names its class by class_path.
-    "evaluation": {"metrics", "baselines", "channels", "data", "models", "tasks", "loading", "link", "resources"},
-    "edge": {"metrics", "baselines", "channels", "data", "models", "tasks", "loading", "resources", "evaluation"},
-    "serving": {"metrics", "baselines", "channels", "data", "models", "tasks", "loading", "resources", "evaluation"},
+    "evaluation": LEARNING | {"link", "realtime"},
+    "edge": LEARNING | {"evaluation"},
+    "serving": LEARNING | {"evaluation"},
     "export": {"models", "loading", "data"},
     "testing": {"metrics", "channels", "evaluation"},  # contracts for outside packages, golden runs
 }
@@ -61,9 +63,11 @@ EXCLUSIVE = {
     "ray": {"data", "edge", "serving"},
     "flwr": {"edge"},
     "tensorflow": {"export"},
-    "onnx": {"export"},
+    "onnx": {"export", "realtime"},
     "onnxscript": {"export"},
     "onnxruntime": {"export", "models"},  # models runs what export writes
+    "openvino": {"realtime"},
+    "numba": {"realtime"},
 }
 HEAVY = (
     "torch",
