@@ -12,7 +12,6 @@ p50 and p99 is printed. Classical methods have their default settings here. The 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import platform
 import statistics
@@ -29,6 +28,7 @@ from airlam import load_predictor
 from airlam.channels import load_channel
 from airlam.csi import measure
 from airlam.errors import CheckpointError
+from airlam.evaluation.latency.reference import REFERENCE, reference_predict
 from airlam.export import export_onnx
 from airlam.interfaces import Predictor
 from airlam.metrics import measure_latency, nmse
@@ -51,14 +51,6 @@ METHODS = {
 }
 # num_tokens, num_groups, group_size; the third is what airlam-tiny runs with
 TOKENS = ((128, 32, 8), (96, 32, 8), (64, 16, 16), (48, 16, 16), (32, 8, 16), (16, 8, 16), (32, 0, 16))
-
-
-def frozen_ar() -> Callable[[Tensor, int, tuple[int, int, int]], Tensor]:
-    """``predict`` of benchmarks/reference/ar.py: ``python -P`` keeps this folder off the path."""
-    spec = importlib.util.spec_from_file_location("frozen_ar", Path(__file__).parent / "reference" / "ar.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.predict
 
 
 def predictors(names: dict[str, str], threads: int | None = None) -> dict[str, Predictor]:
@@ -95,7 +87,7 @@ def streaming_calls(predictor: Predictor, h: Tensor) -> dict[str, Callable[[], o
 
 
 def latency(names: dict[str, str], batches: list[int], threads: list[int], rounds: int) -> list[dict]:
-    past, reference = links(60, max(batches), seed=1)[0], frozen_ar()
+    past, reference = links(60, max(batches), seed=1)[0], reference_predict()
     rows = []
     for count in threads:
         torch.set_num_threads(count)
@@ -106,7 +98,7 @@ def latency(names: dict[str, str], batches: list[int], threads: list[int], round
                 label: lambda predictor=predictor: predictor.predict(h, HORIZON, port_shape=SHAPE)  # noqa: B023
                 for label, predictor in every.items()
             }
-            calls["ar-reference"] = lambda: reference(h, HORIZON, SHAPE)  # noqa: B023
+            calls[REFERENCE] = lambda: reference(h, HORIZON, SHAPE)  # noqa: B023
             model = names["model"]
             calls |= {f"{model}:stream-{kind}": call for kind, call in streaming_calls(every[model], h).items()}
             found = in_turn(calls, rounds, 60 if batch == 1 else 5, count)
@@ -117,7 +109,7 @@ def latency(names: dict[str, str], batches: list[int], threads: list[int], round
                     "threads": count,
                     **times,
                     "ms_per_link": times["p50_ms"] / batch,
-                    "ratio": times["p50_ms"] / found["ar-reference"]["p50_ms"],
+                    "ratio": times["p50_ms"] / found[REFERENCE]["p50_ms"],
                 }
                 for label, times in found.items()
             ]

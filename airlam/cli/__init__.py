@@ -44,6 +44,10 @@ COMMANDS = {
         "a trained model for ONNX Runtime: airlam export airlam-tiny --format onnx --out FOLDER",
         "airlam.cli.commands:export",
     ),
+    "bench-latency": (
+        "latency of predictions and streams on this machine, in units of a frozen AR",
+        "airlam.cli.latency:bench_latency",
+    ),
     "list": ("recipes, checkpoints, predictors, precoders", "airlam.cli.listing:run"),
     "doctor": ("what is installed and usable", "airlam.cli.doctor:run"),
 }
