@@ -1,0 +1,39 @@
+"""All compiled kernels of one link, under the names of :mod:`airlam.realtime.plain`."""
+
+from airlam.realtime.compiled_basis import (
+    covariances,
+    eigenvectors,
+    energies,
+    exchange,
+    fold,
+    gather,
+    hand_over,
+    pick,
+    project,
+    synthesise,
+    update_covariances,
+)
+from airlam.realtime.compiled_filters import Work, ar_taps, blend, multiply, roll_out
+from airlam.realtime.compiled_tracker import Tracker
+from airlam.realtime.compiled_wiener import wiener_filters
+
+__all__ = [
+    "Tracker",
+    "Work",
+    "ar_taps",
+    "blend",
+    "covariances",
+    "eigenvectors",
+    "energies",
+    "exchange",
+    "fold",
+    "gather",
+    "hand_over",
+    "multiply",
+    "pick",
+    "project",
+    "roll_out",
+    "synthesise",
+    "update_covariances",
+    "wiener_filters",
+]

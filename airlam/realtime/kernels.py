@@ -1,0 +1,28 @@
+"""Which kernels run: compiled ones where the extra ``realtime`` (numba) is installed, else the same in NumPy and torch.
+
+Both modules have the same functions for arrays of one link; their values agree to rounding. Nothing else in this
+package asks for numba.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+
+def available() -> bool:
+    """Whether numba is installed."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def load(compiled: bool | None = None) -> ModuleType:
+    """The kernels: :mod:`airlam.realtime.compiled` or :mod:`airlam.realtime.plain`.
+
+    Args:
+        compiled: None: where numba is installed. The first call of a compiled kernel on a computer takes seconds.
+    """
+    if available() if compiled is None else compiled:
+        from airlam.realtime import compiled as kernels
+    else:
+        from airlam.realtime import plain as kernels
+    return kernels
