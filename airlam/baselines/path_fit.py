@@ -93,15 +93,15 @@ class PathFit:
             return fit
         # paths closer than the resolution leave valleys in which the rounding of single precision would wander
         fit._refine(search.final - LAST)
-        fit = fit._double()
-        left = squares(fit.x - fit.synthesise(fit._refine(LAST))).mean((1, 2, 3, 4, 5)) / fit.measured
-        spent = fit.live.sum(1) * (2 * fit.gains + len(fit.free)) / (2 * entries * fit.measured)
-        fit.noise = left / (1 - spent).clamp_min(0.1)
-        return fit
+        return fit.finished()
 
-    def _double(self) -> PathFit:
+    def finished(self) -> PathFit:
+        """The last steps, in double precision, and the noise that is left."""
         fit = PathFit(self.x.to(torch.complex128), self.observed)
         fit.shift, fit.live, fit.noise = self.shift.double(), self.live, self.noise.double()
+        left = squares(fit.x - fit.synthesise(fit._refine(LAST))).mean((1, 2, 3, 4, 5)) / fit.measured
+        spent = fit.live.sum(1) * (2 * fit.gains + len(fit.free)) / (2 * math.prod(self.x.shape[1:]) * fit.measured)
+        fit.noise = left / (1 - spent).clamp_min(0.1)
         return fit
 
     # -- products of paths -----------------------------------------------------------------------------------------

@@ -221,9 +221,12 @@ class Posterior:
         ahead: ``complex128 [link, atom, slot]``, the slots that follow, each times the root of its prior power.
         owner: ``[link, atom]``, in kind * path. alike: their inner products over all axes but slots.
         weight: ``[link, atom, gain]``, of unit prior variance; factor: of the inverse covariance of its error.
+        past: as ``ahead``, of the history's slots, and over the noise variance: ``weight`` is that covariance times the
+        history as the atoms' owners see it, summed over slots with the conjugate of this.
     """
 
     paths: Paths
+    past: Tensor
     ahead: Tensor
     owner: Tensor
     alike: Tensor
@@ -235,14 +238,15 @@ class Posterior:
         """The joint linear MMSE estimate; of all atoms the ``most`` strongest count."""
         past, ahead, owner = _atoms(paths, statistics, num_future, most)
         root = statistics.noise.sqrt()[:, None, None]
+        white = past / root
+        past = white / root
         size, (count, gains, slots) = owner.shape[1], paths.seen.flatten(1, 2).shape[1:]
         alike = paths.alike.gather(1, owner[:, :, None].expand(-1, -1, count))
         alike = alike.gather(2, owner[:, None, :].expand(-1, size, -1))
         seen = paths.seen.flatten(1, 2).gather(1, owner[:, :, None, None].expand(-1, -1, gains, slots))
-        past = past / root
-        data = torch.einsum("bkgs,bks->bkg", seen, past.conj()) / root
-        weight, factor = JointSolve.apply(past, alike, data)
-        return cls(paths, ahead, owner, alike, weight, factor)
+        data = torch.einsum("bkgs,bks->bkg", seen, past.conj())
+        weight, factor = JointSolve.apply(white, alike, data)
+        return cls(paths, past, ahead, owner, alike, weight, factor)
 
     @functools.cached_property
     def covariance(self) -> Tensor:

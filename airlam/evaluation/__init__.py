@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
     from airlam.evaluation.benchmarks.link_level.benchmark import LinkLevelBenchmark
     from airlam.evaluation.benchmarks.probes.benchmark import ProbeBenchmark
+    from airlam.evaluation.benchmarks.realtime.benchmark import RealtimeBenchmark
     from airlam.evaluation.benchmarks.reconstruction.benchmark import ReconstructionBenchmark
     from airlam.evaluation.benchmarks.sites.benchmark import SiteBenchmark
     from airlam.evaluation.report.html import publish, write_report
@@ -30,6 +31,7 @@ _HOMES = {
     "Figure": "rows",
     "LinkLevelBenchmark": "benchmarks.link_level.benchmark",
     "ProbeBenchmark": "benchmarks.probes.benchmark",
+    "RealtimeBenchmark": "benchmarks.realtime.benchmark",
     "ReconstructionBenchmark": "benchmarks.reconstruction.benchmark",
     "Results": "rows",
     "Row": "rows",
@@ -49,6 +51,7 @@ __all__ = [
     "Figure",
     "LinkLevelBenchmark",
     "ProbeBenchmark",
+    "RealtimeBenchmark",
     "ReconstructionBenchmark",
     "Results",
     "Row",

@@ -144,6 +144,14 @@ METHODS = [
         color="#117733",
         marker="X",
     ),
+    Method(  # benchmarks/reference/ar.py, the unit of latency ratios: the benchmarks that need it load it
+        "ar-reference",
+        label="AR, frozen (ar-reference)",
+        short="ar-reference",
+        color="#777777",
+        line="--",
+        marker="v",
+    ),
     Method(  # of tuned methods, so the benchmark fits it: airlam.baselines.fit_stack
         "stack",
         label="least-squares stack of the classical methods",

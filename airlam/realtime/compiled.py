@@ -14,14 +14,17 @@ from airlam.realtime.compiled_basis import (
     update_covariances,
 )
 from airlam.realtime.compiled_filters import Work, ar_taps, blend, multiply, roll_out
+from airlam.realtime.compiled_paths import analyse, correlate, solve, spread
 from airlam.realtime.compiled_tracker import Tracker
 from airlam.realtime.compiled_wiener import wiener_filters
 
 __all__ = [
     "Tracker",
     "Work",
+    "analyse",
     "ar_taps",
     "blend",
+    "correlate",
     "covariances",
     "eigenvectors",
     "energies",
@@ -33,6 +36,8 @@ __all__ = [
     "pick",
     "project",
     "roll_out",
+    "solve",
+    "spread",
     "synthesise",
     "update_covariances",
     "wiener_filters",

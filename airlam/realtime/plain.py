@@ -14,6 +14,7 @@ from airlam.baselines import eigen_ar
 from airlam.baselines.ar import ar_filters
 from airlam.models.doppler import wiener
 from airlam.models.phase_tracker import PhaseTracker
+from airlam.realtime.plain_paths import analyse, correlate, solve, spread  # noqa: F401
 
 F32 = np.float32
 

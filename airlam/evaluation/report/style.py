@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airlam.methods import Method, find, known, names
@@ -38,6 +38,7 @@ VARIANTS = {
     "adapted": Look("{}, adapted", "#009e73", "-", "P"),
     "random-start": Look("random start, trained alike", "#b8860b", "--", "X", "random start"),
 }
+STREAM = "stream"  # variant of any method that runs slot by slot
 
 
 def look(method: str) -> Look:
@@ -55,6 +56,9 @@ def look(method: str) -> Look:
     if known_as is not None and known_as.kind == "classical":  # registered without a colour
         return Look(known_as.label, "#117733", known_as.line, "p", known_as.short)
     name, variant, share = parts(method)
+    if variant == STREAM:
+        whole = look(name)
+        return replace(whole, label=f"{whole.label}, stream", line=":", short=f"{whole.short or whole.label}, stream")
     found = VARIANTS.get(variant)
     if found is None:
         return Look(method, "#d55e00", "-.", "o")
@@ -135,7 +139,7 @@ def is_learned(method: str) -> bool:
     if " + " in method:
         source, precoder = method.split(" + ")
         return _is_learned_source(source) or _is_learned_precoder(precoder)
-    return method not in BOUNDS and method not in names(kind="classical")
+    return method not in BOUNDS and method.removesuffix(f":{STREAM}") not in names(kind="classical")
 
 
 def is_classical(method: str) -> bool:
@@ -176,8 +180,8 @@ def order(methods: set[str] | list[str]) -> list[str]:
     def place(method: str) -> tuple[int, float, float, str]:
         if " + " in method:
             return place_of_chain(method)
-        if method in classical:
-            return (0, classical.index(method), 0.0, method)
+        if (name := method.removesuffix(f":{STREAM}")) in classical:
+            return (0, classical.index(name), float(name != method), method)
         if method in BOUNDS:
             return (2, BOUNDS.index(method), 0.0, method)
         _, variant, share = parts(method)

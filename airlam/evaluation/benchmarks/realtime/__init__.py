@@ -1,0 +1,1 @@
+"""The benchmark of predictions that arrive in time."""

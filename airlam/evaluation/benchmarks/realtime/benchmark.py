@@ -1,0 +1,111 @@
+"""Predictions that arrive in time: streams, full predictions and classical methods, each charged with its latency."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from airlam.channels import LinkBatch, load_channel
+from airlam.evaluation.benchmarks.realtime.config import LATEST_S, STREAM, RealtimeArguments
+from airlam.evaluation.benchmarks.realtime.streams import Judged, built, contenders, pushes
+from airlam.evaluation.benchmarks.realtime.tables import make_results
+from airlam.evaluation.engine.cell import Cell, Contender
+from airlam.evaluation.engine.fingerprint import combined
+from airlam.evaluation.engine.measure import measure_cell, run_cells
+from airlam.evaluation.engine.timing import cell_figure, latency_series
+from airlam.evaluation.latency.reference import REFERENCE
+from airlam.evaluation.latency.timing import on_one_core, time_in_turn
+from airlam.evaluation.report.html import publish
+from airlam.evaluation.report.markdown import write_leaderboard
+from airlam.evaluation.results import CellRecord
+from airlam.metrics import Latency, cpu_threads
+
+
+class RealtimeBenchmark(RealtimeArguments):
+    """Sum spectral efficiency of predictions that are charged with the time they take.
+
+    Every method is judged as it would run: a full prediction from every history, or a stream whose filters are as old
+    as they become, timed in turn on one core. A prediction that takes longer serves later slots. Arguments:
+    :class:`RealtimeArguments`.
+
+    Example:
+        >>> RealtimeBenchmark(quick=True).sizes.num_links
+        8
+    """
+
+    def run(self, out: str | Path) -> Path:
+        """Run what is not finished yet; write ``results.json``, ``plots/``, ``report.html``, ``leaderboard.md``.
+
+        Returns:
+            The path of ``report.html``.
+        """
+        out = Path(out)
+        with cpu_threads(self.threads):
+            models = built(self)
+            depends = combined(models.values())
+            records = run_cells(
+                self.plan(), lambda cell: self._run_cell(cell, models), lambda _: depends, out, lambda _: 1.0
+            )
+        return publish(make_results(self, records), out, threads=self.threads, leaderboard=write_leaderboard)
+
+    def plan(self) -> list[Cell]:
+        """A cell for each scenario and speed; its history is what the slowest stream takes."""
+        methods = [REFERENCE, *self.full, *(name + STREAM for name in self.streaming.names), "perfect"]
+        slots = max(Judged.slots(self.sizes.history, self.refresh_of(name)) for name in self.streaming.names)
+        cells = []
+        for data in self.cells.scenarios:
+            for speed in self.cells.speeds_kmh:
+                recipe = {**load_channel(data).recipe, "speed_kmh": speed, **self.cells.channel_overrides}
+                recipe["links_per_drop"] = self.sizes.links_per_drop
+                slot = recipe["slot_duration"]
+                cell = Cell(
+                    "age",
+                    data,
+                    load_channel(recipe).recipe,
+                    speed,
+                    self.cells.csi_snr_db,
+                    self.sizes.num_links,
+                    self.sizes.num_tune,
+                    history=slots,
+                    horizon=self.horizon,
+                    num_future=max(self.horizon, math.ceil(LATEST_S / slot) + self.csi_period),
+                    methods=tuple(dict.fromkeys(methods)),
+                    users=tuple(self.rates.users[:1]),
+                    transmit_snr_db=(self.rates.headline_snr_db,),
+                    headline_snr_db=self.rates.headline_snr_db,
+                    tone_step=self.rates.tone_step,
+                    seed=self.seed,
+                )
+                cells.append(cell)
+        return cells
+
+    def _run_cell(self, cell: Cell, models: dict[str, Any]) -> CellRecord:
+        links = cell.links("test", cell.num_links)
+        h_past, _ = cell.observe(links.h, "test")
+        found = contenders(self, cell, links, models)
+        record = measure_cell(cell, links, h_past, found)
+        self._time(record, found, h_past, links)
+        return record
+
+    def _time(self, record: CellRecord, found: list[Contender], h_past: Tensor, links: LinkBatch) -> None:
+        """Latencies of all methods, in turn on one core."""
+        calls: dict[str, Callable[[], object]] = {}
+        first, link = h_past[:1, -self.sizes.history :].clone(), links.drop[:1] * 0
+        for contender in found:
+            if contender.name.endswith(STREAM):
+                calls |= pushes(contender, h_past[0])
+            elif contender.timed:
+                calls[contender.name] = functools.partial(contender.predict, first, self.sizes.horizon, link)
+        with on_one_core():
+            timings = time_in_turn(calls, REFERENCE, rounds=self.timed.rounds, seconds=self.timed.seconds)
+        for name, timing in timings.items():
+            if name.endswith(":refresh"):
+                record.add(cell_figure(name.removesuffix(":refresh"), "refresh_ms", timing.p50_ms, "ms"))
+            else:
+                latency = Latency(1e-3 * timing.p50_ms, 1e-3 * timing.p99_ms, 1, timing.calls, timing.cpu_share)
+                record.add(*latency_series(name, latency), cell_figure(name, "latency_ratio", timing.ratio))

@@ -1,0 +1,140 @@
+"""Streams of many users behind one inbox: one thread serves them, another renews their filters."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from airlam.realtime.engine import Engine
+from airlam.realtime.refresher import Refresher
+from airlam.realtime.stream import Stream
+
+Deliver = Callable[[Hashable, int, NDArray | Exception], None]
+COLLECT_S = 1.0  # least time between two collections of garbage
+
+
+@dataclass
+class Load:
+    """What a pool did: slots ``served``, slots that were ``dropped`` because newer ones of their user came first, slots
+    that were ``refused`` as bad."""
+
+    served: int = 0
+    dropped: int = 0
+    refused: int = 0
+
+
+class StreamPool:
+    """Streams of many users, pushed by one thread in the order in which their slots arrive.
+
+    Where slots come faster than they are served, the oldest waiting slots of a user are dropped and counted; its stream
+    takes them as lost. Garbage is collected when no slot waits, never inside a push.
+
+    Args:
+        engine: of all streams.
+        deliver: is called by the pool's thread with user, number of the slot, and the prediction ``complex64
+            [num_future, subcarrier, rx_ant, tx_ant]`` or the error that the slot was refused with. It should be quick.
+        refresh_every: slots after which a user's filters are to be renewed.
+        waiting: slots of one user that may wait.
+
+    Example:
+        >>> import torch
+        >>> from airlam.baselines.paths import PathPredictor
+        >>> from airlam.realtime import engine_for
+        >>> found = []
+        >>> with StreamPool(engine_for(PathPredictor(), (6, 1, 4), 2), lambda *each: found.append(each)) as pool:
+        ...     pool.offer("user 1", torch.zeros(6, 1, 4, dtype=torch.complex64))
+        >>> found[0][:2], found[0][2].shape
+        (('user 1', 0), (2, 6, 1, 4))
+    """
+
+    def __init__(self, engine: Engine, deliver: Deliver, *, refresh_every: int = 32, waiting: int = 2) -> None:
+        if isinstance(waiting, bool) or not isinstance(waiting, int) or waiting < 1:
+            raise ValueError(f"waiting is {waiting!r}, but must be a whole number of at least 1")
+        self.engine, self.deliver, self.refresh_every, self.waiting = engine, deliver, refresh_every, waiting
+        self.load, self.refresher = Load(), Refresher()
+        self.streams: dict[Hashable, Stream] = {}
+        self._next: dict[Hashable, int] = {}
+        # users in the order in which their oldest waiting slot came
+        self._inbox: OrderedDict[Hashable, deque[tuple[int, Any]]] = OrderedDict()
+        self._changed, self._ends = threading.Condition(), False
+        self._thread = threading.Thread(target=self._run, name="airlam-streams", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> StreamPool:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def offer(self, user: Hashable, h_slot: Tensor | NDArray | None, slot: int | None = None) -> None:
+        """Put a user's newest slot into the inbox; see :meth:`airlam.realtime.Stream.push`. From any thread."""
+        with self._changed:
+            if self._ends:
+                raise RuntimeError("the pool is closed")
+            number = self._next.get(user, 0) if slot is None else slot
+            if isinstance(number, int):
+                self._next[user] = max(self._next.get(user, 0), number + 1)
+            queue = self._inbox.setdefault(user, deque())
+            if len(queue) == self.waiting:
+                queue.popleft()
+                self.load.dropped += 1
+            queue.append((number, h_slot))
+            self._changed.notify()
+
+    def forget(self, user: Hashable) -> None:
+        """End a user's stream; slots that wait are dropped."""
+        with self._changed:
+            for each in (self.streams, self._next, self._inbox):
+                each.pop(user, None)
+
+    def close(self) -> None:
+        """Serve what waits, and end both threads."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify()
+        self._thread.join()
+        self.refresher.close()
+
+    def _run(self) -> None:
+        was_on, collected = gc.isenabled(), time.monotonic()
+        gc.disable()
+        try:
+            while True:
+                if not self._inbox and time.monotonic() - collected > COLLECT_S:
+                    gc.collect(1)
+                    collected = time.monotonic()
+                with self._changed:
+                    while not self._inbox and not self._ends:
+                        self._changed.wait()
+                    if not self._inbox:
+                        return
+                    user, queue = next(iter(self._inbox.items()))
+                    number, h_slot = queue.popleft()
+                    del self._inbox[user]
+                    if queue:
+                        self._inbox[user] = queue  # behind those who have waited meanwhile
+                    if user not in self.streams:
+                        self.streams[user] = Stream(self.engine, self.refresher, refresh_every=self.refresh_every)
+                    stream = self.streams[user]
+                self._push(user, stream, number, h_slot)
+        finally:
+            if was_on:
+                gc.enable()
+
+    def _push(self, user: Hashable, stream: Stream, number: int, h_slot: Any) -> None:
+        try:
+            found = stream.push(h_slot, slot=number)
+        except (ValueError, TypeError) as error:
+            self.load.refused += 1
+            self.deliver(user, number, error)
+            return
+        self.load.served += 1
+        self.deliver(user, number, found.numpy() if isinstance(found, Tensor) else found)

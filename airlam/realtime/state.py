@@ -1,0 +1,123 @@
+"""What a stream keeps of one user: plain arrays and numbers, to be saved, restored, moved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from airlam.errors import StoreError
+from airlam.io import replacing
+from airlam.realtime.engine import Engine, Memory
+
+WINDOW, FUTURE = "window", "future"
+FORMAT = "airlam-stream-1"
+
+
+@dataclass
+class Counts:
+    """What a stream met: slots that were ``missing``, that came ``late`` (``stale``: too late to be used), jumps of the
+    receiver's ``gain``, new starts after a long ``gap``, and refreshes that ``failed``."""
+
+    missing: int = 0
+    late: int = 0
+    stale: int = 0
+    jumps: int = 0
+    gaps: int = 0
+    failed: int = 0
+
+
+@dataclass
+class State:
+    """One user.
+
+    Attributes:
+        identity: of the engine.
+        window: ``complex64 [history, subcarrier, rx_ant, tx_ant]``, oldest slot first, over ``gain``.
+        slot: number of the slot that is due next.
+        filled: slots of the window that count; the others are zeros from before the start.
+        memory: the engine's; empty before the first refresh. unseen: newest slots that it has not seen.
+        age: slots since the window of the last refresh.
+        future: ``complex64 [num_future, ...]``, the latest prediction, over ``gain``; ``None``: there is none.
+        gain: amplitude of the receiver's gain now over that at the start.
+    """
+
+    identity: str
+    window: NDArray
+    slot: int = 0
+    filled: int = 0
+    memory: Memory = field(default_factory=dict)
+    unseen: int = 0
+    age: int = 0
+    future: NDArray | None = None
+    gain: float = 1.0
+    counts: Counts = field(default_factory=Counts)
+
+    @classmethod
+    def of(cls, engine: Engine) -> Self:
+        """An empty one."""
+        return cls(engine.identity, np.zeros((engine.history, *engine.shape), np.complex64))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        future = 0 if self.future is None else self.future.nbytes
+        return self.window.nbytes + future + sum(value.nbytes for value in self.memory.values())
+
+    def save(self, path: str | Path) -> Path:
+        """Write one file (safetensors), atomically."""
+        arrays = {f"memory.{name}": np.ascontiguousarray(value) for name, value in self.memory.items()}
+        arrays[WINDOW] = self.window
+        if self.future is not None:
+            arrays[FUTURE] = self.future
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (WINDOW, FUTURE, "memory")}
+        plain["counts"] = asdict(self.counts)
+        with replacing(path) as work:
+            save_file(arrays, work, metadata={"format": FORMAT, "state": json.dumps(plain)})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path, engine: Engine) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            StoreError: no such file, a foreign or damaged one, or the state of another method, version or size.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                meta = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except FileNotFoundError as error:
+            raise StoreError(f"there is no state {path}") from error
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"{path} is no state of a stream: {str(error).splitlines()[0]}") from error
+        if meta.get("format") != FORMAT:
+            raise StoreError(f"{path} is no state of a stream (its format is {meta.get('format')!r}, not {FORMAT!r})")
+        try:
+            plain = json.loads(meta["state"])
+            counts = Counts(**plain.pop("counts"))
+            memory = {name.removeprefix("memory."): x for name, x in arrays.items() if name.startswith("memory.")}
+            state = cls(**plain, counts=counts, window=arrays[WINDOW], future=arrays.get(FUTURE), memory=memory)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path} is damaged: {error}") from error
+        state.check(engine, str(path))
+        return state
+
+    def check(self, engine: Engine, name: str = "the state") -> None:
+        """Raises StoreError unless it belongs to ``engine``."""
+        if self.identity != engine.identity:
+            raise StoreError(
+                f"{name} belongs to {self.identity}, but this stream is {engine.identity}: another method, version or "
+                "size; start the stream anew"
+            )
+        shape = (engine.history, *engine.shape)
+        if self.window.shape != shape or self.window.dtype != np.complex64:
+            raise StoreError(
+                f"{name} is damaged: its window is {self.window.dtype} {self.window.shape}, not complex64 {shape}"
+            )

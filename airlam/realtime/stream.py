@@ -1,0 +1,268 @@
+"""One user's stream: slots go in one by one, predictions come out, filters are renewed beside it."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from airlam.realtime.engine import Engine, Memory
+from airlam.realtime.refresher import Job, Refresher
+from airlam.realtime.state import State
+
+Slot = TypeVar("Slot", Tensor, NDArray)
+
+JUMP = 2.0  # in amplitude: the receiver's gain changed where a slot fits its prediction but for such a factor
+COHERENT = 0.5  # share of a slot's energy that its prediction explains
+BEHIND = 2  # newest slots that a push may look through when it takes over new filters; more are seen beside it
+
+
+class Stream:
+    """Predictions for one user whose slots arrive one by one.
+
+    Args:
+        engine: the method (:func:`airlam.realtime.engine_for`); many streams may share one. All streams of an engine
+            are pushed from one thread.
+        refresher: renews the filters in a background thread, for many streams in turn. ``None``: a push does it itself,
+            and takes as long as that does.
+        refresh_every: slots after which filters are to be renewed.
+
+    Example:
+        >>> from airlam.baselines.paths import PathPredictor
+        >>> from airlam.realtime import engine_for
+        >>> stream = Stream(engine_for(PathPredictor(), (6, 1, 4), 2, history=8))
+        >>> for slot in torch.randn(12, 6, 1, 4, dtype=torch.complex64):
+        ...     h_future = stream.push(slot)
+        >>> h_future.shape
+        torch.Size([2, 6, 1, 4])
+    """
+
+    def __init__(self, engine: Engine, refresher: Refresher | None = None, *, refresh_every: int = 32) -> None:
+        if isinstance(refresh_every, bool) or not isinstance(refresh_every, int) or refresh_every < 1:
+            raise ValueError(f"refresh_every is {refresh_every!r}, but must be a whole number of at least 1")
+        self.engine, self.refresher, self.refresh_every = engine, refresher, refresh_every
+        self.job: Job | None = None
+        self.reset()
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """All that the stream knows of its user. Setting it continues another stream of the same engine."""
+        self._state.window = self._window()
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        state.check(self.engine)
+        self._state, self.job = copy.deepcopy(state), None
+        history = self.engine.history
+        # twice as long as the window: it is moved back once in ``history`` slots, not at each
+        self._slots = np.zeros((2 * history, *self.engine.shape), np.complex64)
+        self._slots[:history], self._end = state.window, history
+
+    def reset(self) -> None:
+        """Forget the user."""
+        self.state = State.of(self.engine)
+
+    def start(self, h_past: Slot) -> Slot:
+        """Begin with a whole history, find filters from it at once, and predict.
+
+        Args:
+            h_past: ``complex [slot, subcarrier, rx_ant, tx_ant]``, at least ``engine.history`` slots.
+        """
+        history = self.engine.history
+        if not isinstance(h_past, (Tensor, np.ndarray)) or h_past.ndim != 4 or len(h_past) < history:
+            raise ValueError(
+                f"a stream of {self.engine.name} starts with at least {history} slots [slot, subcarrier, rx_ant, "
+                f"tx_ant], got {_said(h_past)}; fewer are pushed one by one"
+            )
+        slots = [self._checked(slot) for slot in h_past[-history:]]
+        self.reset()
+        for slot in slots:
+            self._append(slot)
+        self._refresh_now()
+        return _like(h_past, self._predict())
+
+    # -- the fast clock --------------------------------------------------------------------------------------------
+
+    def push(self, h_slot: Slot | None, slot: int | None = None, out: NDArray | None = None) -> Slot:
+        """Take the newest measured slot, and predict.
+
+        Args:
+            h_slot: ``complex [subcarrier, rx_ant, tx_ant]``; ``None``: it was not measured, what was predicted for it
+                stands in its place.
+            slot: its number. One that is higher than the next says how many were lost; a lower one came late: it takes
+                its place in the window, if it still has one. ``None``: the next.
+            out: ``complex64 [num_future, subcarrier, rx_ant, tx_ant]`` to write to instead of a new array.
+
+        Returns:
+            ``complex64 [num_future, subcarrier, rx_ant, tx_ant]``, of the kind of ``h_slot`` (an array for ``None``).
+            Until ``engine.history`` slots have arrived and filters are found, the newest slot is held.
+
+        Raises:
+            ValueError, TypeError: another shape, NaN, or a number that is none. The stream is as it was.
+        """
+        value = None if h_slot is None else self._checked(h_slot)
+        state = self._state
+        if slot is not None and (isinstance(slot, bool) or not isinstance(slot, int) or slot < 0):
+            raise ValueError(f"slot is {slot!r}, but must be a whole number of at least 0")
+        if out is not None and (out.shape != (self.engine.num_future, *self.engine.shape) or out.dtype != np.complex64):
+            raise ValueError(
+                f"out is {out.dtype} {out.shape}, but must be complex64 {(self.engine.num_future, *self.engine.shape)}"
+            )
+        if slot is not None and not state.filled:
+            state.slot = slot
+        ahead = 0 if slot is None else slot - state.slot
+        if ahead < 0:
+            self._insert(value, -ahead)
+        else:
+            self._skip(ahead)
+            if value is None:
+                self._skip(1)
+            else:
+                self._append(self._levelled(value))
+        self._renew()
+        return _like(h_slot, self._predict(out))
+
+    def _predict(self, out: NDArray | None = None) -> NDArray:
+        state, engine = self._state, self.engine
+        if state.future is None:
+            state.future = np.empty((engine.num_future, *engine.shape), np.complex64)
+        future = state.future
+        if state.memory and state.filled == engine.history:
+            engine.advance(state.memory, self._window(), state.unseen, future)
+            state.unseen = 0
+        else:
+            future[:] = self._slots[self._end - 1]
+        if out is None:
+            out = np.empty_like(future)
+        np.multiply(future, np.float32(state.gain), out=out)
+        return out
+
+    def _window(self) -> NDArray:
+        return self._slots[self._end - self.engine.history : self._end]
+
+    def _append(self, value: NDArray) -> None:
+        history, state = self.engine.history, self._state
+        if self._end == 2 * history:
+            self._slots[: history - 1] = self._slots[history + 1 :]
+            self._end = history - 1
+        self._slots[self._end] = value
+        self._end += 1
+        state.slot += 1
+        state.filled = min(state.filled + 1, history)
+        state.unseen = min(state.unseen + 1, history)
+        state.age += 1
+
+    def _skip(self, count: int) -> None:
+        """Slots that were lost: what was predicted for them, up to the horizon, then its last slot."""
+        state = self._state
+        if count > self.engine.history:
+            state.counts.gaps += 1
+            state.slot, state.filled, state.unseen, state.future = state.slot + count, 0, 0, None
+            return
+        for lost in range(count):
+            if state.future is None:
+                self._append(np.zeros(self.engine.shape, np.complex64))
+                state.filled = 0  # nothing came before
+            else:
+                self._append(state.future[min(lost, self.engine.num_future - 1)])
+        state.counts.missing += count
+
+    def _insert(self, value: NDArray | None, behind: int) -> None:
+        """A slot that comes after later ones."""
+        state = self._state
+        if value is None or behind > state.filled:
+            state.counts.stale += 1
+            return
+        state.counts.late += 1
+        self._slots[self._end - behind] = value / np.float32(state.gain)
+        state.unseen = self.engine.history  # what the filters saw in its place is no longer true
+
+    def _levelled(self, value: NDArray) -> NDArray:
+        """The slot over the receiver's gain, which is found anew where it jumped."""
+        state = self._state
+        if state.future is not None and state.memory and state.filled == self.engine.history:
+            expected = state.future[0]
+            power, energy = np.vdot(expected, expected).real, np.vdot(value, value).real
+            alike = abs(np.vdot(expected, value))
+            if alike**2 > COHERENT * power * energy:
+                factor = float(alike / power) / state.gain
+                if not 1 / JUMP < factor < JUMP:
+                    state.gain *= factor
+                    state.counts.jumps += 1
+        return value if state.gain == 1.0 else value / np.float32(state.gain)
+
+    def _checked(self, h_slot: Tensor | NDArray) -> NDArray:
+        value = h_slot.detach().resolve_conj().resolve_neg().numpy() if isinstance(h_slot, Tensor) else h_slot
+        if not isinstance(value, np.ndarray) or not np.iscomplexobj(value) or value.shape != self.engine.shape:
+            raise ValueError(
+                f"h_slot is {_said(h_slot)}, but must be complex [subcarrier, rx_ant, tx_ant] = {self.engine.shape}"
+            )
+        value = np.ascontiguousarray(value, np.complex64)
+        mean = np.vdot(value, value).real / value.size
+        if not (mean == 0 or 1e-12 < mean < 1e12):  # also false where a value is not finite
+            raise ValueError(
+                f"h_slot has a mean power of {mean:g}; NaN or infinity is never predicted from, and other powers than "
+                "0 and 1e-12 to 1e12 are scaled before"
+            )
+        return value
+
+    # -- the slow clock --------------------------------------------------------------------------------------------
+
+    def _renew(self) -> None:
+        state, history = self._state, self.engine.history
+        if state.filled < history:
+            return
+        due = not state.memory or state.age >= self.refresh_every
+        if self.refresher is None:
+            if due:
+                self._refresh_now()
+            return
+        if self.job is not None and self.job.done():
+            self._take_over(self.job)
+        if due and self.job is None:
+            self.refresher.ask(self)
+        self.refresher.serve()
+
+    def _refresh_now(self) -> None:
+        state = self._state
+        state.memory, state.unseen, state.age = self.engine.refresh(self._window(), state.memory or None), 0, 0
+
+    def begin(self) -> None:
+        """Start the job that the refresher has room for, with the window as it is now."""
+        assert self.refresher is not None
+        if self._state.filled < self.engine.history:
+            return
+        self.job = self.refresher.start(self.engine, self._window().copy(), self._state)
+
+    def _take_over(self, job: Job) -> None:
+        """Use the filters of a finished job; where many slots came since, have them seen beside the pushes first."""
+        assert self.refresher is not None
+        state = self._state
+        memory: Memory | None = job.result()
+        if memory is None:
+            state.counts.failed += 1
+            self.job, state.age = None, 0  # the old filters go on; the next try comes when it is due again
+            return
+        behind = min(state.slot - job.slot, self.engine.history)
+        if behind > BEHIND and not job.caught_up:
+            self.job = self.refresher.catch_up(job, self._window().copy(), state.slot, behind)
+            return
+        state.memory, state.unseen, state.age = memory, behind, state.slot - job.began
+        self.job = None
+
+
+def _said(x: object) -> str:
+    """A value's kind and shape for a message."""
+    return f"{getattr(x, 'dtype', type(x).__name__)} {tuple(getattr(x, 'shape', ()))}"
+
+
+def _like(given: object, found: NDArray):
+    """A tensor where a tensor was given."""
+    return torch.from_numpy(found) if isinstance(given, Tensor) else found

@@ -1,0 +1,307 @@
+"""Streams: the same values as the predictor, missing, late and lost slots, gain, state, the background thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from airlam.baselines.paths import PathPredictor
+from airlam.errors import StoreError
+from airlam.metrics import nmse
+from airlam.realtime import PathEngine, Refresher, State, Stream, StreamPool, engine_for
+from airlam.realtime.engine import Memory
+
+SHAPE, PANEL = (12, 1, 8), (2, 2, 2)
+
+
+class Line:
+    """An engine that says what it was given: the prediction is the sum of the window times how often it was renewed."""
+
+    name, identity, history, num_future, shape = "line", "line", 4, 2, (2, 1, 1)
+
+    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
+        self.seconds, self.fails = seconds, fails
+
+    def twin(self) -> Line:
+        return Line(self.seconds, self.fails)
+
+    def refresh(self, window, memory: Memory | None = None) -> Memory:
+        time.sleep(self.seconds)
+        if self.fails:
+            raise ArithmeticError("no filters")
+        times = 1 if memory is None else 1 + int(memory["times"])
+        return {"times": np.asarray(times), "seen": window.copy()}
+
+    def advance(self, memory: Memory, window, new: int, out) -> None:
+        seen = memory["seen"]
+        if new:
+            seen[:] = np.concatenate([seen[new:], window[-new:]])
+        assert np.array_equal(seen, window)  # every slot is seen once, in order
+        out[:] = window[-1]
+
+
+def slots(number: int, shape=(2, 1, 1), seed: int = 0) -> torch.Tensor:
+    return torch.randn(number, *shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
+
+
+def plane_waves(number: int, speed: float = 0.01) -> torch.Tensor:
+    """Two paths over slots, 12 subcarriers, 2 polarisations of 2 x 2 ports: ``[slot, 12, 1, 8]``."""
+    t, f = torch.arange(number)[:, None, None], torch.arange(12)[:, None]
+    column, row = torch.arange(8) // 2 % 2, torch.arange(8) % 2
+    h = torch.zeros(number, 12, 8, dtype=torch.complex64)
+    for turns, delay, (x, y), gain in ((speed, 0.05, (0.1, 0.3), 1.0), (-2 * speed, -0.2, (-0.3, 0.2), 0.5j)):
+        angle = turns * t + delay * f + x * column + y * row
+        h += gain * torch.polar(torch.ones_like(angle), 2 * torch.pi * angle)
+    return h[:, :, None]
+
+
+@pytest.fixture(scope="module")
+def engine() -> PathEngine:
+    return PathEngine(PathPredictor(num_paths=8, rounds=3), SHAPE, 4, port_shape=PANEL)
+
+
+def test_held_until_the_window_is_full_then_predicted():
+    stream = Stream(Line())
+    for slot in slots(6):
+        future = stream.push(slot)
+        assert torch.equal(future, slot.expand(2, 2, 1, 1))
+    assert stream.state.memory and stream.state.filled == 4 and stream.state.slot == 6
+
+
+def test_a_stream_of_paths_is_the_predictor(engine):
+    h = plane_waves(40) + 0.05 * slots(40, SHAPE)
+    stream = Stream(engine, refresh_every=1)
+    for slot in h:
+        future = stream.push(slot)
+    assert float(nmse(future[None], plane_waves(44)[None, 40:])) < 2e-3
+    fresh = Stream(engine)
+    expected = PathPredictor(num_paths=8, rounds=3).predict(h[24:], 4, port_shape=PANEL)
+    # sums over ports and slots in another order
+    assert torch.allclose(fresh.start(h[24:]), expected, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_old_filters_go_on_predicting(engine):
+    h = plane_waves(204)
+    stream = Stream(engine, refresh_every=10**6)
+    stream.start(h[:16])
+    for slot in h[16:200]:
+        future = stream.push(slot)
+    assert stream.state.age == 184
+    assert float(nmse(future[None], h[None, 200:])) < 1e-3
+
+
+def test_arrays_and_tensors_and_a_given_output(engine):
+    h = plane_waves(18)
+    one, other = Stream(engine, refresh_every=10**6), Stream(engine, refresh_every=10**6)
+    one.start(h[:16])
+    assert isinstance(other.start(h[:16].numpy()), np.ndarray)
+    out = np.empty((4, *SHAPE), np.complex64)
+    assert other.push(h[16].numpy(), out=out) is out
+    assert np.array_equal(out, one.push(h[16]).numpy())
+    first = other.push(h[17].numpy())
+    kept = first.copy()
+    other.push(h[17].numpy())
+    assert np.array_equal(first, kept)  # a new array each time
+
+
+def test_missing_and_lost_slots_are_predicted(engine):
+    h = plane_waves(60)
+    stream = Stream(engine, refresh_every=10**6)
+    stream.start(h[:16])
+    for number in range(16, 30):
+        stream.push(h[number] if number % 3 else None, slot=number)
+    future = stream.push(h[33], slot=33)  # 30, 31, 32 never came
+    assert stream.state.counts.missing == 4 + 3 and stream.state.slot == 34
+    assert float(nmse(future[None], h[None, 34:38])) < 2e-3
+
+
+def test_a_long_gap_starts_the_window_anew():
+    stream = Stream(Line())
+    for slot in slots(5):
+        stream.push(slot)
+    stream.push(slots(1)[0], slot=100)
+    state = stream.state
+    assert state.counts.gaps == 1 and state.filled == 1 and state.slot == 101
+    for slot in slots(4, seed=1):
+        stream.push(slot)
+    assert stream.state.filled == 4
+
+
+def test_late_slots_take_their_place_or_are_counted(engine):
+    h = plane_waves(24)
+    stream, exact = Stream(engine, refresh_every=10**6), Stream(engine, refresh_every=10**6)
+    stream.start(h[:16])
+    exact.start(h[:16])
+    for number in (16, 17, 19):
+        stream.push(h[number], slot=number)
+    late = stream.push(h[18], slot=18)
+    for number in range(16, 20):
+        expected = exact.push(h[number])
+    assert stream.state.counts.late == 1 and stream.state.slot == 20
+    assert torch.allclose(late, expected, atol=1e-4)
+    stream.push(h[0], slot=0)
+    assert stream.state.counts.stale == 1 and stream.state.slot == 20
+
+
+def test_a_jump_of_the_receivers_gain_is_followed(engine):
+    h = plane_waves(60)
+    stream = Stream(engine, refresh_every=10)
+    stream.start(h[:16])
+    for slot in h[16:30]:
+        stream.push(slot)
+    for slot in h[30:50]:
+        future = stream.push(8 * slot)
+    assert stream.state.counts.jumps == 1
+    assert float(nmse(future[None], 8 * h[None, 50:54])) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "slot, words",
+    [
+        (torch.zeros(3, 1, 1, dtype=torch.complex64), r"complex64 \(3, 1, 1\), but must be complex .* \(2, 1, 1\)"),
+        (torch.zeros(2, 1, 1), "float32"),
+        (torch.full((2, 1, 1), complex("nan")), "NaN"),
+        (torch.full((2, 1, 1), 1e20 + 0j), "mean power"),
+        ("slot", "str"),
+    ],
+)
+def test_bad_slots_leave_the_stream_as_it_was(slot, words):
+    stream = Stream(Line())
+    for good in slots(5):
+        stream.push(good)
+    before = stream.state.window.copy()
+    with pytest.raises(ValueError, match=words) as error:
+        stream.push(slot)
+    assert "\n" not in str(error.value)
+    assert np.array_equal(before, stream.state.window) and stream.state.slot == 5
+
+
+def test_other_bad_arguments():
+    stream = Stream(Line())
+    with pytest.raises(ValueError, match="starts with at least 4 slots"):
+        stream.start(slots(3))
+    for number in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="slot is"):
+            stream.push(slots(1)[0], slot=number)
+    with pytest.raises(ValueError, match="out is"):
+        stream.push(slots(1)[0], out=np.empty((3, 2, 1, 1), np.complex64))
+    with pytest.raises(ValueError, match="refresh_every"):
+        Stream(Line(), refresh_every=0)
+    with pytest.raises(ValueError, match="views is 2"):
+        engine_for(PathPredictor(views=2), SHAPE, 4, port_shape=PANEL)
+    with pytest.raises(ValueError, match="num_future"):
+        engine_for(PathPredictor(), SHAPE, 0)
+    with pytest.raises(ValueError, match="shape is"):
+        engine_for(PathPredictor(), (12, 8), 4)
+    with pytest.raises(TypeError, match="slot by slot"):
+        engine_for(object(), SHAPE, 4)
+
+
+def test_state_is_saved_restored_and_moved(engine, tmp_path):
+    h = plane_waves(30)
+    stream = Stream(engine, refresh_every=8)
+    stream.start(h[:16])
+    for slot in h[16:21]:
+        stream.push(slot)
+    state = stream.state
+    assert state.nbytes > state.window.nbytes + state.memory["inverse"].nbytes
+    other = Stream(PathEngine(PathPredictor(num_paths=8, rounds=3), SHAPE, 4, port_shape=PANEL), refresh_every=8)
+    other.state = State.load(state.save(tmp_path / "user.safetensors"), other.engine)
+    for slot in h[21:]:  # over a refresh
+        assert torch.equal(stream.push(slot), other.push(slot))
+    other.reset()
+    assert other.state.filled == 0 and not other.state.memory
+
+
+def test_states_of_other_engines_and_foreign_files_are_refused(engine, tmp_path):
+    stream = Stream(engine)
+    path = stream.state.save(tmp_path / "user.safetensors")
+    for predictor, future in ((PathPredictor(num_paths=9, rounds=3), 4), (PathPredictor(num_paths=8, rounds=3), 2)):
+        other = PathEngine(predictor, SHAPE, future, port_shape=PANEL)
+        with pytest.raises(StoreError, match="another method, version or size"):
+            State.load(path, other)
+    with pytest.raises(StoreError, match="there is no state"):
+        State.load(tmp_path / "none", engine)
+    (tmp_path / "text").write_text("text")
+    with pytest.raises(StoreError, match="is no state"):
+        State.load(tmp_path / "text", engine)
+    cut = tmp_path / "cut"
+    cut.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(StoreError, match="is no state"):
+        State.load(cut, engine)
+
+
+def test_refreshes_run_beside_the_pushes():
+    with Refresher() as refresher:
+        streams = [Stream(Line(0.01), refresher, refresh_every=5) for _ in range(3)]
+        for number in range(200):
+            for user, stream in enumerate(streams):
+                stream.push(slots(1, seed=100 * number + user)[0])
+            time.sleep(0.001)
+        assert refresher.refreshed > 6 and refresher.error is None
+        assert all(int(stream.state.memory["times"]) > 1 for stream in streams)  # everybody's turn came
+        assert all(stream.state.slot == 200 for stream in streams)
+
+
+def test_a_refresh_that_fails_leaves_the_old_filters():
+    with Refresher() as refresher:
+        stream = Stream(Line(), refresher, refresh_every=2)
+        stream.start(slots(4))
+        stream.engine.fails = True
+        for slot in slots(50):
+            stream.push(slot)
+            time.sleep(0.002)
+        assert stream.state.counts.failed > 1 and isinstance(refresher.error, ArithmeticError)
+        assert int(stream.state.memory["times"]) == 1
+
+
+def test_a_pool_serves_every_user_in_order():
+    found: dict[str, list] = {}
+    with StreamPool(Line(), lambda user, slot, h: found.setdefault(user, []).append((slot, h)), waiting=50) as pool:
+        for number in range(20):
+            for user in ("a", "b", "c"):
+                pool.offer(user, slots(1, seed=number)[0])
+    assert pool.load.served == 60 and pool.load.dropped == 0
+    for user in ("a", "b", "c"):
+        assert [slot for slot, _ in found[user]] == list(range(20))
+        assert np.array_equal(found[user][-1][1][0], slots(1, seed=19)[0].numpy())
+
+
+def test_a_pool_drops_the_oldest_where_slots_come_too_fast():
+    release, seen = threading.Event(), []
+
+    def deliver(user, slot, h):
+        seen.append(slot)
+        release.wait(10)
+
+    with StreamPool(Line(), deliver, waiting=2) as pool:
+        pool.offer("a", slots(1)[0])
+        while not seen:
+            time.sleep(0.001)
+        for number in range(1, 8):
+            pool.offer("a", slots(1, seed=number)[0])
+        release.set()
+    assert seen == [0, 6, 7] and pool.load.dropped == 5 and pool.load.served == 3
+    assert pool.streams["a"].state.counts.gaps == 1  # five lost slots are more than this engine's window of four
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.offer("a", slots(1)[0])
+
+
+def test_a_pool_tells_of_bad_slots_and_forgets_users():
+    found = []
+    with StreamPool(Line(), lambda user, slot, h: found.append(h), waiting=9) as pool:
+        pool.offer("a", slots(1)[0])
+        pool.offer("a", torch.zeros(3, 1, 1, dtype=torch.complex64))
+        pool.offer("a", slots(1)[0], slot="one")
+        while len(found) < 3:
+            time.sleep(0.001)
+        pool.forget("a")
+        pool.forget("a")
+    assert isinstance(found[1], ValueError) and isinstance(found[2], ValueError)
+    assert pool.load.refused == 2 and not pool.streams
+    with pytest.raises(ValueError, match="waiting is"):
+        StreamPool(Line(), print, waiting=0)
