@@ -24,7 +24,7 @@ from airlam.baselines.path_tracking import track
 from airlam.baselines.paths import PathPredictor, extrapolated
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.models.path_model import AirlamPathsPredictor
-from airlam.models.phase_tracker import rotate
+from airlam.models.phase_tracker import centres, rotate
 from airlam.realtime import kernels
 from airlam.realtime.engine import Memory
 from airlam.realtime.identity import identity_of
@@ -63,7 +63,8 @@ class PathEngine:
         compiled: bool | None = None,
     ) -> None:
         self.kernels = kernels.load(compiled)
-        self.predictor, self.network = predictor, getattr(predictor, "model", None)
+        self.predictor = predictor
+        self.network = predictor.model if isinstance(predictor, AirlamPathsPredictor) else None
         for option, plain in (("align", 0), ("calibrate", 0), ("views", 1)):
             if (value := getattr(predictor, option, None)) not in (None, plain):
                 raise ValueError(f"{option} is {value}, but streams of paths do without; load the predictor without it")
@@ -74,22 +75,29 @@ class PathEngine:
         self.name, self.history, self.num_future = predictor.name, history, num_future
         self.shape, self.port_shape = shape, check_port_shape(shape[2], port_shape)
         self.identity = identity_of(predictor, (num_future, history, *shape, *self.port_shape))
+        tracker = None if self.network is None else self.network.inside.tracker
+        self.tracker = None if tracker is None else self.kernels.Tracker(tracker, history)
+        self._position = centres(shape[0]).numpy()
+        self._work = self._track_scratch()
         self._scratch: dict[str, NDArray] = {}
         self._views: dict[tuple[str, tuple[int, ...]], NDArray] = {}
 
     def twin(self) -> PathEngine:
         """See :meth:`airlam.realtime.Engine.twin`."""
         other = copy.copy(self)
-        other._scratch, other._views = {}, {}
+        other._scratch, other._views, other._work = {}, {}, self._track_scratch()
         return other
+
+    def _track_scratch(self) -> NDArray | None:
+        return None if self.tracker is None else self.tracker.scratch(self.history)
 
     # -- the slow clock --------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def refresh(self, window: NDArray, memory: Memory | None = None) -> Memory:
         """See :meth:`airlam.realtime.Engine.refresh`: the paths of ``memory`` are followed, or some are looked for."""
-        h, scale = normalise(torch.from_numpy(window)[None])
-        h, offsets = self._tracked(h)
+        h, tracked = self._tracked(window)
+        h, scale = normalise(h)
         ((_, panel),) = by_panel(h, self.port_shape)
         x, search = as_panel(h, panel), self.search
         if memory is not None and tuple(memory["panel"]) == panel:
@@ -107,7 +115,7 @@ class PathEngine:
                 paths, self.num_future, self.predictor.spread, self.predictor.slopes, self.predictor.learn
             )
         return self._memory(posterior, float(scale)) | {
-            "offsets": np.asarray(offsets),
+            **tracked,
             "panel": np.asarray(panel, np.int32),
             "shift": paths.shift[0, paths.live[0]].numpy(),
             "noise": paths.noise.numpy(),
@@ -120,14 +128,19 @@ class PathEngine:
             return self.predictor.search
         return self.predictor.model.config.search
 
-    def _tracked(self, h: Tensor) -> tuple[Tensor, float]:
-        """The window without offsets of its slots' phase and timing, and their root mean square [rad]."""
-        if self.network is None or self.network.inside.tracker is None:
-            return h, 0.0
-        tracker = self.network.inside.tracker
-        offsets = tracker.offsets(tracker.observe(tracker.covariance(h)))
-        size = float(offsets.square().mean().sqrt())
-        return (rotate(h, -offsets), size) if size > STEADY else (h, size)
+    def _tracked(self, window: NDArray) -> tuple[Tensor, Memory]:
+        """The window ``[1, slot, ...]`` without offsets of its slots' phase and timing, and what following them
+        takes."""
+        h, found = torch.from_numpy(window)[None], {"offsets": np.zeros(())}
+        if self.tracker is None:
+            return h, found
+        turns = np.zeros((2, self.history), np.float32)
+        products = self.tracker.products(self.history, self.shape[0])
+        self.tracker.update(window, self.history, products, turns, self.tracker.scratch(self.history))
+        if (size := float(np.sqrt(np.mean(turns**2)))) <= STEADY:
+            return h, found
+        found = {"offsets": np.asarray(size), "products": products, "turns": turns}
+        return rotate(h, -torch.from_numpy(turns)[None]), found
 
     def _memory(self, posterior: Posterior, scale: float) -> Memory:
         """The posterior of one link of unit power, as plain arrays of the lines that its atoms use, for a link whose
@@ -178,11 +191,12 @@ class PathEngine:
 
     def _steady(self, memory: Memory, window: NDArray, new: int) -> NDArray:
         """The newest slots, without a receiver's offsets of phase and timing where it had some at the last refresh."""
-        if memory["offsets"] <= STEADY:
-            return window[-new:]
-        assert self.network is not None
-        with torch.inference_mode():
-            return self.network.inside.track(torch.from_numpy(window)[None])[0, -new:].numpy()
+        if memory["offsets"] <= STEADY or not new:
+            return window[len(window) - new :]
+        assert self.tracker is not None
+        self.tracker.update(window, new, memory["products"], memory["turns"], self._work)
+        phase, slope = memory["turns"][:, -new:, None]
+        return window[-new:] * np.exp(-1j * (phase + self._position * slope))[..., None, None].astype(np.complex64)
 
     def _array(self, name: str, shape: tuple[int, ...], kind: type = np.complex64) -> NDArray:
         """Scratch: as large as any user needed it, so that nothing is allocated after the first slots."""

@@ -75,7 +75,11 @@ class StreamPool:
         self.close()
 
     def offer(self, user: Hashable, h_slot: Tensor | NDArray | None, slot: int | None = None) -> None:
-        """Put a user's newest slot into the inbox; see :meth:`airlam.realtime.Stream.push`. From any thread."""
+        """Put a user's newest slot into the inbox; see :meth:`airlam.realtime.Stream.push`. From any thread.
+
+        A whole history ``[slot, subcarrier, rx_ant, tx_ant]`` begins the user's stream (anew), see
+        :meth:`airlam.realtime.Stream.start`; ``slot`` is then the number of its newest slot.
+        """
         with self._changed:
             if self._ends:
                 raise RuntimeError("the pool is closed")
@@ -131,7 +135,8 @@ class StreamPool:
 
     def _push(self, user: Hashable, stream: Stream, number: int, h_slot: Any) -> None:
         try:
-            found = stream.push(h_slot, slot=number)
+            begins = getattr(h_slot, "ndim", 3) == 4
+            found = stream.start(h_slot, number) if begins else stream.push(h_slot, number)
         except (ValueError, TypeError) as error:
             self.load.refused += 1
             self.deliver(user, number, error)

@@ -16,7 +16,7 @@ from airlam.errors import StoreError
 from airlam.io import replacing
 from airlam.realtime.engine import Engine, Memory
 
-WINDOW, FUTURE = "window", "future"
+WINDOW, FUTURE, POWERS = "window", "future", "powers"
 FORMAT = "airlam-stream-1"
 
 
@@ -45,7 +45,10 @@ class State:
         memory: the engine's; empty before the first refresh. unseen: newest slots that it has not seen.
         age: slots since the window of the last refresh.
         future: ``complex64 [num_future, ...]``, the latest prediction, over ``gain``; ``None``: there is none.
-        gain: amplitude of the receiver's gain now over that at the start.
+        gain: amplitude of the receiver's gain now over that at the start. power: of the slot that was measured last,
+            over its square.
+        powers: ``[history]`` of the measured slots of the window, 0 for others, by number of the slot modulo
+            ``history``.
     """
 
     identity: str
@@ -57,12 +60,15 @@ class State:
     age: int = 0
     future: NDArray | None = None
     gain: float = 1.0
+    power: float = 0.0
+    powers: NDArray = field(default_factory=lambda: np.zeros(0))
     counts: Counts = field(default_factory=Counts)
 
     @classmethod
     def of(cls, engine: Engine) -> Self:
         """An empty one."""
-        return cls(engine.identity, np.zeros((engine.history, *engine.shape), np.complex64))
+        window = np.zeros((engine.history, *engine.shape), np.complex64)
+        return cls(engine.identity, window, powers=np.zeros(engine.history))
 
     @property
     def nbytes(self) -> int:
@@ -73,10 +79,10 @@ class State:
     def save(self, path: str | Path) -> Path:
         """Write one file (safetensors), atomically."""
         arrays = {f"memory.{name}": np.ascontiguousarray(value) for name, value in self.memory.items()}
-        arrays[WINDOW] = self.window
+        arrays |= {WINDOW: self.window, POWERS: self.powers}
         if self.future is not None:
             arrays[FUTURE] = self.future
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (WINDOW, FUTURE, "memory")}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (WINDOW, FUTURE, POWERS, "memory")}
         plain["counts"] = asdict(self.counts)
         with replacing(path) as work:
             save_file(arrays, work, metadata={"format": FORMAT, "state": json.dumps(plain)})
@@ -103,7 +109,8 @@ class State:
             plain = json.loads(meta["state"])
             counts = Counts(**plain.pop("counts"))
             memory = {name.removeprefix("memory."): x for name, x in arrays.items() if name.startswith("memory.")}
-            state = cls(**plain, counts=counts, window=arrays[WINDOW], future=arrays.get(FUTURE), memory=memory)
+            found = {"window": arrays[WINDOW], "powers": arrays[POWERS], "future": arrays.get(FUTURE)}
+            state = cls(**plain, **found, counts=counts, memory=memory)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{path} is damaged: {error}") from error
         state.check(engine, str(path))
@@ -117,7 +124,7 @@ class State:
                 "size; start the stream anew"
             )
         shape = (engine.history, *engine.shape)
-        if self.window.shape != shape or self.window.dtype != np.complex64:
+        if self.window.shape != shape or self.window.dtype != np.complex64 or self.powers.shape != shape[:1]:
             raise StoreError(
                 f"{name} is damaged: its window is {self.window.dtype} {self.window.shape}, not complex64 {shape}"
             )

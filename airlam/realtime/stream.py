@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,8 @@ from airlam.realtime.state import State
 
 Slot = TypeVar("Slot", Tensor, NDArray)
 
-JUMP = 2.0  # in amplitude: the receiver's gain changed where a slot fits its prediction but for such a factor
+LIMIT = 1.5  # of a predicted slot's amplitude, relative to the strongest measured slot of the window
+JUMP = 2.0  # in amplitude, from one measured slot to the next: the receiver's gain changed
 COHERENT = 0.5  # share of a slot's energy that its prediction explains
 BEHIND = 2  # newest slots that a push may look through when it takes over new filters; more are seen beside it
 
@@ -69,11 +71,12 @@ class Stream:
         """Forget the user."""
         self.state = State.of(self.engine)
 
-    def start(self, h_past: Slot) -> Slot:
+    def start(self, h_past: Slot, slot: int | None = None) -> Slot:
         """Begin with a whole history, find filters from it at once, and predict.
 
         Args:
             h_past: ``complex [slot, subcarrier, rx_ant, tx_ant]``, at least ``engine.history`` slots.
+            slot: number of the newest one. ``None``: slots are counted from the oldest one that is used.
         """
         history = self.engine.history
         if not isinstance(h_past, (Tensor, np.ndarray)) or h_past.ndim != 4 or len(h_past) < history:
@@ -81,10 +84,13 @@ class Stream:
                 f"a stream of {self.engine.name} starts with at least {history} slots [slot, subcarrier, rx_ant, "
                 f"tx_ant], got {_said(h_past)}; fewer are pushed one by one"
             )
-        slots = [self._checked(slot) for slot in h_past[-history:]]
+        slots = [self._checked(each) for each in h_past[-history:]]
+        number = None if slot is None else _whole(slot)
         self.reset()
-        for slot in slots:
-            self._append(slot)
+        for each in slots:
+            self._append(self._levelled(each), self._state.power)
+        if number is not None:
+            self._state.slot = number + 1
         self._refresh_now()
         return _like(h_past, self._predict())
 
@@ -109,8 +115,8 @@ class Stream:
         """
         value = None if h_slot is None else self._checked(h_slot)
         state = self._state
-        if slot is not None and (isinstance(slot, bool) or not isinstance(slot, int) or slot < 0):
-            raise ValueError(f"slot is {slot!r}, but must be a whole number of at least 0")
+        if slot is not None:
+            _whole(slot)
         if out is not None and (out.shape != (self.engine.num_future, *self.engine.shape) or out.dtype != np.complex64):
             raise ValueError(
                 f"out is {out.dtype} {out.shape}, but must be complex64 {(self.engine.num_future, *self.engine.shape)}"
@@ -125,7 +131,7 @@ class Stream:
             if value is None:
                 self._skip(1)
             else:
-                self._append(self._levelled(value))
+                self._append(self._levelled(value), self._state.power)
         self._renew()
         return _like(h_slot, self._predict(out))
 
@@ -137,6 +143,7 @@ class Stream:
         if state.memory and state.filled == engine.history:
             engine.advance(state.memory, self._window(), state.unseen, future)
             state.unseen = 0
+            self._bound(future)
         else:
             future[:] = self._slots[self._end - 1]
         if out is None:
@@ -144,11 +151,22 @@ class Stream:
         np.multiply(future, np.float32(state.gain), out=out)
         return out
 
+    def _bound(self, future: NDArray) -> None:
+        """Scale down slots that are stronger than anything measured: lost slots are replaced by predictions, which must
+        not feed upon themselves."""
+        state = self._state
+        most = LIMIT**2 * max(float(state.powers.max()), state.power)
+        for each in future:
+            if (power := float(np.vdot(each, each).real)) > most:
+                each *= np.float32(math.sqrt(most / power))
+
     def _window(self) -> NDArray:
         return self._slots[self._end - self.engine.history : self._end]
 
-    def _append(self, value: NDArray) -> None:
+    def _append(self, value: NDArray, power: float = 0.0) -> None:
+        """Put a slot into the window; ``power`` is 0 for one that was not measured."""
         history, state = self.engine.history, self._state
+        state.powers[state.slot % history] = power
         if self._end == 2 * history:
             self._slots[: history - 1] = self._slots[history + 1 :]
             self._end = history - 1
@@ -185,17 +203,19 @@ class Stream:
         state.unseen = self.engine.history  # what the filters saw in its place is no longer true
 
     def _levelled(self, value: NDArray) -> NDArray:
-        """The slot over the receiver's gain, which is found anew where it jumped."""
+        """The slot over the receiver's gain, which is found anew where it jumped: where a slot has the shape that was
+        predicted, and far more or less power than the one that was measured before it."""
         state = self._state
-        if state.future is not None and state.memory and state.filled == self.engine.history:
+        power = float(np.vdot(value, value).real) / state.gain**2
+        if state.future is not None and state.memory and state.filled == self.engine.history and power > 0:
             expected = state.future[0]
-            power, energy = np.vdot(expected, expected).real, np.vdot(value, value).real
-            alike = abs(np.vdot(expected, value))
-            if alike**2 > COHERENT * power * energy:
-                factor = float(alike / power) / state.gain
-                if not 1 / JUMP < factor < JUMP:
-                    state.gain *= factor
-                    state.counts.jumps += 1
+            alike = abs(complex(np.vdot(expected, value))) ** 2 / state.gain**2
+            factor = math.sqrt(power / state.power) if state.power > 0 else 1.0
+            coherent = alike > COHERENT * float(np.vdot(expected, expected).real) * power
+            if coherent and not 1 / JUMP < factor < JUMP:
+                state.gain, power = state.gain * factor, power / factor**2
+                state.counts.jumps += 1
+        state.power = power
         return value if state.gain == 1.0 else value / np.float32(state.gain)
 
     def _checked(self, h_slot: Tensor | NDArray) -> NDArray:
@@ -266,3 +286,10 @@ def _said(x: object) -> str:
 def _like(given: object, found: NDArray):
     """A tensor where a tensor was given."""
     return torch.from_numpy(found) if isinstance(given, Tensor) else found
+
+
+def _whole(slot: object) -> int:
+    """The number of a slot, if it is one."""
+    if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
+        raise ValueError(f"slot is {slot!r}, but must be a whole number of at least 0")
+    return slot

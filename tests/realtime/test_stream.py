@@ -159,6 +159,17 @@ def test_a_jump_of_the_receivers_gain_is_followed(engine):
     assert float(nmse(future[None], 8 * h[None, 50:54])) < 1e-3
 
 
+def test_many_lost_slots_are_no_jump_of_gain(engine):
+    h = plane_waves(400)
+    stream = Stream(engine, refresh_every=40)
+    stream.start(h[:16])
+    for number in range(16, 396):
+        if number % 8 == 0:  # seven of eight are lost, and what is predicted for them fades
+            future = stream.push(h[number], slot=number)
+    assert stream.state.counts.jumps == 0 and stream.state.gain == 1.0
+    assert float(future.abs().max()) < 2 * float(h.abs().max())
+
+
 @pytest.mark.parametrize(
     "slot, words",
     [
@@ -297,8 +308,11 @@ def test_a_pool_tells_of_bad_slots_and_forgets_users():
         pool.offer("a", slots(1)[0])
         pool.offer("a", torch.zeros(3, 1, 1, dtype=torch.complex64))
         pool.offer("a", slots(1)[0], slot="one")
-        while len(found) < 3:
+        pool.offer("a", slots(6), slot=9)
+        pool.offer("a", slots(1)[0])
+        while len(found) < 5:
             time.sleep(0.001)
+        assert pool.streams["a"].state.slot == 11 and pool.streams["a"].state.memory
         pool.forget("a")
         pool.forget("a")
     assert isinstance(found[1], ValueError) and isinstance(found[2], ValueError)
