@@ -16,8 +16,9 @@ def bench_latency(arguments: Sequence[str]) -> None:
         "Time predictors and streams in turn, on one core and one thread, with a warm-up and without the garbage\n"
         "collector: p50, p99, and the ratio to the frozen AR of benchmarks/reference/ar.py in the same rounds.",
         "METHOD: a name or checkpoint that airlam.load_predictor takes (airlam list predictors), or a stream:\n"
-        "airlam-tiny:push (one new slot), airlam-tiny:refresh, airlam-tiny:network. Default: the usual ones, all\n"
-        "streams. A row is marked 'busy machine' where other programs had more than a tenth of the core.",
+        "airlam-tiny:push (one new slot), airlam-tiny:refresh, airlam-tiny:network (alone, its fastest form),\n"
+        "airlam-tiny:network-bfloat16. Default: the usual methods and all streams.\n"
+        "A row is marked 'busy machine' where other programs had more than a tenth of the core.",
     )
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="what to time, by name")
     parser.add_argument("--out", "-o", metavar="FILE", help="where to write the results as JSON")

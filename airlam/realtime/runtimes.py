@@ -67,15 +67,15 @@ def by_onnxruntime(model: SpectralModel, inputs: Arrays, threads: int) -> Run:
     return run
 
 
-def by_openvino(model: SpectralModel, inputs: Arrays, threads: int) -> Run:
-    """The lean network in OpenVINO, in single precision."""
+def by_openvino(model: SpectralModel, inputs: Arrays, threads: int, precision: str = "f32") -> Run:
+    """The lean network in OpenVINO; ``precision`` is a name of OpenVINO's."""
     import openvino
 
     from airlam.realtime.graph import lean_graph
 
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # the caller's thread stays where the caller put it
@@ -94,9 +94,15 @@ def by_openvino(model: SpectralModel, inputs: Arrays, threads: int) -> Run:
     return run
 
 
+def by_openvino_rounded(model: SpectralModel, inputs: Arrays, threads: int) -> Run:
+    """The same in bfloat16. On processors with AMX it takes about 0.6 of the time."""
+    return by_openvino(model, inputs, threads, "bf16")
+
+
 WAYS: dict[str, Way] = {
     "torch": by_torch,
     "torch-onednn": by_onednn,
     "onnxruntime": by_onnxruntime,
     "openvino": by_openvino,
 }
+ROUNDED_WAYS: dict[str, Way] = {"openvino-bfloat16": by_openvino_rounded}  # allowed where bfloat16 is

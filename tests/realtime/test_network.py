@@ -12,7 +12,7 @@ import torch
 from airlam.errors import CheckpointError
 from airlam.models import AirlamConfig, AirlamModel
 from airlam.realtime import fastest_network, network
-from airlam.realtime.runtimes import WAYS
+from airlam.realtime.runtimes import ROUNDED_WAYS, WAYS
 
 TOKENS = 12
 
@@ -53,6 +53,21 @@ def test_every_runtime_computes_what_the_model_does(way, kind):
         for a, b in zip(fast(*scaled), expected(mine, scaled), strict=True):
             assert a.dtype == np.float32 and a.shape == b.shape
             assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max()
+
+
+def test_bfloat16_takes_part_only_where_it_may():
+    mine = model()
+    assert not set(ROUNDED_WAYS) & {*(fast := fastest_network(mine, TOKENS)).seconds, *fast.left_out}
+    allowed = fastest_network(mine, TOKENS, precision="bfloat16")
+    assert set(ROUNDED_WAYS) <= {*allowed.seconds, *allowed.left_out} and set(WAYS) & set(allowed.seconds)
+    rounded = {name: WAYS["torch"] for name in ROUNDED_WAYS}
+    assert fastest_network(mine, TOKENS, precision="bfloat16", ways=rounded).engine in ROUNDED_WAYS
+    for package in ("onnx", "openvino"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install openvino")
+    fast = fastest_network(mine, TOKENS, precision="bfloat16", ways=ROUNDED_WAYS)
+    given = inputs(mine)
+    for a, b in zip(fast(*given), expected(mine, given), strict=True):
+        assert np.abs(a - b).max() <= 0.1 * np.abs(b).max()  # eight bits
 
 
 def test_it_runs_in_another_thread():
@@ -107,6 +122,8 @@ def test_mistakes():
         fastest_network(model(), 0)
     with pytest.raises(ValueError, match="threads must be"):
         fastest_network(model(), 8, threads=0)
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16"):
+        fastest_network(model(), 8, precision="int8")
     with pytest.raises(CheckpointError, match="sensors"):
         fastest_network(model(context=["velocity"]), 8)
     mine = model()

@@ -122,13 +122,13 @@ def table(results: Mapping[str, Any]) -> Any:
     made = Table(title=f"latency, measured: {what}, {slots} -> {future} slots, 1 thread", title_justify="left")
     names = [row["method"] for row in results["methods"]]
     made.add_column("method", overflow="fold", min_width=max(map(len, names)))
-    for head in ("p50 [ms]", "p99 [ms]", f"p50 / {REFERENCE}", "of a core", ""):
+    for head in ("p50 [ms]", "p99 [ms]", f"p50 / {REFERENCE}", "cpu time, ratio", "of a core", ""):
         made.add_column(head, justify="right")
     for row in results["methods"]:
-        times = (f"{row[key]:.3f}" for key in ("p50_ms", "p99_ms"))
+        numbers = (f"{row['p50_ms']:.3f}", f"{row['p99_ms']:.3f}", f"{row['ratio']:.2f}", f"{row['cpu_ratio']:.2f}")
         marks = [row["engine"]] * bool(row["engine"]) + [BUSY] * row["busy"]
         share = f"{100 * row['cpu_share']:.0f} %"
-        made.add_row(escape(row["method"]), *times, f"{row['ratio']:.2f}", share, ", ".join(marks))
+        made.add_row(escape(row["method"]), *numbers, share, ", ".join(marks))
     return made
 
 
@@ -137,7 +137,10 @@ def busy_line(results: Mapping[str, Any]) -> str:
     names = [row["method"] for row in results["methods"] if row["busy"]]
     if not names:
         return ""
-    return f"{BUSY}: other programs used the core while {', '.join(names)} ran; times are too high, repeat them"
+    return (
+        f"{BUSY}: other programs used the core while {', '.join(names)} ran; their times are too high. "
+        "Repeat them, or read the ratios of processor time"
+    )
 
 
 def _maker(name: str, streams: Mapping[str, Callable[[Setting], Call]]) -> Callable[[Setting], Call]:

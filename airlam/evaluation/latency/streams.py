@@ -75,7 +75,7 @@ def _stream(setting: Setting) -> Any:
     return stream
 
 
-def network(setting: Setting) -> Call:
+def network(setting: Setting, precision: str = "float32") -> Call:
     """The network of airlam-tiny alone, for one link, in the fastest runtime of this machine."""
     from airlam.realtime import fastest_network
 
@@ -83,7 +83,7 @@ def network(setting: Setting) -> Call:
     x = setting.h_past[:1, -model.config.max_history :]
     tokens = model.tokenize(x, setting.num_future, setting.port_shape[0])
     inputs = [np.ascontiguousarray(t.numpy()) for t in (tokens.features, tokens.log_periodogram, tokens.noise)]
-    fast = fastest_network(model, inputs[0].shape[1])
+    fast = fastest_network(model, inputs[0].shape[1], precision=precision)
     return functools.partial(fast, *inputs)
 
 
@@ -91,4 +91,5 @@ STREAMS: dict[str, Callable[[Setting], Call]] = {
     "airlam-tiny:push": push,
     "airlam-tiny:refresh": refresh,
     "airlam-tiny:network": network,
+    "airlam-tiny:network-bfloat16": functools.partial(network, precision="bfloat16"),
 }

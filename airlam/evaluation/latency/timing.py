@@ -27,6 +27,9 @@ class Timing:
     Attributes:
         p50_ms, p99_ms: median and 99th percentile of the timed calls of all rounds [ms].
         ratio: median over rounds of the round's median in units of the reference's in the same round.
+        cpu_ms: median over rounds of the thread's mean processor time of a call [ms]. Other programs hardly change it,
+            and it does not see what other threads of this process do.
+        cpu_ratio: as ``ratio``, of processor times.
         cpu_share: the thread's processor time over wall-clock time of the timed calls.
         calls: timed ones.
     """
@@ -34,6 +37,8 @@ class Timing:
     p50_ms: float
     p99_ms: float
     ratio: float
+    cpu_ms: float
+    cpu_ratio: float
     cpu_share: float
     calls: int
 
@@ -54,6 +59,11 @@ class Turn:
     def median(self) -> float:
         """Of one call [s]."""
         return statistics.median(self.seconds)
+
+    @property
+    def processor_mean(self) -> float:
+        """Processor time of one call [s]."""
+        return self.processor / len(self.seconds)
 
 
 @contextlib.contextmanager
@@ -108,8 +118,9 @@ def time_in_turn(
 ) -> dict[str, Timing]:
     """Latency of each call, without gradients, on one thread of torch.
 
-    They take turns, short ones: a busy moment of the machine meets all of them. So a ratio, which is taken within a
-    round, means something where times do not.
+    They take turns, short ones: a busy moment of the machine meets all of them, and ratios are taken within a round.
+    Where another program shares the core all the time, wall-clock ratios are wrong too, for a short call fits between
+    two interruptions and a long one does not; ratios of processor times still hold.
 
     Args:
         calls: what is timed, by label.
@@ -133,8 +144,7 @@ def time_in_turn(
                     _turn(call, seconds / 10)
                 turns[label].append(_turn(call, seconds))
                 gc.collect()  # what this turn left
-    unit = [turn.median for turn in turns[reference]]
-    return {label: _timing(of, unit) for label, of in turns.items()}
+    return {label: _timing(of, turns[reference]) for label, of in turns.items()}
 
 
 def _turn(call: Call, seconds: float) -> Turn:
@@ -150,9 +160,16 @@ def _turn(call: Call, seconds: float) -> Turn:
             return Turn(found, time.thread_time() - processor)
 
 
-def _timing(turns: list[Turn], unit: list[float]) -> Timing:
+def _timing(turns: list[Turn], unit: list[Turn]) -> Timing:
     every = np.concatenate([turn.seconds for turn in turns])
     p50, p99 = (float(x) for x in 1e3 * np.quantile(every, [0.5, 0.99]))
-    ratio = statistics.median(turn.median / of for turn, of in zip(turns, unit, strict=True))
-    share = min(1.0, sum(turn.processor for turn in turns) / float(every.sum()))
-    return Timing(p50, p99, ratio, share, len(every))
+    both = list(zip(turns, unit, strict=True))
+    return Timing(
+        p50,
+        p99,
+        ratio=statistics.median(turn.median / of.median for turn, of in both),
+        cpu_ms=1e3 * statistics.median(turn.processor_mean for turn in turns),
+        cpu_ratio=statistics.median(turn.processor_mean / of.processor_mean for turn, of in both),
+        cpu_share=min(1.0, sum(turn.processor for turn in turns) / float(every.sum())),
+        calls=len(every),
+    )
