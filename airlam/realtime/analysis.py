@@ -65,7 +65,8 @@ def torch_network(model: SpectralModel) -> Network:
 def checked_model(predictor: AirlamPredictor) -> AirlamModel:
     """The model of a predictor whose computation is the one of this package."""
     if not isinstance(predictor, AirlamPredictor):
-        raise TypeError(f"predictor is a {type(predictor).__name__}, but must be airlam's own: load_predictor('airlam-tiny')")
+        kind = type(predictor).__name__
+        raise TypeError(f"predictor is a {kind}, but must be airlam's own: load_predictor('airlam-tiny')")
     model = _base(predictor.model)
     if not predictor.correction or (predictor.views or model.config.views) != 1:
         raise ValueError("load the predictor without options: one view, and the learned correction on")
@@ -120,15 +121,26 @@ class Analyser:
         k.multiply(kept, s.history, sums)
         start = np.zeros((2, max(s.num_future, START_SLOTS), bins), np.float32)
         (series or self.series()).predict(kept, sums, start)
-        inputs = make_features(
-            self.config, kept, start, energy, rows, cols, (s.tones, s.rx_ants, s.ports), s.filled
-        )
+        inputs = make_features(self.config, kept, start, energy, rows, cols, (s.tones, s.rx_ants, s.ports), s.filled)
         power, noise, gate = self.network(*inputs)[:3]
         tokens = inputs.noise.shape[1]
         weights = np.zeros((tokens, 2, s.num_future, s.history), np.float32)
         k.wiener_filters(np.ascontiguousarray(power).reshape(tokens, -1), np.array(noise).reshape(tokens), weights)
         gate = np.array(gate, np.float32).reshape(tokens)
         return Analysis(
-            products, offsets, frequency, modes, tone, port, rows, cols, self.token.copy(), kept, sums, weights, gate,
-            folded, start,
+            products,
+            offsets,
+            frequency,
+            modes,
+            tone,
+            port,
+            rows,
+            cols,
+            self.token.copy(),
+            kept,
+            sums,
+            weights,
+            gate,
+            folded,
+            start,
         )

@@ -74,8 +74,8 @@ def fold_ports(row, folded, f, t, r):
 
 @kernel
 def unfold_tones(folded, out):
-    """Inverse of the folding of subcarriers: ``folded float32 [polarisation, subcarrier, slot, rx_ant, 2 * port]``, real
-    and imaginary parts in turn, to ``out float32 [slot, subcarrier, rx_ant, 2 * tx_ant]``."""
+    """Inverse of the folding of subcarriers: ``folded float32 [polarisation, subcarrier, slot, rx_ant, 2 * port]``,
+    real and imaginary parts in turn, to ``out float32 [slot, subcarrier, rx_ant, 2 * tx_ant]``."""
     number, tones, rx_ants = out.shape[:3]
     polarisations, width = folded.shape[0], folded.shape[4]
     half = tones // 2
@@ -204,34 +204,33 @@ def exchange(ring, place, entering, leaving):
 def hand_over(old_basis, old_ports, old_rows, old_cols, old_token, basis, ports, rows, cols, token):
     """Tokens of the bins of a new basis: each has that of the old bin of the same receive antenna and polarisation
     with the largest overlap: ``|<u_old, u>|^2`` of the mode over subcarriers times that of the mode over ports."""
-    tones, width = basis.shape[0], ports.shape[1]
-    polarisations = ports.shape[0]
-    overlap = np.dot(old_basis.T, basis) ** 2
+    tones, width, polarisations = basis.shape[0], ports.shape[1], ports.shape[0]
+    overlap = np.dot(basis.T, old_basis) ** 2
     port_overlap = np.empty(ports.shape, np.float32)
-    nearest = np.empty(tones, np.int64)
-    nearest_port = np.empty((polarisations, width), np.int64)
-    for m in range(tones):
-        nearest[m] = np.argmax(overlap[:, m])
     for p in range(polarisations):
         port_overlap[p] = np.dot(old_ports[p].T, ports[p]) ** 2
-        for n in range(width):
-            nearest_port[p, n] = np.argmax(port_overlap[p][:, n])
+    # of each old mode over subcarriers, antenna and polarisation: the kept bin that a new mode over ports overlaps most
     cells = max(old_cols.max(), cols.max()) // width + 1
-    place = np.full((polarisations * tones, cells * width), -1, np.int32)
+    nearest = np.full((polarisations, cells, width, tones), -1, np.int32)
+    size = np.zeros((polarisations, cells, width, tones), np.float32)
     for b in range(old_rows.shape[0]):
-        place[old_rows[b], old_cols[b]] = b
+        p, m = old_rows[b] // tones, old_rows[b] % tones
+        r, old = old_cols[b] // width, old_cols[b] % width
+        for n in range(width):
+            if nearest[p, r, n, m] < 0 or port_overlap[p, old, n] > size[p, r, n, m]:
+                size[p, r, n, m] = port_overlap[p, old, n]
+                nearest[p, r, n, m] = b
     for b in range(rows.shape[0]):
-        p, m = rows[b] // tones, rows[b] % tones
+        p, new = rows[b] // tones, rows[b] % tones
         r, n = cols[b] // width, cols[b] % width
-        best = place[p * tones + nearest[m], r * width + nearest_port[p, n]]
-        if best < 0:
-            largest = np.float32(-1.0)
-            for c in range(old_rows.shape[0]):
-                if old_rows[c] // tones == p and old_cols[c] // width == r:
-                    size = overlap[old_rows[c] % tones, m] * port_overlap[p, old_cols[c] % width, n]
-                    if size > largest:
-                        largest = size
-                        best = c
+        where = 0
+        largest = np.float32(0.0)
+        for m in range(tones):  # without branches: a processor could not guess them
+            total = overlap[new, m] * size[p, r, n, m]
+            more = total > largest
+            largest = total if more else largest
+            where = m if more else where
+        best = nearest[p, r, n, where]
         token[b] = old_token[best] if best >= 0 else old_token[old_token.shape[0] - 1]
 
 
@@ -264,24 +263,40 @@ def energies(coefficients, energy):
 
 @kernel
 def pick(energy, rows, cols):
-    """The bins of most energy, strongest first, to ``rows, cols int32 [bin]``."""
-    number = rows.shape[0]
+    """The bins of most energy, strongest first, to ``rows, cols int32 [bin]``.
+
+    A counting sort by the leading bits, which order positive numbers as their values do, then one by insertion within
+    runs of similar energy. Comparisons that a processor cannot guess are few.
+    """
+    number, width = rows.shape[0], energy.shape[1]
     flat = energy.reshape(-1)
-    width = energy.shape[1]
-    last = flat.shape[0] - number
-    threshold = np.partition(flat, last)[last]
-    found = np.empty(number, np.int64)
-    count = 0
-    for i in range(flat.shape[0]):
-        if flat[i] > threshold:
-            found[count] = i
-            count += 1
-    for i in range(flat.shape[0]):
-        if count < number and flat[i] == threshold:
-            found[count] = i
-            count += 1
-    order = np.argsort(-flat[found])
+    bits = flat.view(np.int32)
+    count = np.zeros(1 << 13, np.int32)
+    for i in range(bits.shape[0]):
+        count[bits[i] >> 18] += 1
+    bucket = count.shape[0] - 1
+    total = 0
+    while True:  # counts become places; ends in the bucket of the last bin that is kept
+        size = count[bucket]
+        count[bucket] = total
+        total += size
+        if total >= number or bucket == 0:
+            break
+        bucket -= 1
+    found = np.empty(total, np.int32)
+    for i in range(bits.shape[0]):
+        of = bits[i] >> 18
+        if of >= bucket:
+            found[count[of]] = i
+            count[of] += 1
+    for i in range(1, total):
+        moving = found[i]
+        value = flat[moving]
+        j = i
+        while j > 0 and flat[found[j - 1]] < value:
+            found[j] = found[j - 1]
+            j -= 1
+        found[j] = moving
     for b in range(number):
-        i = found[order[b]]
-        rows[b] = i // width
-        cols[b] = i % width
+        rows[b] = found[b] // width
+        cols[b] = found[b] % width

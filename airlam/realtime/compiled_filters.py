@@ -241,7 +241,8 @@ def normal_equations(white, system, solution):
             else:
                 for e in range(equations):
                     for b in range(width):  # conj(u) v
-                        ur, ui, vr, vi = white[e, 2 * i, b], white[e, 2 * i + 1, b], white[e, 2 * k, b], white[e, 2 * k + 1, b]
+                        ur, ui = white[e, 2 * i, b], white[e, 2 * i + 1, b]
+                        vr, vi = white[e, 2 * k, b], white[e, 2 * k + 1, b]
                         system[i, k, 0, b] += ur * vr + ui * vi
                         system[i, k, 1, b] += ur * vi - ui * vr
     if equations <= order:

@@ -107,7 +107,8 @@ def make_features(
     absolute = np.abs(last)
     turn = np.where(absolute > 0, last.conj() / np.maximum(absolute, np.finfo(np.float32).tiny), np.complex64(1))
     ahead = (start[0][:START_SLOTS, first] + 1j * start[1][:START_SLOTS, first]).T / amplitude
-    out = np.zeros((1, len(first), 2 * config.max_history + 2 * START_SLOTS + config.doppler_grid + NUM_SCALARS), np.float32)
+    width = 2 * config.max_history + 2 * START_SLOTS + config.doppler_grid + NUM_SCALARS
+    out = np.zeros((1, len(first), width), np.float32)
     begin = 2 * (config.max_history - slots)
     stop = 2 * config.max_history
     out[0, :, begin:stop] = np.ascontiguousarray(shown * turn).view(np.float32)

@@ -27,9 +27,7 @@ class LinkShape:
     ports: int
 
     @classmethod
-    def of(
-        cls, shape: tuple[int, int, int], port_shape: PortShape | None, history: int, num_future: int
-    ) -> LinkShape:
+    def of(cls, shape: tuple[int, int, int], port_shape: PortShape | None, history: int, num_future: int) -> LinkShape:
         """From the shape (subcarriers, rx_ants, tx_ants) of a slot."""
         for name, value in (("history", history), ("num_future", num_future)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:

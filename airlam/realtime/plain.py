@@ -185,9 +185,9 @@ def ar_taps(series, products, order, ridge, relative, absolute, shrinkage, taps,
             found = ar_filters(x, order, ridge, shrinkage).weights
         else:
             classes = len(products)
-            found = eigen_ar.class_filters(
-                x[None], order=order, ridge=ridge, num_classes=classes, shrinkage=shrinkage
-            )[0]
+            found = eigen_ar.class_filters(x[None], order=order, ridge=ridge, num_classes=classes, shrinkage=shrinkage)[
+                0
+            ]
         taps[:] = as_planes(found)
 
 
