@@ -13,6 +13,7 @@ from airlam.realtime.compiled_basis import (
     synthesise,
     update_covariances,
 )
+from airlam.realtime.compiled_eigen import fast_eigenvectors
 from airlam.realtime.compiled_filters import Work, ar_taps, blend, multiply, roll_out
 from airlam.realtime.compiled_paths import analyse, correlate, solve, spread
 from airlam.realtime.compiled_tracker import Tracker
@@ -29,6 +30,7 @@ __all__ = [
     "eigenvectors",
     "energies",
     "exchange",
+    "fast_eigenvectors",
     "fold",
     "gather",
     "hand_over",

@@ -217,9 +217,9 @@ def hand_over(old_basis, old_ports, old_rows, old_cols, old_token, basis, ports,
         p, m = old_rows[b] // tones, old_rows[b] % tones
         r, old = old_cols[b] // width, old_cols[b] % width
         for n in range(width):
-            if nearest[p, r, n, m] < 0 or port_overlap[p, old, n] > size[p, r, n, m]:
-                size[p, r, n, m] = port_overlap[p, old, n]
-                nearest[p, r, n, m] = b
+            more = port_overlap[p, old, n] >= size[p, r, n, m]
+            size[p, r, n, m] = port_overlap[p, old, n] if more else size[p, r, n, m]
+            nearest[p, r, n, m] = b if more else nearest[p, r, n, m]
     for b in range(rows.shape[0]):
         p, new = rows[b] // tones, rows[b] % tones
         r, n = cols[b] // width, cols[b] % width

@@ -91,6 +91,9 @@ def eigenvectors(tone: np.ndarray, port: np.ndarray, frequency: np.ndarray, mode
     modes[:] = np.linalg.eigh(port)[1]
 
 
+fast_eigenvectors = eigenvectors
+
+
 def project(
     folded: np.ndarray, frequency: np.ndarray, modes: np.ndarray, half: np.ndarray, coefficients: np.ndarray
 ) -> None:

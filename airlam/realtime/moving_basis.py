@@ -1,0 +1,105 @@
+"""A link's basis that follows its window, and the series of the strongest bins in it."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from airlam.realtime.link import LinkShape
+
+Memory = dict[str, np.ndarray]
+
+
+class MovingBasis:
+    """The steps from slots to series and back, for links of one shape.
+
+    Args:
+        bins: strongest bins that are kept.
+        every: slots after which the basis is computed anew; 0: only by :meth:`start`.
+
+    A user's memory holds
+
+    - ``frequency float32 [subcarrier, mode]`` and ``port [polarisation, port, mode]``, eigenvectors on folded axes;
+    - ``rows``, ``cols int32 [bin]``: where the kept bins are (:mod:`airlam.realtime.compiled_basis`), strongest first;
+    - ``series float32 [2, slot, bin]``: these bins over the window;
+    - with ``every``: ``folded``, the window as a ring whose oldest slot is ``head``; its covariances
+      ``tone_covariance`` and ``port_covariance``; ``age``, slots since the last basis.
+
+    Scratch is for one thread; :meth:`start` uses none of it.
+    """
+
+    def __init__(self, kernels: ModuleType, link: LinkShape, bins: int, every: int):
+        if isinstance(every, bool) or not isinstance(every, int) or every < 0:
+            raise ValueError(f"basis_every is {every!r}, but must be a whole number, 0 or more")
+        self.kernels, self.link, self.bins, self.every = kernels, link, bins, every
+        self._entering, self._leaving, self._half, self._one = (link.folded(1) for _ in range(4))
+        self._grid, self._grid_half = link.grid(), link.grid()
+        if every:
+            self._window_half, self._window = link.folded(link.history), link.folded(link.history)
+            self._energy = link.energy()
+
+    def start(self, slots: np.ndarray, offsets: np.ndarray, energy: np.ndarray | None = None) -> Memory:
+        """Basis and series of a full window ``complex64 [slot, subcarrier, rx_ant, tx_ant]``, turned back by ``offsets
+        [2, slot]`` [rad]. Energies of all bins go to ``energy [row, col]``."""
+        k, s = self.kernels, self.link
+        energy = s.energy() if energy is None else energy
+        folded, half, coefficients = (s.folded(s.history) for _ in range(3))
+        k.fold(slots, offsets, 0, folded)
+        m = {
+            "frequency": np.zeros((s.tones, s.tones), np.float32),
+            "port": np.zeros((s.polarisations, s.ports, s.ports), np.float32),
+            "rows": np.zeros(self.bins, np.int32),
+            "cols": np.zeros(self.bins, np.int32),
+            "series": np.zeros((2, s.history, self.bins), np.float32),
+        }
+        tone, port = np.zeros_like(m["frequency"]), np.zeros_like(m["port"])
+        k.covariances(folded, tone, port)
+        k.eigenvectors(tone, port, m["frequency"], m["port"])
+        k.project(folded, m["frequency"], m["port"], half, coefficients)
+        k.energies(coefficients, energy)
+        k.pick(energy, m["rows"], m["cols"])
+        k.gather(coefficients, 0, m["rows"], m["cols"], m["series"])
+        if self.every:
+            m |= {"folded": folded, "tone_covariance": tone, "port_covariance": port}
+            m |= {"head": np.zeros((), np.int64), "age": np.zeros((), np.int64)}
+        return m
+
+    def follow(self, m: Memory, slots: np.ndarray, offsets: np.ndarray, new: int) -> bool:
+        """Take the ``new`` newest of ``slots`` into the series; whether the basis is a new one. A ``token`` of each bin
+        in the memory is handed over to the new basis."""
+        k, s = self.kernels, self.link
+        fresh = False
+        if self.every:
+            m["age"] += new
+            fresh = int(m["age"]) >= self.every
+        for slot in range(s.history - new, s.history):
+            k.fold(slots, offsets, slot, self._entering)
+            if self.every:
+                head = int(m["head"])
+                k.exchange(m["folded"], head, self._entering, self._leaving)
+                m["head"][...] = (head + 1) % s.history
+                k.update_covariances(self._entering, self._leaving, m["tone_covariance"], m["port_covariance"])
+            if not fresh:
+                k.project(self._entering, m["frequency"], m["port"], self._half, self._one)
+                k.gather(self._one, 0, m["rows"], m["cols"], m["series"])
+        if fresh:
+            self._renew(m)
+        return fresh
+
+    def _renew(self, m: Memory) -> None:
+        k = self.kernels
+        old = {name: m[name].copy() for name in ("frequency", "port", "rows", "cols", "token") if name in m}
+        k.fast_eigenvectors(m["tone_covariance"], m["port_covariance"], m["frequency"], m["port"])
+        k.project(m["folded"], m["frequency"], m["port"], self._window_half, self._window)
+        k.energies(self._window, self._energy)
+        k.pick(self._energy, m["rows"], m["cols"])
+        k.gather(self._window, int(m["head"]), m["rows"], m["cols"], m["series"])
+        if "token" in m:
+            k.hand_over(*old.values(), m["frequency"], m["port"], m["rows"], m["cols"], m["token"])
+        m["age"][...] = 0
+
+    def synthesise(self, m: Memory, future: np.ndarray, out: np.ndarray) -> None:
+        """Bins ``future float32 [2, slot, bin]`` -> ``out complex64 [slot, subcarrier, rx_ant, tx_ant]``."""
+        basis = (m["rows"], m["cols"], m["frequency"], m["port"])
+        self.kernels.synthesise(future, *basis, self._grid, self._grid_half, out)
