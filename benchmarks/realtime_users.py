@@ -126,7 +126,16 @@ def main() -> None:
                 else:
                     found = most_users(engine, histories, 1e-3 * period, chosen.seconds, console.print)
                 rows += [{"model": model, **each} for each in found]
-    columns = ("users", "in time", "p50 [ms]", "p99 [ms]", "p99.9 [ms]", "refreshes a second", "age [slots]", "MB a user")
+    columns = (
+        "users",
+        "in time",
+        "p50 [ms]",
+        "p99 [ms]",
+        "p99.9 [ms]",
+        "refreshes a second",
+        "age [slots]",
+        "MB a user",
+    )
     table = Table("model", "period [ms]", *columns, title="users that one core serves")
     for row in (row for row in rows if row["most"]):
         values = (

@@ -22,9 +22,10 @@ Network = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 def torch_network(model: SpectralModel) -> Network:
     """The model's own network for NumPy arrays."""
 
-    def network(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    def network(features: np.ndarray, log_periodogram: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
+        inputs = [torch.from_numpy(x) for x in (features, log_periodogram, noise)]
         with torch.inference_mode():
-            return tuple(x.numpy() for x in model.network(*map(torch.from_numpy, inputs)) if x is not None)
+            return tuple(x.numpy() for x in model.network(inputs[0], inputs[1], inputs[2]) if x is not None)
 
     return network
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from airlam.baselines import ARPredictor, EigenARPredictor
 from airlam.csi import PortShape
-from airlam.realtime import kernels
+from airlam.realtime.engine import Memory, PredictorEngine
 from airlam.realtime.link import ARSettings, LinkShape, Series, num_classes
 from airlam.realtime.moving_basis import MovingBasis
 
@@ -19,7 +20,7 @@ def dft(size: int, sign: int) -> np.ndarray:
     return (np.exp(sign * 2j * np.pi * (np.outer(index, index) % size) / size) / math.sqrt(size)).astype(np.complex64)
 
 
-class AREngine:
+class AREngine(PredictorEngine):
     """:class:`airlam.baselines.ARPredictor` slot by slot: each slot's prediction is the predictor's own.
 
     The beam-delay series of all bins stay in a user's memory, so that a slot costs one transform of itself. The
@@ -29,8 +30,6 @@ class AREngine:
         predictor: with bins outside the strongest predicted as zero, and no share of the mean set aside.
         shape, num_future, history, port_shape, compiled: see :class:`airlam.realtime.spectral.SpectralEngine`.
     """
-
-    name = "ar"
 
     def __init__(
         self,
@@ -46,10 +45,10 @@ class AREngine:
         whole = p.num_bins is None or p.num_bins >= math.prod(shape)
         if p.mean_share or p.limit != 1.5 or (p.tail != "zero" and not whole):
             raise ValueError("an AR engine needs mean_share=0, limit=1.5, tail='zero'")
-        # each bin alone (no pooled filter) is a case of the torch functions only
-        self.kernels = kernels.load(False if p.shrinkage == 0 else compiled)
+        if p.shrinkage == 0:  # each bin alone, no pooled filter: a case of the torch functions only
+            compiled = False
+        super().__init__(predictor, shape, num_future, history=history, port_shape=port_shape, compiled=compiled)
         self.link = link = LinkShape.of(shape, port_shape, history, num_future)
-        self.history, self.num_future, self.shape = history, num_future, link.slot
         self.bins = link.num_bins if p.num_bins is None else min(p.num_bins, link.num_bins)
         settings = ARSettings.pooled(p.order, p.ridge, p.shrinkage, history)
         self._series = Series(self.kernels, link, settings, self.bins, 1)
@@ -69,21 +68,21 @@ class AREngine:
         x = slots.reshape(len(slots), self.link.tones, -1, self.link.ports) @ self._beams
         return (self._delays @ x.reshape(len(slots), self.link.tones, -1)).reshape(len(slots), -1)
 
-    def refresh(self, slots: np.ndarray) -> dict[str, np.ndarray]:
+    def refresh(self, slots: np.ndarray, memory: Memory | None = None) -> Memory:
         """A user's memory, ``series float32 [subcarrier, slot, 2, rx_ant * tx_ant]``, from a window."""
         series = np.zeros((self.link.tones, self.history, 2, self._energy.shape[1]), np.float32)
-        memory = {"series": series}
-        self._append(memory, slots, self.history)
-        return memory
+        found = {"series": series}
+        self._append(found, slots, self.history)
+        return found
 
-    def _append(self, memory: dict[str, np.ndarray], slots: np.ndarray, new: int) -> None:
+    def _append(self, memory: Memory, slots: np.ndarray, new: int) -> None:
         series = memory["series"]
         bins = self._transform(slots[self.history - new :]).reshape(new, self.link.tones, -1).swapaxes(0, 1)
         if new < self.history:
             series[:, :-new] = series[:, new:]
         series[:, self.history - new :, 0], series[:, self.history - new :, 1] = bins.real, bins.imag
 
-    def advance(self, memory: dict[str, np.ndarray], slots: np.ndarray, new: int, out: np.ndarray) -> None:
+    def advance(self, memory: Memory, slots: np.ndarray, new: int, out: np.ndarray) -> None:
         """See :meth:`airlam.realtime.spectral.SpectralEngine.advance`."""
         k = self.kernels
         new = min(new, self.history)
@@ -102,7 +101,7 @@ class AREngine:
         out[:] = x.reshape(out.shape)
 
 
-class EigenAREngine:
+class EigenAREngine(PredictorEngine):
     """:class:`airlam.baselines.EigenARPredictor` slot by slot, filters fitted anew at every slot.
 
     Right after a refresh the prediction is the predictor's own; later the basis is that of the last refresh, or
@@ -113,8 +112,6 @@ class EigenAREngine:
         basis_every: slots after which the basis is computed anew; 0: at a refresh alone.
         shape, num_future, history, port_shape, compiled: see :class:`airlam.realtime.spectral.SpectralEngine`.
     """
-
-    name = "eigen-ar"
 
     def __init__(
         self,
@@ -130,23 +127,23 @@ class EigenAREngine:
         p = predictor
         if p.mean_share or not p.forward_backward:
             raise ValueError("an eigen-AR engine needs mean_share=0 and forward_backward=True")
-        self.kernels = kernels.load(compiled)
+        options: dict[str, Any] = {"history": history, "port_shape": port_shape, "compiled": compiled}
+        super().__init__(predictor, shape, num_future, **options, basis_every=basis_every)
         self.link = LinkShape.of(shape, port_shape, history, num_future)
-        self.history, self.num_future, self.shape = history, num_future, self.link.slot
         self.basis = MovingBasis(self.kernels, self.link, min(p.num_bins, self.link.num_bins), basis_every)
         self.classes = num_classes(p.num_classes, self.basis.bins)
         settings = ARSettings.by_class(p.order, p.ridge, p.shrinkage, history)
         self._series = Series(self.kernels, self.link, settings, self.basis.bins, self.classes)
 
-    def refresh(self, slots: np.ndarray) -> dict[str, np.ndarray]:
+    def refresh(self, slots: np.ndarray, memory: Memory | None = None) -> Memory:
         """A user's memory from a full window; see :meth:`MovingBasis.start`."""
         offsets = np.zeros((2, self.history), np.float32)
-        memory = self.basis.start(slots, offsets) | {"offsets": offsets}
-        memory["sums"] = np.zeros((self.classes, self.history, self.history), np.complex64)
-        self.kernels.multiply(memory["series"], self.history, memory["sums"])
-        return memory
+        found = self.basis.start(slots, offsets) | {"offsets": offsets}
+        found["sums"] = np.zeros((self.classes, self.history, self.history), np.complex64)
+        self.kernels.multiply(found["series"], self.history, found["sums"])
+        return found
 
-    def advance(self, memory: dict[str, np.ndarray], slots: np.ndarray, new: int, out: np.ndarray) -> None:
+    def advance(self, memory: Memory, slots: np.ndarray, new: int, out: np.ndarray) -> None:
         """See :meth:`airlam.realtime.spectral.SpectralEngine.advance`."""
         new = min(new, self.history)
         if new:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from types import ModuleType
+from typing import Any, Protocol, Self
 
 from numpy.typing import NDArray
+
+from airlam.csi import PortShape, check_port_shape
+from airlam.interfaces import Predictor
+from airlam.realtime import kernels
+from airlam.realtime.identity import identity_of
 
 Memory = dict[str, NDArray]
 """What an engine keeps of one user between two slots: filters, and the slots of the window as the filters see them."""
@@ -54,3 +60,49 @@ class Engine(Protocol):
     def twin(self) -> Engine:
         """The same engine with scratch of its own, for another thread."""
         ...
+
+
+class PredictorEngine:
+    """What every engine knows: its predictor, the sizes it was made for, and which kernels run.
+
+    Args:
+        predictor: whose predictions it makes.
+        shape: (subcarriers, rx_ants, tx_ants) of a slot.
+        num_future: slots to predict.
+        history: slots of a window.
+        port_shape: (polarisations, columns, rows) of ``tx_ant``.
+        compiled: see :func:`airlam.realtime.kernels.load`.
+        options: further ones of the engine.
+    """
+
+    predictor: Any
+    kernels: ModuleType
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        shape: tuple[int, int, int],
+        num_future: int,
+        *,
+        history: int,
+        port_shape: PortShape | None,
+        compiled: bool | None,
+        **options: Any,
+    ) -> None:
+        for name, value, least in (("num_future", num_future, 1), ("history", history, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}, but must be a whole number of at least {least}")
+        sizes = tuple(shape)
+        if len(sizes) != 3 or not all(isinstance(n, int) and n >= 1 for n in sizes):
+            raise ValueError(f"shape is {shape!r}, but must be (subcarriers, rx_ants, tx_ants), each at least 1")
+        self.predictor, self.name = predictor, predictor.name
+        self.shape, self.num_future, self.history = (sizes[0], sizes[1], sizes[2]), num_future, history
+        self.port_shape = check_port_shape(sizes[2], port_shape)
+        plain = sorted((key, value) for key, value in options.items() if not callable(value))
+        self.identity = identity_of(predictor, (num_future, history, *sizes, *self.port_shape, *plain))
+        self.kernels = kernels.load(compiled)
+        self._options = {"history": history, "port_shape": port_shape, "compiled": compiled, **options}
+
+    def twin(self) -> Self:
+        """See :meth:`Engine.twin`."""
+        return type(self)(self.predictor, self.shape, self.num_future, **self._options)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from airlam.baselines import ARPredictor, EigenARPredictor
 from airlam.baselines.paths import PathPredictor
 from airlam.csi import PortShape
 from airlam.interfaces import Predictor
 from airlam.models.path_model import AirlamPathsPredictor
+from airlam.models.predictor import AirlamPredictor
+from airlam.realtime.classics import AREngine, EigenAREngine
 from airlam.realtime.engine import Engine
 from airlam.realtime.paths import PathEngine
+from airlam.realtime.spectral import SpectralEngine
 
-ENGINES: tuple[tuple[type, Any], ...] = ((AirlamPathsPredictor, PathEngine), (PathPredictor, PathEngine))
+ENGINES: tuple[tuple[type, Any], ...] = (  # the first that fits
+    (AirlamPathsPredictor, PathEngine),
+    (AirlamPredictor, SpectralEngine),
+    (PathPredictor, PathEngine),
+    (EigenARPredictor, EigenAREngine),
+    (ARPredictor, AREngine),
+)
 
 
 def engine_for(
@@ -41,14 +51,8 @@ def engine_for(
         >>> engine_for(PathPredictor(), (48, 1, 32), 4, port_shape=(2, 4, 4)).name
         'paths'
     """
-    for name, value, least in (("num_future", num_future, 1), ("history", history, 2)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}, but must be a whole number of at least {least}")
-    sizes = tuple(shape)
-    if len(sizes) != 3 or not all(isinstance(n, int) and n >= 1 for n in sizes):
-        raise ValueError(f"shape is {shape!r}, but must be (subcarriers, rx_ants, tx_ants), each at least 1")
     for kind, engine in ENGINES:
         if isinstance(predictor, kind):
-            return engine(predictor, sizes, num_future, history=history, port_shape=port_shape, **options)
+            return engine(predictor, shape, num_future, history=history, port_shape=port_shape, **options)
     known = ", ".join(sorted({kind.__name__ for kind, _ in ENGINES}))
     raise TypeError(f"{type(predictor).__name__} cannot run slot by slot; these can: {known}")

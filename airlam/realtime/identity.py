@@ -11,7 +11,7 @@ from torch import nn
 from airlam import __version__
 
 
-def identity_of(method: Any, sizes: tuple[int, ...]) -> str:
+def identity_of(method: Any, sizes: tuple[Any, ...]) -> str:
     """Name of the method's class, airlam's version, and a hash of the method's settings and weights and of ``sizes``.
 
     Example:

@@ -15,14 +15,17 @@ def available() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def load(compiled: bool | None = None) -> ModuleType:
+def load(wanted: bool | None = None) -> ModuleType:
     """The kernels: :mod:`airlam.realtime.compiled` or :mod:`airlam.realtime.plain`.
 
     Args:
-        compiled: None: where numba is installed. The first call of a compiled kernel on a computer takes seconds.
+        wanted: whether compiled ones; None: where numba is installed. On a computer the first call of a compiled kernel
+            takes seconds.
     """
-    if available() if compiled is None else compiled:
-        from airlam.realtime import compiled as kernels
-    else:
-        from airlam.realtime import plain as kernels
-    return kernels
+    if available() if wanted is None else wanted:
+        from airlam.realtime import compiled
+
+        return compiled
+    from airlam.realtime import plain
+
+    return plain

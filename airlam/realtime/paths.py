@@ -8,8 +8,8 @@ with the solved system, and the synthesis of the slots to come.
 
 from __future__ import annotations
 
-import copy
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +22,15 @@ from airlam.baselines.path_receiver import by_panel
 from airlam.baselines.path_series import Paths, Posterior, as_panel
 from airlam.baselines.path_tracking import track
 from airlam.baselines.paths import PathPredictor, extrapolated
-from airlam.csi import PortShape, check_port_shape, normalise
+from airlam.csi import PortShape, normalise
 from airlam.models.path_model import AirlamPathsPredictor
 from airlam.models.phase_tracker import centres, rotate
-from airlam.realtime import kernels
-from airlam.realtime.engine import Memory
-from airlam.realtime.identity import identity_of
+from airlam.realtime.engine import Memory, PredictorEngine
 
 STEADY = 0.02  # root mean square offset [rad] of a window's slots up to which a receiver needs no tracking
 
 
-class PathEngine:
+class PathEngine(PredictorEngine):
     """Paths as an :class:`airlam.realtime.Engine`.
 
     Args:
@@ -62,8 +60,8 @@ class PathEngine:
         port_shape: PortShape | None = None,
         compiled: bool | None = None,
     ) -> None:
-        self.kernels = kernels.load(compiled)
-        self.predictor = predictor
+        options: dict[str, Any] = {"history": history, "port_shape": port_shape, "compiled": compiled}
+        super().__init__(predictor, shape, num_future, **options)
         self.network = predictor.model if isinstance(predictor, AirlamPathsPredictor) else None
         for option, plain in (("align", 0), ("calibrate", 0), ("views", 1)):
             if (value := getattr(predictor, option, None)) not in (None, plain):
@@ -72,24 +70,12 @@ class PathEngine:
             raise ValueError(
                 f"history is {history}, but this checkpoint takes {self.network.config.max_history} slots at most"
             )
-        self.name, self.history, self.num_future = predictor.name, history, num_future
-        self.shape, self.port_shape = shape, check_port_shape(shape[2], port_shape)
-        self.identity = identity_of(predictor, (num_future, history, *shape, *self.port_shape))
         tracker = None if self.network is None else self.network.inside.tracker
         self.tracker = None if tracker is None else self.kernels.Tracker(tracker, history)
         self._position = centres(shape[0]).numpy()
-        self._work = self._track_scratch()
+        self._work = None if self.tracker is None else self.tracker.scratch(history)
         self._scratch: dict[str, NDArray] = {}
         self._views: dict[tuple[str, tuple[int, ...]], NDArray] = {}
-
-    def twin(self) -> PathEngine:
-        """See :meth:`airlam.realtime.Engine.twin`."""
-        other = copy.copy(self)
-        other._scratch, other._views, other._work = {}, {}, self._track_scratch()
-        return other
-
-    def _track_scratch(self) -> NDArray | None:
-        return None if self.tracker is None else self.tracker.scratch(self.history)
 
     # -- the slow clock --------------------------------------------------------------------------------------------
 

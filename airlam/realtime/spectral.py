@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 
 from airlam.csi import PortShape
 from airlam.models.predictor import AirlamPredictor
-from airlam.realtime import kernels
 from airlam.realtime.analysis import Analyser, Network, checked_model
+from airlam.realtime.engine import Memory, PredictorEngine
 from airlam.realtime.link import LinkShape
-from airlam.realtime.moving_basis import Memory
 
 
-class SpectralEngine:
+class SpectralEngine(PredictorEngine):
     """Prediction slot by slot with the filters of the last refresh.
 
     A refresh computes basis, filters and gates from the window. Every slot has its phase and timing offset removed and
@@ -36,8 +36,6 @@ class SpectralEngine:
     :meth:`advance` is for one thread; :meth:`refresh` may run in others meanwhile.
     """
 
-    name = "spectral"
-
     def __init__(
         self,
         predictor: AirlamPredictor,
@@ -50,9 +48,9 @@ class SpectralEngine:
         network: Network | None = None,
         compiled: bool | None = None,
     ):
-        self.kernels = kernels.load(compiled)
+        options: dict[str, Any] = {"history": history, "port_shape": port_shape, "compiled": compiled}
+        super().__init__(predictor, shape, num_future, **options, basis_every=basis_every, network=network)
         self.link = LinkShape.of(shape, port_shape, history, num_future)
-        self.history, self.num_future, self.shape = history, num_future, self.link.slot
         self.analyser = Analyser(self.kernels, checked_model(predictor), self.link, network, basis_every)
         self.basis = self.analyser.basis
         self._one_network = threading.Lock()
@@ -66,7 +64,7 @@ class SpectralEngine:
         with self._one_network:  # a network may write to the same memory at each call
             return tuple(np.array(x) for x in self._network(*inputs))
 
-    def refresh(self, slots: np.ndarray) -> Memory:
+    def refresh(self, slots: np.ndarray, memory: Memory | None = None) -> Memory:
         """A user's memory from a full window ``complex64 [history, subcarrier, rx_ant, tx_ant]``; see
         :meth:`airlam.realtime.analysis.Analyser.analyse`."""
         return self.analyser.analyse(slots)[0]

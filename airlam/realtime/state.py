@@ -82,7 +82,8 @@ class State:
         arrays |= {WINDOW: self.window, POWERS: self.powers}
         if self.future is not None:
             arrays[FUTURE] = self.future
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (WINDOW, FUTURE, POWERS, "memory")}
+        arrays_too = (WINDOW, FUTURE, POWERS, "memory")
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays_too}
         plain["counts"] = asdict(self.counts)
         with replacing(path) as work:
             save_file(arrays, work, metadata={"format": FORMAT, "state": json.dumps(plain)})
