@@ -15,10 +15,9 @@ def bench_latency(arguments: Sequence[str]) -> None:
         "airlam bench-latency",
         "Time predictors and streams in turn, on one core and one thread, with a warm-up and without the garbage\n"
         "collector: p50, p99, and the ratio to the frozen AR of benchmarks/reference/ar.py in the same rounds.",
-        "METHOD: a name or checkpoint that airlam.load_predictor takes (airlam list predictors), or a stream:\n"
-        "airlam-tiny:push (one new slot), airlam-tiny:refresh, airlam-tiny:network (alone, its fastest form),\n"
-        "airlam-tiny:network-bfloat16. Default: the usual methods and all streams.\n"
-        "A row is marked 'busy machine' where other programs had more than a tenth of the core.",
+        "METHOD: a name or checkpoint that airlam.load_predictor takes (airlam list predictors), or a stream, such as\n"
+        "airlam-tiny:push (one new slot). Default: the usual methods and all streams. A row is marked 'busy machine'\n"
+        "where other programs had more than a tenth of the core.",
     )
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="what to time, by name")
     parser.add_argument("--out", "-o", metavar="FILE", help="where to write the results as JSON")
@@ -50,7 +49,7 @@ def bench_latency(arguments: Sequence[str]) -> None:
         check_folder(Path(out).parent)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=120)  # a pipe has no width
+        console = Console(width=160)  # a pipe has no width: cut nothing
     with console.status("loading") as status:
         found = benchmark.run(methods or (*METHODS, *STREAMS), report=lambda label: status.update(f"timing {label}"))
     console.print(table(found))
