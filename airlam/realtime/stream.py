@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TypeVar
 
 import numpy as np
@@ -14,12 +13,10 @@ from torch import Tensor
 from airlam.realtime.engine import Engine, Memory
 from airlam.realtime.refresher import Job, Refresher
 from airlam.realtime.state import State
+from airlam.realtime.window import Window
 
 Slot = TypeVar("Slot", Tensor, NDArray)
 
-LIMIT = 1.5  # of a predicted slot's amplitude, relative to the strongest measured slot of the window
-JUMP = 2.0  # in amplitude, from one measured slot to the next: the receiver's gain changed
-COHERENT = 0.5  # share of a slot's energy that its prediction explains
 BEHIND = 2  # newest slots that a push may look through when it takes over new filters; more are seen beside it
 
 
@@ -55,17 +52,14 @@ class Stream:
     @property
     def state(self) -> State:
         """All that the stream knows of its user. Setting it continues another stream of the same engine."""
-        self._state.window = self._window()
+        self._state.window = self._window.slots
         return self._state
 
     @state.setter
     def state(self, state: State) -> None:
         state.check(self.engine)
         self._state, self.job = copy.deepcopy(state), None
-        history = self.engine.history
-        # twice as long as the window: it is moved back once in ``history`` slots, not at each
-        self._slots = np.zeros((2 * history, *self.engine.shape), np.complex64)
-        self._slots[:history], self._end = state.window, history
+        self._window = Window(self._state)
 
     def reset(self) -> None:
         """Forget the user."""
@@ -88,7 +82,7 @@ class Stream:
         number = None if slot is None else _whole(slot)
         self.reset()
         for each in slots:
-            self._append(self._levelled(each), self._state.power)
+            self._window.measured(each)
         if number is not None:
             self._state.slot = number + 1
         self._refresh_now()
@@ -125,13 +119,11 @@ class Stream:
             state.slot = slot
         ahead = 0 if slot is None else slot - state.slot
         if ahead < 0:
-            self._insert(value, -ahead)
+            self._window.insert(value, -ahead)
         else:
-            self._skip(ahead)
-            if value is None:
-                self._skip(1)
-            else:
-                self._append(self._levelled(value), self._state.power)
+            self._window.skip(ahead + (value is None))
+            if value is not None:
+                self._window.measured(value)
         self._renew()
         return _like(h_slot, self._predict(out))
 
@@ -140,83 +132,16 @@ class Stream:
         if state.future is None:
             state.future = np.empty((engine.num_future, *engine.shape), np.complex64)
         future = state.future
-        if state.memory and state.filled == engine.history:
-            engine.advance(state.memory, self._window(), state.unseen, future)
+        if state.memory and self._window.full:
+            engine.advance(state.memory, self._window.slots, state.unseen, future)
             state.unseen = 0
-            self._bound(future)
+            self._window.bound(future)
         else:
-            future[:] = self._slots[self._end - 1]
+            future[:] = self._window.newest
         if out is None:
             out = np.empty_like(future)
         np.multiply(future, np.float32(state.gain), out=out)
         return out
-
-    def _bound(self, future: NDArray) -> None:
-        """Scale down slots that are stronger than anything measured: lost slots are replaced by predictions, which must
-        not feed upon themselves."""
-        state = self._state
-        most = LIMIT**2 * max(float(state.powers.max()), state.power)
-        for each in future:
-            if (power := float(np.vdot(each, each).real)) > most:
-                each *= np.float32(math.sqrt(most / power))
-
-    def _window(self) -> NDArray:
-        return self._slots[self._end - self.engine.history : self._end]
-
-    def _append(self, value: NDArray, power: float = 0.0) -> None:
-        """Put a slot into the window; ``power`` is 0 for one that was not measured."""
-        history, state = self.engine.history, self._state
-        state.powers[state.slot % history] = power
-        if self._end == 2 * history:
-            self._slots[: history - 1] = self._slots[history + 1 :]
-            self._end = history - 1
-        self._slots[self._end] = value
-        self._end += 1
-        state.slot += 1
-        state.filled = min(state.filled + 1, history)
-        state.unseen = min(state.unseen + 1, history)
-        state.age += 1
-
-    def _skip(self, count: int) -> None:
-        """Slots that were lost: what was predicted for them, up to the horizon, then its last slot."""
-        state = self._state
-        if count > self.engine.history:
-            state.counts.gaps += 1
-            state.slot, state.filled, state.unseen, state.future = state.slot + count, 0, 0, None
-            return
-        for lost in range(count):
-            if state.future is None:
-                self._append(np.zeros(self.engine.shape, np.complex64))
-                state.filled = 0  # nothing came before
-            else:
-                self._append(state.future[min(lost, self.engine.num_future - 1)])
-        state.counts.missing += count
-
-    def _insert(self, value: NDArray | None, behind: int) -> None:
-        """A slot that comes after later ones."""
-        state = self._state
-        if value is None or behind > state.filled:
-            state.counts.stale += 1
-            return
-        state.counts.late += 1
-        self._slots[self._end - behind] = value / np.float32(state.gain)
-        state.unseen = self.engine.history  # what the filters saw in its place is no longer true
-
-    def _levelled(self, value: NDArray) -> NDArray:
-        """The slot over the receiver's gain, which is found anew where it jumped: where a slot has the shape that was
-        predicted, and far more or less power than the one that was measured before it."""
-        state = self._state
-        power = float(np.vdot(value, value).real) / state.gain**2
-        if state.future is not None and state.memory and state.filled == self.engine.history and power > 0:
-            expected = state.future[0]
-            alike = abs(complex(np.vdot(expected, value))) ** 2 / state.gain**2
-            factor = math.sqrt(power / state.power) if state.power > 0 else 1.0
-            coherent = alike > COHERENT * float(np.vdot(expected, expected).real) * power
-            if coherent and not 1 / JUMP < factor < JUMP:
-                state.gain, power = state.gain * factor, power / factor**2
-                state.counts.jumps += 1
-        state.power = power
-        return value if state.gain == 1.0 else value / np.float32(state.gain)
 
     def _checked(self, h_slot: Tensor | NDArray) -> NDArray:
         value = h_slot.detach().resolve_conj().resolve_neg().numpy() if isinstance(h_slot, Tensor) else h_slot
@@ -236,8 +161,8 @@ class Stream:
     # -- the slow clock --------------------------------------------------------------------------------------------
 
     def _renew(self) -> None:
-        state, history = self._state, self.engine.history
-        if state.filled < history:
+        state = self._state
+        if not self._window.full:
             return
         due = not state.memory or state.age >= self.refresh_every
         if self.refresher is None:
@@ -252,14 +177,14 @@ class Stream:
 
     def _refresh_now(self) -> None:
         state = self._state
-        state.memory, state.unseen, state.age = self.engine.refresh(self._window(), state.memory or None), 0, 0
+        state.memory, state.unseen, state.age = self.engine.refresh(self._window.slots, state.memory or None), 0, 0
 
     def begin(self) -> None:
         """Start the job that the refresher has room for, with the window as it is now."""
         assert self.refresher is not None
-        if self._state.filled < self.engine.history:
+        if not self._window.full:
             return
-        self.job = self.refresher.start(self.engine, self._window().copy(), self._state)
+        self.job = self.refresher.start(self.engine, self._window.slots.copy(), self._state)
 
     def _take_over(self, job: Job) -> None:
         """Use the filters of a finished job; where many slots came since, have them seen beside the pushes first."""
@@ -272,7 +197,7 @@ class Stream:
             return
         behind = min(state.slot - job.slot, self.engine.history)
         if behind > BEHIND and not job.caught_up:
-            self.job = self.refresher.catch_up(job, self._window().copy(), state.slot, behind)
+            self.job = self.refresher.catch_up(job, self._window.slots.copy(), state.slot, behind)
             return
         state.memory, state.unseen, state.age = memory, behind, state.slot - job.began
         self.job = None
