@@ -23,9 +23,9 @@ def torch_network(model: SpectralModel) -> Network:
     """The model's own network for NumPy arrays."""
 
     def network(features: np.ndarray, log_periodogram: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
-        inputs = [torch.from_numpy(x) for x in (features, log_periodogram, noise)]
+        x, y, z = (torch.from_numpy(given) for given in (features, log_periodogram, noise))
         with torch.inference_mode():
-            return tuple(x.numpy() for x in model.network(inputs[0], inputs[1], inputs[2]) if x is not None)
+            return tuple(found.numpy() for found in model.network(x, y, z) if found is not None)
 
     return network
 

@@ -7,7 +7,6 @@ before it and no others.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -27,9 +26,8 @@ class Tracker:
         filters = module.filters.detach().float().cpu().numpy().reshape(MIXTURE, longest, LAGS, longest)
         first = longest - history
         self.filters = np.ascontiguousarray(filters[:, first:, :, first:]).reshape(MIXTURE, history, LAGS * history)
-        layers: list[Any] = [module.weigh[i] for i in (0, 2, 4)]
-        self.weights = [np.ascontiguousarray(y.weight.detach().float().cpu().numpy()) for y in layers]
-        self.biases = [np.ascontiguousarray(y.bias.detach().float().cpu().numpy()) for y in layers]
+        # weight and bias of the three layers
+        self.layers = tuple(np.ascontiguousarray(x.detach().float().cpu().numpy()) for x in module.weigh.parameters())
         self.share = np.float32(history / longest)  # of the longest history
 
     @staticmethod
@@ -46,8 +44,7 @@ class Tracker:
         """Take the ``new`` newest of ``slots [slot, subcarrier, rx_ant, tx_ant]`` into ``products``, and write their
         phase and slope [rad] to ``offsets [2, slot]``; offsets of older slots move along."""
         correlate(slots.reshape(len(slots), -1), slots.shape[1], new, products)
-        (w1, w2, w3), (b1, b2, b3) = self.weights, self.biases
-        track(products, new, self.filters, w1, b1, w2, b2, w3, b3, self.share, offsets, work)
+        track(products, new, self.filters, *self.layers, self.share, offsets, work)
 
 
 @kernel

@@ -17,7 +17,7 @@ from airlam.realtime.link import LinkShape, Series
 
 
 class FastPredictor:
-    """The predictions of an airlam checkpoint, link by link on one thread, in a fraction of the time.
+    """The predictions of an airlam checkpoint, link by link on one thread, with little time around the network.
 
     Values are those of the predictor to rounding. Where a link's covariances have almost equal eigenvalues (those of
     noise), rounding decides which basis spans them, in the predictor as here; the difference lies far below the noise.

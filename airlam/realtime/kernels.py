@@ -6,6 +6,7 @@ package asks for numba.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from types import ModuleType
 
@@ -15,17 +16,11 @@ def available() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def load(wanted: bool | None = None) -> ModuleType:
+def load(compiled: bool | None = None) -> ModuleType:
     """The kernels: :mod:`airlam.realtime.compiled` or :mod:`airlam.realtime.plain`.
 
     Args:
-        wanted: whether compiled ones; None: where numba is installed. On a computer the first call of a compiled kernel
-            takes seconds.
+        compiled: None: where numba is installed. The first call of a compiled kernel on a computer takes seconds.
     """
-    if available() if wanted is None else wanted:
-        from airlam.realtime import compiled
-
-        return compiled
-    from airlam.realtime import plain
-
-    return plain
+    wanted = available() if compiled is None else compiled
+    return importlib.import_module(f"airlam.realtime.{'compiled' if wanted else 'plain'}")
