@@ -2,6 +2,7 @@
 
 from airlam.realtime.engine import Engine, Memory
 from airlam.realtime.engines import engine_for
+from airlam.realtime.full import FastPredictor
 from airlam.realtime.network import FastNetwork, fastest_network
 from airlam.realtime.paths import PathEngine
 from airlam.realtime.pool import StreamPool
@@ -12,6 +13,7 @@ from airlam.realtime.stream import Stream
 __all__ = [
     "Engine",
     "FastNetwork",
+    "FastPredictor",
     "Memory",
     "PathEngine",
     "Refresher",

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
-import torch
 
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.predictor import AirlamPredictor, _base
@@ -15,19 +14,9 @@ from airlam.models.tokens import START_SLOTS
 from airlam.realtime.features import make_features, token_of_bins
 from airlam.realtime.link import ARSettings, LinkShape, Series, num_classes
 from airlam.realtime.moving_basis import Memory, MovingBasis
+from airlam.realtime.network import fastest_network
 
 Network = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
-
-
-def torch_network(model: SpectralModel) -> Network:
-    """The model's own network for NumPy arrays."""
-
-    def network(features: np.ndarray, log_periodogram: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
-        x, y, z = (torch.from_numpy(given) for given in (features, log_periodogram, noise))
-        with torch.inference_mode():
-            return tuple(found.numpy() for found in model.network(x, y, z) if found is not None)
-
-    return network
 
 
 def checked_model(predictor: AirlamPredictor) -> AirlamModel:
@@ -59,9 +48,9 @@ class Analyser:
         if not 1 <= link.history <= config.max_history:
             raise ValueError(f"history is {link.history}, but must be from 1 to the model's {config.max_history}")
         self.kernels, self.config, self.link = kernels, config, link
-        self.network = network or torch_network(model)
         self.tracker = None if model.tracker is None else kernels.Tracker(model.tracker, link.history)
         self.token = token_of_bins(config, link.num_bins)
+        self.network = network or fastest_network(model, int(self.token.max()) + 1)
         self.basis = MovingBasis(kernels, link, len(self.token), basis_every)
         self.classes = num_classes(config.start_classes, len(self.token))
         self.settings = ARSettings.by_class(

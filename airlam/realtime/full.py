@@ -25,7 +25,7 @@ class FastPredictor:
     Args:
         predictor: a loaded checkpoint, one view.
         network: for NumPy arrays, ``(features [1, token, feature], log_periodogram [1, token, grid], noise [1, token])
-            -> (power, noise_variance, gate, ...)``; None: the checkpoint's own, in torch.
+            -> (power, noise_variance, gate, ...)``; None: the checkpoint's own, in the fastest runtime of this machine.
         compiled: see :func:`airlam.realtime.kernels.load`.
 
     Example:

@@ -30,7 +30,7 @@ class SpectralEngine(PredictorEngine):
         port_shape: (polarisations, columns, rows) of ``tx_ant``.
         basis_every: slots after which the basis is computed anew; 0: at a refresh alone.
         network: for NumPy arrays, ``(features, log_periodogram, noise) -> (power, noise_variance, gate, ...)``; None:
-            the checkpoint's own, in torch. Calls never overlap.
+            the checkpoint's own, in the fastest runtime of this machine. Calls never overlap.
         compiled: see :func:`airlam.realtime.kernels.load`.
 
     :meth:`advance` is for one thread; :meth:`refresh` may run in others meanwhile.
@@ -55,7 +55,7 @@ class SpectralEngine(PredictorEngine):
         self.basis = self.analyser.basis
         self._one_network = threading.Lock()
         self._network = self.analyser.network
-        self.analyser.network = self._alone
+        self.analyser.network = self._options["network"] = self._alone
         self._series = self.analyser.series()
         tracker = self.analyser.tracker
         self._track = None if tracker is None else tracker.scratch(history)

@@ -35,7 +35,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
         "; did you mean 'uma_nlos'?"
     """
     names = list(valid)
-    close = [v for v in names if len(name) >= 3 and v.startswith(name)][:1]
+    close = sorted((v for v in names if len(name) >= 3 and v.startswith(name)), key=len)[:1]
     close = close or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 

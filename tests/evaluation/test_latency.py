@@ -94,8 +94,8 @@ def test_shipped_streams(setting, name):
     with torch.inference_mode():
         for _ in range(6):  # past the end of the slots, which begin again
             out = call()
-    if name.endswith("push"):
-        assert out.shape == (1, 4, 12, 1, 8)
+    if "push" in name or "fast" in name:
+        assert out.shape[-4:] == (4, 12, 1, 8)
     if "network" in name:
         assert out[0].shape[0] == 1 and call.func.engine
 

@@ -14,8 +14,8 @@ from airlam import load_predictor
 from airlam.metrics import nmse
 from airlam.models import AirlamPredictor, StreamingPredictor
 from airlam.realtime import kernels
-from airlam.realtime.analysis import torch_network
 from airlam.realtime.full import FastPredictor
+from airlam.realtime.network import fastest_network
 from airlam.realtime.spectral import SpectralEngine
 
 _spec = importlib.util.spec_from_file_location("realtime_links", Path(__file__).parent / "links.py")
@@ -56,7 +56,7 @@ def test_right_after_a_refresh_it_is_the_predictor(kind, predictor, shape, port_
 
 @pytest.mark.parametrize("shape, port_shape, history", SIZES[:2])
 def test_projection_is_that_of_the_stream(kind, predictor, shape, port_shape, history):
-    """Between refreshes, tracker and projection agree with StreamingPredictor; its taps stay, the engine's are newer."""
+    """Between refreshes, tracker and projection are those of StreamingPredictor; its taps stay, these are newer."""
     h = rays(shape, history + 3, jitter=0.1)
     stream = StreamingPredictor(predictor, 4, history=history, refresh_every=10**9, port_shape=port_shape)
     engine = SpectralEngine(predictor, shape, 4, history=history, port_shape=port_shape)
@@ -143,7 +143,7 @@ def test_measured_links(kind, predictor):
 
 def test_a_network_of_ones_own(kind, predictor):
     calls = []
-    own = torch_network(predictor.model)
+    own = fastest_network(predictor.model, 80)
 
     def network(*inputs):
         calls.append([x.shape for x in inputs])

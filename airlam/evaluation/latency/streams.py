@@ -1,5 +1,7 @@
 """What is timed beside whole predictions: streams, slot by slot, and the network alone. One entry each.
 
+Streams are of one user: the first link.
+
 A factory gets the :class:`Setting` and returns the call that is timed, ready to be repeated for ever. If that is a
 ``functools.partial`` of an object with an attribute ``engine``, the results name it.
 """
@@ -47,32 +49,49 @@ class Setting:
         return itertools.cycle([self.slots[:, i] for i in order])
 
 
-def push(setting: Setting) -> Call:
-    """One new slot into the stream of airlam-tiny between two refreshes, and the prediction after it."""
-    stream, slots = _stream(setting), setting.new_slots()
-    return lambda: stream.push(next(slots))
+def push(name: str, setting: Setting, **options: Any) -> Call:
+    """One new slot into a stream between two refreshes, and the prediction after it."""
+    from airlam.realtime import Stream
+
+    engine = _engine(name, setting, **options)
+    stream, out = Stream(engine, refresh_every=10**9), np.empty((engine.num_future, *engine.shape), np.complex64)
+    stream.start(setting.h_past[0].numpy())
+    slots = itertools.cycle([slot[0].numpy() for slot in itertools.islice(setting.new_slots(), setting.slots.shape[1])])
+    return lambda: stream.push(next(slots), out=out)
 
 
-def refresh(setting: Setting) -> Call:
-    """Basis and filters of the stream of airlam-tiny anew."""
-    return _stream(setting).refresh
+def refresh(name: str, setting: Setting, **options: Any) -> Call:
+    """New filters of a stream, from those that it has."""
+    engine, window = _engine(name, setting, **options), np.ascontiguousarray(setting.h_past[0].numpy())
+    memory = engine.refresh(window)
+    return lambda: engine.refresh(window, memory)
 
 
-def _stream(setting: Setting) -> Any:
-    """A full one that never refreshes by itself."""
-    from airlam.models import StreamingPredictor
+def fast(
+    name: str, setting: Setting, *, tokens: tuple[int, int, int] | None = None, compiled: bool | None = None
+) -> Call:
+    """A full prediction of one link through the kernels and the fastest network.
 
-    predictor: Any = load_predictor("airlam-tiny")
-    stream = StreamingPredictor(
-        predictor,
-        setting.num_future,
-        history=setting.history,
-        refresh_every=10**9,
-        port_shape=setting.port_shape,
-    )
-    for slot in setting.h_past.unbind(1):
-        stream.push(slot)
-    return stream
+    Args:
+        tokens: single ones, groups, coefficients of a group; ``None``: the checkpoint's.
+        compiled: see :func:`airlam.realtime.kernels.load`.
+    """
+    from airlam.realtime import FastPredictor
+
+    predictor: Any = load_predictor(name)
+    if tokens is not None:
+        config = predictor.model.config  # settings, not weights: docs/models.md
+        config.num_tokens, config.num_groups, config.group_size = tokens
+    made, h = FastPredictor(predictor, compiled=compiled), setting.h_past[:1]
+    return lambda: made.predict(h, setting.num_future, port_shape=setting.port_shape)
+
+
+def _engine(name: str, setting: Setting, **options: Any) -> Any:
+    from airlam.realtime import engine_for
+
+    shape: Any = tuple(setting.slots.shape[2:])
+    options |= {"history": setting.history, "port_shape": setting.port_shape}
+    return engine_for(load_predictor(name), shape, setting.num_future, **options)
 
 
 def network(setting: Setting, precision: str = "float32") -> Call:
@@ -87,9 +106,14 @@ def network(setting: Setting, precision: str = "float32") -> Call:
     return functools.partial(fast, *inputs)
 
 
+_partial = functools.partial
 STREAMS: dict[str, Callable[[Setting], Call]] = {
-    "airlam-tiny:push": push,
-    "airlam-tiny:refresh": refresh,
+    **{f"{name}:push": _partial(push, name) for name in ("ar", "eigen-ar", "paths", "airlam-tiny", "airlam-paths")},
+    **{f"{name}:push-basis": _partial(push, name, basis_every=1) for name in ("eigen-ar", "airlam-tiny")},
+    **{f"{name}:refresh": _partial(refresh, name) for name in ("paths", "airlam-tiny", "airlam-paths")},
+    "airlam-tiny:fast": _partial(fast, "airlam-tiny"),
+    "airlam-tiny:fast-24-tokens": _partial(fast, "airlam-tiny", tokens=(16, 8, 16)),
+    "airlam-tiny:fast-without-numba": _partial(fast, "airlam-tiny", compiled=False),
     "airlam-tiny:network": network,
-    "airlam-tiny:network-bfloat16": functools.partial(network, precision="bfloat16"),
+    "airlam-tiny:network-bfloat16": _partial(network, precision="bfloat16"),
 }
