@@ -92,7 +92,7 @@ class Analyser:
         start = np.zeros((2, max(s.num_future, START_SLOTS), kept.shape[2]), np.float32)
         (series or self.series()).predict(kept, sums, start)
         sizes = (s.tones, s.rx_ants, s.ports)
-        inputs = make_features(self.config, kept, start, energy, m["rows"], m["cols"], sizes, s.filled)
+        inputs = make_features(k, self.config, kept, start, energy, m["rows"], m["cols"], sizes, s.filled)
         power, noise, gate = self.network(*inputs)[:3]
         tokens = inputs.noise.shape[1]
         weights = np.zeros((tokens, 2, s.num_future, s.history), np.float32)

@@ -14,6 +14,7 @@ from airlam.realtime.compiled_basis import (
     update_covariances,
 )
 from airlam.realtime.compiled_eigen import fast_eigenvectors
+from airlam.realtime.compiled_features import periodograms, show
 from airlam.realtime.compiled_filters import Work, ar_taps, blend, multiply, roll_out
 from airlam.realtime.compiled_paths import analyse, correlate, solve, spread
 from airlam.realtime.compiled_tracker import Tracker
@@ -35,11 +36,13 @@ __all__ = [
     "gather",
     "hand_over",
     "multiply",
+    "periodograms",
     "pick",
     "project",
     "roll_out",
     "solve",
     "spread",
+    "show",
     "synthesise",
     "update_covariances",
     "wiener_filters",

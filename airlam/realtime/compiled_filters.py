@@ -181,7 +181,7 @@ def own_filters(series, pooled, forward, back, taps):
             for e in range(equations):
                 np.dot(forward[c], x[2 * e : 2 * (e + order + 1)], white[e])
             normal_equations(white, system, solution)
-            solve_block(system, solution)
+            substitute_block(system, factorise_block(system), solution)
             if equations <= order:
                 combine(white, solution, update)
             else:
@@ -269,16 +269,17 @@ def combine(white, weights, out):
 
 
 @kernel
-def solve_block(system, x):
-    """``system^-1 x`` of each bin, by Cholesky factors that take the place of ``system``."""
+def factorise_block(system):
+    """Lower Cholesky factors of each bin's Hermitian ``system [row, column, 2, bin]`` take the place of its lower half;
+    returns the inverse of their diagonals ``[row, bin]``."""
     size, width = system.shape[0], system.shape[3]
-    inverse = np.empty((size, width), np.float32)
+    inverse = np.empty((size, width), system.dtype)
     for j in range(size):
         for k in range(j):
             for b in range(width):
                 system[j, j, 0, b] -= system[j, k, 0, b] ** 2 + system[j, k, 1, b] ** 2
         for b in range(width):
-            inverse[j, b] = np.float32(1.0) / math.sqrt(system[j, j, 0, b])
+            inverse[j, b] = 1.0 / math.sqrt(system[j, j, 0, b])
         for i in range(j + 1, size):
             for k in range(j):
                 for b in range(width):  # u conj(v)
@@ -288,6 +289,13 @@ def solve_block(system, x):
             for b in range(width):
                 system[i, j, 0, b] *= inverse[j, b]
                 system[i, j, 1, b] *= inverse[j, b]
+    return inverse
+
+
+@kernel
+def substitute_block(system, inverse, x):
+    """``x [row, 2, bin]`` becomes the solution, with the factors of :func:`factorise_block`."""
+    size, width = system.shape[0], system.shape[3]
     for i in range(size):
         for k in range(i):
             for b in range(width):  # u v

@@ -7,14 +7,16 @@ import functools
 import numpy as np
 
 from airlam.models.doppler import phasors
-from airlam.realtime.compiled_filters import cholesky
+from airlam.realtime.compiled_filters import factorise_block, substitute_block
 from airlam.realtime.jit import kernel
+
+TOGETHER = 16  # tokens that are solved side by side
 
 
 @functools.lru_cache(maxsize=32)
 def lags(grid: int, stop: int) -> np.ndarray:
-    """Phasors of the lags ``0 .. stop - 1``, ``float64 [grid, 2 * lag]``, real and imaginary parts in turn."""
-    return np.ascontiguousarray(phasors(grid, 0, stop).numpy()).view(np.float64)
+    """Phasors of the lags ``0 .. stop - 1``, ``float64 [2 * lag, grid]``, real and imaginary parts in turn."""
+    return np.ascontiguousarray(np.ascontiguousarray(phasors(grid, 0, stop).numpy()).view(np.float64).T)
 
 
 def wiener_filters(power: np.ndarray, noise: np.ndarray, weights: np.ndarray) -> None:
@@ -26,43 +28,35 @@ def wiener_filters(power: np.ndarray, noise: np.ndarray, weights: np.ndarray) ->
         weights: written, ``float32 [token, 2, target, slot]``: the targets are the slots that follow.
     """
     targets, history = weights.shape[2:]
-    r = power.astype(np.float64) @ lags(power.shape[1], history + targets)
-    solve(r.view(np.complex128), noise.astype(np.float64), weights)
+    r = lags(power.shape[1], history + targets) @ power.T.astype(np.float64)
+    solve(r.reshape(history + targets, 2, -1), noise.astype(np.float64), weights)
 
 
 @kernel
 def solve(r, noise, weights):
-    """``weights`` from correlations ``r complex128 [token, lag]``."""
+    """``weights`` from correlations ``r float64 [lag, 2, token]``."""
     targets, history = weights.shape[2:]
-    covariance = np.empty((history, history), np.complex128)
-    factor = np.zeros((history, history), np.complex128)
-    x = np.empty((history, targets), np.complex128)
-    for n in range(r.shape[0]):
+    tokens = noise.shape[0]
+    width = min(tokens, TOGETHER)
+    system = np.empty((history, history, 2, width), np.float64)
+    x = np.empty((targets, history, 2, width), np.float64)
+    for first in range(0, tokens, width):
+        first = min(first, tokens - width)
         for i in range(history):
             for j in range(i + 1):
-                covariance[i, j] = r[n, i - j]
-            covariance[i, i] += noise[n]
+                for b in range(width):
+                    system[i, j, 0, b] = r[i - j, 0, first + b]
+                    system[i, j, 1, b] = r[i - j, 1, first + b]
+            for b in range(width):
+                system[i, i, 0, b] += noise[first + b]
             for k in range(targets):
-                x[i, k] = np.conj(r[n, history + k - i])
-        if not cholesky(covariance, factor):
-            weights[n] = np.nan
-            continue
-        for i in range(history):
-            for j in range(i):
-                left = factor[i, j]
-                for k in range(targets):
-                    x[i, k] -= left * x[j, k]
-            inverse = factor[i, i].real
-            for k in range(targets):
-                x[i, k] *= inverse
-        for step in range(history):
-            i = history - 1 - step
-            for j in range(i + 1, history):
-                left = np.conj(factor[j, i])
-                for k in range(targets):
-                    x[i, k] -= left * x[j, k]
-            inverse = factor[i, i].real
-            for k in range(targets):
-                x[i, k] *= inverse
-                weights[n, 0, k, i] = x[i, k].real
-                weights[n, 1, k, i] = -x[i, k].imag
+                for b in range(width):
+                    x[k, i, 0, b] = r[history + k - i, 0, first + b]
+                    x[k, i, 1, b] = -r[history + k - i, 1, first + b]
+        inverse = factorise_block(system)
+        for k in range(targets):
+            substitute_block(system, inverse, x[k])
+            for i in range(history):
+                for b in range(width):
+                    weights[first + b, 0, k, i] = x[k, i, 0, b]
+                    weights[first + b, 1, k, i] = -x[k, i, 1, b]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -42,10 +43,10 @@ def token_of_bins(config: AirlamConfig, num_bins: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def correlators(grid: int, slots: int) -> np.ndarray:
-    """``float32 [2 * slot, 2 * grid]``: from series, real parts of all slots first, to their response at each frequency
+    """``float32 [2 * grid, 2 * slot]``: from series, real parts of all slots first, to their response at each frequency
     of the grid, in the same order."""
-    turn = phasors(grid, 0, slots).numpy().conj().T
-    return np.ascontiguousarray(np.block([[turn.real, turn.imag], [-turn.imag, turn.real]]).astype(np.float32))
+    turn = phasors(grid, 0, slots).numpy().conj()
+    return np.ascontiguousarray(np.block([[turn.real, -turn.imag], [turn.imag, turn.real]]).astype(np.float32))
 
 
 def means(x: np.ndarray, singles: int, size: int) -> np.ndarray:
@@ -56,6 +57,7 @@ def means(x: np.ndarray, singles: int, size: int) -> np.ndarray:
 
 
 def make_features(
+    kernels: ModuleType,
     config: AirlamConfig,
     series: np.ndarray,
     start: np.ndarray,
@@ -91,28 +93,23 @@ def make_features(
     facts = means(np.stack([noise, level, *ranks], -1), singles, size)
     noise, level = np.ascontiguousarray(facts[:, 0]), facts[:, 1]
 
-    samples = series.reshape(2 * slots, -1)
-    own_energy = np.square(samples).sum(0)
-    response = np.square(samples.T @ correlators(config.doppler_grid, slots))
-    spectrum = response[:, : config.doppler_grid] + response[:, config.doppler_grid :]
-    spectrum /= np.maximum(slots * own_energy, np.finfo(np.float32).tiny)[:, None]
-    spectrum = means(spectrum, singles, size)
-    log_periodogram = np.log(spectrum + (np.float32(0.1 / slots) * noise + np.float32(1e-4))[:, None])
+    log_periodogram = np.empty((len(noise), config.doppler_grid), np.float32)
+    kernels.periodograms(series, correlators(config.doppler_grid, slots), singles, size, log_periodogram)
+    log_periodogram += (np.float32(0.1 / slots) * noise + np.float32(1e-4))[:, None]
+    np.log(log_periodogram, out=log_periodogram)
 
     first = np.arange(singles + groups)
     first = np.where(first < singles, first, singles + (first - singles) * size)
-    amplitude = np.sqrt(power[first] * np.float32(unit if unit > 0 else 1.0))[:, None]
-    shown = (series[0][:, first] + 1j * series[1][:, first]).T / amplitude
-    last = shown[:, -1:]
-    absolute = np.abs(last)
-    turn = np.where(absolute > 0, last.conj() / np.maximum(absolute, np.finfo(np.float32).tiny), np.complex64(1))
-    ahead = (start[0][:START_SLOTS, first] + 1j * start[1][:START_SLOTS, first]).T / amplitude
+    amplitude = np.sqrt(power[first] * np.float32(unit if unit > 0 else 1.0))
+    own = np.empty((len(first), 2 * slots), np.float32)
+    ahead = np.empty((len(first), 2 * START_SLOTS), np.float32)
+    kernels.show(series, start, first, amplitude, own, ahead)
     width = 2 * config.max_history + 2 * START_SLOTS + config.doppler_grid + NUM_SCALARS
     out = np.zeros((1, len(first), width), np.float32)
     begin = 2 * (config.max_history - slots)
     stop = 2 * config.max_history
-    out[0, :, begin:stop] = np.ascontiguousarray(shown * turn).view(np.float32)
-    out[0, :, stop : stop + 2 * START_SLOTS] = np.clip(np.ascontiguousarray(ahead * turn).view(np.float32), -4, 4)
+    out[0, :, begin:stop] = own
+    out[0, :, stop : stop + 2 * START_SLOTS] = ahead
     stop += 2 * START_SLOTS
     out[0, :, stop : stop + config.doppler_grid] = 0.25 * log_periodogram + 1.0
     scalars = out[0, :, stop + config.doppler_grid :]

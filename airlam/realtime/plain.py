@@ -220,3 +220,25 @@ def wiener_filters(power: np.ndarray, noise: np.ndarray, weights: np.ndarray) ->
     with torch.inference_mode():
         found = wiener(torch.from_numpy(power), torch.from_numpy(noise), history, ahead)[0].resolve_conj().numpy()
     weights[:, 0], weights[:, 1] = found.real, found.imag
+
+
+def periodograms(series: np.ndarray, correlators: np.ndarray, singles: int, size: int, spectrum: np.ndarray) -> None:
+    bins, grid = series.shape[2], spectrum.shape[1]
+    samples = series.reshape(-1, bins)
+    power = np.square(correlators @ samples)
+    power = power[:grid] + power[grid:]
+    power /= np.maximum(series.shape[1] * np.square(samples).sum(0), np.finfo(F32).tiny)
+    spectrum[:singles] = power[:, :singles].T
+    if len(spectrum) > singles:
+        spectrum[singles:] = power[:, singles:].reshape(grid, -1, size).mean(2).T
+
+
+def show(
+    series: np.ndarray, start: np.ndarray, first: np.ndarray, amplitude: np.ndarray, own: np.ndarray, ahead: np.ndarray
+) -> None:
+    x, y = (((z[0][:, first] + 1j * z[1][:, first]) / amplitude).T for z in (series, start))
+    last = x[:, -1:]
+    turn = np.where(last == 0, 1, last.conj() / np.maximum(np.abs(last), np.finfo(F32).tiny))
+    own[:, 0::2], own[:, 1::2] = (x * turn).real, (x * turn).imag
+    y = (y * turn)[:, : ahead.shape[1] // 2]
+    ahead[:, 0::2], ahead[:, 1::2] = np.clip(y.real, -4, 4), np.clip(y.imag, -4, 4)

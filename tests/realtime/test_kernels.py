@@ -235,7 +235,7 @@ def test_wiener_filters_and_blend(k):
 
 
 @pytest.mark.parametrize("history", [1, 4, 16])
-def test_features_are_those_of_the_tokens(history):
+def test_features_are_those_of_the_tokens(k, history):
     config = AirlamConfig(num_tokens=8, num_groups=3, group_size=4, max_history=16, forward_backward=True)
     h = torch.from_numpy(rays((7, 2, 6), history))[None]
     h = h / h.abs().square().mean().sqrt()
@@ -248,7 +248,7 @@ def test_features_are_those_of_the_tokens(history):
     kept = planes((tokens.series * tokens.scale)[0])
     scale = 1e-3  # a link of another scale has the same features
     found = make_features(
-        config, scale * kept, scale * planes(tokens.start[0]), scale**2 * energy, rows, cols, (7, 2, 3), filled
+        k, config, scale * kept, scale * planes(tokens.start[0]), scale**2 * energy, rows, cols, (7, 2, 3), filled
     )
     for mine, expected in zip(found, (tokens.features, tokens.log_periodogram, tokens.noise), strict=True):
         assert np.abs(mine - expected.numpy()).max() < 10 * TOLERANCE
