@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from airlam.baselines.path_memory import remembered
 from airlam.channels import LinkBatch
 from airlam.evaluation.benchmarks.realtime.config import STREAM, RealtimeArguments
 from airlam.evaluation.engine.cell import Cell, Contender
@@ -20,6 +22,9 @@ from airlam.methods import Method
 from airlam.metrics import hold_after_horizon
 from airlam.realtime import Engine, Memory, Stream, engine_for
 
+# settings of classical methods that a stream has none of; at their defaults they are off
+UNSTREAMED = ("mean_share", "forward_backward", "align", "calibrate")
+
 
 def built(config: RealtimeArguments) -> dict[str, Predictor | Method]:
     """Name -> predictor, or a classical method that is tuned in every cell."""
@@ -28,21 +33,34 @@ def built(config: RealtimeArguments) -> dict[str, Predictor | Method]:
     return {name: build_model(*row) for name, row in rows.items()}
 
 
-def tuned_predictors(
-    config: RealtimeArguments, cell: Cell, models: Mapping[str, Predictor | Method], port_shape: Any, context: dict
-) -> dict[str, tuple[Predictor, dict[str, Any]]]:
-    """Each predictor and its settings: classical ones are tuned on short histories of other drops."""
-    history, horizon = config.sizes.history, config.sizes.horizon
-    links, found = None, {}
-    for name, model in models.items():
+Tuned = tuple[Predictor, dict[str, Any]]  # a predictor, and the settings that were chosen for it
+
+
+class Tuner:
+    """Predictors of one cell; classical ones are tuned on short histories of other drops."""
+
+    def __init__(self, config: RealtimeArguments, cell: Cell, port_shape: Any, context: dict[str, Any]) -> None:
+        history, horizon = config.sizes.history, config.sizes.horizon
+        h = cell.links("tune", cell.num_tune).h[:, : history + horizon]
+        self.past, self.future = cell.observe(h, "tune")[0][:, :history], h[:, history:]
+        self.port_shape, self.context = port_shape, context
+
+    def __call__(self, model: Predictor | Method) -> Tuned:
+        """The predictor, at its best settings."""
         if not isinstance(model, Method):
-            found[name] = model, {}
-            continue
-        if links is None:
-            h = cell.links("tune", cell.num_tune).h[:, : history + horizon]
-            links = cell.observe(h, "tune")[0][:, :history], h[:, history:]
-        found[name] = tuned(model, *links, port_shape=port_shape, context=context)
-    return found
+            return model, {}
+        with remembered():
+            return tuned(model, self.past, self.future, port_shape=self.port_shape, context=self.context)
+
+    def streamed(self, model: Predictor | Method, found: Tuned, engine: Callable[[Predictor], Engine]) -> Engine:
+        """Its engine; where the best settings do not run slot by slot, at the best of those that do."""
+        try:
+            return engine(found[0])
+        except ValueError:
+            if not isinstance(model, Method):
+                raise
+        grid = {name: values for name, values in model.grid.items() if name not in UNSTREAMED}
+        return engine(self(replace(model, grid=grid))[0])
 
 
 def contenders(
@@ -50,23 +68,25 @@ def contenders(
 ) -> list[Contender]:
     """The frozen AR, all full predictions, all streams, and perfect CSI."""
     history, shape, context = config.sizes.history, links.port_shape, context_of(links)
-    predictors = tuned_predictors(config, cell, models, shape, context)
-    frozen = reference_predict()
+    tune, frozen = Tuner(config, cell, shape, context), reference_predict()
+    predictors = {name: tune(model) for name, model in models.items()}
     found = [Contender(REFERENCE, newest(lambda h, n, _: frozen(h, n, shape), history))]
     for name in config.full:
         predictor, settings = predictors[name]
         whole = of_predictor(name, predictor, context, shape, settings)
         found.append(replace(whole, predict=newest(whole.predict, history)))
+    sizes: Any = tuple(links.h.shape[2:])
     for name in config.streaming.names:
         predictor, settings = predictors[name]
-        engine = engine_for(
-            predictor,
-            tuple(links.h.shape[2:]),  # type: ignore[arg-type]
-            config.sizes.horizon,
+        make: Callable[[Predictor], Engine] = functools.partial(
+            engine_for,
+            shape=sizes,
+            num_future=config.sizes.horizon,
             history=history,
             port_shape=shape,
             **config.streaming.options.get(name, {}),
         )
+        engine = tune.streamed(models[name], predictors[name], make)
         stream = Judged(engine, config.refresh_of(name))
         found.append(Contender(name + STREAM, stream.predict, settings, (size(predictor), 0)))
     return [*found, Contender("perfect", lambda *_: torch.empty(0), timed=False)]
