@@ -150,7 +150,7 @@ def _maker(name: str, streams: Mapping[str, Callable[[Setting], Call]]) -> Calla
     try:
         predictor = load_predictor(name)
     except CheckpointError as error:
-        if hint := nearest(name, streams):
+        if ":" in name and (hint := nearest(name, streams)):
             raise CheckpointError(f"no predictor or stream {name!r}{hint}") from error
         raise
 
