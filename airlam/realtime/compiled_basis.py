@@ -19,6 +19,8 @@ import numpy as np
 
 from airlam.realtime.jit import kernel
 
+NOTICEABLE = np.float32(0.05)  # overlap of two modes
+
 
 @kernel
 def fold(slots, offsets, first, folded):
@@ -220,14 +222,28 @@ def hand_over(old_basis, old_ports, old_rows, old_cols, old_token, basis, ports,
             more = port_overlap[p, old, n] >= size[p, r, n, m]
             size[p, r, n, m] = port_overlap[p, old, n] if more else size[p, r, n, m]
             nearest[p, r, n, m] = b if more else nearest[p, r, n, m]
+    near = np.empty((tones, tones), np.int32)  # old modes that a new one overlaps noticeably, the others after them
+    count = np.zeros(tones, np.int32)
+    for new in range(tones):
+        last = tones
+        for m in range(tones):
+            if overlap[new, m] > NOTICEABLE:
+                near[new, count[new]] = m
+                count[new] += 1
+            else:
+                last -= 1
+                near[new, last] = m
     for b in range(rows.shape[0]):
         p, new = rows[b] // tones, rows[b] % tones
         r, n = cols[b] // width, cols[b] % width
         where = 0
         largest = np.float32(0.0)
-        for m in range(tones):  # without branches: a processor could not guess them
+        for i in range(tones):
+            if i >= count[new] and largest > NOTICEABLE:
+                break  # no other can be larger
+            m = near[new, i]
             total = overlap[new, m] * size[p, r, n, m]
-            more = total > largest
+            more = total > largest  # without branches: a processor could not guess them
             largest = total if more else largest
             where = m if more else where
         best = nearest[p, r, n, where]

@@ -10,18 +10,22 @@ import math
 
 import numpy as np
 
-from airlam.realtime.jit import kernel
+from airlam.realtime.jit import STEP, kernel
 
 SWEEPS = 40  # QL iterations for one eigenvalue; two are usual
 
 
 @kernel
-def reduce(a, d, e, q):
-    """Tridiagonal form of ``a [n, n]`` (destroyed): diagonal ``d``, ``e[1:]`` beside it; ``a = q^T T q``."""
-    n = a.shape[0]
+def reduce(a, d, e, turned):
+    """Tridiagonal form ``T`` of ``a [n, width]`` (destroyed), whose columns from ``n`` on are zero: diagonal ``d``,
+    ``e[1:]`` beside it, and ``turned [n, width]`` with ``a = turned T turned^T``.
+
+    Loops run over whole rows, where entries of ``v`` and ``p`` are zero left of the part that is still to be reduced.
+    """
+    n, width = a.shape
     taus = np.zeros(n, np.float32)
-    p = np.zeros(n, np.float32)
-    v = np.zeros(n, np.float32)
+    p = np.zeros(width, np.float32)
+    v = np.zeros(width, np.float32)
     for k in range(n - 2):
         square = np.float32(0.0)
         for j in range(k + 2, n):
@@ -36,43 +40,61 @@ def reduce(a, d, e, q):
         head = first - alpha
         tau = np.float32(2.0) / (head * head + square)
         a[k, k + 1] = head
-        v[: k + 1] = 0.0
-        for j in range(k + 1, n):
-            v[j] = a[k, j]
+        for j in range(width):
+            v[j] = a[k, j] if j > k else np.float32(0.0)
         taus[k] = tau
         e[k + 1] = alpha
+        add_rows(a, v, k + 1, p)
         dot = np.float32(0.0)
-        np.dot(a, v, p)  # zeros of v leave the rows and columns out that are done
-        for j in range(k + 1, n):
-            p[j] *= tau
+        for j in range(width):
+            p[j] = tau * p[j] if j > k else np.float32(0.0)
             dot += p[j] * v[j]
         half = np.float32(0.5) * tau * dot
-        for j in range(k + 1, n):
+        for j in range(width):
             p[j] -= half * v[j]
         for i in range(k + 1, n):
             left, right = v[i], p[i]
-            for j in range(k + 1, n):
+            for j in range(width):
                 a[i, j] -= left * p[j] + right * v[j]
     if n > 1:
         d[n - 2] = a[n - 2, n - 2]
         e[n - 1] = a[n - 2, n - 1]
     d[n - 1] = a[n - 1, n - 1]
+    turned[:] = 0
     for i in range(n):
-        for j in range(n):
-            q[i, j] = 1.0 if i == j else 0.0
+        turned[i, i] = 1.0
     for step in range(n - 2):
         k = n - 3 - step
         tau = taus[k]
         if tau == 0:
             continue
-        v[: k + 1] = 0.0
-        for j in range(k + 1, n):
-            v[j] = a[k, j]
-        np.dot(q, v, p)
-        for i in range(k + 1, n):  # the rows before are still those of the identity
-            left = tau * p[i]
-            for j in range(k + 1, n):
-                q[i, j] -= left * v[j]
+        for j in range(width):
+            v[j] = a[k, j] if j > k else np.float32(0.0)
+        add_rows(turned, v, k + 1, p)
+        for i in range(k + 1, n):
+            left = tau * v[i]
+            for j in range(width):
+                turned[i, j] -= left * p[j]
+
+
+@kernel
+def add_rows(a, v, first, p):
+    """``p`` becomes the sum of the rows of ``a`` from ``first`` on, times ``v``. Four rows at a time: sums are loaded
+    and stored less often."""
+    n, width = a.shape
+    for j in range(width):
+        p[j] = 0.0
+    i = first
+    while i + 4 <= n:
+        w, x, y, z = v[i], v[i + 1], v[i + 2], v[i + 3]
+        for j in range(width):
+            p[j] += (w * a[i, j] + x * a[i + 1, j]) + (y * a[i + 2, j] + z * a[i + 3, j])
+        i += 4
+    while i < n:
+        w = v[i]
+        for j in range(width):
+            p[j] += w * a[i, j]
+        i += 1
 
 
 @kernel
@@ -127,22 +149,26 @@ def iterate(d, e, q):
 def symmetric_eigenvectors(matrix, vectors):
     """Eigenvectors of ``matrix float32 [n, n]`` in the columns of ``vectors``, eigenvalues rising."""
     n = matrix.shape[0]
-    a = matrix.copy()
+    width = (n + STEP - 1) // STEP * STEP
     largest = np.float32(0.0)
     for i in range(n):
-        largest = max(largest, abs(a[i, i]))
+        largest = max(largest, abs(matrix[i, i]))
     scale = np.float32(1.0) / largest if largest > 0 else np.float32(1.0)
+    a = np.zeros((n, width), np.float32)
     for i in range(n):
         for j in range(n):
-            a[i, j] *= scale
+            a[i, j] = matrix[i, j] * scale
     d, e = np.zeros(n, np.float64), np.zeros(n, np.float64)
-    q = np.empty((n, n), np.float32)
-    reduce(a, d, e, q)
-    iterate(d, e, q)
+    turned = np.empty((n, width), np.float32)
+    reduce(a, d, e, turned)
+    for i in range(n):
+        for j in range(n):
+            a[i, j] = turned[j, i]
+    iterate(d, e, a)
     order = np.argsort(d)
     for i in range(n):
         for j in range(n):
-            vectors[j, i] = q[order[i], j]
+            vectors[j, i] = a[order[i], j]
 
 
 @kernel
