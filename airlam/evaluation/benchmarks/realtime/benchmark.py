@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from airlam.channels import LinkBatch, load_channel
+from airlam.channels import load_channel
 from airlam.evaluation.benchmarks.realtime.config import LATEST_S, STREAM, RealtimeArguments
 from airlam.evaluation.benchmarks.realtime.streams import Judged, built, contenders, pushes
 from airlam.evaluation.benchmarks.realtime.tables import make_results
@@ -24,6 +26,8 @@ from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.markdown import write_leaderboard
 from airlam.evaluation.results import CellRecord
 from airlam.metrics import Latency, cpu_threads
+
+TIMED = "timing"  # group of the cell where latencies are measured
 
 
 class RealtimeBenchmark(RealtimeArguments):
@@ -48,10 +52,15 @@ class RealtimeBenchmark(RealtimeArguments):
         with cpu_threads(self.threads):
             models = built(self)
             depends = combined(models.values())
-            records = run_cells(
-                self.plan(), lambda cell: self._run_cell(cell, models), lambda _: depends, out, lambda _: 1.0
+            cells = self.plan()
+            *records, timing = run_cells(
+                [*cells, self.timed_cell(cells)],
+                lambda cell: self._run_cell(cell, models),
+                lambda _: depends,
+                out,
+                lambda cell: float(cell.num_links),
             )
-        return publish(make_results(self, records), out, threads=self.threads, leaderboard=write_leaderboard)
+        return publish(make_results(self, records, timing), out, threads=self.threads, leaderboard=write_leaderboard)
 
     def plan(self) -> list[Cell]:
         """A cell for each scenario and speed; its history is what the slowest stream takes."""
@@ -84,18 +93,23 @@ class RealtimeBenchmark(RealtimeArguments):
                 cells.append(cell)
         return cells
 
+    @staticmethod
+    def timed_cell(cells: list[Cell]) -> Cell:
+        """Where everything is timed: one drop of the middle speed. Its file may be removed to time all again."""
+        middle = cells[len(cells) // 2]
+        return replace(middle, group=TIMED, num_links=middle.recipe["links_per_drop"], timed=True)
+
     def _run_cell(self, cell: Cell, models: dict[str, Any]) -> CellRecord:
         links = cell.links("test", cell.num_links)
         h_past, _ = cell.observe(links.h, "test")
         found = contenders(self, cell, links, models)
-        record = measure_cell(cell, links, h_past, found)
-        self._time(record, found, h_past, links)
-        return record
+        return self._time(cell, found, h_past) if cell.group == TIMED else measure_cell(cell, links, h_past, found)
 
-    def _time(self, record: CellRecord, found: list[Contender], h_past: Tensor, links: LinkBatch) -> None:
+    def _time(self, cell: Cell, found: list[Contender], h_past: Tensor) -> CellRecord:
         """Latencies of all methods, in turn on one core."""
+        record = CellRecord(asdict(cell), {})
         calls: dict[str, Callable[[], object]] = {}
-        first, link = h_past[:1, -self.sizes.history :].clone(), links.drop[:1] * 0
+        first, link = h_past[:1, -self.sizes.history :].clone(), torch.zeros(1, dtype=torch.int64)
         for contender in found:
             if contender.name.endswith(STREAM):
                 calls |= pushes(contender, h_past[0])
@@ -109,3 +123,4 @@ class RealtimeBenchmark(RealtimeArguments):
             else:
                 latency = Latency(1e-3 * timing.p50_ms, 1e-3 * timing.p99_ms, 1, timing.calls, timing.cpu_share)
                 record.add(*latency_series(name, latency), cell_figure(name, "latency_ratio", timing.ratio))
+        return record

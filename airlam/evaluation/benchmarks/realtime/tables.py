@@ -18,10 +18,12 @@ from airlam.evaluation.rows import Figure, Results, Row
 from airlam.metrics import latency_charged_se
 
 
-def make_results(config: RealtimeArguments, records: list[CellRecord]) -> Results:
-    """Rows, tables, headline and notes."""
+def make_results(config: RealtimeArguments, records: list[CellRecord], timing: CellRecord) -> Results:
+    """Rows, tables, headline and notes, from the records of cells and that of all latencies."""
+    for record in records:
+        record.add(*timing.series)
     results = Results(config.title, "realtime", config=config.plain())
-    results.cells = file_names(records)
+    results.cells = file_names([*records, timing])
     for record in records:
         results.rows += rows_of(record, config)
     results.recipes = {record.cell["data"]: record.cell["recipe"] for record in records}
