@@ -203,14 +203,23 @@ def exchange(ring, place, entering, leaving):
 
 
 @kernel
+def squared(x):
+    """Squares of a matrix, in place."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            x[i, j] *= x[i, j]
+    return x
+
+
+@kernel
 def hand_over(old_basis, old_ports, old_rows, old_cols, old_token, basis, ports, rows, cols, token):
     """Tokens of the bins of a new basis: each has that of the old bin of the same receive antenna and polarisation
     with the largest overlap: ``|<u_old, u>|^2`` of the mode over subcarriers times that of the mode over ports."""
     tones, width, polarisations = basis.shape[0], ports.shape[1], ports.shape[0]
-    overlap = np.dot(basis.T, old_basis) ** 2
+    overlap = squared(np.dot(basis.T, old_basis))
     port_overlap = np.empty(ports.shape, np.float32)
     for p in range(polarisations):
-        port_overlap[p] = np.dot(old_ports[p].T, ports[p]) ** 2
+        port_overlap[p] = squared(np.dot(old_ports[p].T, ports[p]))
     # of each old mode over subcarriers, antenna and polarisation: the kept bin that a new mode over ports overlaps most
     cells = max(old_cols.max(), cols.max()) // width + 1
     nearest = np.full((polarisations, cells, width, tones), -1, np.int32)
@@ -225,14 +234,12 @@ def hand_over(old_basis, old_ports, old_rows, old_cols, old_token, basis, ports,
     near = np.empty((tones, tones), np.int32)  # old modes that a new one overlaps noticeably, the others after them
     count = np.zeros(tones, np.int32)
     for new in range(tones):
-        last = tones
-        for m in range(tones):
-            if overlap[new, m] > NOTICEABLE:
-                near[new, count[new]] = m
-                count[new] += 1
-            else:
-                last -= 1
-                near[new, last] = m
+        last = tones - 1
+        for m in range(tones):  # without branches, which a processor could not guess
+            noticeable = overlap[new, m] > NOTICEABLE
+            near[new, count[new] if noticeable else last] = m
+            count[new] += 1 if noticeable else 0
+            last -= 0 if noticeable else 1
     for b in range(rows.shape[0]):
         p, new = rows[b] // tones, rows[b] % tones
         r, n = cols[b] // width, cols[b] % width
@@ -243,7 +250,7 @@ def hand_over(old_basis, old_ports, old_rows, old_cols, old_token, basis, ports,
                 break  # no other can be larger
             m = near[new, i]
             total = overlap[new, m] * size[p, r, n, m]
-            more = total > largest  # without branches: a processor could not guess them
+            more = total > largest
             largest = total if more else largest
             where = m if more else where
         best = nearest[p, r, n, where]
@@ -252,15 +259,30 @@ def hand_over(old_basis, old_ports, old_rows, old_cols, old_token, basis, ports,
 
 @kernel
 def update_covariances(entering, leaving, tone, port):
-    """Add slots ``entering`` to sums of :func:`covariances`, and subtract ``leaving``; both folded."""
+    """Add slots ``entering`` to sums of :func:`covariances`, and subtract ``leaving``; both folded.
+
+    ``E E^T - L L^T`` is the symmetric part of ``(E - L) (E + L)^T``: one product instead of two.
+    """
     polarisations, tones, ports = entering.shape[0], entering.shape[1], entering.shape[5]
+    difference, total = np.empty(entering.shape, np.float32), np.empty(entering.shape, np.float32)
+    x, y, minus, plus = entering.reshape(-1), leaving.reshape(-1), difference.reshape(-1), total.reshape(-1)
+    for i in range(x.shape[0]):
+        minus[i] = x[i] - y[i]
+        plus[i] = x[i] + y[i]
     for p in range(polarisations):
-        by_tone, old_by_tone = entering[p].reshape(tones, -1), leaving[p].reshape(tones, -1)
-        tone += np.dot(by_tone, by_tone.T)
-        tone -= np.dot(old_by_tone, old_by_tone.T)
-        by_port, old_by_port = entering[p].reshape(-1, ports), leaving[p].reshape(-1, ports)
-        port[p] += np.dot(by_port.T, by_port)
-        port[p] -= np.dot(old_by_port.T, old_by_port)
+        add_symmetric(np.dot(difference[p].reshape(tones, -1), total[p].reshape(tones, -1).T), tone)
+        add_symmetric(np.dot(difference[p].reshape(-1, ports).T, total[p].reshape(-1, ports)), port[p])
+
+
+@kernel
+def add_symmetric(x, out):
+    """Add the symmetric part of ``x``."""
+    for i in range(x.shape[0]):
+        for j in range(i):
+            y = np.float32(0.5) * (x[i, j] + x[j, i])
+            out[i, j] += y
+            out[j, i] += y
+        out[i, i] += x[i, i]
 
 
 @kernel

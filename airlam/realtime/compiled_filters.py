@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from airlam.realtime.jit import CHUNK, STEP, kernel
+from airlam.realtime.jit import CHUNK, kernel
 
 
 @kernel
@@ -161,7 +161,7 @@ def own_filters(series, pooled, forward, back, taps):
         for j in range(order):
             taps[0, j, b] = 0.0
             taps[1, j, b] = 0.0
-    width = (min(size, CHUNK) + STEP - 1) // STEP * STEP
+    width = min(size, CHUNK)
     equations = history - order
     inner = min(equations, order)
     # rows of one matrix: real and imaginary part of each slot, so that products with filters are real products

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape, resolve_inputs
-from airlam.interfaces import any_scale, check_prediction_request
+from airlam.csi import PortShape, check_port_shape, resolve_inputs
+from airlam.interfaces import any_scale
 from airlam.models.predictor import AirlamPredictor
 from airlam.realtime import kernels
 from airlam.realtime.analysis import Analyser, Network, checked_model
@@ -56,7 +56,7 @@ class FastPredictor:
     def _predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
-        shape = check_prediction_request(h_past, num_future, port_shape)
+        shape = check_port_shape(h_past.shape[-1], port_shape)  # all else is checked before
         h = h_past[..., -self.model.config.max_history :, :, :, :].detach().cpu()
         slots = np.ascontiguousarray(h.to(torch.complex64).numpy()).reshape(-1, *h.shape[-4:])
         out = np.empty((len(slots), num_future, *slots.shape[2:]), np.complex64)
