@@ -83,6 +83,12 @@ def gelu_layer(x, weight, bias, out):
 
 
 @kernel
+def magnitude(x):
+    """``|x|``; math.hypot guards against overflow, which costs more than all else here."""
+    return math.sqrt(x.real * x.real + x.imag * x.imag)
+
+
+@kernel
 def increments(products, phase, facts, share):
     """Increments ``phase [2, lag * slot]`` and ``facts [2, fact]``, as ``PhaseTracker.observe``."""
     bands, history = products.shape[0], products.shape[2]
@@ -99,7 +105,7 @@ def increments(products, phase, facts, share):
             for t in range(lag, history):
                 mean += products[band, lag, t]
                 power += math.sqrt(products[band, 0, t].real) * math.sqrt(products[band, 0, t - lag].real)
-            absolute = math.hypot(mean.real, mean.imag)
+            absolute = magnitude(mean)
             size += absolute
             turn[band] = np.conj(mean) / absolute if absolute > 0 else np.complex64(0.0)
         spread[lag - 1] = 0.25 * math.log(max(np.float32(1.0001) - size / max(power, tiny), np.float32(1e-4)))
@@ -112,7 +118,7 @@ def increments(products, phase, facts, share):
             common = np.complex64(0.0)
             for band in range(bands):
                 common += products[band, lag, t] * turn[band]
-            absolute = math.hypot(common.real, common.imag)
+            absolute = magnitude(common)
             back = np.conj(common) / absolute if absolute > 0 else np.complex64(0.0)
             above = np.float32(0.0)
             below = np.float32(0.0)
@@ -120,7 +126,7 @@ def increments(products, phase, facts, share):
                 centre = np.float32((band - 0.5 * (bands - 1)) * (2.0 / bands))
                 c = products[band, lag, t] * turn[band]
                 turned = c * back
-                weight = math.hypot(c.real, c.imag) * centre
+                weight = magnitude(c) * centre
                 above += weight * math.atan2(turned.imag, turned.real)
                 below += weight * centre
             phase[0, place] = math.atan2(common.imag, common.real)
