@@ -13,7 +13,7 @@ from airlam.models.spectral_model import SpectralModel
 from airlam.models.tokens import START_SLOTS
 from airlam.realtime.features import make_features, token_of_bins
 from airlam.realtime.link import ARSettings, LinkShape, Series, num_classes
-from airlam.realtime.moving_basis import Memory, MovingBasis
+from airlam.realtime.moving_basis import FILTERED, Memory, MovingBasis
 from airlam.realtime.network import fastest_network
 
 Network = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
@@ -75,6 +75,7 @@ class Analyser:
             - ``sums complex64 [class, slot, slot]``: products of slots, of which the AR filters are made;
             - ``weights float32 [token, 2, target, slot]``: the network's filters;
             - ``gate float32 [token]``: their share;
+            - ``filter_frequency`` and so on, where the basis moves: the basis that the filters are of;
 
             and the classical prediction, ``float32 [2, slot, bin]``, some more slots than asked for maybe.
         """
@@ -98,5 +99,7 @@ class Analyser:
         weights = np.zeros((tokens, 2, s.num_future, s.history), np.float32)
         k.wiener_filters(power.reshape(tokens, -1), noise.reshape(tokens), weights)
         m |= {"products": products, "offsets": offsets, "token": self.token.copy(), "sums": sums}
+        if self.basis.every:
+            m |= {f"filter_{name}": m[name].copy() for name in FILTERED}
         m |= {"weights": weights, "gate": np.array(gate, np.float32).reshape(tokens)}
         return m, start

@@ -9,6 +9,7 @@ import numpy as np
 from airlam.realtime.link import LinkShape
 
 Memory = dict[str, np.ndarray]
+FILTERED = ("frequency", "port", "rows", "cols", "token")
 
 
 class MovingBasis:
@@ -66,8 +67,12 @@ class MovingBasis:
         return m
 
     def follow(self, m: Memory, slots: np.ndarray, offsets: np.ndarray, new: int) -> bool:
-        """Take the ``new`` newest of ``slots`` into the series; whether the basis is a new one. A ``token`` of each bin
-        in the memory is handed over to the new basis."""
+        """Take the ``new`` newest of ``slots`` into the series; whether the basis is a new one.
+
+        Where the memory has :data:`FILTERED` arrays of the basis that the network's filters are of (``filter_token``
+        and so on), each new bin's ``token`` is that of the bin there that it overlaps most. Not that of the basis
+        before: an error of a handover would pass on to all that follow.
+        """
         k, s = self.kernels, self.link
         fresh = False
         if self.every:
@@ -89,14 +94,14 @@ class MovingBasis:
 
     def _renew(self, m: Memory) -> None:
         k = self.kernels
-        old = {name: m[name].copy() for name in ("frequency", "port", "rows", "cols", "token") if name in m}
         k.fast_eigenvectors(m["tone_covariance"], m["port_covariance"], m["frequency"], m["port"])
         k.project(m["folded"], m["frequency"], m["port"], self._window_half, self._window)
         k.energies(self._window, self._energy)
         k.pick(self._energy, m["rows"], m["cols"])
         k.gather(self._window, int(m["head"]), m["rows"], m["cols"], m["series"])
-        if "token" in m:
-            k.hand_over(*old.values(), m["frequency"], m["port"], m["rows"], m["cols"], m["token"])
+        if "filter_token" in m:
+            of_filters = (m[f"filter_{name}"] for name in FILTERED)
+            k.hand_over(*of_filters, m["frequency"], m["port"], m["rows"], m["cols"], m["token"])
         m["age"][...] = 0
 
     def synthesise(self, m: Memory, future: np.ndarray, out: np.ndarray) -> None:
