@@ -67,7 +67,7 @@ class LinkShape:
 
 
 class ARSettings(NamedTuple):
-    """Arguments of ``ar_taps``; see :func:`airlam.realtime.compiled_filters.pooled_filters` for the loading."""
+    """Arguments of ``ar_taps``; see :func:`airlam.realtime.kernels.compiled_filters.pooled_filters` for the loading."""
 
     order: int
     ridge: float

@@ -22,7 +22,8 @@ class MovingBasis:
     A user's memory holds
 
     - ``frequency float32 [subcarrier, mode]`` and ``port [polarisation, port, mode]``, eigenvectors on folded axes;
-    - ``rows``, ``cols int32 [bin]``: where the kept bins are (:mod:`airlam.realtime.compiled_basis`), strongest first;
+    - ``rows``, ``cols int32 [bin]``: where the kept bins are (:mod:`airlam.realtime.kernels.compiled_basis`), strongest
+      first;
     - ``series float32 [2, slot, bin]``: these bins over the window;
     - with ``every``: ``folded``, the window as a ring whose oldest slot is ``head``; its covariances
       ``tone_covariance`` and ``port_covariance``; ``age``, slots since the last basis.

@@ -20,7 +20,7 @@ class SpectralEngine(PredictorEngine):
     A refresh computes basis, filters and gates from the window. Every slot has its phase and timing offset removed and
     is projected onto the basis; the AR filters of the classical start are fitted anew to the newest window; the
     network's filters are applied to it. With ``basis_every`` the basis follows, too: bins of the new basis take over
-    filter and gate of the old bin that they overlap most.
+    filter and gate of the bin of the last refresh that they overlap most.
 
     Args:
         predictor: a loaded checkpoint, one view.

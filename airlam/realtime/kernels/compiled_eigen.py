@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from airlam.realtime.jit import STEP, kernel
+from airlam.realtime.kernels.jit import STEP, kernel
 
 SWEEPS = 40  # QL iterations for one eigenvalue; two are usual
 
@@ -173,8 +173,8 @@ def symmetric_eigenvectors(matrix, vectors):
 
 @kernel
 def fast_eigenvectors(tone, port, frequency, modes):
-    """As :func:`airlam.realtime.compiled_basis.eigenvectors`, faster, and correct to 1e-5 of the largest eigenvalue
-    rather than 1e-7: it mixes modes of noise with each other in another way."""
+    """As :func:`airlam.realtime.kernels.compiled_basis.eigenvectors`, faster, and correct to 1e-5 of the largest
+    eigenvalue rather than 1e-7: it mixes modes of noise with each other in another way."""
     symmetric_eigenvectors(tone, frequency)
     for p in range(port.shape[0]):
         symmetric_eigenvectors(port[p], modes[p])

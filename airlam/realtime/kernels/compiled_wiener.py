@@ -7,8 +7,8 @@ import functools
 import numpy as np
 
 from airlam.models.doppler import phasors
-from airlam.realtime.compiled_filters import factorise_block, substitute_block
-from airlam.realtime.jit import kernel
+from airlam.realtime.kernels.compiled_filters import factorise_block, substitute_block
+from airlam.realtime.kernels.jit import kernel
 
 TOGETHER = 16  # tokens that are solved side by side
 

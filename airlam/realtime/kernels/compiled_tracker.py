@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from airlam.models.phase_tracker import BANDS, LAGS, MIXTURE, NUM_FACTS, PhaseTracker
-from airlam.realtime.jit import kernel
+from airlam.realtime.kernels.jit import kernel
 
 
 class Tracker:

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from airlam.realtime.jit import CHUNK, kernel
+from airlam.realtime.kernels.jit import CHUNK, kernel
 
 
 @kernel

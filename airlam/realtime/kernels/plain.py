@@ -1,4 +1,4 @@
-"""The kernels of :mod:`airlam.realtime.compiled` in NumPy and torch, with airlam's own functions.
+"""The kernels of :mod:`airlam.realtime.kernels.compiled` in NumPy and torch, with airlam's own functions.
 
 For computers without numba, and the values that compiled kernels are tested against.
 """
@@ -14,13 +14,13 @@ from airlam.baselines import eigen_ar
 from airlam.baselines.ar import ar_filters
 from airlam.models.doppler import wiener
 from airlam.models.phase_tracker import PhaseTracker
-from airlam.realtime.plain_paths import analyse, correlate, solve, spread  # noqa: F401
+from airlam.realtime.kernels.plain_paths import analyse, correlate, solve, spread  # noqa: F401
 
 F32 = np.float32
 
 
 class Tracker:
-    """See :class:`airlam.realtime.compiled_tracker.Tracker`."""
+    """See :class:`airlam.realtime.kernels.compiled_tracker.Tracker`."""
 
     def __init__(self, module: PhaseTracker, history: int):
         self.module = module
@@ -43,7 +43,7 @@ class Tracker:
 
 
 def folded_axis(x: np.ndarray, axis: int) -> np.ndarray:
-    """Fold one axis; see :mod:`airlam.realtime.compiled_basis`."""
+    """Fold one axis; see :mod:`airlam.realtime.kernels.compiled_basis`."""
     x = np.moveaxis(x, axis, 0)
     half, size = len(x) // 2, len(x)
     up, down = x[:half], x[size - half :][::-1]
@@ -173,7 +173,7 @@ def multiply(series: np.ndarray, new: int, products: np.ndarray) -> None:
 
 
 class Work:
-    """See :class:`airlam.realtime.compiled_filters.Work`; nothing here."""
+    """See :class:`airlam.realtime.kernels.compiled_filters.Work`; nothing here."""
 
     def __init__(self, classes: int, order: int):
         pass
@@ -214,7 +214,7 @@ def blend(series: np.ndarray, weights: np.ndarray, token: np.ndarray, gate: np.n
 
 
 def wiener_filters(power: np.ndarray, noise: np.ndarray, weights: np.ndarray) -> None:
-    """See :func:`airlam.realtime.compiled_wiener.wiener_filters`."""
+    """See :func:`airlam.realtime.kernels.compiled_wiener.wiener_filters`."""
     targets, history = weights.shape[2:]
     ahead = torch.arange(history, history + targets)
     with torch.inference_mode():

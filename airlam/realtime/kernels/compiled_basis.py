@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from airlam.realtime.jit import kernel
+from airlam.realtime.kernels.jit import kernel
 
 NOTICEABLE = np.float32(0.05)  # overlap of two modes
 

@@ -17,10 +17,10 @@ def available() -> bool:
 
 
 def load(compiled: bool | None = None) -> ModuleType:
-    """The kernels: :mod:`airlam.realtime.compiled` or :mod:`airlam.realtime.plain`.
+    """The kernels: :mod:`airlam.realtime.kernels.compiled` or :mod:`airlam.realtime.kernels.plain`.
 
     Args:
         compiled: None: where numba is installed. The first call of a compiled kernel on a computer takes seconds.
     """
     wanted = available() if compiled is None else compiled
-    return importlib.import_module(f"airlam.realtime.{'compiled' if wanted else 'plain'}")
+    return importlib.import_module(f"airlam.realtime.kernels.{'compiled' if wanted else 'plain'}")

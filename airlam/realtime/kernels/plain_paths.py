@@ -1,4 +1,4 @@
-"""The small sums of a stream of paths in NumPy; :mod:`airlam.realtime.compiled_paths` has the same, compiled.
+"""The small sums of a stream of paths in NumPy; :mod:`airlam.realtime.kernels.compiled_paths` has the same, compiled.
 
 The large products (a slot with the paths' waves along subcarriers, the synthesis) are NumPy's in either case.
 """

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from airlam.realtime.jit import kernel
+from airlam.realtime.kernels.jit import kernel
 
 
 @kernel

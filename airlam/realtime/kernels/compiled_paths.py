@@ -1,12 +1,12 @@
 """Kernels of a stream of paths, compiled: the small sums between its matrix products. See
-:mod:`airlam.realtime.plain_paths` for what they compute."""
+:mod:`airlam.realtime.kernels.plain_paths` for what they compute."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from airlam.realtime.jit import kernel
+from airlam.realtime.kernels.jit import kernel
 
 
 @kernel

@@ -1,0 +1,49 @@
+"""All compiled kernels of one link, under the names of :mod:`airlam.realtime.kernels.plain`."""
+
+from airlam.realtime.kernels.compiled_basis import (
+    covariances,
+    eigenvectors,
+    energies,
+    exchange,
+    fold,
+    gather,
+    hand_over,
+    pick,
+    project,
+    synthesise,
+    update_covariances,
+)
+from airlam.realtime.kernels.compiled_eigen import fast_eigenvectors
+from airlam.realtime.kernels.compiled_features import periodograms, show
+from airlam.realtime.kernels.compiled_filters import Work, ar_taps, blend, multiply, roll_out
+from airlam.realtime.kernels.compiled_paths import analyse, correlate, solve, spread
+from airlam.realtime.kernels.compiled_tracker import Tracker
+from airlam.realtime.kernels.compiled_wiener import wiener_filters
+
+__all__ = [
+    "Tracker",
+    "Work",
+    "analyse",
+    "ar_taps",
+    "blend",
+    "correlate",
+    "covariances",
+    "eigenvectors",
+    "energies",
+    "exchange",
+    "fast_eigenvectors",
+    "fold",
+    "gather",
+    "hand_over",
+    "multiply",
+    "periodograms",
+    "pick",
+    "project",
+    "roll_out",
+    "solve",
+    "spread",
+    "show",
+    "synthesise",
+    "update_covariances",
+    "wiener_filters",
+]
