@@ -159,6 +159,15 @@ def test_a_jump_of_the_receivers_gain_is_followed(engine):
     assert float(nmse(future[None], 8 * h[None, 50:54])) < 1e-3
 
 
+def test_a_change_of_speed_is_followed(engine):
+    slow, fast = plane_waves(60, 0.005), plane_waves(104, 0.03)
+    stream = Stream(engine, refresh_every=20)
+    stream.start(slow[:16])
+    for slot in [*slow[16:], *fast[:100]]:
+        future = stream.push(slot)
+    assert float(nmse(future[None], fast[None, 100:])) < 1e-3
+
+
 def test_many_lost_slots_are_no_jump_of_gain(engine):
     h = plane_waves(400)
     stream = Stream(engine, refresh_every=40)

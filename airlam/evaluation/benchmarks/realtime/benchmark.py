@@ -15,7 +15,7 @@ from torch import Tensor
 from airlam.channels import load_channel
 from airlam.evaluation.benchmarks.realtime.config import LATEST_S, STREAM, RealtimeArguments
 from airlam.evaluation.benchmarks.realtime.streams import Judged, built, contenders, pushes
-from airlam.evaluation.benchmarks.realtime.tables import make_results
+from airlam.evaluation.benchmarks.realtime.tables import make_results, write_page
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.evaluation.engine.fingerprint import combined
 from airlam.evaluation.engine.measure import measure_cell, run_cells
@@ -23,7 +23,6 @@ from airlam.evaluation.engine.timing import cell_figure, latency_series
 from airlam.evaluation.latency.reference import REFERENCE
 from airlam.evaluation.latency.timing import on_one_core, time_in_turn
 from airlam.evaluation.report.html import publish
-from airlam.evaluation.report.markdown import write_leaderboard
 from airlam.evaluation.results import CellRecord
 from airlam.metrics import Latency, cpu_threads
 
@@ -60,7 +59,7 @@ class RealtimeBenchmark(RealtimeArguments):
                 out,
                 lambda cell: float(cell.num_links),
             )
-        return publish(make_results(self, records, timing), out, threads=self.threads, leaderboard=write_leaderboard)
+        return publish(make_results(self, records, timing), out, threads=self.threads, leaderboard=write_page)
 
     def plan(self) -> list[Cell]:
         """A cell for each scenario and speed; its history is what the slowest stream takes."""

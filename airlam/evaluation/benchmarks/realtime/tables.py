@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from airlam.evaluation.benchmarks.realtime.config import LATEST_S, STREAM, RealtimeArguments
 from airlam.evaluation.engine import statistics
 from airlam.evaluation.engine.summarise import age_rows
-from airlam.evaluation.report.style import look, order
+from airlam.evaluation.report.markdown import write_tables
+from airlam.evaluation.report.style import look, order, title
 from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.results import SE, CellRecord, file_names, group_of
 from airlam.evaluation.rows import Figure, Results, Row
@@ -32,6 +34,7 @@ def make_results(config: RealtimeArguments, records: list[CellRecord], timing: C
         "bar": config.bar,
         "tables": [table(record, results.rows, config) for record in records],
         "compared": compared(config),
+        "details": compared(config),
     }
     results.headline = headline(results.rows, config)
     results.notes = [
@@ -100,9 +103,10 @@ def table(record: CellRecord, rows: list[Row], config: RealtimeArguments) -> dic
                 "" if p50 is None or p99 is None else f"{p50.number:.3g} / {p99.number:.3g}",
                 _number(figures.get("ratio"), ".2f"),
                 _number(figures.get("nmse_db"), ".2f"),
-                _number(figures.get("charged"), ".2f", late=p50 is not None),
+                _with_interval(figures.get("charged"), "") or ("too late" if p50 is not None else ""),
                 _with_interval(figures.get("over_bar")),
                 _with_interval(figures.get("over_classic")),
+                here[method].settings.get("break_even", ""),
                 _number(figures.get("refresh_ms"), ".0f"),
             ]
         )
@@ -110,7 +114,7 @@ def table(record: CellRecord, rows: list[Row], config: RealtimeArguments) -> dic
     classic = next((r.figures["over_classic"].note for r in here.values() if "over_classic" in r.figures), "")
     row = next(iter(here.values()))
     return {
-        "title": f"{row.data}, {row.speed_kmh:g} km/h",
+        "title": f"{title(row.data)}, {row.speed_kmh:g} km/h",
         "columns": [
             "method",
             "latency p50 / p99 [ms]",
@@ -119,6 +123,7 @@ def table(record: CellRecord, rows: list[Row], config: RealtimeArguments) -> dic
             "sum-SE, charged",
             f"over {bar}",
             f"over {look(classic).label}" if classic else "over the best classical method",
+            f"up to this latency [ms] worth more than {bar} is",
             "refresh [ms]",
         ],
         "lines": lines,
@@ -126,14 +131,28 @@ def table(record: CellRecord, rows: list[Row], config: RealtimeArguments) -> dic
     }
 
 
-def _number(figure: Figure | None, style: str, late: bool = False) -> str:
-    return ("too late" if late else "") if figure is None else f"{figure.number:{style}}"
+def _number(figure: Figure | None, style: str) -> str:
+    return "" if figure is None else f"{figure.number:{style}}"
 
 
-def _with_interval(figure: Figure | None) -> str:
+def _with_interval(figure: Figure | None, sign: str = "+") -> str:
     if figure is None:
         return ""
-    return f"{figure.number:+.2f} ({figure.ends[0]:+.2f} to {figure.ends[1]:+.2f})"
+    low, high = figure.ends
+    return f"{figure.number:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+
+
+def write_page(results: Results, path: str | Path) -> Path:
+    """The tables as Markdown, with the machine where latencies were measured, versions, and the command."""
+    found = results.environment
+    versions = ", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items())
+    made = (
+        f"Latencies of one user and one thread on {found.get('processor', '')}; {versions}; "
+        f"{found.get('date', '')[:10]}; `{found.get('command', 'airlam evaluate')}`."
+    )
+    return write_tables(
+        replace(results, extras={**results.extras, "details": [*results.extras["details"], made]}), path
+    )
 
 
 def headline(rows: list[Row], config: RealtimeArguments) -> str:
