@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from airlam.realtime.engine import Engine, Memory
 from airlam.realtime.state import State
@@ -54,7 +55,7 @@ class Job:
 class Refresher:
     """A background thread that renews filters for any number of streams, those that wait longest first.
 
-    All streams of one refresher are pushed from one thread.
+    While it is open, NumPy and SciPy multiply matrices on one thread. All streams of one refresher are pushed from one thread.
 
     Attributes:
         error: of the last refresh that failed; its stream goes on with the filters that it has.
@@ -75,6 +76,8 @@ class Refresher:
         self._twins: dict[int, tuple[Engine, Engine]] = {}
         self._now: Future | None = None
         self._thread = ThreadPoolExecutor(1, "airlam-refresh", initializer=_lower)
+        # several threads for products of this size wait for each other longer than they compute
+        self._blas = threadpool_limits(1, "blas")
         self._switch = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_S)
 
@@ -87,6 +90,7 @@ class Refresher:
     def close(self) -> None:
         """Wait for the running job and end the thread."""
         self._thread.shutdown(cancel_futures=True)
+        self._blas.restore_original_limits()
         sys.setswitchinterval(self._switch)
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from airlam.errors import RecipeError
 from airlam.metrics import cpu_threads
@@ -131,7 +132,7 @@ def time_in_turn(
         report: is told the label of each turn.
     """
     turns: dict[str, list[Turn]] = {label: [] for label in calls}
-    with without_collector(), cpu_threads(1), torch.inference_mode():
+    with without_collector(), cpu_threads(1), threadpool_limits(1, "blas"), torch.inference_mode():
         once = {}
         for label, call in calls.items():
             report(label)
