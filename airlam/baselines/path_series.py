@@ -234,9 +234,10 @@ class Posterior:
     factor: Tensor
 
     @classmethod
-    def of(cls, paths: Paths, statistics: Statistics, num_future: int, most: int) -> Posterior:
-        """The joint linear MMSE estimate; of all atoms the ``most`` strongest count."""
-        past, ahead, owner = _atoms(paths, statistics, num_future, most)
+    def of(cls, paths: Paths, statistics: Statistics, num_future: int, most: int, weakest: float = 0.0) -> Posterior:
+        """The joint linear MMSE estimate. Of all atoms the ``most`` strongest count; those that no link expects to have
+        more than ``weakest`` times the noise's energy, in the history as an atom sees it, do not."""
+        past, ahead, owner = _atoms(paths, statistics, num_future, most, weakest)
         root = statistics.noise.sqrt()[:, None, None]
         white = past / root
         past = white / root
@@ -316,7 +317,9 @@ class JointSolve(torch.autograd.Function):
         return -(other[..., None] * turned).sum((2, 3)), None, adjoint
 
 
-def _atoms(paths: Paths, statistics: Statistics, num_future: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def _atoms(
+    paths: Paths, statistics: Statistics, num_future: int, most: int, weakest: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """``past``, ``ahead``, ``owner`` of a :class:`Posterior`."""
     doppler, slots = statistics.doppler, paths.sizes[0]
     power = statistics.power * paths.live[:, None]
@@ -327,6 +330,9 @@ def _atoms(paths: Paths, statistics: Statistics, num_future: int, most: int) -> 
     lines = torch.arange(KINDS * doppler.shape[1], device=doppler.device).unflatten(0, (KINDS, -1))
     owner = torch.cat([lines[0].repeat_interleave(len(NODES)), lines[1:].flatten()])
     every = torch.cat(strengths, 1)
+    if weakest:
+        energy = every.detach() * (paths.entries * slots) / statistics.noise.detach()[:, None]
+        most = min(most, max(1, int((energy > weakest).sum(1).max())))
     chosen = every.detach().topk(min(most, every.shape[1]), 1).indices
     strength, turns = every.gather(1, chosen), torch.cat(frequency, 1).gather(1, chosen)
     times = torch.arange(slots + num_future, dtype=doppler.dtype, device=doppler.device) - (slots - 1) / 2

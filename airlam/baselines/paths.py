@@ -145,16 +145,21 @@ class PathPredictor:
 
 
 def extrapolated(
-    paths: Paths, num_future: int, spread: float = SPREAD, slopes: float = 1.0, learn: int = 0
+    paths: Paths,
+    num_future: int,
+    spread: float = SPREAD,
+    slopes: float = 1.0,
+    learn: int = 0,
+    weakest: float = 0.0,
 ) -> Posterior:
-    """Paths as clusters; the arguments are those of :class:`PathPredictor`."""
+    """Paths as clusters; the arguments are those of :class:`PathPredictor` and of :meth:`Posterior.of`."""
     power, _, width = start(paths, spread)
     levels = power.new_tensor([1.0, *(slopes * level for level in SLOPES)])
     power = power[:, None] * levels[:, None]
     doppler, noise = paths.shift[..., 0], paths.noise
     for last in [False] * learn + [True]:
         statistics = Statistics(power, doppler, width[:, None].expand_as(doppler), noise)
-        posterior = Posterior.of(paths, statistics, num_future, ATOMS)
+        posterior = Posterior.of(paths, statistics, num_future, ATOMS, weakest)
         if not last:
             power = power * posterior.growth()
     return posterior
