@@ -55,7 +55,8 @@ class Job:
 class Refresher:
     """A background thread that renews filters for any number of streams, those that wait longest first.
 
-    While it is open, NumPy and SciPy multiply matrices on one thread. All streams of one refresher are pushed from one thread.
+    While it is open, NumPy and SciPy multiply matrices on one thread. All streams of one refresher are pushed from one
+    thread.
 
     Attributes:
         error: of the last refresh that failed; its stream goes on with the filters that it has.

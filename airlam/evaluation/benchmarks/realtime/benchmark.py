@@ -17,13 +17,14 @@ from airlam.evaluation.benchmarks.realtime.config import LATEST_S, STREAM, Realt
 from airlam.evaluation.benchmarks.realtime.streams import Judged, built, contenders, pushes
 from airlam.evaluation.benchmarks.realtime.tables import make_results, write_page
 from airlam.evaluation.engine.cell import Cell, Contender
-from airlam.evaluation.engine.fingerprint import combined
+from airlam.evaluation.engine.fingerprint import UNCACHED, combined
 from airlam.evaluation.engine.measure import measure_cell, run_cells
 from airlam.evaluation.engine.timing import cell_figure, latency_series
 from airlam.evaluation.latency.reference import REFERENCE
 from airlam.evaluation.latency.timing import on_one_core, time_in_turn
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.results import CellRecord
+from airlam.io import recipe_hash
 from airlam.metrics import Latency, cpu_threads
 
 TIMED = "timing"  # group of the cell where latencies are measured
@@ -50,7 +51,10 @@ class RealtimeBenchmark(RealtimeArguments):
         out = Path(out)
         with cpu_threads(self.threads):
             models = built(self)
+            # what a cell's own fields do not say: how streams run, and what classical methods are tuned for
             depends = combined(models.values())
+            if depends != UNCACHED:
+                depends = recipe_hash([depends, asdict(self.streaming), asdict(self.sizes), asdict(self.timed)])
             cells = self.plan()
             *records, timing = run_cells(
                 [*cells, self.timed_cell(cells)],

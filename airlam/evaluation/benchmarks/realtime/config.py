@@ -29,7 +29,7 @@ class Streaming:
     names: Sequence[str] = PREDICTORS
     refresh_slots: dict[str, int] = field(default_factory=lambda: {"paths": 320, MODEL: 320})
     options: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {"eigen-ar": {"basis_every": 1}, "airlam-tiny": {"basis_every": 1}}
+        default_factory=lambda: {"eigen-ar": {"basis_every": 1}, "airlam-tiny": {"basis_every": 4}}
     )
 
     def __post_init__(self) -> None:
