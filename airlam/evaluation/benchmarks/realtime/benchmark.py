@@ -53,7 +53,7 @@ class RealtimeBenchmark(RealtimeArguments):
             models = built(self)
             # what a cell's own fields do not say: how streams run, and what classical methods are tuned for
             depends = combined(models.values())
-            if depends != UNCACHED:
+            if UNCACHED not in depends:
                 depends = recipe_hash([depends, asdict(self.streaming), asdict(self.sizes), asdict(self.timed)])
             cells = self.plan()
             *records, timing = run_cells(
