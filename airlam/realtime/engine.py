@@ -42,7 +42,8 @@ class Engine(Protocol):
 
         Args:
             window: ``complex64 [history, *shape]``.
-            memory: of an earlier refresh, from which a search may begin; it is read only.
+            memory: of an earlier refresh, from which a search may begin. ``advance`` may write to its arrays meanwhile,
+                so only those that it leaves alone are read.
         """
         ...
 
@@ -98,9 +99,10 @@ class PredictorEngine:
         self.predictor, self.name = predictor, predictor.name
         self.shape, self.num_future, self.history = (sizes[0], sizes[1], sizes[2]), num_future, history
         self.port_shape = check_port_shape(sizes[2], port_shape)
-        plain = sorted((key, value) for key, value in options.items() if not callable(value))
-        self.identity = identity_of(predictor, (num_future, history, *sizes, *self.port_shape, *plain))
         self.kernels = kernels.load(compiled)
+        plain = sorted((key, value) for key, value in options.items() if key != "network")
+        facts = (num_future, history, *sizes, *self.port_shape, *plain, self.kernels.__name__)
+        self.identity = identity_of(predictor, facts)
         self._options = {"history": history, "port_shape": port_shape, "compiled": compiled, **options}
 
     def twin(self) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import copy
 import gc
 import threading
 import time
@@ -18,7 +20,7 @@ from airlam.realtime.refresher import Refresher
 from airlam.realtime.stream import Stream
 
 Deliver = Callable[[Hashable, int, NDArray | Exception], None]
-COLLECT_S = 1.0  # least time between two collections of garbage
+COLLECT_S, WHOLLY_S = 1.0, 60.0  # least time between two collections of garbage: of young objects, of all
 
 
 @dataclass
@@ -44,6 +46,9 @@ class StreamPool:
         refresh_every: slots after which a user's filters are to be renewed.
         waiting: slots of one user that may wait.
 
+    Attributes:
+        load: counts. error: the last one that ``deliver`` raised; the pool goes on.
+
     Example:
         >>> import torch
         >>> from airlam.baselines.paths import PathPredictor
@@ -56,10 +61,15 @@ class StreamPool:
     """
 
     def __init__(self, engine: Engine, deliver: Deliver, *, refresh_every: int = 32, waiting: int = 2) -> None:
-        if isinstance(waiting, bool) or not isinstance(waiting, int) or waiting < 1:
-            raise ValueError(f"waiting is {waiting!r}, but must be a whole number of at least 1")
+        for name, value in (("waiting", waiting), ("refresh_every", refresh_every)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
+        if not callable(deliver):
+            raise TypeError(f"deliver is {deliver!r}, but must be a function of user, slot and prediction")
         self.engine, self.deliver, self.refresh_every, self.waiting = engine, deliver, refresh_every, waiting
         self.load, self.refresher = Load(), Refresher()
+        self.error: Exception | None = None
+        self.refresher.know(engine)
         self.streams: dict[Hashable, Stream] = {}
         self._next: dict[Hashable, int] = {}
         # users in the order in which their oldest waiting slot came
@@ -67,6 +77,7 @@ class StreamPool:
         self._changed, self._ends = threading.Condition(), False
         self._thread = threading.Thread(target=self._run, name="airlam-streams", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # else the interpreter would end inside a push
 
     def __enter__(self) -> StreamPool:
         return self
@@ -90,12 +101,17 @@ class StreamPool:
             if len(queue) == self.waiting:
                 queue.popleft()
                 self.load.dropped += 1
-            queue.append((number, h_slot))
+            copied = (
+                h_slot.clone() if isinstance(h_slot, Tensor) else copy.copy(h_slot)
+            )  # its owner may go on to use it
+            queue.append((number, copied))
             self._changed.notify()
 
     def forget(self, user: Hashable) -> None:
         """End a user's stream; slots that wait are dropped."""
         with self._changed:
+            if (stream := self.streams.get(user)) is not None:
+                self.refresher.forget(stream)
             for each in (self.streams, self._next, self._inbox):
                 each.pop(user, None)
 
@@ -104,22 +120,28 @@ class StreamPool:
         with self._changed:
             self._ends = True
             self._changed.notify()
-        self._thread.join()
-        self.refresher.close()
+        atexit.unregister(self.close)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+            self.refresher.close()
 
     def _run(self) -> None:
-        was_on, collected = gc.isenabled(), time.monotonic()
+        was_on, collected, wholly = gc.isenabled(), time.monotonic(), time.monotonic()
         gc.disable()
         try:
             while True:
-                if not self._inbox and time.monotonic() - collected > COLLECT_S:
-                    gc.collect(1)
-                    collected = time.monotonic()
+                now = time.monotonic()
+                if not self._inbox and now - collected > COLLECT_S:
+                    whole = now - wholly > WHOLLY_S
+                    gc.collect(2 if whole else 1)
+                    collected, wholly = now, now if whole else wholly
                 with self._changed:
-                    while not self._inbox and not self._ends:
-                        self._changed.wait()
+                    if not self._inbox and not self._ends:
+                        self._changed.wait(COLLECT_S)
                     if not self._inbox:
-                        return
+                        if self._ends:
+                            return
+                        continue
                     user, queue = next(iter(self._inbox.items()))
                     number, h_slot = queue.popleft()
                     del self._inbox[user]
@@ -134,12 +156,16 @@ class StreamPool:
                 gc.enable()
 
     def _push(self, user: Hashable, stream: Stream, number: int, h_slot: Any) -> None:
+        found: NDArray | Exception
         try:
             begins = getattr(h_slot, "ndim", 3) == 4
-            found = stream.start(h_slot, number) if begins else stream.push(h_slot, number)
-        except (ValueError, TypeError) as error:
+            future = stream.start(h_slot, number) if begins else stream.push(h_slot, number)
+            found = future.numpy() if isinstance(future, Tensor) else future
+            self.load.served += 1
+        except Exception as error:  # of one slot; other users go on
+            found = error
             self.load.refused += 1
-            self.deliver(user, number, error)
-            return
-        self.load.served += 1
-        self.deliver(user, number, found.numpy() if isinstance(found, Tensor) else found)
+        try:
+            self.deliver(user, number, found)
+        except Exception as error:
+            self.error = error

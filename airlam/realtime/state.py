@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -43,7 +44,9 @@ class State:
         slot: number of the slot that is due next.
         filled: slots of the window that count; the others are zeros from before the start.
         memory: the engine's; empty before the first refresh. unseen: newest slots that it has not seen.
-        age: slots since the window of the last refresh.
+        age: slots since the window of the last refresh. worse: slots in a row that were predicted worse than held.
+        lost: slots that are missing at the window's end. stale: slots in a row that came too late.
+        ahead: how many slots of ``future`` have passed.
         future: ``complex64 [num_future, ...]``, the latest prediction, over ``gain``; ``None``: there is none.
         gain: amplitude of the receiver's gain now over that at the start. power: of the slot that was measured last,
             over its square.
@@ -58,6 +61,10 @@ class State:
     memory: Memory = field(default_factory=dict)
     unseen: int = 0
     age: int = 0
+    worse: int = 0
+    lost: int = 0
+    stale: int = 0
+    ahead: int = 0
     future: NDArray | None = None
     gain: float = 1.0
     power: float = 0.0
@@ -85,8 +92,9 @@ class State:
         arrays_too = (WINDOW, FUTURE, POWERS, "memory")
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays_too}
         plain["counts"] = asdict(self.counts)
+        text = json.dumps(plain)
         with replacing(path) as work:
-            save_file(arrays, work, metadata={"format": FORMAT, "state": json.dumps(plain)})
+            save_file(arrays, work, metadata={"format": FORMAT, "state": text, "sha256": _digest(arrays, text)})
         return Path(path)
 
     @classmethod
@@ -106,6 +114,8 @@ class State:
             raise StoreError(f"{path} is no state of a stream: {str(error).splitlines()[0]}") from error
         if meta.get("format") != FORMAT:
             raise StoreError(f"{path} is no state of a stream (its format is {meta.get('format')!r}, not {FORMAT!r})")
+        if meta.get("sha256") != _digest(arrays, meta.get("state", "")):
+            raise StoreError(f"{path} is damaged: its SHA-256 is not the one that was saved with it")
         try:
             plain = json.loads(meta["state"])
             counts = Counts(**plain.pop("counts"))
@@ -129,3 +139,12 @@ class State:
             raise StoreError(
                 f"{name} is damaged: its window is {self.window.dtype} {self.window.shape}, not complex64 {shape}"
             )
+
+
+def _digest(arrays: dict[str, NDArray], text: str) -> str:
+    """Of all that a file holds: kernels index with what stands in it."""
+    digest = hashlib.sha256(text.encode())
+    for name, value in sorted(arrays.items()):
+        digest.update(f"{name} {value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from typing import TypeVar
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from airlam.realtime.engine import Engine, Memory
+from airlam.realtime.engine import Engine
 from airlam.realtime.refresher import Job, Refresher
 from airlam.realtime.state import State
-from airlam.realtime.window import Window
+from airlam.realtime.window import WORSE, Window
 
 Slot = TypeVar("Slot", Tensor, NDArray)
 
+MEASURED = 0.75  # share of the window's slots that filters are found from
 BEHIND = 2  # newest slots that a push may look through when it takes over new filters; more are seen beside it
 
 
@@ -43,22 +45,27 @@ class Stream:
     def __init__(self, engine: Engine, refresher: Refresher | None = None, *, refresh_every: int = 32) -> None:
         if isinstance(refresh_every, bool) or not isinstance(refresh_every, int) or refresh_every < 1:
             raise ValueError(f"refresh_every is {refresh_every!r}, but must be a whole number of at least 1")
+        if refresher is not None and not isinstance(refresher, Refresher):
+            raise TypeError(f"refresher is {refresher!r}, but must be a Refresher or None")
         self.engine, self.refresher, self.refresh_every = engine, refresher, refresh_every
         self.job: Job | None = None
+        self.error: BaseException | None = None
+        if refresher is not None:
+            refresher.know(engine)
         self.reset()
 
     # -- state -----------------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> State:
-        """All that the stream knows of its user. Setting it continues another stream of the same engine."""
+        """A copy of all that the stream knows of its user. Setting it continues another stream of the same engine."""
         self._state.window = self._window.slots
-        return self._state
+        return copy.deepcopy(self._state)
 
     @state.setter
     def state(self, state: State) -> None:
         state.check(self.engine)
-        self._state, self.job = copy.deepcopy(state), None
+        self._state, self.job, self._retry = copy.deepcopy(state), None, 0
         self._window = Window(self._state)
 
     def reset(self) -> None:
@@ -66,7 +73,10 @@ class Stream:
         self.state = State.of(self.engine)
 
     def start(self, h_past: Slot, slot: int | None = None) -> Slot:
-        """Begin with a whole history, find filters from it at once, and predict.
+        """Begin with a whole history, and predict.
+
+        Without a refresher filters are found at once. With one they are found beside the pushes; until then the newest
+        slot is held.
 
         Args:
             h_past: ``complex [slot, subcarrier, rx_ant, tx_ant]``, at least ``engine.history`` slots.
@@ -81,11 +91,14 @@ class Stream:
         slots = [self._checked(each) for each in h_past[-history:]]
         number = None if slot is None else _whole(slot)
         self.reset()
+        if number is not None:
+            self._state.slot = number + 1 - history
         for each in slots:
             self._window.measured(each)
-        if number is not None:
-            self._state.slot = number + 1
-        self._refresh_now()
+        if self.refresher is None:
+            self._refresh_now()
+        else:
+            self._renew()
         return _like(h_past, self._predict())
 
     # -- the fast clock --------------------------------------------------------------------------------------------
@@ -107,14 +120,13 @@ class Stream:
         Raises:
             ValueError, TypeError: another shape, NaN, or a number that is none. The stream is as it was.
         """
-        value = None if h_slot is None else self._checked(h_slot)
-        state = self._state
-        if slot is not None:
-            _whole(slot)
-        if out is not None and (out.shape != (self.engine.num_future, *self.engine.shape) or out.dtype != np.complex64):
-            raise ValueError(
-                f"out is {out.dtype} {out.shape}, but must be complex64 {(self.engine.num_future, *self.engine.shape)}"
-            )
+        value, state = None if h_slot is None else self._checked(h_slot), self._state
+        slot = None if slot is None else _whole(slot)
+        sizes = (self.engine.num_future, *self.engine.shape)
+        if out is not None and not (
+            isinstance(out, np.ndarray) and out.shape == sizes and out.dtype == np.complex64 and out.flags.writeable
+        ):
+            raise ValueError(f"out is {_said(out)}, but must be a writeable array complex64 {sizes}")
         if slot is not None and not state.filled:
             state.slot = slot
         ahead = 0 if slot is None else slot - state.slot
@@ -132,12 +144,13 @@ class Stream:
         if state.future is None:
             state.future = np.empty((engine.num_future, *engine.shape), np.complex64)
         future = state.future
-        if state.memory and self._window.full:
+        if self._window.predicts:
             engine.advance(state.memory, self._window.slots, state.unseen, future)
             state.unseen = 0
             self._window.bound(future)
         else:
             future[:] = self._window.newest
+        state.ahead = 0
         if out is None:
             out = np.empty_like(future)
         np.multiply(future, np.float32(state.gain), out=out)
@@ -162,44 +175,52 @@ class Stream:
 
     def _renew(self) -> None:
         state = self._state
-        if not self._window.full:
-            return
-        due = not state.memory or state.age >= self.refresh_every
-        if self.refresher is None:
-            if due:
-                self._refresh_now()
-            return
-        if self.job is not None and self.job.done():
+        if self.refresher is not None and self.job is not None and self.job.done() and self._window.full:
             self._take_over(self.job)
-        if due and self.job is None:
-            self.refresher.ask(self)
-        self.refresher.serve()
+        wanted = not state.memory or state.age >= self.refresh_every or state.worse >= WORSE
+        enough = self._window.full and self._window.measured_share >= MEASURED
+        if wanted and enough and self.job is None and state.slot >= self._retry:
+            if self.refresher is not None:
+                self.refresher.ask(self)
+            else:
+                try:
+                    self._refresh_now()
+                except Exception as error:
+                    self._failed(error)
+        if self.refresher is not None:
+            self.refresher.serve()
 
     def _refresh_now(self) -> None:
         state = self._state
-        state.memory, state.unseen, state.age = self.engine.refresh(self._window.slots, state.memory or None), 0, 0
+        state.memory = self.engine.refresh(self._window.slots, state.memory or None)
+        state.unseen = state.age = state.worse = 0
+
+    def _failed(self, error: BaseException | None) -> None:
+        """The old filters go on; the next try comes as many slots later as between two refreshes."""
+        self.error, self._retry = error, self._state.slot + self.refresh_every
+        self._state.counts.failed += 1
 
     def begin(self) -> None:
         """Start the job that the refresher has room for, with the window as it is now."""
         assert self.refresher is not None
         if not self._window.full:
             return
-        self.job = self.refresher.start(self.engine, self._window.slots.copy(), self._state)
+        self.job = self.refresher.start(self.engine, self._window.slots.copy(), self._state, self._window.edits)
 
     def _take_over(self, job: Job) -> None:
         """Use the filters of a finished job; where many slots came since, have them seen beside the pushes first."""
         assert self.refresher is not None
         state = self._state
-        memory: Memory | None = job.result()
+        memory, edits = job.result(), self._window.edits
         if memory is None:
-            state.counts.failed += 1
-            self.job, state.age = None, 0  # the old filters go on; the next try comes when it is due again
+            self.job = None
+            self._failed(self.refresher.error)
             return
-        behind = min(state.slot - job.slot, self.engine.history)
-        if behind > BEHIND and not job.caught_up:
-            self.job = self.refresher.catch_up(job, self._window.slots.copy(), state.slot, behind)
+        behind = self.engine.history if edits != job.edits else min(state.slot - job.slot, self.engine.history)
+        if behind > BEHIND and not job.caught_up and not self.refresher.closed:
+            self.job = self.refresher.catch_up(job, self._window.slots.copy(), state.slot, behind, edits)
             return
-        state.memory, state.unseen, state.age = memory, behind, state.slot - job.began
+        state.memory, state.unseen, state.age, state.worse = memory, behind, state.slot - job.began, 0
         self.job = None
 
 
@@ -215,6 +236,10 @@ def _like(given: object, found: NDArray):
 
 def _whole(slot: object) -> int:
     """The number of a slot, if it is one."""
-    if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
+    try:
+        number = -1 if isinstance(slot, bool) else operator.index(slot)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 0:
         raise ValueError(f"slot is {slot!r}, but must be a whole number of at least 0")
-    return slot
+    return number

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from airlam.realtime.state import State
 
 LIMIT = 1.5  # of a predicted slot's amplitude, relative to the strongest measured slot of the window
-JUMP = 2.0  # in amplitude, from one measured slot to the next: the receiver's gain changed
-COHERENT = 0.5  # share of a slot's energy that its prediction explains
+JUMP = 2.0  # in amplitude: by so much a slot differs from its prediction, and from the one before, if the gain jumped
+COHERENT = 0.5  # share of a slot's energy that its prediction explains, if the gain jumped
+ENTRIES = 32  # of a slot, at least: a few entries fade by as much within a slot
+WORSE = 3  # slots in a row that were predicted worse than by holding the one before: the filters are of another channel
 
 
 class Window:
@@ -19,10 +21,13 @@ class Window:
 
     Args:
         state: is changed by every method.
+
+    Attributes:
+        edits: how often slots that had been taken before were changed.
     """
 
     def __init__(self, state: State) -> None:
-        self.state, history = state, len(state.window)
+        self.state, self.edits, history = state, 0, len(state.window)
         # twice as long as the window: it is moved back once in ``history`` slots, not at each
         self._slots = np.zeros((2 * history, *state.window.shape[1:]), np.complex64)
         self._slots[:history], self._end, self._history = state.window, history, history
@@ -42,9 +47,79 @@ class Window:
         """Whether every slot counts."""
         return self.state.filled == self._history
 
+    @property
+    def measured_share(self) -> float:
+        """Of its slots."""
+        return float(np.count_nonzero(self.state.powers)) / self._history
+
+    @property
+    def predicts(self) -> bool:
+        """Whether filters are there that may be used."""
+        return bool(self.state.memory) and self.full and self.state.worse < WORSE
+
+    @property
+    def expected(self) -> NDArray | None:
+        """What was predicted for the next slot; ``None``: nothing."""
+        future = self.state.future
+        return None if future is None else future[min(self.state.ahead, len(future) - 1)]
+
     def measured(self, value: NDArray) -> None:
         """Take the next slot."""
-        self._append(self._levelled(value), self.state.power)
+        state, expected = self.state, self.expected if self.predicts else None
+        value = self._levelled(value, expected)
+        if expected is not None:
+            if state.lost:
+                self._correct(value - expected)
+            else:
+                worse = distance(expected, value) > distance(self.newest, value)
+                state.worse = state.worse + 1 if worse else 0
+        state.lost = state.stale = 0
+        self._append(value, state.power)
+
+    def skip(self, count: int) -> None:
+        """Slots that were lost: what was predicted for them, up to the horizon, then its last slot. Where as many are
+        lost as the window has, it begins anew."""
+        state = self.state
+        if state.lost + count >= self._history:
+            state.counts.gaps += state.lost < self._history
+            state.slot, state.age, state.lost = state.slot + count, state.age + count, self._history
+            self._begin()
+            return
+        for _ in range(count):
+            expected = self.expected
+            self._append(np.zeros_like(self.newest) if expected is None else expected)
+            state.filled *= expected is not None  # else nothing came before
+            state.ahead += 1
+        state.lost, state.counts.missing = state.lost + count, state.counts.missing + count
+
+    def insert(self, value: NDArray | None, behind: int) -> None:
+        """A slot that comes after later ones. When as many in a row come too late as the window has, slots are numbered
+        from the last of them on."""
+        state = self.state
+        if value is None or behind > state.filled:
+            state.counts.stale, state.stale = state.counts.stale + 1, state.stale + 1
+            if value is not None and state.stale >= self._history:
+                state.counts.gaps, state.slot = state.counts.gaps + 1, state.slot - behind
+                self._begin()
+                self.measured(value)
+            return
+        state.counts.late, state.stale = state.counts.late + 1, 0
+        self._slots[self._end - behind] = value / np.float32(state.gain)
+        self._edited()
+
+    def bound(self, future: NDArray) -> None:
+        """Scale down slots that are stronger than anything measured: lost slots are replaced by predictions, which must
+        not feed upon themselves."""
+        most = LIMIT**2 * max(float(self.state.powers.max()), self.state.power)
+        for each in future:
+            if (power := float(np.vdot(each, each).real)) > most:
+                each *= np.float32(math.sqrt(most / power))
+
+    def _begin(self) -> None:
+        """Forget the slots, not the filters."""
+        state = self.state
+        state.filled, state.unseen, state.ahead, state.future = 0, 0, 0, None
+        state.powers[:] = 0
 
     def _append(self, value: NDArray, power: float = 0.0) -> None:
         """Put a slot into the window; ``power`` is 0 for one that was not measured."""
@@ -60,52 +135,34 @@ class Window:
         state.unseen = min(state.unseen + 1, history)
         state.age += 1
 
-    def skip(self, count: int) -> None:
-        """Slots that were lost: what was predicted for them, up to the horizon, then its last slot."""
-        state = self.state
-        if count > self._history:
-            state.counts.gaps += 1
-            state.slot, state.filled, state.unseen, state.future = state.slot + count, 0, 0, None
-            return
-        for lost in range(count):
-            if state.future is None:
-                self._append(np.zeros_like(self.newest))
-                state.filled = 0  # nothing came before
-            else:
-                self._append(state.future[min(lost, len(state.future) - 1)])
-        state.counts.missing += count
+    def _correct(self, error: NDArray) -> None:
+        """Slots were lost before this one, which their predictions missed by ``error``: those had missed by less."""
+        lost = self.state.lost
+        for i in range(1, lost + 1):
+            self._slots[self._end - i] += error * np.float32((lost + 1 - i) / (lost + 1))
+        self._edited()
 
-    def insert(self, value: NDArray | None, behind: int) -> None:
-        """A slot that comes after later ones."""
-        state = self.state
-        if value is None or behind > state.filled:
-            state.counts.stale += 1
-            return
-        state.counts.late += 1
-        self._slots[self._end - behind] = value / np.float32(state.gain)
-        state.unseen = self._history  # what the filters saw in its place is no longer true
+    def _edited(self) -> None:
+        self.edits += 1
+        self.state.unseen = self._history  # what the filters saw in their place is no longer true
 
-    def _levelled(self, value: NDArray) -> NDArray:
+    def _levelled(self, value: NDArray, expected: NDArray | None) -> NDArray:
         """The slot over the receiver's gain, which is found anew where it jumped: where a slot has the shape that was
-        predicted, and far more or less power than the one that was measured before it."""
+        predicted, and far more or less power than predicted and than the slot that was measured before."""
         state = self.state
         power = float(np.vdot(value, value).real) / state.gain**2
-        if state.future is not None and state.memory and self.full and power > 0:
-            expected = state.future[0]
-            alike = abs(complex(np.vdot(expected, value))) ** 2 / state.gain**2
-            factor = math.sqrt(power / state.power) if state.power > 0 else 1.0
-            coherent = alike > COHERENT * float(np.vdot(expected, expected).real) * power
-            if coherent and not 1 / JUMP < factor < JUMP:
-                state.gain, power = state.gain * factor, power / factor**2
-                state.counts.jumps += 1
+        if expected is not None and value.size >= ENTRIES and power > 0 and state.power > 0:
+            energy = float(np.vdot(expected, expected).real)
+            alike = abs(complex(np.vdot(expected, value))) / state.gain
+            if alike**2 > COHERENT * energy * power:
+                factors = alike / energy, math.sqrt(power / state.power)
+                if min(factors) > JUMP or max(factors) < 1 / JUMP:
+                    state.gain, power = state.gain * factors[0], power / factors[0] ** 2
+                    state.counts.jumps += 1
         state.power = power
         return value if state.gain == 1.0 else value / np.float32(state.gain)
 
-    def bound(self, future: NDArray) -> None:
-        """Scale down slots that are stronger than anything measured: lost slots are replaced by predictions, which must
-        not feed upon themselves."""
-        state = self.state
-        most = LIMIT**2 * max(float(state.powers.max()), state.power)
-        for each in future:
-            if (power := float(np.vdot(each, each).real)) > most:
-                each *= np.float32(math.sqrt(most / power))
+
+def distance(x: NDArray, value: NDArray) -> float:
+    """``|x - value|^2``, less ``|value|^2``, without a new array."""
+    return float(np.vdot(x, x).real) - 2 * float(np.vdot(x, value).real)

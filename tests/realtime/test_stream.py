@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,16 +26,21 @@ class Line:
 
     name, identity, history, num_future, shape = "line", "line", 4, 2, (2, 1, 1)
 
-    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
-        self.seconds, self.fails = seconds, fails
+    def __init__(self, seconds: float = 0.0, gate: threading.Event | None = None) -> None:
+        self.seconds, self.gate = seconds, gate
+        self.broken: list[Exception] = []  # the twin has the same list
 
     def twin(self) -> Line:
-        return Line(self.seconds, self.fails)
+        other = Line(self.seconds, self.gate)
+        other.broken = self.broken
+        return other
 
     def refresh(self, window, memory: Memory | None = None) -> Memory:
         time.sleep(self.seconds)
-        if self.fails:
-            raise ArithmeticError("no filters")
+        if self.gate is not None:
+            self.gate.wait(10)
+        if self.broken:
+            raise self.broken[0]
         times = 1 if memory is None else 1 + int(memory["times"])
         return {"times": np.asarray(times), "seen": window.copy()}
 
@@ -268,15 +276,85 @@ def test_refreshes_run_beside_the_pushes():
 
 
 def test_a_refresh_that_fails_leaves_the_old_filters():
+    for beside in (True, False):
+        with Refresher() as refresher:
+            stream = Stream(Line(), refresher if beside else None, refresh_every=2)
+            stream.start(slots(4))
+            while not stream.state.memory:
+                stream.push(slots(1)[0])
+            before = int(stream.state.memory["times"])
+            stream.engine.broken.append(ArithmeticError("no filters"))
+            for slot in slots(40):
+                stream.push(slot)
+                time.sleep(0.002 * beside)
+            assert stream.state.counts.failed > 1 and isinstance(stream.error, ArithmeticError)
+            assert int(stream.state.memory["times"]) <= before + 1  # one may have been on its way
+
+
+def test_a_closed_refresher_leaves_streams_with_what_they_have():
+    refresher = Refresher()
+    stream = Stream(Line(), refresher, refresh_every=1)
+    for slot in slots(6):
+        stream.push(slot)
+    refresher.close()
+    refresher.close()
+    for slot in slots(30):
+        future = stream.push(slot)
+    assert torch.allclose(future[0], slots(30)[-1], atol=1e-6)
+
+
+def test_slots_that_change_while_filters_are_found_are_seen_again():
+    gate = threading.Event()
     with Refresher() as refresher:
-        stream = Stream(Line(), refresher, refresh_every=2)
-        stream.start(slots(4))
-        stream.engine.fails = True
-        for slot in slots(50):
-            stream.push(slot)
-            time.sleep(0.002)
-        assert stream.state.counts.failed > 1 and isinstance(refresher.error, ArithmeticError)
-        assert int(stream.state.memory["times"]) == 1
+        stream = Stream(Line(gate=gate), refresher, refresh_every=10**6)
+        every = slots(12)
+        for number in (0, 1, 2, 3, 4, 5, 7):  # 6 is late; a refresh has begun
+            stream.push(every[number], slot=number)
+        stream.push(every[6], slot=6)
+        gate.set()
+        for number in (8, 9, 10, 11):
+            time.sleep(0.02)
+            stream.push(every[number], slot=number)  # the engine compares what its memory saw with the window
+    assert stream.state.counts.late == 1 and stream.state.memory
+
+
+def test_numbers_that_start_again_are_followed():
+    stream = Stream(Line())
+    stream.push(slots(1)[0], slot=10**9)
+    for number, slot in enumerate(slots(20)):
+        future = stream.push(slot, slot=number)
+    assert stream.state.slot == 20 and stream.state.counts.stale == 4
+    assert torch.allclose(future[0], slots(20)[-1], atol=1e-6)
+
+
+def test_another_channel_is_held_until_filters_are_renewed(engine):
+    stream = Stream(engine, refresh_every=10**6)
+    stream.start(plane_waves(16))
+    other = plane_waves(80, 0.012).flip(1) * 1j  # other delays
+    for slot in other[:40]:
+        future = stream.push(slot)
+    assert stream.state.age < 40  # it asked for a refresh by itself
+    assert float(nmse(future[None], other[None, 40:44])) < 0.1
+
+
+def test_a_history_that_is_lost_is_no_history(engine):
+    stream = Stream(engine, refresh_every=5)
+    stream.start(plane_waves(16))
+    for _ in range(40):
+        stream.push(None)
+    state = stream.state
+    assert state.counts.gaps == 1 and state.filled == 0 and state.slot == 56 and state.memory
+
+
+def test_the_state_is_a_copy():
+    stream = Stream(Line())
+    for slot in slots(5):
+        stream.push(slot)
+    before = stream.state
+    first = [stream.push(slot) for slot in slots(6, seed=1)]
+    stream.state = before
+    again = [stream.push(slot) for slot in slots(6, seed=1)]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_a_pool_serves_every_user_in_order():
@@ -321,10 +399,50 @@ def test_a_pool_tells_of_bad_slots_and_forgets_users():
         pool.offer("a", slots(1)[0])
         while len(found) < 5:
             time.sleep(0.001)
-        assert pool.streams["a"].state.slot == 11 and pool.streams["a"].state.memory
+        assert pool.streams["a"].state.slot == 11 and pool.streams["a"].state.filled == 4
         pool.forget("a")
         pool.forget("a")
     assert isinstance(found[1], ValueError) and isinstance(found[2], ValueError)
     assert pool.load.refused == 2 and not pool.streams
-    with pytest.raises(ValueError, match="waiting is"):
-        StreamPool(Line(), print, waiting=0)
+    for arguments, words in (({"waiting": 0}, "waiting is"), ({"refresh_every": 0}, "refresh_every is")):
+        with pytest.raises(ValueError, match=words):
+            StreamPool(Line(), print, **arguments)
+    with pytest.raises(TypeError, match="deliver is"):
+        StreamPool(Line(), None)
+
+
+def test_no_error_of_one_slot_ends_a_pool():
+    found = []
+
+    def deliver(user, slot, h):
+        found.append(h)
+        if slot == 1:
+            raise RuntimeError("not delivered")
+
+    engine = Line()
+    with StreamPool(engine, deliver, waiting=20) as pool:
+        for number in range(8):
+            pool.offer("a", slots(1, seed=number)[0])
+        while len(found) < 8:
+            time.sleep(0.001)
+        engine.advance = lambda *_: 1 / 0
+        for _ in range(3):
+            pool.offer("b", slots(1)[0])
+            pool.offer("a", slots(1)[0])
+    assert len(found) == 14 and isinstance(pool.error, RuntimeError)
+    assert all(isinstance(each, np.ndarray) for each in found[:8])
+
+
+def test_a_running_pool_does_not_abort_the_interpreter(tmp_path):
+    code = """
+import sys; sys.path.insert(0, sys.argv[1])
+import numpy as np
+from airlam.baselines.paths import PathPredictor
+from airlam.realtime import StreamPool, engine_for
+pool = StreamPool(engine_for(PathPredictor(num_paths=8, rounds=3), (12, 1, 8), 4, port_shape=(2, 2, 2)), print)
+for user in range(4):
+    pool.offer(user, np.random.default_rng(user).standard_normal((16, 12, 1, 8)).astype(np.complex64), slot=15)
+"""
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0 and not done.stderr, done.stderr

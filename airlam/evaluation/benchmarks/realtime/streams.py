@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -52,15 +51,13 @@ class Tuner:
         with remembered():
             return tuned(model, self.past, self.future, port_shape=self.port_shape, context=self.context)
 
-    def streamed(self, model: Predictor | Method, found: Tuned, engine: Callable[[Predictor], Engine]) -> Engine:
-        """Its engine; where the best settings do not run slot by slot, at the best of those that do."""
-        try:
-            return engine(found[0])
-        except ValueError:
-            if not isinstance(model, Method):
-                raise
-        grid = {name: values for name, values in model.grid.items() if name not in UNSTREAMED}
-        return engine(self(replace(model, grid=grid))[0])
+    def streamed(self, model: Predictor | Method, found: Tuned) -> Tuned:
+        """The same where its settings run slot by slot; else at the best of those that do."""
+        plain = model.build() if isinstance(model, Method) else None
+        if all(value == getattr(plain, name) for name, value in found[1].items() if name in UNSTREAMED):
+            return found
+        assert isinstance(model, Method)
+        return self(replace(model, grid={name: x for name, x in model.grid.items() if name not in UNSTREAMED}))
 
 
 def contenders(
@@ -77,16 +74,9 @@ def contenders(
         found.append(replace(whole, predict=newest(whole.predict, history)))
     sizes: Any = tuple(links.h.shape[2:])
     for name in config.streaming.names:
-        predictor, settings = predictors[name]
-        make: Callable[[Predictor], Engine] = functools.partial(
-            engine_for,
-            shape=sizes,
-            num_future=config.sizes.horizon,
-            history=history,
-            port_shape=shape,
-            **config.streaming.options.get(name, {}),
-        )
-        engine = tune.streamed(models[name], predictors[name], make)
+        predictor, settings = tune.streamed(models[name], predictors[name])
+        options = config.streaming.options.get(name, {})
+        engine = engine_for(predictor, sizes, config.sizes.horizon, history=history, port_shape=shape, **options)
         stream = Judged(engine, config.refresh_of(name))
         found.append(Contender(name + STREAM, stream.predict, settings, (size(predictor), 0)))
     return [*found, Contender("perfect", lambda *_: torch.empty(0), timed=False)]
