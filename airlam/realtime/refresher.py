@@ -20,7 +20,6 @@ from airlam.metrics import cpu_threads
 from airlam.realtime.engine import Engine, Memory
 from airlam.realtime.state import State
 
-LOW = 19  # nice level of the thread: a push that wakes takes the core from it
 SWITCH_S = 2e-4  # of the interpreter: how long a push may wait for its lock
 
 
@@ -188,7 +187,11 @@ _quiet = _Quiet()
 
 
 def _lower() -> None:
-    """Give this thread a low priority (on Linux, where threads have their own)."""
+    """Let this thread run only when no other wants the core (on Linux, where threads have priorities of their own).
+
+    A low priority alone does not do: the scheduler lets a thread finish its slice of some milliseconds before one that
+    wakes gets the core, whatever their priorities, unless the former is idle work.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW)
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))

@@ -117,7 +117,7 @@ class RealtimeBenchmark(RealtimeArguments):
             if contender.name.endswith(STREAM):
                 calls |= pushes(contender, h_past[0])
             elif contender.timed:
-                calls[contender.name] = functools.partial(contender.predict, first, self.horizon, link)
+                calls[contender.name] = functools.partial(contender.predict, first, self.sizes.horizon, link)
         with on_one_core():
             timings = time_in_turn(calls, REFERENCE, rounds=self.timed.rounds, seconds=self.timed.seconds)
         for name, timing in timings.items():

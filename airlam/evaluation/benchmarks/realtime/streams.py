@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -134,14 +135,11 @@ def pushes(contender: Contender, slots: Tensor) -> dict[str, Callable[[], object
     stream = Stream(judged.engine, refresh_every=10**9)
     stream.start(slots[: judged.engine.history])
     out = np.empty((judged.engine.num_future, *judged.engine.shape), np.complex64)
-    newest = slots[judged.engine.history : judged.engine.history + 64].numpy()
-    place = 0
-
-    def push() -> None:
-        nonlocal place
-        stream.push(newest[place], out=out)
-        place = (place + 1) % len(newest)
-
+    # all slots in order: a stream that meets another channel refreshes, here once in so many pushes
+    later = itertools.cycle(slots[judged.engine.history :].numpy())
     window = np.ascontiguousarray(slots[-judged.engine.history :].numpy())
     memory = judged.engine.refresh(window)
-    return {contender.name: push, contender.name + ":refresh": lambda: judged.engine.refresh(window, memory)}
+    return {
+        contender.name: lambda: stream.push(next(later), out=out),
+        contender.name + ":refresh": lambda: judged.engine.refresh(window, memory),
+    }

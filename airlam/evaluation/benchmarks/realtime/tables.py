@@ -184,9 +184,9 @@ def compared(config: RealtimeArguments) -> list[str]:
     sizes = config.sizes
     ages = ", ".join(f"{2 * config.refresh_of(name)} slots for {name}" for name in config.streaming.names)
     return [
-        f"Full predictions see the newest {sizes.history} slots and predict {config.horizon}; streams predict "
-        f"{sizes.horizon} after every slot. A prediction serves {config.csi_period} slots. CSI SNR "
-        f"{config.cells.csi_snr_db:g} dB.",
+        f"Full predictions see the newest {sizes.history} slots and predict {config.horizon} (their time is that of "
+        f"{sizes.horizon}); streams predict {sizes.horizon} after every slot. A prediction serves {config.csi_period} "
+        f"slots. CSI SNR {config.cells.csi_snr_db:g} dB.",
         f"Streams are judged with filters as old as they become: {ages}. Paths are followed from one refresh to the "
         "next. The last column says how long a refresh takes here: at most half of that age.",
         "Every user has a core of its own. Delays and directions of these channels do not change in time, which spares "
