@@ -30,7 +30,7 @@ class FastPredictor:
 
     Example:
         >>> from airlam.models import AirlamConfig, AirlamModel
-        >>> model = AirlamModel(AirlamConfig(num_tokens=8, num_groups=0))
+        >>> model = AirlamModel(AirlamConfig(num_tokens=8, num_groups=0, forward_backward=True))
         >>> h_past = torch.randn(8, 6, 1, 4, dtype=torch.complex64)
         >>> FastPredictor(AirlamPredictor(model), compiled=False).predict(h_past, 2).shape
         torch.Size([2, 6, 1, 4])

@@ -188,7 +188,8 @@ def compared(config: RealtimeArguments) -> list[str]:
         f"{sizes.horizon}); streams predict {sizes.horizon} after every slot. A prediction serves {config.csi_period} "
         f"slots. CSI SNR {config.cells.csi_snr_db:g} dB.",
         f"Streams are judged with filters as old as they become: {ages}. Paths are followed from one refresh to the "
-        "next. The last column says how long a refresh takes here: at most half of that age.",
+        "next. The last column says how long a refresh takes here on the core of the pushes: where that is more than "
+        "half of that age, refreshes need a core of their own.",
         "Every user has a core of its own. Delays and directions of these channels do not change in time, which spares "
         "old filters; docs/realtime.md has ray-traced tracks beside them.",
         "Classical methods are tuned on links of other drops; ar-reference is the frozen AR with its default settings.",
