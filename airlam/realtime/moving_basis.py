@@ -6,9 +6,9 @@ from types import ModuleType
 
 import numpy as np
 
+from airlam.realtime.engine import Memory
 from airlam.realtime.link import LinkShape
 
-Memory = dict[str, np.ndarray]
 FILTERED = ("frequency", "port", "rows", "cols", "token")
 
 

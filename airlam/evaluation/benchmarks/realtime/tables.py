@@ -17,6 +17,7 @@ from airlam.evaluation.report.style import look, order, title
 from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.results import SE, CellRecord, file_names, group_of
 from airlam.evaluation.rows import Figure, Results, Row
+from airlam.methods import names
 from airlam.metrics import latency_charged_se
 
 
@@ -86,7 +87,8 @@ def charged(record: CellRecord, method: str, config: RealtimeArguments) -> Tenso
 
 def best_classic(worth: dict[str, Tensor]) -> str | None:
     """Of the classical methods, streams or not, the one that is worth most."""
-    classics = [name for name in worth if name.removesuffix(STREAM) in ("ar-reference", "ar", "eigen-ar", "paths")]
+    classical = names(kind="classical")
+    classics = [name for name in worth if name.removesuffix(STREAM) in classical]
     return max(classics, key=lambda name: float(worth[name].mean()), default=None)
 
 
