@@ -114,7 +114,9 @@ def test_the_fastest_one_stays(monkeypatch):
 def test_a_backbone_without_a_lean_form_uses_the_model():
     body = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 2, "n_positions": 64}
     fast = fastest_network(model(backbone=body), TOKENS)
-    assert fast.engine == "model" and all("gpt2" in reason for reason in fast.left_out.values())
+    reasons = [reason for reason in fast.left_out.values() if not reason.endswith("is not installed")]
+    assert fast.engine == "model" and {*fast.left_out} == {*WAYS} and len(reasons) >= len(("torch", "torch-onednn"))
+    assert all("gpt2" in reason for reason in reasons)
 
 
 def test_mistakes():
