@@ -32,7 +32,6 @@ from airlam.evaluation.latency.reference import REFERENCE, reference_predict
 from airlam.export import export_onnx
 from airlam.interfaces import Predictor
 from airlam.metrics import measure_latency, nmse
-from airlam.models import StreamingPredictor
 
 SPEEDS_KMH = (3, 30, 60, 100)
 SHAPE, HISTORY, HORIZON = (2, 4, 4), 16, 4
@@ -77,15 +76,6 @@ def in_turn(calls: dict[str, Callable[[], object]], rounds: int, repeats: int, t
     }
 
 
-def streaming_calls(predictor: Predictor, h: Tensor) -> dict[str, Callable[[], object]]:
-    """A push between two refreshes, and a refresh."""
-    stream = StreamingPredictor(predictor, HORIZON, history=HISTORY, refresh_every=10**9, port_shape=SHAPE)
-    for slot in h.unbind(1):
-        stream.push(slot)
-    newest = h[:, -1]
-    return {"push": lambda: stream.push(newest), "refresh": stream.refresh}
-
-
 def latency(names: dict[str, str], batches: list[int], threads: list[int], rounds: int) -> list[dict]:
     past, reference = links(60, max(batches), seed=1)[0], reference_predict()
     rows = []
@@ -99,8 +89,6 @@ def latency(names: dict[str, str], batches: list[int], threads: list[int], round
                 for label, predictor in every.items()
             }
             calls[REFERENCE] = lambda: reference(h, HORIZON, SHAPE)  # noqa: B023
-            model = names["model"]
-            calls |= {f"{model}:stream-{kind}": call for kind, call in streaming_calls(every[model], h).items()}
             found = in_turn(calls, rounds, 60 if batch == 1 else 5, count)
             rows += [
                 {

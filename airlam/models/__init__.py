@@ -28,7 +28,6 @@ from airlam.models.pilots import AirlamPilots, AirlamPilotsConfig, PilotPrecoder
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.models.predictor import AirlamPredictor
 from airlam.models.spectral_model import SpectralModel
-from airlam.models.streaming import StreamingPredictor
 from airlam.models.tokens import Tokens
 
 __all__ = [
@@ -53,7 +52,6 @@ __all__ = [
     "ParallelAdapter",
     "PilotPrecoder",
     "SpectralModel",
-    "StreamingPredictor",
     "Tokens",
     "adapter_utility",
     "add_lora",

@@ -184,7 +184,6 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         lambda x: tiny().predict_with_covariance(x, 2, port_shape=PORTS),
         (LINKS,),
     ),
-    "models.StreamingPredictor": (lambda x: stream(x), (LINKS,)),
     "models.AirlamEstimator": (lambda x: estimator().estimate(x, SEEN, axis="subcarrier", port_shape=PORTS), (LINKS,)),
     "models.AirlamEstimator.estimate_with_covariance": (
         lambda x: estimator().estimate_with_covariance(x, SEEN, port_shape=PORTS),
@@ -245,13 +244,6 @@ NO_TENSORS = {
 @cache
 def tiny():
     return load_predictor("airlam-tiny")
-
-
-def stream(x: Tensor) -> Tensor:
-    from airlam.models import StreamingPredictor
-
-    made = StreamingPredictor(tiny(), 2, history=4, refresh_every=2, port_shape=PORTS)
-    return torch.stack([made.push(slot) for slot in x.unbind(1)])
 
 
 @cache

@@ -24,7 +24,6 @@ from airlam.models import (
     AirlamModel,
     AirlamPredictor,
     OnnxPredictor,
-    StreamingPredictor,
     add_lora,
     load_checkpoint,
 )
@@ -33,6 +32,7 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'airlam[onnx]'")
 
 from airlam.export import export_onnx  # noqa: E402
+from airlam.realtime import Stream, engine_for  # noqa: E402
 
 SHAPE = (2, 2, 2)
 BERT = {
@@ -113,11 +113,14 @@ def test_parity_of_variances_and_masks(plain, folder):
     assert_close(a, b)
 
 
-def test_streams_run_on_graphs(plain, folder):
-    both = load_predictor(folder), plain
-    a, b = (StreamingPredictor(p, 2, history=8, refresh_every=3, port_shape=SHAPE) for p in both)
-    for slot in noise_links(2, 12).unbind(1):
+def test_streams_run_on_graphs(tmp_path):
+    plain = AirlamPredictor(model(forward_backward=True))
+    both = load_predictor(export_onnx(plain.model, tmp_path / "graph")), plain
+    engines = (engine_for(p, tuple(noise_links().shape[2:]), 2, history=8, port_shape=SHAPE) for p in both)
+    a, b = (Stream(engine, refresh_every=3) for engine in engines)
+    for slot in noise_links(1, 16)[0]:
         assert_close(a.push(slot), b.push(slot))
+    assert a.state.memory
 
 
 def test_options_and_zero_csi(plain, folder):

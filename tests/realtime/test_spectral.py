@@ -12,7 +12,7 @@ import torch
 
 from airlam import load_predictor
 from airlam.metrics import nmse
-from airlam.models import AirlamPredictor, StreamingPredictor
+from airlam.models import AirlamPredictor
 from airlam.realtime import kernels
 from airlam.realtime.full import FastPredictor
 from airlam.realtime.network import fastest_network
@@ -55,22 +55,28 @@ def test_right_after_a_refresh_it_is_the_predictor(kind, predictor, shape, port_
 
 
 @pytest.mark.parametrize("shape, port_shape, history", SIZES[:2])
-def test_projection_is_that_of_the_stream(kind, predictor, shape, port_shape, history):
-    """Between refreshes, tracker and projection are those of StreamingPredictor; its taps stay, these are newer."""
-    h = rays(shape, history + 3, jitter=0.1)
-    stream = StreamingPredictor(predictor, 4, history=history, refresh_every=10**9, port_shape=port_shape)
+def test_new_slots_are_projected_as_the_model_would(kind, predictor, shape, port_shape, history):
+    """Tracker and projection onto the basis of the refresh, slot after slot."""
+    h, model = rays(shape, history + 3, jitter=0.1), predictor.model
     engine = SpectralEngine(predictor, shape, 4, history=history, port_shape=port_shape)
-    every = list(windows(h, history, history - 1))
-    memory, out = engine.refresh(every[0]), np.zeros((4, *shape), np.complex64)
-    for slot in h[:history]:
-        stream.push(torch.from_numpy(slot)[None])
-    for i, window in enumerate(every[1:]):
-        stream.push(torch.from_numpy(h[history + i])[None])
-        engine.advance(memory, window, 1, out)
+    first, *later = windows(h, history, history - 1)
+    memory, out = engine.refresh(first), np.zeros((4, *shape), np.complex64)
+    with torch.inference_mode():
+        tracked = model.track(torch.from_numpy(first)[None])
+        tokens = model.tokenize(tracked, 4, (port_shape or (1,))[0])
+
+        def project(x: torch.Tensor) -> torch.Tensor:
+            bins = tokens.basis.forward(x)
+            return bins.gather(1, tokens.index[..., None].expand(-1, -1, bins.shape[-1]))
+
+        expected = project(tracked)
+        for window in later:
+            engine.advance(memory, window, 1, out)
+            newest = model.track(torch.from_numpy(window)[None])[:, -1:]
+            expected = torch.cat([expected[..., 1:], project(newest)], -1)
     sizes = np.hypot(*memory["series"]).T
-    expected = stream._series[0].abs().numpy()
-    assert sizes.shape == expected.shape
-    assert distance(np.sort(sizes, 0), np.sort(expected, 0)) < 1e-3
+    assert sizes.shape == expected[0].shape
+    assert distance(np.sort(sizes, 0), np.sort(expected[0].abs().numpy(), 0)) < 1e-3
 
 
 def test_every_way_to_follow_predicts_about_as_well_as_a_refresh_every_slot(kind, predictor):

@@ -1,10 +1,11 @@
-"""What filters of paths are worth when they are old: NMSE and sum-SE by their age in slots.
+"""What a stream's filters are worth when they are old: NMSE and sum-SE by their age in slots.
 
-    python -P benchmarks/path_ages.py [--channel uma_nlos] [--model airlam-paths] [--speeds 30 100]
+    python -P benchmarks/filter_ages.py [--channel uma_nlos] [--model airlam-paths] [--speeds 30 100] [--ages 0 32 160]
 
 Filters are found from a window that ends ``age`` slots before the newest one, and applied to the newest 16 slots; slots
-1 to 4 after it are judged, 4 users, RZF at 20 dB. The last rows are of paths followed from refresh to refresh.
-Ray-traced channels (``rt_munich``) need the extra ``rt``. Prints a table, writes runs/path_ages.json.
+1 to 4 after it are judged, 4 users, RZF at 20 dB. Rows ``followed`` are of filters renewed every so many slots, each
+from those before, which matters for paths. Ray-traced channels (``rt_munich``) need the extra ``rt``. Prints a table,
+writes runs/filter_ages.json.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from airlam.io import write_json
 from airlam.metrics import nmse
 from airlam.realtime import engine_for
 
-AGES, EVERY = (0, 32, 160, 320, 640), (32, 160, 320)
-HISTORY, HORIZON, SLOTS = 16, 4, 656
+HISTORY, HORIZON = 16, 4
 
 
 def main() -> None:
@@ -34,17 +34,20 @@ def main() -> None:
     parser.add_argument("--channel", default="uma_nlos")
     parser.add_argument("--model", default="airlam-paths")
     parser.add_argument("--speeds", type=float, nargs="+", default=[30, 100], help="[km/h]")
+    parser.add_argument("--ages", type=int, nargs="+", default=[0, 32, 160, 320, 640], help="[slots]")
+    parser.add_argument("--followed", type=int, nargs="*", default=[32, 160, 320], help="[slots] between two refreshes")
     parser.add_argument("--links", type=int, default=16)
-    parser.add_argument("--out", type=Path, default=Path("runs/path_ages.json"))
+    parser.add_argument("--out", type=Path, default=Path("runs/filter_ages.json"))
     chosen = parser.parse_args()
+    slots = HISTORY + max(*chosen.ages, *(2 * n for n in chosen.followed))
     torch.set_num_threads(1)
     table = Table("km/h", "filters", "NMSE [dB]", "sum-SE", title=f"{chosen.model} on {chosen.channel}")
     rows = []
     for speed in chosen.speeds:
         recipe = {**load_channel(chosen.channel).recipe, "speed_kmh": speed, "links_per_drop": 4}
-        batch = load_channel(recipe).sample(chosen.links, SLOTS + HORIZON, seed=7)
-        seen = measure(batch.h[:, :SLOTS], 20.0, torch.Generator().manual_seed(1)).numpy()
-        true, groups = batch.h[:, SLOTS:], group_users(batch.drop, 4)
+        batch = load_channel(recipe).sample(chosen.links, slots + HORIZON, seed=7)
+        seen = measure(batch.h[:, :slots], 20.0, torch.Generator().manual_seed(1)).numpy()
+        true, groups = batch.h[:, slots:], group_users(batch.drop, 4)
         engine = engine_for(
             airlam.load_predictor(chosen.model), tuple(seen.shape[2:]), HORIZON, port_shape=batch.port_shape
         )
@@ -52,17 +55,17 @@ def main() -> None:
         def predicted(ends: list[int], seen: np.ndarray = seen, engine=engine) -> torch.Tensor:
             """With filters of refreshes on windows that end there, one after another."""
             out = np.empty((len(seen), HORIZON, *engine.shape), np.complex64)
-            for slots, future in zip(seen, out, strict=True):
+            for h, future in zip(seen, out, strict=True):
                 memory = None
                 for end in ends:
-                    memory = engine.refresh(np.ascontiguousarray(slots[end - HISTORY : end]), memory)
-                engine.advance(memory, np.ascontiguousarray(slots[-HISTORY:]), HISTORY, future)
+                    memory = engine.refresh(np.ascontiguousarray(h[end - HISTORY : end]), memory)
+                engine.advance(memory, np.ascontiguousarray(h[-HISTORY:]), HISTORY, future)
             return torch.from_numpy(out)
 
-        cases = {f"{age} slots old": [SLOTS - age] for age in AGES if age <= SLOTS - HISTORY}
+        cases = {f"{age} slots old": [slots - age] for age in chosen.ages}
         cases |= {
-            f"followed every {n} slots, {n} old": list(range(HISTORY, SLOTS - n + 1, n))[:-1] + [SLOTS - n]
-            for n in EVERY
+            f"followed every {n} slots, {n} old": list(range(HISTORY, slots - n + 1, n))[:-1] + [slots - n]
+            for n in chosen.followed
         }
         found = {label: predicted(ends) for label, ends in cases.items()} | {"perfect CSI": true}
         for label, future in found.items():
