@@ -37,7 +37,8 @@ class StreamPool:
     """Streams of many users, pushed by one thread in the order in which their slots arrive.
 
     Where slots come faster than they are served, the oldest waiting slots of a user are dropped and counted; its stream
-    takes them as lost. Garbage is collected when no slot waits, never inside a push.
+    takes them as lost. A history that waits is dropped for a newer history only. Garbage is collected when no slot
+    waits, never inside a push.
 
     Args:
         engine: of all streams.
@@ -98,14 +99,28 @@ class StreamPool:
             if isinstance(number, int):
                 self._next[user] = max(self._next.get(user, 0), number + 1)
             queue = self._inbox.setdefault(user, deque())
-            if len(queue) == self.waiting:
-                queue.popleft()
-                self.load.dropped += 1
-            copied = (
-                h_slot.clone() if isinstance(h_slot, Tensor) else copy.copy(h_slot)
-            )  # its owner may go on to use it
-            queue.append((number, copied))
+            self.load.dropped += self._make_room(queue, h_slot)
+            # a copy: its owner may go on to use it
+            queue.append((number, h_slot.clone() if isinstance(h_slot, Tensor) else copy.copy(h_slot)))
             self._changed.notify()
+
+    def _make_room(self, queue: deque[tuple[int, Any]], h_slot: Any) -> int:
+        """Drop what a user's next slot outdates, and say how much: all before a history, the oldest slot of too many.
+        A history that waits itself stays, for nothing after it makes sense without."""
+        if self._begins(h_slot):
+            dropped = len(queue)
+            queue.clear()
+            return dropped
+        first = 1 if queue and self._begins(queue[0][1]) else 0
+        if len(queue) - first < self.waiting:
+            return 0
+        del queue[first]
+        return 1
+
+    def _begins(self, h_slot: Any) -> bool:
+        """Whether a stream can begin with it."""
+        shape: tuple[int, ...] = tuple(getattr(h_slot, "shape", ()))
+        return len(shape) == 4 and shape[0] >= self.engine.history and shape[1:] == self.engine.shape
 
     def forget(self, user: Hashable) -> None:
         """End a user's stream; slots that wait are dropped."""
@@ -158,8 +173,8 @@ class StreamPool:
     def _push(self, user: Hashable, stream: Stream, number: int, h_slot: Any) -> None:
         found: NDArray | Exception
         try:
-            begins = getattr(h_slot, "ndim", 3) == 4
-            future = stream.start(h_slot, number) if begins else stream.push(h_slot, number)
+            history = getattr(h_slot, "ndim", 3) == 4
+            future = stream.start(h_slot, number) if history else stream.push(h_slot, number)
             found = future.numpy() if isinstance(future, Tensor) else future
             self.load.served += 1
         except Exception as error:  # of one slot; other users go on

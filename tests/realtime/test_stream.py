@@ -389,12 +389,35 @@ def test_a_pool_drops_the_oldest_where_slots_come_too_fast():
         pool.offer("a", slots(1)[0])
 
 
+def test_a_history_that_waits_is_not_dropped_for_slots():
+    release, seen = threading.Event(), []
+
+    def deliver(user, slot, h):
+        seen.append((slot, type(h)))
+        release.wait(10)
+
+    with StreamPool(Line(), deliver, waiting=2) as pool:
+        pool.offer("a", slots(1)[0])
+        while not seen:
+            time.sleep(0.001)
+        pool.offer("a", slots(1)[0])
+        pool.offer("a", slots(9), slot=20)  # what waits before it is of no use any more
+        pool.offer("a", slots(9)[:, :, :, :0], slot=21)  # no history of this engine: takes a slot's place
+        for number in range(22, 26):
+            pool.offer("a", slots(1, seed=number)[0])
+        release.set()
+    assert [slot for slot, _ in seen] == [0, 20, 24, 25] and pool.load.dropped == 4
+    assert pool.streams["a"].state.slot == 26 and pool.streams["a"].state.counts.missing == 3
+
+
 def test_a_pool_tells_of_bad_slots_and_forgets_users():
     found = []
     with StreamPool(Line(), lambda user, slot, h: found.append(h), waiting=9) as pool:
         pool.offer("a", slots(1)[0])
         pool.offer("a", torch.zeros(3, 1, 1, dtype=torch.complex64))
         pool.offer("a", slots(1)[0], slot="one")
+        while len(found) < 3:
+            time.sleep(0.001)
         pool.offer("a", slots(6), slot=9)
         pool.offer("a", slots(1)[0])
         while len(found) < 5:
