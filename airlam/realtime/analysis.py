@@ -59,7 +59,7 @@ class Analyser:
 
     def series(self) -> Series:
         """Scratch and steps of the AR filters, for one thread."""
-        return Series(self.kernels, self.link, self.settings, len(self.token), self.classes)
+        return Series(self.kernels, self.link, self.settings, len(self.token))
 
     def analyse(self, slots: np.ndarray, series: Series | None = None) -> tuple[Memory, np.ndarray]:
         """All steps up to the filters, from a window ``complex64 [history, subcarrier, rx_ant, tx_ant]``.

@@ -51,7 +51,7 @@ class AREngine(PredictorEngine):
         self.link = link = LinkShape.of(shape, port_shape, history, num_future)
         self.bins = link.num_bins if p.num_bins is None else min(p.num_bins, link.num_bins)
         settings = ARSettings.pooled(p.order, p.ridge, p.shrinkage, history)
-        self._series = Series(self.kernels, link, settings, self.bins, 1)
+        self._series = Series(self.kernels, link, settings, self.bins)
         columns, rows = (1, link.ports) if port_shape is None else port_shape[1:]
         self._delays = dft(link.tones, 1)
         self._beams = np.kron(dft(columns, -1), dft(rows, -1))  # of one polarisation
@@ -133,7 +133,7 @@ class EigenAREngine(PredictorEngine):
         self.basis = MovingBasis(self.kernels, self.link, min(p.num_bins, self.link.num_bins), basis_every)
         self.classes = num_classes(p.num_classes, self.basis.bins)
         settings = ARSettings.by_class(p.order, p.ridge, p.shrinkage, history)
-        self._series = Series(self.kernels, self.link, settings, self.basis.bins, self.classes)
+        self._series = Series(self.kernels, self.link, settings, self.basis.bins)
 
     def refresh(self, slots: np.ndarray, memory: Memory | None = None) -> Memory:
         """A user's memory from a full window; see :meth:`MovingBasis.start`."""

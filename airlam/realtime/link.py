@@ -94,20 +94,14 @@ def num_classes(wanted: int, bins: int) -> int:
 
 
 class Series:
-    """The AR part of an engine: scratch for one thread, and the steps from series to their classical prediction."""
+    """The AR part of an engine: from series to their classical prediction. ``future`` is scratch for one thread."""
 
-    def __init__(self, kernels: ModuleType, shape: LinkShape, settings: ARSettings, bins: int, classes: int):
-        self.kernels, self.shape, self.settings = kernels, shape, settings
-        self.work = kernels.Work(classes, settings.order)
-        self.taps = np.zeros((2, settings.order, bins), np.float32)
+    def __init__(self, kernels: ModuleType, shape: LinkShape, settings: ARSettings, bins: int):
+        self.kernels, self.settings = kernels, settings
         self.future = np.zeros((2, shape.num_future, bins), np.float32)
 
     def predict(self, series: np.ndarray, products: np.ndarray, future: np.ndarray | None = None) -> np.ndarray:
         """Refit the AR filters to ``series [2, slot, bin]`` and roll them out, to ``future`` or to scratch."""
         future = self.future if future is None else future
-        if self.shape.history == 1:
-            future[:] = series[:, -1:]
-            return future
-        self.kernels.ar_taps(series, products, *self.settings, self.taps, self.work)
-        self.kernels.roll_out(series, self.taps, LIMIT, future)
+        self.kernels.extrapolate(series, products, *self.settings, LIMIT, future)
         return future

@@ -35,8 +35,7 @@ class MovingBasis:
         if isinstance(every, bool) or not isinstance(every, int) or every < 0:
             raise ValueError(f"basis_every is {every!r}, but must be a whole number, 0 or more")
         self.kernels, self.link, self.bins, self.every = kernels, link, bins, every
-        self._entering, self._leaving, self._half, self._one = (link.folded(1) for _ in range(4))
-        self._grid, self._grid_half = link.grid(), link.grid()
+        self._one, self.grids = np.stack([link.folded(1)] * 3), (link.grid(), link.grid())
         if every:
             self._window_half, self._window = link.folded(link.history), link.folded(link.history)
             self._energy = link.energy()
@@ -80,32 +79,29 @@ class MovingBasis:
             m["age"] += new
             fresh = int(m["age"]) >= self.every
         for slot in range(s.history - new, s.history):
-            k.fold(slots, offsets, slot, self._entering)
             if self.every:
                 head = int(m["head"])
-                k.exchange(m["folded"], head, self._entering, self._leaving)
+                ring = (m["folded"], head, m["tone_covariance"], m["port_covariance"])
+                k.move(slots, offsets, slot, *ring, self._one)
                 m["head"][...] = (head + 1) % s.history
-                k.update_covariances(self._entering, self._leaving, m["tone_covariance"], m["port_covariance"])
             if not fresh:
-                k.project(self._entering, m["frequency"], m["port"], self._half, self._one)
-                k.gather(self._one, 0, m["rows"], m["cols"], m["series"])
+                basis = (m["frequency"], m["port"], m["rows"], m["cols"])
+                k.append(slots, offsets, slot, *basis, m["series"], self._one)
         if fresh:
             self._renew(m)
         return fresh
 
     def _renew(self, m: Memory) -> None:
         k = self.kernels
-        k.fast_eigenvectors(m["tone_covariance"], m["port_covariance"], m["frequency"], m["port"])
-        k.project(m["folded"], m["frequency"], m["port"], self._window_half, self._window)
-        k.energies(self._window, self._energy)
-        k.pick(self._energy, m["rows"], m["cols"])
-        k.gather(self._window, int(m["head"]), m["rows"], m["cols"], m["series"])
+        ring = (m["folded"], int(m["head"]), m["tone_covariance"], m["port_covariance"])
+        basis = (m["frequency"], m["port"], m["rows"], m["cols"])
+        k.renew(*ring, *basis, m["series"], self._window_half, self._window, self._energy)
         if "filter_token" in m:
             of_filters = (m[f"filter_{name}"] for name in FILTERED)
-            k.hand_over(*of_filters, m["frequency"], m["port"], m["rows"], m["cols"], m["token"])
+            k.hand_over(*of_filters, *basis, m["token"])
         m["age"][...] = 0
 
     def synthesise(self, m: Memory, future: np.ndarray, out: np.ndarray) -> None:
         """Bins ``future float32 [2, slot, bin]`` -> ``out complex64 [slot, subcarrier, rx_ant, tx_ant]``."""
         basis = (m["rows"], m["cols"], m["frequency"], m["port"])
-        self.kernels.synthesise(future, *basis, self._grid, self._grid_half, out)
+        self.kernels.synthesise(future, *basis, *self.grids, out)

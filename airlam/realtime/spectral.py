@@ -11,7 +11,7 @@ from airlam.csi import PortShape
 from airlam.models.predictor import AirlamPredictor
 from airlam.realtime.analysis import Analyser, Network, checked_model
 from airlam.realtime.engine import Memory, PredictorEngine
-from airlam.realtime.link import LinkShape
+from airlam.realtime.link import LIMIT, LinkShape
 
 
 class SpectralEngine(PredictorEngine):
@@ -83,8 +83,8 @@ class SpectralEngine(PredictorEngine):
         if new:
             if tracker is not None:
                 tracker.update(slots, new, m["products"], m["offsets"], self._track)
-            fresh = self.basis.follow(m, slots, m["offsets"], new)
-            k.multiply(m["series"], self.history if fresh else new, m["sums"])
-        future = self._series.predict(m["series"], m["sums"])
-        k.blend(m["series"], m["weights"], m["token"], m["gate"], future)
-        self.basis.synthesise(m, future, out)
+            if self.basis.follow(m, slots, m["offsets"], new):
+                new = self.history
+        series, filters = (m["series"], new, m["sums"]), (m["weights"], m["token"], m["gate"])
+        basis = (m["rows"], m["cols"], m["frequency"], m["port"])
+        k.predict(*series, *self._series.settings, LIMIT, *filters, *basis, *self.basis.grids, self._series.future, out)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from airlam.realtime import kernels
 from airlam.realtime.state import State
 
 LIMIT = 1.5  # of a predicted slot's amplitude, relative to the strongest measured slot of the window
@@ -28,6 +29,7 @@ class Window:
 
     def __init__(self, state: State) -> None:
         self.state, self.edits, history = state, 0, len(state.window)
+        self._kernels = kernels.load()
         # twice as long as the window: it is moved back once in ``history`` slots, not at each
         self._slots = np.zeros((2 * history, *state.window.shape[1:]), np.complex64)
         self._slots[:history], self._end, self._history = state.window, history, history
@@ -66,15 +68,20 @@ class Window:
     def measured(self, value: NDArray) -> None:
         """Take the next slot."""
         state, expected = self.state, self.expected if self.predicts else None
-        value = self._levelled(value, expected)
-        if expected is not None:
+        place = self._room()
+        place[:] = value if state.gain == 1.0 else value / np.float32(state.gain)
+        if expected is None:
+            state.power = float(np.vdot(place, place).real)
+        else:
+            power, energy, before, re, im, held = self._kernels.compare(place, expected, self.newest)
+            factor = self._level(place, power, energy, math.hypot(re, im))
             if state.lost:
-                self._correct(value - expected)
-            else:
-                worse = distance(expected, value) > distance(self.newest, value)
+                self._correct(place - expected)
+            else:  # squared distances from the slot, less its own energy
+                worse = energy - 2 * re / factor > before - 2 * held / factor
                 state.worse = state.worse + 1 if worse else 0
         state.lost = state.stale = 0
-        self._append(value, state.power)
+        self._take(state.power)
 
     def skip(self, count: int) -> None:
         """Slots that were lost: what was predicted for them, up to the horizon, then its last slot. Where as many are
@@ -110,10 +117,7 @@ class Window:
     def bound(self, future: NDArray) -> None:
         """Scale down slots that are stronger than anything measured: lost slots are replaced by predictions, which must
         not feed upon themselves."""
-        most = LIMIT**2 * max(float(self.state.powers.max()), self.state.power)
-        for each in future:
-            if (power := float(np.vdot(each, each).real)) > most:
-                each *= np.float32(math.sqrt(most / power))
+        self._kernels.bound(future, LIMIT**2 * max(*self.state.powers.tolist(), self.state.power))
 
     def _begin(self) -> None:
         """Forget the slots, not the filters."""
@@ -123,12 +127,21 @@ class Window:
 
     def _append(self, value: NDArray, power: float = 0.0) -> None:
         """Put a slot into the window; ``power`` is 0 for one that was not measured."""
+        self._room()[:] = value
+        self._take(power)
+
+    def _room(self) -> NDArray:
+        """Where the next slot goes."""
+        history = self._history
+        if self._end == 2 * history:
+            self._slots[:history] = self._slots[history:]
+            self._end = history
+        return self._slots[self._end]
+
+    def _take(self, power: float) -> None:
+        """Count the slot that stands where the next one goes."""
         history, state = self._history, self.state
         state.powers[state.slot % history] = power
-        if self._end == 2 * history:
-            self._slots[: history - 1] = self._slots[history + 1 :]
-            self._end = history - 1
-        self._slots[self._end] = value
         self._end += 1
         state.slot += 1
         state.filled = min(state.filled + 1, history)
@@ -146,23 +159,20 @@ class Window:
         self.edits += 1
         self.state.unseen = self._history  # what the filters saw in their place is no longer true
 
-    def _levelled(self, value: NDArray, expected: NDArray | None) -> NDArray:
-        """The slot over the receiver's gain, which is found anew where it jumped: where a slot has the shape that was
-        predicted, and far more or less power than predicted and than the slot that was measured before."""
-        state = self.state
-        power = float(np.vdot(value, value).real) / state.gain**2
-        if expected is not None and value.size >= ENTRIES and power > 0 and state.power > 0:
-            energy = float(np.vdot(expected, expected).real)
-            alike = abs(complex(np.vdot(expected, value))) / state.gain
-            if alike**2 > COHERENT * energy * power:
-                factors = alike / energy, math.sqrt(power / state.power)
-                if min(factors) > JUMP or max(factors) < 1 / JUMP:
-                    state.gain, power = state.gain * factors[0], power / factors[0] ** 2
-                    state.counts.jumps += 1
-        state.power = power
-        return value if state.gain == 1.0 else value / np.float32(state.gain)
+    def _level(self, place: NDArray, power: float, energy: float, alike: float) -> float:
+        """Divide the slot at ``place`` by a jump of the receiver's gain, and return that: a slot jumps where it has the
+        shape that was predicted, and far more or less power than predicted and than the slot that was measured before.
 
-
-def distance(x: NDArray, value: NDArray) -> float:
-    """``|x - value|^2``, less ``|value|^2``, without a new array."""
-    return float(np.vdot(x, x).real) - 2 * float(np.vdot(x, value).real)
+        Args:
+            power, energy: of the slot and of its prediction. alike: magnitude of their inner product.
+        """
+        state, factor = self.state, 1.0
+        if place.size >= ENTRIES and power > 0 and state.power > 0 and alike**2 > COHERENT * energy * power:
+            factors = alike / energy, math.sqrt(power / state.power)
+            if min(factors) > JUMP or max(factors) < 1 / JUMP:
+                factor = factors[0]
+                place /= np.float32(factor)
+                state.gain *= factor
+                state.counts.jumps += 1
+        state.power = power / factor**2
+        return factor

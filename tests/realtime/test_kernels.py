@@ -60,7 +60,7 @@ def fitted(k, x: torch.Tensor, chosen: ARSettings, classes: int, future: int) ->
     sums = np.zeros((classes, slots, slots), np.complex64)
     k.multiply(s, slots, sums)
     taps, out = np.zeros((2, chosen.order, bins), np.float32), np.zeros((2, future, bins), np.float32)
-    k.ar_taps(s, sums, *chosen, taps, k.Work(classes, chosen.order))
+    k.ar_taps(s, sums, *chosen, taps)
     k.roll_out(s, taps, LIMIT, out)
     return tuple((y[0] + 1j * y[1]).T for y in (taps, out))
 

@@ -15,30 +15,38 @@ from airlam.realtime.kernels.compiled_basis import (
 )
 from airlam.realtime.kernels.compiled_eigen import fast_eigenvectors
 from airlam.realtime.kernels.compiled_features import periodograms, show
-from airlam.realtime.kernels.compiled_filters import Work, ar_taps, blend, multiply, roll_out
+from airlam.realtime.kernels.compiled_filters import ar_taps, blend, multiply, roll_out
 from airlam.realtime.kernels.compiled_paths import analyse, correlate, solve, spread
+from airlam.realtime.kernels.compiled_push import append, extrapolate, move, predict, renew
 from airlam.realtime.kernels.compiled_tracker import Tracker
 from airlam.realtime.kernels.compiled_wiener import wiener_filters
+from airlam.realtime.kernels.compiled_window import bound, compare
 
 __all__ = [
     "Tracker",
-    "Work",
     "analyse",
+    "append",
     "ar_taps",
     "blend",
+    "bound",
+    "compare",
     "correlate",
     "covariances",
     "eigenvectors",
     "energies",
     "exchange",
+    "extrapolate",
     "fast_eigenvectors",
     "fold",
     "gather",
     "hand_over",
+    "move",
     "multiply",
     "periodograms",
     "pick",
+    "predict",
     "project",
+    "renew",
     "roll_out",
     "solve",
     "spread",

@@ -130,6 +130,7 @@ def as_real(columns, forward, back):
     whitener. ``columns``: the pooled filter, and the conjugate transpose of the whitener."""
     order = columns.shape[0]
     forward[:] = 0
+    back[:] = 0
     for i in range(order):
         re, im = columns[i, 0].real, columns[i, 0].imag
         forward[2 * order, 2 * i] = -re
@@ -194,31 +195,25 @@ def own_filters(series, pooled, forward, back, taps):
                         taps[part, j, first + b] = found[2 * j + part, b] + shared
 
 
-def ar_taps(series, products, order, ridge, relative, absolute, shrinkage, taps, work):
-    """AR filters ``taps float32 [2, order, bin]`` of each bin, oldest sample first; zero for bins in no class.
-
-    ``work`` is a :class:`Work` of this shape; see :func:`pooled_filters` for the loading.
-    """
-    classes = len(products)
+@kernel
+def ar_taps(series, products, order, ridge, relative, absolute, shrinkage, taps):
+    """AR filters ``taps float32 [2, order, bin]`` of each bin, oldest sample first; zero for bins in no class. See
+    :func:`pooled_filters` for the loading."""
+    classes = products.shape[0]
     size = series.shape[2] // classes
-    settings = (order, ridge, relative, absolute, shrinkage)
-    pooled_filters(products, size, *settings, work.pooled, work.forward, work.back)
-    if shrinkage < math.inf:
-        own_filters(series, work.pooled, work.forward, work.back, taps)
+    pooled = np.empty((classes, order), np.complex64)
+    forward = np.empty((classes, 2 * order + 2, 2 * order + 2), np.float32)
+    back = np.empty((classes, 2 * order, 2 * order), np.float32)
+    pooled_filters(products, size, order, ridge, relative, absolute, shrinkage, pooled, forward, back)
+    if shrinkage < np.inf:
+        own_filters(series, pooled, forward, back, taps)
         return
-    taps[:, :, classes * size :] = 0
+    taps[:] = 0
     for c in range(classes):
-        taps[0, :, c * size : (c + 1) * size] = work.pooled[c].real[:, None]
-        taps[1, :, c * size : (c + 1) * size] = work.pooled[c].imag[:, None]
-
-
-class Work:
-    """Scratch of :func:`ar_taps`."""
-
-    def __init__(self, classes: int, order: int):
-        self.pooled = np.zeros((classes, order), np.complex64)
-        self.forward = np.zeros((classes, 2 * order + 2, 2 * order + 2), np.float32)
-        self.back = np.zeros((classes, 2 * order, 2 * order), np.float32)
+        for j in range(order):
+            for b in range(c * size, (c + 1) * size):
+                taps[0, j, b] = pooled[c, j].real
+                taps[1, j, b] = pooled[c, j].imag
 
 
 @kernel

@@ -43,8 +43,17 @@ class Tracker:
     def update(self, slots: np.ndarray, new: int, products: np.ndarray, offsets: np.ndarray, work: np.ndarray) -> None:
         """Take the ``new`` newest of ``slots [slot, subcarrier, rx_ant, tx_ant]`` into ``products``, and write their
         phase and slope [rad] to ``offsets [2, slot]``; offsets of older slots move along."""
-        correlate(slots.reshape(len(slots), -1), slots.shape[1], new, products)
-        track(products, new, self.filters, *self.layers, self.share, offsets, work)
+        flat = slots.reshape(len(slots), -1)
+        update(flat, slots.shape[1], new, products, self.filters, *self.layers, self.share, offsets, work)
+
+
+@kernel
+def update(
+    slots, tones, new, products, filters, weight1, bias1, weight2, bias2, weight3, bias3, share, offsets, phase
+):
+    """Both steps of :meth:`Tracker.update`."""
+    correlate(slots, tones, new, products)
+    track(products, new, filters, weight1, bias1, weight2, bias2, weight3, bias3, share, offsets, phase)
 
 
 @kernel

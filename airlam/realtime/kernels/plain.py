@@ -155,6 +155,41 @@ def synthesise(
     out[:] = unfolded_axis(unfolded_axis(x, 1), 4).reshape(out.shape)
 
 
+def append(slots, offsets, slot, frequency, modes, rows, cols, series, one) -> None:
+    fold(slots, offsets, slot, one[0])
+    project(one[0], frequency, modes, one[1], one[2])
+    gather(one[2], 0, rows, cols, series)
+
+
+def move(slots, offsets, slot, ring, place, tone, port, one) -> None:
+    fold(slots, offsets, slot, one[0])
+    exchange(ring, place, one[0], one[1])
+    update_covariances(one[0], one[1], tone, port)
+
+
+def renew(ring, oldest, tone, port, frequency, modes, rows, cols, series, half, coefficients, energy) -> None:
+    eigenvectors(tone, port, frequency, modes)
+    project(ring, frequency, modes, half, coefficients)
+    energies(coefficients, energy)
+    pick(energy, rows, cols)
+    gather(coefficients, oldest, rows, cols, series)
+
+
+def compare(value: np.ndarray, expected: np.ndarray, newest: np.ndarray) -> tuple[float, ...]:
+    """Of three slots: the energy of each, real and imaginary part of ``expected^H value``, and the real part of
+    ``newest^H value``."""
+    both = complex(np.vdot(expected, value))
+    energies = (float(np.vdot(x, x).real) for x in (value, expected, newest))
+    return *energies, both.real, both.imag, float(np.vdot(newest, value).real)
+
+
+def bound(future: np.ndarray, most: float) -> None:
+    """Scale slots of more energy than ``most`` down to it."""
+    for each in future:
+        if (energy := float(np.vdot(each, each).real)) > most:
+            each *= F32(math.sqrt(most / energy))
+
+
 def as_tensor(series: np.ndarray) -> torch.Tensor:
     """``[2, slot, bin]`` -> ``complex64 [bin, slot]``."""
     return torch.from_numpy(np.ascontiguousarray((series[0] + 1j * series[1]).T))
@@ -172,14 +207,7 @@ def multiply(series: np.ndarray, new: int, products: np.ndarray) -> None:
     products[:] = x.conj() @ x.swapaxes(1, 2)
 
 
-class Work:
-    """See :class:`airlam.realtime.kernels.compiled_filters.Work`; nothing here."""
-
-    def __init__(self, classes: int, order: int):
-        pass
-
-
-def ar_taps(series, products, order, ridge, relative, absolute, shrinkage, taps, work) -> None:
+def ar_taps(series, products, order, ridge, relative, absolute, shrinkage, taps) -> None:
     """:func:`airlam.baselines.ar.ar_filters` where ``absolute`` is negative, else
     :func:`airlam.baselines.eigen_ar.class_filters`."""
     x = as_tensor(series)
@@ -202,6 +230,23 @@ def roll_out(series: np.ndarray, taps: np.ndarray, limit: float, future: np.ndar
         step = (torch.stack(recent[-w.shape[1] :], -1) * w).sum(-1)
         recent.append(step * (most / step.abs().clamp_min(1e-30)).clamp_max(1.0))
     future[:] = as_planes(torch.stack(recent[w.shape[1] :], -1))
+
+
+def extrapolate(series, products, order, ridge, relative, absolute, shrinkage, limit, future) -> None:
+    if series.shape[1] == 1:
+        future[:] = series
+        return
+    taps = np.empty((2, order, series.shape[2]), F32)
+    ar_taps(series, products, order, ridge, relative, absolute, shrinkage, taps)
+    roll_out(series, taps, limit, future)
+
+
+def predict(series, new, products, *rest) -> None:
+    """See :func:`airlam.realtime.kernels.compiled_push.predict`."""
+    *settings, weights, token, gate, rows, cols, frequency, modes, grid, half, future, out = rest
+    extrapolate(series, products, *settings, future)  # fits to the series itself, not to products
+    blend(series, weights, token, gate, future)
+    synthesise(future, rows, cols, frequency, modes, grid, half, out)
 
 
 def blend(series: np.ndarray, weights: np.ndarray, token: np.ndarray, gate: np.ndarray, future: np.ndarray) -> None:
