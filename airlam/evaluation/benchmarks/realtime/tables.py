@@ -34,8 +34,8 @@ def make_results(config: RealtimeArguments, records: list[CellRecord], timing: C
         "focus": config.label + STREAM,
         "bar": config.bar,
         "tables": [table(record, results.rows, config) for record in records],
-        "compared": compared(config),
-        "details": compared(config),
+        "compared": compared(config, results.recipes),
+        "details": compared(config, results.recipes),
     }
     results.headline = headline(results.rows, config)
     results.notes = [
@@ -181,18 +181,23 @@ def headline(rows: list[Row], config: RealtimeArguments) -> str:
     return what + f"its latency, and over {look(config.bar).label}: " + ("; ".join(words) if words else "not run") + "."
 
 
-def compared(config: RealtimeArguments) -> list[str]:
-    """What runs how."""
+def compared(config: RealtimeArguments, recipes: dict[str, Any]) -> list[str]:
+    """What runs how, in channels of these recipes."""
     sizes = config.sizes
     ages = ", ".join(f"{2 * config.refresh_of(name)} slots for {name}" for name in config.streaming.names)
-    return [
+    lines = [
         f"Full predictions see the newest {sizes.history} slots and predict {config.horizon} (their time is that of "
         f"{sizes.horizon}); streams predict {sizes.horizon} after every slot. A prediction serves {config.csi_period} "
         f"slots. CSI SNR {config.cells.csi_snr_db:g} dB.",
         f"Streams are judged with filters as old as they become: {ages}. Paths are followed from one refresh to the "
         "next. The last column says how long a refresh takes here on the core of the pushes: where that is more than "
         "half of that age, refreshes need a core of their own.",
-        "Every user has a core of its own. Delays and directions of these channels do not change in time, which spares "
-        "old filters; docs/realtime.md has ray-traced tracks beside them.",
-        "Classical methods are tuned on links of other drops; ar-reference is the frozen AR with its default settings.",
+        "Every user has a core of its own. Classical methods are tuned on links of other drops; ar-reference is the "
+        "frozen AR with its default settings.",
     ]
+    if not all(recipe.get("tracks") or recipe["scenario"] == "ray_traced" for recipe in recipes.values()):
+        lines.append(
+            "Delays and directions of statistical drops do not change in time, which spares old filters; "
+            "docs/realtime.md has ray-traced tracks beside them."
+        )
+    return lines
