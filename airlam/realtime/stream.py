@@ -68,6 +68,11 @@ class Stream:
         self._state, self.job, self._retry = copy.deepcopy(state), None, 0
         self._window = Window(self._state)
 
+    @property
+    def due(self) -> int | None:
+        """Number of the slot that comes next; ``None`` before the first."""
+        return self._state.slot if self._state.filled else None
+
     def reset(self) -> None:
         """Forget the user."""
         self.state = State.of(self.engine)
@@ -88,7 +93,7 @@ class Stream:
                 f"a stream of {self.engine.name} starts with at least {history} slots [slot, subcarrier, rx_ant, "
                 f"tx_ant], got {_said(h_past)}; fewer are pushed one by one"
             )
-        slots = [self._checked(each) for each in h_past[-history:]]
+        slots = [self.checked(each) for each in h_past[-history:]]
         number = None if slot is None else _whole(slot)
         self.reset()
         if number is not None:
@@ -120,7 +125,7 @@ class Stream:
         Raises:
             ValueError, TypeError: another shape, NaN, or a number that is none. The stream is as it was.
         """
-        value, state = None if h_slot is None else self._checked(h_slot), self._state
+        value, state = None if h_slot is None else self.checked(h_slot), self._state
         slot = None if slot is None else _whole(slot)
         sizes = (self.engine.num_future, *self.engine.shape)
         if out is not None and not (
@@ -156,7 +161,8 @@ class Stream:
         np.multiply(future, np.float32(state.gain), out=out)
         return out
 
-    def _checked(self, h_slot: Tensor | NDArray) -> NDArray:
+    def checked(self, h_slot: Tensor | NDArray) -> NDArray:
+        """A measured slot as :meth:`push` takes it, contiguous; the same errors."""
         value = h_slot.detach().resolve_conj().resolve_neg().numpy() if isinstance(h_slot, Tensor) else h_slot
         if not isinstance(value, np.ndarray) or not np.iscomplexobj(value) or value.shape != self.engine.shape:
             raise ValueError(

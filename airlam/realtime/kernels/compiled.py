@@ -17,6 +17,7 @@ from airlam.realtime.kernels.compiled_eigen import fast_eigenvectors
 from airlam.realtime.kernels.compiled_features import periodograms, show
 from airlam.realtime.kernels.compiled_filters import ar_taps, blend, multiply, roll_out
 from airlam.realtime.kernels.compiled_paths import analyse, correlate, solve, spread
+from airlam.realtime.kernels.compiled_precoding import beams
 from airlam.realtime.kernels.compiled_push import append, extrapolate, move, predict, renew
 from airlam.realtime.kernels.compiled_tracker import Tracker
 from airlam.realtime.kernels.compiled_wiener import wiener_filters
@@ -27,6 +28,7 @@ __all__ = [
     "analyse",
     "append",
     "ar_taps",
+    "beams",
     "blend",
     "bound",
     "compare",

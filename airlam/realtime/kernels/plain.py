@@ -15,6 +15,7 @@ from airlam.baselines.ar import ar_filters
 from airlam.models.doppler import wiener
 from airlam.models.phase_tracker import PhaseTracker
 from airlam.realtime.kernels.plain_paths import analyse, correlate, solve, spread  # noqa: F401
+from airlam.realtime.kernels.plain_precoding import beams  # noqa: F401
 
 F32 = np.float32
 
