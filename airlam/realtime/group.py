@@ -132,7 +132,7 @@ class Group:
             self.add()
         ports = engine.shape[-1]
         self._whitening = np.tile(np.eye(ports, dtype=np.complex64), (len(serve), 1, 1))
-        self._turn = 0
+        self._turn, self._passed = 0, 1
 
     def push(
         self, h_slots: Tensor | NDArray | Sequence[Any], slot: int | None = None, out: NDArray | None = None
@@ -152,28 +152,44 @@ class Group:
         Raises:
             ValueError, TypeError: bad CSI of one user. No user's stream has taken its slot.
         """
-        if len(h_slots) != len(self.streams):
-            raise ValueError(f"h_slots are of {len(h_slots)} users, but the group has {len(self.streams)}")
-        values = []
-        for user, (stream, h_slot) in enumerate(zip(self.streams, h_slots, strict=True)):
-            try:
-                values.append(None if h_slot is None else stream.checked(h_slot))
-            except ValueError as error:
-                raise ValueError(f"user {user}: {error}") from error
-        for user, (stream, errors, value) in enumerate(zip(self.streams, self.errors, values, strict=True)):
-            due, future = stream.due, self.future[:, user]
-            lost = 0 if slot is None or due is None else slot - due
-            stream.push(value, slot, out=future)
+        for user, (value, lost) in enumerate(self._checked(h_slots, slot)):
+            future = self.future[:, user]
+            self.streams[user].push(value, slot, out=future)
             if self.trust and lost >= 0:
-                errors.measured(value, lost)
-                errors.predicted(future)
-        w = self._precode(out)
+                self.errors[user].measured(value, lost)
+                self.errors[user].predicted(future)
+        w = self.beams(out)
         return torch.from_numpy(w) if any(isinstance(each, Tensor) for each in h_slots) else w
 
-    def _precode(self, out: NDArray | None) -> NDArray:
-        future = self.future[self.serve].swapaxes(0, 1)
+    def take(self, h_slots: Tensor | NDArray | Sequence[Any], slot: int | None = None) -> None:
+        """Take every user's newest slot as :meth:`push` does, without predictions and beams: for slots between those
+        after which beams are made."""
+        for user, (value, lost) in enumerate(self._checked(h_slots, slot)):
+            self.streams[user].take(value, slot)
+            if self.trust and lost >= 0:
+                self.errors[user].measured(value, lost)
+        self._passed += 1
+
+    def _checked(self, h_slots: Tensor | NDArray | Sequence[Any], slot: int | None) -> list[tuple[NDArray | None, int]]:
+        """Every user's slot, and how many it has lost before."""
+        if len(h_slots) != len(self.streams):
+            raise ValueError(f"h_slots are of {len(h_slots)} users, but the group has {len(self.streams)}")
+        found = []
+        for user, (stream, h_slot) in enumerate(zip(self.streams, h_slots, strict=True)):
+            try:
+                value = None if h_slot is None else stream.checked(h_slot)
+            except ValueError as error:
+                raise ValueError(f"user {user}: {error}") from error
+            due = stream.due
+            found.append((value, 0 if slot is None or due is None else slot - due))
+        return found
+
+    def beams(self, out: NDArray | None = None) -> NDArray:
+        """The beams of the newest predictions, as :meth:`push` gives them."""
+        future, passed = self.future[self.serve].swapaxes(0, 1), self._passed
+        self._passed = 1
         if not self.trust:
-            return self.precoder.precode(future, out=out)
+            return self.precoder.precode(future, passed=passed, out=out)
         # statistics age slowly: one slot's matrix is inverted anew at each push
         self._turn = (self._turn + 1) % len(self._whitening)
         at = self.serve.start + self._turn
@@ -181,7 +197,7 @@ class Group:
         if not isinstance(total, int):
             precoder, users = self.precoder, len(self.streams)
             self._whitening[self._turn] = whitened(self.trust * total, users, precoder.no, precoder.power)
-        return self.precoder.precode(future, whitening=self._whitening, out=out)
+        return self.precoder.precode(future, whitening=self._whitening, passed=passed, out=out)
 
     # -- users -----------------------------------------------------------------------------------------------------
 
@@ -223,5 +239,5 @@ class Group:
             self.errors[-1].restore(arrays)
         self.precoder.warm = state.warm.copy()
         for _ in range(len(self._whitening)):  # of every slot
-            self._precode(None)
+            self.beams(None)
         self.precoder.warm = state.warm.copy()

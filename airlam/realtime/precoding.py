@@ -64,6 +64,7 @@ class FastPrecoder:
         *,
         variance: NDArray | None = None,
         whitening: NDArray | None = None,
+        passed: int = 1,
         out: NDArray | None = None,
     ) -> NDArray:
         """Beams from predictions.
@@ -71,10 +72,10 @@ class FastPrecoder:
         Args:
             h: ``complex64 [user, slot, subcarrier, rx_ant, tx_ant]``, predicted for neighbouring slots. Users with
                 several receive antennas are served along their dominant direction, as in
-                :mod:`airlam.baselines.precoders`. With WMMSE this call's slot ``i`` is expected to be slot ``i + 1`` of
-                the call before.
+                :mod:`airlam.baselines.precoders`.
             variance: of each entry's error ``[user, slot]``; ``None``: as if there was none.
             whitening: ``complex64 [slot, tx_ant, tx_ant]``, see :func:`whitened`, instead of ``variance``.
+            passed: slots since the prediction of the call before, where WMMSE begins.
             out: to write to instead of a new array, contiguous.
 
         Returns:
@@ -107,7 +108,7 @@ class FastPrecoder:
             sizes = (slots, tones, ports, users)
             raise ValueError(f"out is {w.dtype} {w.shape}, but must be a contiguous array complex64 {sizes}")
         start, duals = self._warm((slots, 2, users, blocks))
-        self.kernels.beams(rows, turned, noise, self.power, self.rounds, start, duals, w)
+        self.kernels.beams(rows, turned, noise, self.power, self.rounds, passed, start, duals, w)
         if self.rounds:
             self.warm, self._spare = duals, start
         return w

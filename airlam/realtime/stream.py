@@ -125,24 +125,34 @@ class Stream:
         Raises:
             ValueError, TypeError: another shape, NaN, or a number that is none. The stream is as it was.
         """
-        value, state = None if h_slot is None else self.checked(h_slot), self._state
-        slot = None if slot is None else _whole(slot)
         sizes = (self.engine.num_future, *self.engine.shape)
         if out is not None and not (
             isinstance(out, np.ndarray) and out.shape == sizes and out.dtype == np.complex64 and out.flags.writeable
         ):
             raise ValueError(f"out is {_said(out)}, but must be a writeable array complex64 {sizes}")
+        self._take(h_slot, slot)
+        self._renew()
+        return _like(h_slot, self._predict(out))
+
+    def take(self, h_slot: Slot | None, slot: int | None = None) -> None:
+        """Take a measured slot as :meth:`push` does, but leave its prediction out, which is nearly all of the time."""
+        if self._take(h_slot, slot):
+            self._state.ahead += 1
+
+    def _take(self, h_slot: Slot | None, slot: int | None) -> bool:
+        """Put a slot into the window; whether it was measured and is the newest."""
+        value, state = None if h_slot is None else self.checked(h_slot), self._state
+        slot = None if slot is None else _whole(slot)
         if slot is not None and not state.filled:
             state.slot = slot
         ahead = 0 if slot is None else slot - state.slot
         if ahead < 0:
             self._window.insert(value, -ahead)
-        else:
-            self._window.skip(ahead + (value is None))
-            if value is not None:
-                self._window.measured(value)
-        self._renew()
-        return _like(h_slot, self._predict(out))
+            return False
+        self._window.skip(ahead + (value is None))
+        if value is not None:
+            self._window.measured(value)
+        return value is not None
 
     def _predict(self, out: NDArray | None = None) -> NDArray:
         state, engine = self._state, self.engine

@@ -14,12 +14,21 @@ from numpy.typing import NDArray
 from airlam.realtime.kernels.jit import kernel
 
 TOGETHER = 16  # tones that are solved side by side
+FADED = 1e-2  # of the mean weight of the users: who had less may be served again
 TINY = 1e-30
 
 
 @kernel
 def beams(
-    h: NDArray, t: NDArray, noise: NDArray, power: float, rounds: int, start: NDArray, duals: NDArray, w: NDArray
+    h: NDArray,
+    t: NDArray,
+    noise: NDArray,
+    power: float,
+    rounds: int,
+    passed: int,
+    start: NDArray,
+    duals: NDArray,
+    w: NDArray,
 ) -> None:
     slots, users, tones, ports = h.shape
     width, share = min(tones, TOGETHER), w.shape[1] // tones
@@ -31,7 +40,7 @@ def beams(
     gain, worth, load = np.empty((users, width)), np.empty((users, width)), np.empty(width)
     root = np.empty(users)
     for slot in range(slots):
-        later = min(slot + 1, slots - 1)
+        later = min(slot + passed, slots - 1)
         total = 0.0
         for k in range(users):
             total += noise[slot, k]
@@ -39,16 +48,14 @@ def beams(
         for step in range(0, tones, width):
             first = min(step, tones - width)
             products(rows[slot], turns[slot], first, turned, gram)
-            if rounds and start.shape[0]:
-                recall(start[later], first, gain, worth)
-            else:
+            if not (rounds and start.shape[0] and recall(start[later], first, gain, worth, False)):
                 load[:] = total
                 system[:] = gram
                 invert(system, load, lower, inverse)
                 if rounds:
                     after_rzf(inverse, total, root, gain, worth)
-                else:
-                    worth[:] = 1.0
+                if rounds and start.shape[0]:
+                    recall(start[later], first, gain, worth, True)
             if rounds:
                 for k in range(users):
                     for j in range(k + 1):
@@ -162,16 +169,27 @@ def invert(system: NDArray, load: NDArray, lower: NDArray, inverse: NDArray) -> 
 
 
 @kernel
-def recall(start: NDArray, first: int, gain: NDArray, worth: NDArray) -> None:
-    """The weights of the last slot; a user who had hardly any may have a better channel now."""
+def recall(start: NDArray, first: int, gain: NDArray, worth: NDArray, begun: bool) -> bool:
+    """Take the weights of the last slot. Where one of the users had hardly any it may have a better channel now, which
+    a round does not find out: there they are taken only if those that are ``begun`` anew have a lower sum-rate.
+    Whether there were no such tones."""
     users, width = gain.shape
+    whole = True
     for b in range(width):
-        mean = 0.0
+        mean, least, ahead = 0.0, np.inf, 0.0
         for k in range(users):
-            mean += start[0, k, first + b]
-        for k in range(users):
-            gain[k, b] = max(start[0, k, first + b], 1e-3 * mean / users)
-            worth[k, b] = start[1, k, first + b]
+            mean += start[0, k, first + b] / users
+            least = min(least, start[0, k, first + b])
+        faded = least <= FADED * mean
+        if faded and begun:
+            for k in range(users):
+                ahead += math.log(start[1, k, first + b] / worth[k, b])
+        whole = whole and not faded
+        if not faded or ahead > 0:
+            for k in range(users):
+                gain[k, b] = start[0, k, first + b]
+                worth[k, b] = start[1, k, first + b]
+    return whole
 
 
 @kernel

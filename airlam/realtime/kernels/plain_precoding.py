@@ -4,15 +4,16 @@ All beams lie in the span of the users' rows (with white errors of CSI) or of th
 that are solved have the size of the group.
 
 A round of WMMSE needs of the round before only two numbers of each user: :math:`d_k = |u_k|^2/\epsilon_k`, the weight
-of its row, and :math:`1/\epsilon_k`, the power of its beam, where :math:`u_k` is its receiver and :math:`\epsilon_k`
-its mean square error. With :math:`D = diag(d)`, :math:`c = \sum_k d_k` and the Gram matrix :math:`G` of rows of unit noise,
+of its row, and :math:`1/\epsilon_k`, the power of its beam. :math:`u_k` is its receiver, :math:`\epsilon_k` its mean
+square error. With :math:`D = diag(d)`, :math:`c = \sum_k d_k` and the Gram matrix :math:`G` of rows of unit noise,
 
 .. math:: N = (D^{1/2} G D^{1/2} + c I)^{-1},\quad X = D^{1/2} N diag(\epsilon)^{-1/2}
 
 are the coordinates of the new beams. What they do follows from :math:`N` alone: user :math:`k` receives
 :math:`(\delta_{kj} - c N_{kj})(d_k\epsilon_j)^{-1/2}` of beam :math:`j`, which has the power
 :math:`(N_{jj} - c\sum_k|N_{kj}|^2)/\epsilon_j`. These two numbers change slowly from slot to slot where beams turn with
-the channel: they are what a warm start begins with.
+the channel: they are what a warm start begins with. Where a user had hardly any weight, a round does not find out that
+its channel is better now: there a new start is taken if its sum-rate is higher than the last one was.
 """
 
 from __future__ import annotations
@@ -20,11 +21,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+FADED = 1e-2  # of the mean weight of the users: who had less may be served again
 TINY = 1e-30
 
 
 def beams(
-    h: NDArray, t: NDArray, noise: NDArray, power: float, rounds: int, start: NDArray, duals: NDArray, w: NDArray
+    h: NDArray,
+    t: NDArray,
+    noise: NDArray,
+    power: float,
+    rounds: int,
+    passed: int,
+    start: NDArray,
+    duals: NDArray,
+    w: NDArray,
 ) -> None:
     """Regularised zero forcing of equal powers, or ``rounds`` of WMMSE from it or from ``start``.
 
@@ -34,7 +44,8 @@ def beams(
             share; where errors are white, ``h`` itself.
         noise: ``float64 [slot, user]``, of each user over ``power``; white errors of its CSI are part of it.
         rounds: of WMMSE; 0: regularised zero forcing.
-        start: ``float64 [slot, 2, user, block]``, the weights of the last slot; without slots: begin anew.
+        passed: slots by which this prediction is later than the last one.
+        start: ``float64 [slot, 2, user, block]``, the weights of the last prediction; without slots: begin anew.
         duals: as ``start``, written if ``rounds`` is not 0. Not the same memory.
         w: ``complex64 [slot, tone, port, user]``, written; a whole number of tones in each block.
     """
@@ -44,20 +55,20 @@ def beams(
     gram = lower + np.tril(lower, -1).conj().swapaxes(-1, -2)
     users, eye = h.shape[1], np.eye(h.shape[1])
     gram -= 1j * gram.imag * eye  # a diagonal is real
-    if rounds == 0 or not len(start):
-        total = noise.sum(1)[:, None, None, None]
-        x = np.linalg.inv(gram + total * eye)
+    total = noise.sum(1)[:, None, None, None]
+    x = np.linalg.inv(gram + total * eye)
     if rounds:
         root = 1 / np.sqrt(noise)[:, None]  # [slot, 1, user]
+        spent = np.diagonal(x, axis1=-2, axis2=-1).real - total[..., 0] * (np.abs(x) ** 2).sum(-2)
+        level = np.where(spent > TINY, 1 / (users * np.maximum(spent, TINY)), 0)
+        received = np.abs(eye - total * x) ** 2 * level[..., None, :] * root[..., None] ** 2
+        gain, worth = weights(received, np.ones_like(level[..., :1]))
         if len(start):
-            later = np.minimum(np.arange(len(h)) + 1, len(h) - 1)
-            gain, worth = (start[later, i].swapaxes(1, 2) for i in range(2))  # [slot, block, user]
-            gain = np.maximum(gain, 1e-3 * gain.mean(-1, keepdims=True))
-        else:
-            spent = np.diagonal(x, axis1=-2, axis2=-1).real - total[..., 0] * (np.abs(x) ** 2).sum(-2)
-            level = np.where(spent > TINY, 1 / (users * np.maximum(spent, TINY)), 0)
-            received = np.abs(eye - total * x) ** 2 * level[..., None, :] * root[..., None] ** 2
-            gain, worth = weights(received, np.ones_like(level[..., :1]))
+            later = np.minimum(np.arange(len(h)) + passed, len(h) - 1)
+            last, before = (start[later, i].swapaxes(1, 2) for i in range(2))  # [slot, block, user]
+            served = last.min(-1, keepdims=True) > FADED * last.mean(-1, keepdims=True)
+            kept = served | (np.log(before / worth).sum(-1, keepdims=True) > 0)
+            gain, worth = np.where(kept, last, gain), np.where(kept, before, worth)
         gram = gram * root[..., None] * root[..., None, :]
         for _ in range(rounds):
             load, half = gain.sum(-1)[..., None, None] + TINY, np.sqrt(gain)

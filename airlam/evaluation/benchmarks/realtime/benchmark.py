@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from airlam.channels import load_channel
+from airlam.evaluation.benchmarks.realtime.chain_tables import add_chains, time_chains
+from airlam.evaluation.benchmarks.realtime.chains import Chains, learned_precoders
 from airlam.evaluation.benchmarks.realtime.config import LATEST_S, STREAM, RealtimeArguments
 from airlam.evaluation.benchmarks.realtime.streams import Judged, built, contenders, pushes
 from airlam.evaluation.benchmarks.realtime.tables import make_results, write_page
@@ -27,6 +29,7 @@ from airlam.evaluation.results import CellRecord
 from airlam.io import recipe_hash
 from airlam.metrics import Latency, cpu_threads
 
+CHAIN, CHAIN_TIMED = "chain", "chain timing"
 TIMED = "timing"  # group of the cell where latencies are measured
 
 
@@ -51,19 +54,32 @@ class RealtimeBenchmark(RealtimeArguments):
         out = Path(out)
         with cpu_threads(self.threads):
             models = built(self)
-            # what a cell's own fields do not say: how streams run, and what classical methods are tuned for
-            depends = combined(models.values())
-            if UNCACHED not in depends:
-                depends = recipe_hash([depends, asdict(self.streaming), asdict(self.sizes), asdict(self.timed)])
+            depends = self._depends(models)
             cells = self.plan()
-            *records, timing = run_cells(
-                [*cells, self.timed_cell(cells)],
+            further = self.chain_cells(cells)
+            found = run_cells(
+                [*cells, self.timed_cell(cells), *further],
                 lambda cell: self._run_cell(cell, models),
-                lambda _: depends,
+                lambda cell: depends[cell.group.startswith(CHAIN)],
                 out,
                 lambda cell: float(cell.num_links),
             )
-        return publish(make_results(self, records, timing), out, threads=self.threads, leaderboard=write_page)
+        records, timing, chains = found[: len(cells)], found[len(cells)], found[len(cells) + 1 :]
+        results = make_results(self, records, timing)
+        if chains:
+            add_chains(results, self, chains[:-1], chains[-1])
+        return publish(results, out, threads=self.threads, leaderboard=write_page)
+
+    def _depends(self, models: dict[str, Any]) -> tuple[str, str]:
+        """What a cell's own fields do not say, of cells without and with chains: weights, how streams run, and what
+        classical methods are tuned for."""
+        facts = [asdict(self.streaming), asdict(self.sizes), asdict(self.timed)]
+        first, second = combined(models.values()), combined([*models.values(), *learned_precoders(self).values()])
+        further = [*facts, asdict(self.chains)]
+        return tuple(
+            found if UNCACHED in found else recipe_hash([found, *each])
+            for found, each in ((first, facts), (second, further))
+        )  # type: ignore[return-value]
 
     def plan(self) -> list[Cell]:
         """A cell for each scenario and speed; its history is what the slowest stream takes."""
@@ -102,9 +118,22 @@ class RealtimeBenchmark(RealtimeArguments):
         middle = cells[len(cells) // 2]
         return replace(middle, group=TIMED, num_links=middle.recipe["links_per_drop"], timed=True)
 
+    def chain_cells(self, cells: list[Cell]) -> list[Cell]:
+        """A cell of chains for each of ``cells``, and the one where they are timed."""
+        chosen, made = self.chains, []
+        for cell in cells if chosen.users else ():
+            # as many slots as the latest beams serve
+            latest = 2 * math.ceil(LATEST_S / cell.recipe["slot_duration"])
+            fields: dict[str, Any] = dict(methods=tuple(chosen.names), users=tuple(chosen.users), num_future=latest)
+            made.append(replace(cell, group=CHAIN, num_links=chosen.num_links, horizon=chosen.horizon, **fields))
+        return [*made, *(replace(self.timed_cell([cell]), group=CHAIN_TIMED) for cell in made[len(made) // 2 :][:1])]
+
     def _run_cell(self, cell: Cell, models: dict[str, Any]) -> CellRecord:
         links = cell.links("test", cell.num_links)
         h_past, _ = cell.observe(links.h, "test")
+        if cell.group in (CHAIN, CHAIN_TIMED):
+            chains = Chains(self, cell, links, h_past, models)
+            return chains.judge() if cell.group == CHAIN else time_chains(self, cell, chains)
         found = contenders(self, cell, links, models)
         return self._time(cell, found, h_past) if cell.group == TIMED else measure_cell(cell, links, h_past, found)
 
