@@ -86,11 +86,12 @@ class Errors:
         return np.asarray(scale, np.float32)[..., None, None] * self.covariance
 
     def arrays(self) -> dict[str, NDArray]:
-        """What is worth saving; a comparison under way is not."""
-        return {"variance": self.variance.copy(), "seen": self.seen.copy(), "covariance": self.covariance.copy()}
+        """A copy of all that it knows, for :meth:`restore`."""
+        place = np.array([self._next, self._valid])
+        found = {"variance": self.variance, "seen": self.seen, "covariance": self.covariance, "kept": self._kept}
+        return {name: value.copy() for name, value in found.items()} | {"place": place}
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
         """Take what :meth:`arrays` gave."""
-        for name, value in arrays.items():
-            getattr(self, name)[...] = value
-        self._valid = False
+        self.variance[:], self.seen[:], self.covariance[:] = (arrays[x] for x in ("variance", "seen", "covariance"))
+        self._kept[:], self._next, self._valid = arrays["kept"], int(arrays["place"][0]), bool(arrays["place"][1])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from airlam.errors import StoreError
@@ -23,26 +23,28 @@ from airlam.realtime.refresher import Refresher
 from airlam.realtime.state import State
 from airlam.realtime.stream import Stream
 
+FILE = "group.safetensors"
 TRUST = 0.25  # in the covariance of errors: they are not as steady as a covariance says
 
 
 @dataclass
 class GroupState:
-    """What a group knows: of each user the stream's state and its errors, of all the weights of WMMSE's last slot."""
+    """What a group knows: of each user the stream's state and its errors, and ``shared`` arrays of all together."""
 
     users: list[State]
     errors: list[dict[str, NDArray]]
-    warm: NDArray
+    shared: dict[str, NDArray]
 
     def save(self, folder: str | Path) -> Path:
         """Write a file for each user and one for the group."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {f"{i}.{name}": x for i, found in enumerate(self.errors) for name, x in found.items()}
         for i, user in enumerate(self.users):
             user.save(folder / f"user-{i}.safetensors")
-        with replacing(folder / "group.safetensors") as work:
-            save_file({"warm": np.ascontiguousarray(self.warm), **arrays}, work)
+        arrays = {f"{i}.{name}": x for i, found in enumerate(self.errors) for name, x in found.items()}
+        arrays |= {f"shared.{name}": np.ascontiguousarray(x) for name, x in self.shared.items()}
+        with replacing(folder / FILE) as work:
+            save_file(arrays, work, metadata={"users": str(len(self.users))})
         return folder
 
     @classmethod
@@ -54,14 +56,17 @@ class GroupState:
         """
         folder = Path(folder)
         try:
-            arrays = load_file(folder / "group.safetensors")
-        except (OSError, SafetensorError) as error:
+            with safe_open(folder / FILE, framework="numpy") as file:
+                number = int((file.metadata() or {})["users"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise StoreError(f"{folder} holds no state of a group: {str(error).splitlines()[0]}") from error
-        warm, errors = arrays.pop("warm", np.zeros((0, 2, 0, 0))), []
-        for i in range(len({name.split(".")[0] for name in arrays})):
-            errors.append({name.removeprefix(f"{i}."): x for name, x in arrays.items() if name.startswith(f"{i}.")})
-        users = [State.load(folder / f"user-{i}.safetensors", engine) for i in range(len(errors))]
-        return cls(users, errors, warm)
+
+        def part(name: str) -> dict[str, NDArray]:
+            return {key.removeprefix(f"{name}."): x for key, x in arrays.items() if key.startswith(f"{name}.")}
+
+        users = [State.load(folder / f"user-{i}.safetensors", engine) for i in range(number)]
+        return cls(users, [part(str(i)) for i in range(number)], part("shared"))
 
 
 class Group:
@@ -227,17 +232,26 @@ class Group:
     def state(self) -> GroupState:
         """A copy of all that the group knows. Setting it continues another group with the same engine and options."""
         errors = [each.arrays() for each in self.errors]
-        return GroupState([stream.state for stream in self.streams], errors, self.precoder.warm.copy())
+        shared = {
+            "warm": self.precoder.warm,
+            "whitening": self._whitening,
+            "turn": np.array([self._turn, self._passed]),
+        }
+        shared = {name: value.copy() for name, value in shared.items()}
+        return GroupState([stream.state for stream in self.streams], errors, shared)
 
     @state.setter
     def state(self, state: GroupState) -> None:
+        shared, whitening = state.shared, self._whitening.shape
         for user in state.users:
             user.check(self.engine)
+        if shared["whitening"].shape != whitening:
+            raise StoreError(
+                f"the state serves {len(shared['whitening'])} slots, but this group {whitening[0]}: give the same serve"
+            )
         self.streams, self.errors = [], []
         for user, arrays in zip(state.users, state.errors, strict=True):
             self.add(user)
             self.errors[-1].restore(arrays)
-        self.precoder.warm = state.warm.copy()
-        for _ in range(len(self._whitening)):  # of every slot
-            self.beams(None)
-        self.precoder.warm = state.warm.copy()
+        self.precoder.warm, self._whitening = shared["warm"].copy(), shared["whitening"].copy()
+        self._turn, self._passed = (int(x) for x in shared["turn"])

@@ -12,6 +12,8 @@ from airlam.channels import load_channel
 from airlam.csi import measure
 from airlam.errors import RecipeError
 from airlam.evaluation import RealtimeBenchmark
+from airlam.evaluation.benchmarks.realtime.chain_tables import EACH, ONE, Cost
+from airlam.evaluation.benchmarks.realtime.chain_tables import charged as chain_charged
 from airlam.evaluation.benchmarks.realtime.streams import Judged
 from airlam.evaluation.benchmarks.realtime.tables import best_classic, charged
 from airlam.evaluation.engine.timing import cell_figure
@@ -129,3 +131,69 @@ def test_the_whole_on_small_channels(tmp_path):
 def test_bad_arguments(arguments, words):
     with pytest.raises(RecipeError, match=words):
         RealtimeBenchmark(**arguments)
+
+
+def timing(chain: str, users: int, **milliseconds: float) -> CellRecord:
+    made = CellRecord({"group": "chain timing"}, {})
+    for part, value in milliseconds.items():
+        label = f"{chain}|{users}|{part}"
+        made.add(cell_figure(label, "p50_ms", value, "ms"), cell_figure(label, "p99_ms", 2 * value, "ms"))
+    return made
+
+
+def test_a_chain_is_charged_with_all_its_users():
+    # taking three slots, then four users' pushes and 0.2 ms of precoding
+    cost = Cost.of(timing("x + rzf", 4, whole=2.1, take=0.1, beams=0.2), "x + rzf", 4, 4)
+    assert cost.latency(ONE) == pytest.approx(1.8) and cost.latency(EACH) == pytest.approx(0.4 + 0.2)
+    # five slots last 2.5 ms: four that are taken, and the whole
+    assert cost.period(ONE, 4, 0.5) == 5 and cost.period(EACH, 4, 0.5) == 4
+    assert Cost.of(timing("x + rzf", 4, whole=2.1), "perfect + rzf", 4, 4) is None
+    steps = torch.arange(40, 0, -1).double()[None]
+    assert chain_charged(steps, cost, ONE, 4, 0.5e-3).tolist() == [37 - 2]  # slots 4 to 8
+    assert chain_charged(steps, cost, EACH, 4, 0.5e-3).tolist() == [39 - 1.5]  # slots 2 to 5
+    assert chain_charged(steps, None, ONE, 4, 0.5e-3).tolist() == [40 - 1.5]
+    late = Cost.of(timing("x + rzf", 4, whole=40, take=0.1, beams=0.2), "x + rzf", 4, 4)
+    assert chain_charged(steps, late, ONE, 4, 0.5e-3) is None
+    busy = Cost.of(timing("x + rzf", 4, whole=4, take=0.6, beams=0.2), "x + rzf", 4, 4)
+    assert busy.period(ONE, 4, 0.5) is None and chain_charged(steps, busy, ONE, 4, 0.5e-3) is None
+
+
+def test_chains_on_small_channels(tmp_path):
+    names = ["ar-reference + rzf", "ar + rzf", "eigen-ar + robust rzf", "eigen-ar + robust wmmse"]
+    names += ["eigen-ar + airlam-precoder", "perfect + rzf"]
+    made = benchmark(
+        model="airlam-tiny",
+        full=[],
+        streaming={"names": ["ar", "eigen-ar"], "options": {"eigen-ar": {"basis_every": 1}}},
+        chains={"users": [2, 4], "names": names},
+    )
+    made.run(tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    rows = {(row["method"], row["label"]): row["figures"] for row in results["rows"] if row["group"] == "chain"}
+    assert set(rows) == {(name, f"{users} users") for name in names for users in (2, 4)}
+    for users in ("2 users", "4 users"):
+        found = {name: rows[name, users]["first_slots"]["value"] for name in names}
+        assert max(found, key=found.get) == "perfect + rzf"
+        ours = rows["eigen-ar + robust rzf", users]
+        assert {"latency_one_core_ms", "latency_core_each_ms", "beams_ms", "period_one_core"} <= set(ours)
+        assert ours["latency_core_each_ms"]["value"] < ours["latency_one_core_ms"]["value"]
+        assert "over_bar_core_each" in ours
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "## Chains, UMa NLOS, 30 km/h, 4 users" in text and "the streams' own past errors" in text
+
+
+@pytest.mark.parametrize(
+    "chains, words",
+    [
+        ({"users": [16]}, "chains.users is .16., but a drop has 8 links"),
+        ({"users": [4], "names": ["ar"]}, "chains.names holds 'ar'"),
+        ({"users": [4], "names": ["kalman + rzf"]}, "chains.names holds 'kalman . rzf', but must hold"),
+        ({"users": [4], "names": []}, "chains.names must not be empty"),
+        ({"users": [0]}, "chains.users is 0"),
+        ({"horizon": 0}, "chains.horizon is 0"),
+        ({"trust": -1.0}, "chains.trust is -1"),
+    ],
+)
+def test_bad_chains(chains, words):
+    with pytest.raises(RecipeError, match=words):
+        RealtimeBenchmark(chains=chains)
