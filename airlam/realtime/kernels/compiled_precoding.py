@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from airlam.realtime.kernels.jit import kernel
 
 TOGETHER = 16  # tones that are solved side by side
-FADED = 1e-2  # of the mean weight of the users: who had less may be served again
 TINY = 1e-30
 
 
@@ -38,6 +37,7 @@ def beams(
     gram = np.empty((users, users, 2, width))
     system, lower, inverse = np.empty_like(gram), np.empty_like(gram), np.empty_like(gram)
     gain, worth, load = np.empty((users, width)), np.empty((users, width)), np.empty(width)
+    before, last = np.empty_like(gain), np.empty_like(gain)
     root = np.empty(users)
     for slot in range(slots):
         later = min(slot + passed, slots - 1)
@@ -48,32 +48,28 @@ def beams(
         for step in range(0, tones, width):
             first = min(step, tones - width)
             products(rows[slot], turns[slot], first, turned, gram)
-            if not (rounds and start.shape[0] and recall(start[later], first, gain, worth, False)):
-                load[:] = total
-                system[:] = gram
-                invert(system, load, lower, inverse)
-                if rounds:
-                    after_rzf(inverse, total, root, gain, worth)
-                if rounds and start.shape[0]:
-                    recall(start[later], first, gain, worth, True)
+            load[:] = total
+            system[:] = gram
+            invert(system, load, lower, inverse)
             if rounds:
+                after_rzf(inverse, total, root, gain, worth)
                 for k in range(users):
                     for j in range(k + 1):
                         scale = root[k] * root[j]
                         for b in range(width):
                             gram[k, j, 0, b] *= scale
                             gram[k, j, 1, b] *= scale
+                if start.shape[0]:
+                    before[:] = start[later, 0, :, first : first + width]
+                    last[:] = start[later, 1, :, first : first + width]
+                    weigh(gram, before, load, system)
+                    invert(system, load, lower, inverse)
+                    after_round(inverse, load, before, last)
+                    take_better(before, last, gain, worth)
+            else:
+                worth[:] = 1.0
             for _ in range(rounds):
-                load[:] = TINY
-                for k in range(users):
-                    for b in range(width):
-                        load[b] += gain[k, b]
-                for k in range(users):
-                    for j in range(k + 1):
-                        for b in range(width):
-                            both = math.sqrt(gain[k, b] * gain[j, b])
-                            system[k, j, 0, b] = gram[k, j, 0, b] * both
-                            system[k, j, 1, b] = gram[k, j, 1, b] * both
+                weigh(gram, gain, load, system)
                 invert(system, load, lower, inverse)
                 for k in range(users):  # coordinates of the beams, whose noise is still that of the users
                     for j in range(users):
@@ -169,27 +165,32 @@ def invert(system: NDArray, load: NDArray, lower: NDArray, inverse: NDArray) -> 
 
 
 @kernel
-def recall(start: NDArray, first: int, gain: NDArray, worth: NDArray, begun: bool) -> bool:
-    """Take the weights of the last slot. Where one of the users had hardly any it may have a better channel now, which
-    a round does not find out: there they are taken only if those that are ``begun`` anew have a lower sum-rate.
-    Whether there were no such tones."""
+def weigh(gram: NDArray, gain: NDArray, load: NDArray, system: NDArray) -> None:
+    """The system of a round of WMMSE."""
     users, width = gain.shape
-    whole = True
+    load[:] = TINY
+    for k in range(users):
+        for b in range(width):
+            load[b] += gain[k, b]
+    for k in range(users):
+        for j in range(k + 1):
+            for b in range(width):
+                both = math.sqrt(gain[k, b] * gain[j, b])
+                system[k, j, 0, b] = gram[k, j, 0, b] * both
+                system[k, j, 1, b] = gram[k, j, 1, b] * both
+
+
+@kernel
+def take_better(before: NDArray, last: NDArray, gain: NDArray, worth: NDArray) -> None:
+    """The weights of the last slot where their beams have a higher sum-rate now."""
+    users, width = gain.shape
     for b in range(width):
-        mean, least, ahead = 0.0, np.inf, 0.0
+        ahead = 0.0
         for k in range(users):
-            mean += start[0, k, first + b] / users
-            least = min(least, start[0, k, first + b])
-        faded = least <= FADED * mean
-        if faded and begun:
+            ahead += math.log(last[k, b] / worth[k, b])
+        if ahead > 0:
             for k in range(users):
-                ahead += math.log(start[1, k, first + b] / worth[k, b])
-        whole = whole and not faded
-        if not faded or ahead > 0:
-            for k in range(users):
-                gain[k, b] = start[0, k, first + b]
-                worth[k, b] = start[1, k, first + b]
-    return whole
+                gain[k, b], worth[k, b] = before[k, b], last[k, b]
 
 
 @kernel

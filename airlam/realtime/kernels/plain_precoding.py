@@ -12,8 +12,8 @@ square error. With :math:`D = diag(d)`, :math:`c = \sum_k d_k` and the Gram matr
 are the coordinates of the new beams. What they do follows from :math:`N` alone: user :math:`k` receives
 :math:`(\delta_{kj} - c N_{kj})(d_k\epsilon_j)^{-1/2}` of beam :math:`j`, which has the power
 :math:`(N_{jj} - c\sum_k|N_{kj}|^2)/\epsilon_j`. These two numbers change slowly from slot to slot where beams turn with
-the channel: they are what a warm start begins with. Where a user had hardly any weight, a round does not find out that
-its channel is better now: there a new start is taken if its sum-rate is higher than the last one was.
+the channel: they are what a warm start begins with, where their beams have a higher sum-rate than those of regularised
+zero forcing. The result is never below the latter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-FADED = 1e-2  # of the mean weight of the users: who had less may be served again
 TINY = 1e-30
 
 
@@ -63,27 +62,32 @@ def beams(
         level = np.where(spent > TINY, 1 / (users * np.maximum(spent, TINY)), 0)
         received = np.abs(eye - total * x) ** 2 * level[..., None, :] * root[..., None] ** 2
         gain, worth = weights(received, np.ones_like(level[..., :1]))
+        gram = gram * root[..., None] * root[..., None, :]
         if len(start):
             later = np.minimum(np.arange(len(h)) + passed, len(h) - 1)
             last, before = (start[later, i].swapaxes(1, 2) for i in range(2))  # [slot, block, user]
-            served = last.min(-1, keepdims=True) > FADED * last.mean(-1, keepdims=True)
-            kept = served | (np.log(before / worth).sum(-1, keepdims=True) > 0)
-            gain, worth = np.where(kept, last, gain), np.where(kept, before, worth)
-        gram = gram * root[..., None] * root[..., None, :]
+            _, last, before = once(gram, root, last, before)
+            better = np.log(before / worth).sum(-1, keepdims=True) > 0
+            gain, worth = np.where(better, last, gain), np.where(better, before, worth)
         for _ in range(rounds):
-            load, half = gain.sum(-1)[..., None, None] + TINY, np.sqrt(gain)
-            inverse = np.linalg.inv(gram * half[..., None] * half[..., None, :] + load * eye)
-            x = inverse * (half * root)[..., None] * np.sqrt(worth)[..., None, :]
-            energy = np.diagonal(inverse, axis1=-2, axis2=-1).real - load[..., 0] * (np.abs(inverse) ** 2).sum(-2)
-            over = np.where(gain > TINY, 1 / np.maximum(gain, TINY), 0)[..., None]
-            received = np.abs(eye - load * inverse) ** 2 * worth[..., None, :] * over
-            gain, worth = weights(received, np.maximum((energy * worth).sum(-1, keepdims=True), TINY))
+            x, gain, worth = once(gram, root, gain, worth)
         duals[:, 0], duals[:, 1] = gain.swapaxes(1, 2), worth.swapaxes(1, 2)
     made = turns.conj().swapaxes(-1, -2) @ x.astype(np.complex64)
     norm = (np.abs(made) ** 2).sum(-2, keepdims=True)
     norm = norm.sum(-1, keepdims=True) if rounds else norm * users
     made *= np.sqrt(np.float32(power) / np.where(norm > 0, norm, 1))
     w[:] = np.repeat(made, w.shape[1] // h.shape[2], axis=1)
+
+
+def once(gram: NDArray, root: NDArray, gain: NDArray, worth: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """A round of WMMSE: coordinates of the beams that the weights give, and the weights that these give."""
+    load, half = gain.sum(-1)[..., None, None] + TINY, np.sqrt(gain)
+    inverse = np.linalg.inv(gram * half[..., None] * half[..., None, :] + load * np.eye(gram.shape[-1]))
+    x = inverse * (half * root)[..., None] * np.sqrt(worth)[..., None, :]
+    energy = np.diagonal(inverse, axis1=-2, axis2=-1).real - load[..., 0] * (np.abs(inverse) ** 2).sum(-2)
+    over = np.where(gain > TINY, 1 / np.maximum(gain, TINY), 0)[..., None]
+    received = np.abs(np.eye(gram.shape[-1]) - load * inverse) ** 2 * worth[..., None, :] * over
+    return x, *weights(received, np.maximum((energy * worth).sum(-1, keepdims=True), TINY))
 
 
 def weights(received: NDArray, spent: NDArray) -> tuple[NDArray, NDArray]:
