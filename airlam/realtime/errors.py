@@ -44,6 +44,11 @@ class Errors:
         self._next = num_future - wait % num_future  # slot of the kept prediction that comes next
         self._valid = False
         self._difference = np.empty(shape, np.complex64)
+        self._set_level()
+
+    def _set_level(self) -> None:
+        """Mean variance of an entry by the covariance."""
+        self._level = max(float(self.covariance.diagonal().real.mean()), 1e-30)
 
     @property
     def known(self) -> bool:
@@ -68,6 +73,7 @@ class Errors:
                 rows = self._difference.reshape(-1, len(self.covariance))
                 found = (rows.conj().T @ rows) / np.float32(len(rows))
                 self.covariance += np.float32(weight) * (found - self.covariance)
+                self._set_level()
         self._next = slot + 1
 
     def predicted(self, future: NDArray) -> None:
@@ -81,9 +87,9 @@ class Errors:
         Args:
             noise: variance of the measured slots' noise.
         """
-        level = float(np.trace(self.covariance).real) / len(self.covariance)
-        scale = np.maximum(self.variance[slots] - noise, 0) / max(level, 1e-30)
-        return np.asarray(scale, np.float32)[..., None, None] * self.covariance
+        if isinstance(slots, int):
+            return np.float32(max(self.variance[slots] - noise, 0.0) / self._level) * self.covariance
+        return np.stack([self.spread(slot, noise) for slot in range(*slots.indices(len(self.variance)))])
 
     def arrays(self) -> dict[str, NDArray]:
         """A copy of all that it knows, for :meth:`restore`."""
@@ -95,3 +101,4 @@ class Errors:
         """Take what :meth:`arrays` gave."""
         self.variance[:], self.seen[:], self.covariance[:] = (arrays[x] for x in ("variance", "seen", "covariance"))
         self._kept[:], self._next, self._valid = arrays["kept"], int(arrays["place"][0]), bool(arrays["place"][1])
+        self._set_level()

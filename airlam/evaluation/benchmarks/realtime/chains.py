@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,11 +183,9 @@ class Chains:
         return found
 
     def _timed(self, chain: Chain, users: int) -> dict[str, Callable[[], object]]:
-        period, (slots, later) = self.config.csi_period, self._slots(users)
-        group = self.group(chain, users, period)
-        for stream, link in zip(group.streams, range(users), strict=True):
-            stream.state = self.grown(chain.source, link)
-        group.push(slots[-1])
+        period = self.config.csi_period
+        slots = self.past[:users].transpose(0, 1).contiguous().numpy()
+        (group, later), (taking, taken) = (self._running(chain, slots) for _ in range(2))
         out = np.empty((period, *group.engine.shape[::2], users), np.complex64)
 
         def beams() -> object:
@@ -197,13 +194,29 @@ class Chains:
         def whole() -> None:
             for _ in range(period - 1):
                 group.take(next(later))
-            if chain.fast:
-                group.push(next(later), out=out)
-            else:
-                group.push(next(later))
+            group.push(next(later), out=out)
+            if not chain.fast:
                 self.learned_beams(chain, group)
 
-        return {"whole": whole, "take": lambda: group.take(next(later)), "beams": beams}
+        return {"whole": whole, "take": lambda: taking.take(next(taken)), "beams": beams}
+
+    def _running(self, chain: Chain, slots: np.ndarray) -> tuple[Group, Iterator[np.ndarray]]:
+        """A group whose errors are known, and the slots ``[slot, user, ...]`` that follow, one by one. At their end the
+        group is as it was: it never meets another channel, which would renew its filters."""
+        history, first = self.config.sizes.history, 4 * self.slots
+        group = self.group(chain, slots.shape[1], self.config.csi_period)
+        for user, stream in enumerate(group.streams):
+            stream.start(slots[:history, user])
+        for each in slots[history : history + first]:
+            group.push(each)
+        state = group.state
+
+        def later() -> Iterator[np.ndarray]:
+            while True:
+                yield from slots[history + first :]
+                group.state = state
+
+        return group, later()
 
     def _reference(self, users: int) -> dict[str, Callable[[], object]]:
         predict, precoder = reference_predict(), FastPrecoder(no=self.no)
@@ -216,8 +229,3 @@ class Chains:
 
         h = predict(past, horizon, shape).numpy()
         return {"whole": whole, "beams": lambda: precoder.precode(h)}
-
-    def _slots(self, users: int) -> tuple[np.ndarray, Any]:
-        """Slots of all users ``[slot, user, ...]``, and the same one by one, for ever."""
-        slots = self.past[:users].transpose(0, 1).contiguous().numpy()
-        return slots, itertools.cycle(slots)
