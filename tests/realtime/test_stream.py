@@ -263,16 +263,22 @@ def test_states_of_other_engines_and_foreign_files_are_refused(engine, tmp_path)
         State.load(cut, engine)
 
 
+def times(stream: Stream) -> int:
+    """How often its filters were found."""
+    return int(stream.state.memory.get("times", 0))
+
+
 def test_refreshes_run_beside_the_pushes():
     with Refresher() as refresher:
         streams = [Stream(Line(0.01), refresher, refresh_every=5) for _ in range(3)]
-        for number in range(200):
+        number, until = 0, time.monotonic() + 60  # refreshes are idle work: on a busy machine they come late
+        while refresher.refreshed <= 6 or min(times(stream) for stream in streams) <= 1:
+            assert time.monotonic() < until and refresher.error is None
             for user, stream in enumerate(streams):
                 stream.push(slots(1, seed=100 * number + user)[0])
+            number += 1
             time.sleep(0.001)
-        assert refresher.refreshed > 6 and refresher.error is None
-        assert all(int(stream.state.memory["times"]) > 1 for stream in streams)  # everybody's turn came
-        assert all(stream.state.slot == 200 for stream in streams)
+        assert all(stream.state.slot == number for stream in streams)
 
 
 def test_a_refresh_that_fails_leaves_the_old_filters():

@@ -48,9 +48,7 @@ class Tracker:
 
 
 @kernel
-def update(
-    slots, tones, new, products, filters, weight1, bias1, weight2, bias2, weight3, bias3, share, offsets, phase
-):
+def update(slots, tones, new, products, filters, weight1, bias1, weight2, bias2, weight3, bias3, share, offsets, phase):
     """Both steps of :meth:`Tracker.update`."""
     correlate(slots, tones, new, products)
     track(products, new, filters, weight1, bias1, weight2, bias2, weight3, bias3, share, offsets, phase)
