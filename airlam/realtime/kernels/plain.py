@@ -244,8 +244,9 @@ def extrapolate(series, products, order, ridge, relative, absolute, shrinkage, l
 
 def predict(series, new, products, *rest) -> None:
     """See :func:`airlam.realtime.kernels.compiled_push.predict`."""
-    settings, (weights, token, gate, rows, cols, frequency, modes, grid, half, future, out) = rest[:6], rest[6:]
-    extrapolate(series, products, *settings, future=future)  # fits to the series itself, not to products
+    order, ridge, relative, absolute, shrinkage, limit, *others = rest
+    weights, token, gate, rows, cols, frequency, modes, grid, half, future, out = others
+    extrapolate(series, products, order, ridge, relative, absolute, shrinkage, limit, future)  # fits to the series itself, not to products
     blend(series, weights, token, gate, future)
     synthesise(future, rows, cols, frequency, modes, grid, half, out)
 
