@@ -246,7 +246,9 @@ def predict(series, new, products, *rest) -> None:
     """See :func:`airlam.realtime.kernels.compiled_push.predict`."""
     order, ridge, relative, absolute, shrinkage, limit, *others = rest
     weights, token, gate, rows, cols, frequency, modes, grid, half, future, out = others
-    extrapolate(series, products, order, ridge, relative, absolute, shrinkage, limit, future)  # fits to the series itself, not to products
+    extrapolate(
+        series, products, order, ridge, relative, absolute, shrinkage, limit, future
+    )  # fits to the series itself, not to products
     blend(series, weights, token, gate, future)
     synthesise(future, rows, cols, frequency, modes, grid, half, out)
 

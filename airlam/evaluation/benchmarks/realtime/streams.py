@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -135,11 +134,18 @@ def pushes(contender: Contender, slots: Tensor) -> dict[str, Callable[[], object
     stream = Stream(judged.engine, refresh_every=10**9)
     stream.start(slots[: judged.engine.history])
     out = np.empty((judged.engine.num_future, *judged.engine.shape), np.complex64)
-    # all slots in order: a stream that meets another channel refreshes, here once in so many pushes
-    later = itertools.cycle(slots[judged.engine.history :].numpy())
+    begun = stream.state
+
+    def later() -> Iterator[np.ndarray]:
+        """All slots in order, again and again; a stream that went from the last to the first would refresh."""
+        while True:
+            yield from slots[judged.engine.history :].numpy()
+            stream.state = begun
+
+    newest = later()
     window = np.ascontiguousarray(slots[-judged.engine.history :].numpy())
     memory = judged.engine.refresh(window)
     return {
-        contender.name: lambda: stream.push(next(later), out=out),
+        contender.name: lambda: stream.push(next(newest), out=out),
         contender.name + ":refresh": lambda: judged.engine.refresh(window, memory),
     }
