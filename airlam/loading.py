@@ -125,7 +125,9 @@ def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **opt
         name_or_path: ``"mrt"``, ``"zf"``, ``"zf-wf"`` (with water-filling), ``"rzf"``, ``"slnr"``, ``"wmmse"``,
             ``"type1"`` (codebook); a shipped checkpoint (``"airlam-precoder"``), a checkpoint folder, a folder of
             adapters, or a Lightning ``.ckpt``; a class path, mapping, class or object as in :func:`load_predictor`.
-        options: arguments of the precoder's class, for example ``rx_axis=True``.
+        options: arguments of the precoder's class, for example ``rx_axis=True``. For a variant on a shared backbone
+            (``"airlam-precoder-shared"``) also ``backbone``: the predictor whose tensors it takes, so that they are in
+            memory once (:func:`airlam.models.load_learned_precoder`).
 
     Raises:
         CheckpointError: no such precoder, or a checkpoint that is missing, corrupt, or not safe to load.
@@ -168,4 +170,4 @@ def load_precoder(name_or_path: str | Path | Mapping[str, Any] | Precoder, **opt
     if read_config(folder).get("model_type") in PREDICTORS:
         known = ", ".join([*names("precoder", built=True), *shipped_checkpoints("airlam-precoder")])
         raise CheckpointError(f"{name} predicts channels; precoders are {known}")
-    return LearnedPrecoder(load_learned_precoder(folder), **options)
+    return LearnedPrecoder(load_learned_precoder(folder, backbone=options.pop("backbone", None)), **options)

@@ -16,7 +16,7 @@ from airlam.models.airlam_model import AirlamModel
 from airlam.models.checkpoint import check_finite, compare_shapes, read_config, reason_of, replace_files
 from airlam.models.fields import check_real, check_whole, shown
 from airlam.models.precoder import AirlamPrecoder
-from airlam.recipes import find_checkpoint
+from airlam.recipes import shipped_name
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 UTILITY_FILE = "precoder.json"
@@ -65,6 +65,8 @@ def add_lora(
         True
     """
     check_whole("rank", rank, 1, MAX_RANK)
+    if getattr(model, "shared", None) is not None:
+        raise ValueError("this network has adapters on a shared backbone already; train those, or adapt one without")
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
@@ -160,15 +162,6 @@ is not replaced when the adapters are saved again.
 
 def _matrices(layer: Any) -> list[Any]:
     return [*layer.lora_A.parameters(), *layer.lora_B.parameters()]
-
-
-def shipped_name(path: str) -> str | None:
-    """The name of the shipped checkpoint that lies at ``path``, if one does."""
-    try:
-        shipped = find_checkpoint(Path(path).name)
-    except CheckpointError:
-        return None
-    return Path(path).name if Path(path).expanduser().resolve() == shipped.resolve() else None
 
 
 def adapter_utility(folder: str | Path) -> str | None:

@@ -27,6 +27,7 @@ from airlam.models.fields import check_size, refuse_unknown_fields, shown
 from airlam.models.path_model import AirlamPaths
 from airlam.models.pilots import AirlamPilots
 from airlam.models.precoder import AirlamPrecoder
+from airlam.models.shared import SharedBackbone, base_of, check_belongs, load_own, own_tensors, read_shared, write_own
 from airlam.recipes import find_checkpoint
 
 # a model of a few megabytes needs no progress bar for each of its files
@@ -62,14 +63,28 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
     return _load(folder, AirlamModel, hint)
 
 
-def load_learned_precoder(folder: str | Path) -> AirlamPrecoder:
-    """As :func:`load_checkpoint`, an :class:`~airlam.models.precoder.AirlamPrecoder`."""
-    return _load(Path(folder), AirlamPrecoder, "precoders are of type 'airlam-precoder'")
+def load_learned_precoder(folder: str | Path, *, backbone: Any = None) -> AirlamPrecoder:
+    """As :func:`load_checkpoint`, an :class:`~airlam.models.precoder.AirlamPrecoder`.
+
+    Args:
+        backbone: of a variant on a shared backbone: the predictor, or its model, whose tensors it takes. They are then
+            in memory once, and who trains the one in place changes the other. None: it loads its own.
+
+    Raises:
+        CheckpointError: also for a ``backbone`` that the variant was not trained on.
+        TypeError: ``backbone`` is no predictor or model of airlam.
+
+    Example:
+        >>> tiny = load_checkpoint("airlam-tiny")
+        >>> precoder = load_learned_precoder("airlam-precoder-shared", backbone=tiny)
+        >>> beams = load_beams("airlam-beams-shared", backbone=tiny)  # the same tensors
+    """
+    return _load(Path(folder), AirlamPrecoder, "precoders are of type 'airlam-precoder'", backbone)
 
 
-def load_pilots(folder: str | Path) -> AirlamPilots:
-    """As :func:`load_checkpoint`, an :class:`~airlam.models.pilots.AirlamPilots`."""
-    return _load(Path(folder), AirlamPilots, "networks that read pilots are of type 'airlam-pilots'")
+def load_pilots(folder: str | Path, *, backbone: Any = None) -> AirlamPilots:
+    """As :func:`load_learned_precoder`, an :class:`~airlam.models.pilots.AirlamPilots`."""
+    return _load(Path(folder), AirlamPilots, "networks that read pilots are of type 'airlam-pilots'", backbone)
 
 
 def load_paths(folder: str | Path) -> AirlamPaths:
@@ -77,9 +92,9 @@ def load_paths(folder: str | Path) -> AirlamPaths:
     return _load(Path(folder), AirlamPaths, "networks that read paths are of type 'airlam-paths'")
 
 
-def load_beams(folder: str | Path) -> AirlamBeams:
-    """As :func:`load_checkpoint`, an :class:`~airlam.models.beams.AirlamBeams`."""
-    return _load(Path(folder), AirlamBeams, "networks that predict beams are of type 'airlam-beams'")
+def load_beams(folder: str | Path, *, backbone: Any = None) -> AirlamBeams:
+    """As :func:`load_learned_precoder`, an :class:`~airlam.models.beams.AirlamBeams`."""
+    return _load(Path(folder), AirlamBeams, "networks that predict beams are of type 'airlam-beams'", backbone)
 
 
 def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPaths | AirlamPilots | AirlamPrecoder:
@@ -94,7 +109,7 @@ def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPaths | AirlamP
     return loaders.get(str(read_config(folder).get("model_type")), load_checkpoint)(folder)
 
 
-def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
+def _load(folder: Path, model_class: type[Loaded], hint: str, backbone: Any = None) -> Loaded:
     folder = find_checkpoint(folder)
     fields = read_config(folder)
     config, kind, want = folder / "config.json", fields.get("model_type"), model_class.config_class
@@ -102,12 +117,17 @@ def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
         hint = TAKEN_BY.get(str(kind), hint)
         raise CheckpointError(f"{config} describes a model of type {shown(kind)}, not {want.model_type!r}; {hint}")
     made = made_config(config, fields, want)
+    shared = read_shared(config, fields)
+    if backbone is not None and shared is None:
+        raise CheckpointError(f"{folder} has all its weights of its own and shares no backbone; leave backbone out")
     weights = check_weights(folder, fields)
     # names and shapes first: a config.json that asks for more than the file holds must not cost memory
     try:
         empty = check_size("the model", lambda: model_class(copy.deepcopy(made)))
     except ValueError as error:
         raise CheckpointError(f"{config}: {error}") from error
+    if shared is not None:
+        return _load_on_shared(folder, empty, weights, shared, backbone)
     check_names(weights, empty.state_dict())
     try:
         # computes in single precision, whatever the file stores
@@ -119,6 +139,20 @@ def _load(folder: Path, model_class: type[Loaded], hint: str) -> Loaded:
     check_finite(weights, model.state_dict())
     freeze_unused(model)  # from_pretrained makes every parameter trainable
     return model.eval()
+
+
+def _load_on_shared(folder: Path, empty: Any, weights: Path, shared: SharedBackbone, given: Any) -> Any:
+    """The network ``empty`` with the tensors of a variant's folder, on the backbone it belongs to."""
+    model = load_checkpoint(shared.base) if given is None else base_of(given)
+    check_belongs(folder, shared, model)
+    shapes = [{k: tuple(v.shape) for k, v in x.backbone.state_dict().items()} for x in (empty, model)]
+    compare_shapes(folder / "config.json", *shapes)
+    with torch.random.fork_rng(devices=[]):  # new adapters are drawn, and then replaced
+        empty.share(model.backbone, shared)
+    check_names(weights, own_tensors(empty))
+    load_own(empty, weights)
+    check_finite(weights, own_tensors(empty))
+    return empty.eval()
 
 
 def made_config(path: Path, fields: dict[str, Any], config_class: type[PretrainedConfig]) -> Any:
@@ -247,6 +281,8 @@ def save_checkpoint(
     """
 
     def write(work: Path) -> dict[str, Any]:
+        if getattr(model, "shared", None) is not None:
+            return write_own(model, work, dtype) | changes | {CHECKSUM: file_hash(work / "model.safetensors")}
         state = model.state_dict()
         stored = {name: value.to(dtype) for name, value in state.items() if value.is_floating_point()}
         model.save_pretrained(work, state_dict=state | stored)

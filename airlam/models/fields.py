@@ -30,6 +30,7 @@ MAX_TEXT, MAX_ENTRIES, MAX_DEPTH = 256, 1024, 4  # of texts, lists and nested va
 WRITTEN_KEYS = frozenset(
     [
         "weights_sha256",
+        "shared_backbone",
         "export_format",
         "graph_sha256",
         "tracker_sha256",

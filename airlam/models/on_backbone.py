@@ -8,13 +8,20 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.shared import SharedBackbone, add_adapters, backbone_hash, shared_copy
 
 
 class OnBackbone(PreTrainedModel):
-    """A model with a ``backbone`` and layers of its own, which start small."""
+    """A model with a ``backbone`` and layers of its own, which start small.
+
+    Attributes:
+        shared: whose backbone it is, where that is frozen and used by others, too (:mod:`airlam.models.shared`); None:
+            all weights are its own.
+    """
 
     _supports_sdpa = True
     init_std = 0.04  # of new linear layers
+    shared: SharedBackbone | None = None
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
@@ -23,10 +30,25 @@ class OnBackbone(PreTrainedModel):
                 nn.init.zeros_(module.bias)
 
     @classmethod
-    def from_backbone(cls, model: AirlamModel, **config: Any) -> Self:
-        """A new one on the pretrained backbone of ``model`` (its own is left alone); ``config`` are further fields."""
+    def from_backbone(cls, model: AirlamModel, adapter_rank: int | None = None, **config: Any) -> Self:
+        """A new one on the pretrained backbone of ``model``; ``config`` are further fields.
+
+        Args:
+            adapter_rank: None: on a copy of the backbone, which is trained, too. A number: on the same tensors, frozen,
+                with adapters of this rank in each of its linear layers (0: none).
+        """
         spec = model.config.backbone
         assert isinstance(spec, dict)  # a model's own configuration always holds one
         made = cls(cls.config_class(backbone=dict(spec), **config))
-        made.backbone.load_state_dict(model.backbone.state_dict())
+        if adapter_rank is None:
+            made.backbone.load_state_dict(model.backbone.state_dict())
+        else:
+            base = str(model.config._name_or_path)
+            made.share(model.backbone, SharedBackbone(base, backbone_hash(model.backbone), adapter_rank))
         return made
+
+    def share(self, backbone: nn.Module, shared: SharedBackbone) -> None:
+        """Take the tensors of ``backbone`` in place of this model's own, frozen, and add new adapters."""
+        self.backbone, self.shared = shared_copy(backbone), shared
+        if shared.rank:
+            add_adapters(self.backbone, shared.rank)

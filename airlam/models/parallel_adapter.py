@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from airlam import __version__
 from airlam.errors import CheckpointError
 from airlam.io import file_hash
-from airlam.models.adapters import shipped_name
 from airlam.models.airlam_model import AirlamModel
 from airlam.models.checkpoint import (
     CHECKSUM,
@@ -34,7 +33,7 @@ from airlam.models.context import Readings
 from airlam.models.fields import check_choice, check_whole
 from airlam.models.layers import check_layered, enter, layers_of, leave, run
 from airlam.models.spectral_model import Spectra, SpectralModel
-from airlam.recipes import find_checkpoint, nearest
+from airlam.recipes import find_checkpoint, nearest, shipped_name
 
 CONFIG, WEIGHTS = "parallel_adapter.json", "parallel_adapter.safetensors"
 FORMS = ("units", "attention")

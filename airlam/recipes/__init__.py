@@ -29,6 +29,7 @@ from airlam.recipes.locate import (
     nearest,
     recipe_root,
     shipped_checkpoints,
+    shipped_name,
 )
 from airlam.recipes.own_code import allow_imports_from, is_installed_file, own_place
 from airlam.recipes.reading import parse_yaml, read_yaml
@@ -66,4 +67,5 @@ __all__ = [
     "recipe_root",
     "section_types",
     "shipped_checkpoints",
+    "shipped_name",
 ]

@@ -114,6 +114,15 @@ def find_checkpoint(name: str | Path) -> Path:
     )
 
 
+def shipped_name(path: str) -> str | None:
+    """The name of the shipped checkpoint that lies at ``path``, if one does."""
+    try:
+        shipped = find_checkpoint(Path(path).name)
+    except CheckpointError:
+        return None
+    return Path(path).name if Path(path).expanduser().resolve() == shipped.resolve() else None
+
+
 def shipped_checkpoints(*model_types: str) -> list[str]:
     """Names of the shipped checkpoints of some types.
 

@@ -28,6 +28,8 @@ class BeamManagement(L.LightningModule):
         beams_per_sweep: range, of all beams (logarithmic). snr_db: range of the SNR per antenna port [dB].
         rate_share: weight of the expected loss of rate [bit/s/Hz].
         learning_rate, warmup_steps, weight_decay: of AdamW; after the warm-up a cosine down to a hundredth.
+        adapter_rank: with ``backbone``: its weights stay as they are and are shared (:mod:`airlam.models.shared`), with
+            adapters of this rank; 0: without. None: they are trained, too.
 
     Logs ``val_top1``, and ``val_top1_start`` of the average that it starts from; ``val_rate_gain`` [bit/s/Hz] over it.
     """
@@ -43,6 +45,7 @@ class BeamManagement(L.LightningModule):
         learning_rate: float = 1e-3,
         warmup_steps: int = 50,
         weight_decay: float = 0.01,
+        adapter_rank: int | None = None,
     ):
         super().__init__()
         if not 1 <= beams_per_sweep[0] <= beams_per_sweep[-1]:
@@ -54,11 +57,15 @@ class BeamManagement(L.LightningModule):
             raise ValueError(f"model has no argument {unknown[0]!r}; it has {', '.join(sorted(known))}")
         if checkpoint is not None and model:
             raise ValueError("checkpoint brings its own sizes; leave model out")
+        if adapter_rank is not None and (backbone is None or checkpoint is not None):
+            raise ValueError(
+                "adapter_rank adapts a shared backbone: name its checkpoint as backbone, and no checkpoint"
+            )
         self.save_hyperparameters()
         if checkpoint is not None:
             made = load_beams(find_checkpoint(checkpoint))
         elif backbone is not None:
-            made = AirlamBeams.from_backbone(load_checkpoint(find_checkpoint(backbone)), **(model or {}))
+            made = AirlamBeams.from_backbone(load_checkpoint(find_checkpoint(backbone)), adapter_rank, **(model or {}))
         else:
             made = AirlamBeams(AirlamBeamsConfig(**(model or {})))
         self.model = made.train()

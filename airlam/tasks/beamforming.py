@@ -83,6 +83,8 @@ class Beamforming(L.LightningModule):
         groups: in a step. subcarriers: how many of a batch are looked at; each group draws one of them.
         sources: weights of the sources.
         learning_rate, warmup_steps, weight_decay: of AdamW; after the warm-up a cosine down to a hundredth.
+        adapter_rank: with ``backbone``: its weights stay as they are and are shared (:mod:`airlam.models.shared`), with
+            adapters of this rank; 0: without. None: they are trained, too.
 
     Logs ``val_utility`` [bit/s/Hz a user] and ``val_gain``, what is gained over robust regularised zero forcing.
     """
@@ -103,6 +105,7 @@ class Beamforming(L.LightningModule):
         learning_rate: float = 5e-4,
         warmup_steps: int = 50,
         weight_decay: float = 0.01,
+        adapter_rank: int | None = None,
     ):
         super().__init__()
         if utility not in UTILITIES:
@@ -114,6 +117,10 @@ class Beamforming(L.LightningModule):
         for source, weight in (sources or {}).items():
             if source not in SOURCES or not weight >= 0:
                 raise ValueError(f"sources has {source}: {weight}, but takes weights >= 0 for {', '.join(SOURCES)}")
+        if adapter_rank is not None and (backbone is None or checkpoint is not None):
+            raise ValueError(
+                "adapter_rank adapts a shared backbone: name its checkpoint as backbone, and no checkpoint"
+            )
         self.save_hyperparameters()
         if checkpoint is not None:
             made = load_learned_precoder(find_checkpoint(checkpoint))
@@ -121,7 +128,7 @@ class Beamforming(L.LightningModule):
             made = made if lora_rank is None else add_lora(made, lora_rank)
         elif backbone is not None:
             made = AirlamPrecoder.from_backbone(
-                load_checkpoint(find_checkpoint(backbone)), utility=utility, **(model or {})
+                load_checkpoint(find_checkpoint(backbone)), adapter_rank, utility=utility, **(model or {})
             )
         else:
             made = AirlamPrecoder(AirlamPrecoderConfig(utility=utility, **(model or {})))
@@ -232,7 +239,7 @@ class Beamforming(L.LightningModule):
     def model_from_lightning(cls, path: str) -> AirlamPrecoder:
         """The precoder in a Lightning ``.ckpt`` of this task, adapters merged; read with ``weights_only=True``."""
         saved = read_lightning(path)
-        known = {"backbone", "model", "checkpoint", "lora_rank", "utility"}
+        known = {"backbone", "model", "checkpoint", "lora_rank", "utility", "adapter_rank"}
         if "groups" not in saved["hyper_parameters"]:
             raise CheckpointError(f"{path} is no checkpoint of the task Beamforming")
         arguments = {key: value for key, value in saved["hyper_parameters"].items() if key in known}

@@ -41,6 +41,8 @@ class PilotBeamforming(L.LightningModule):
         nmse_share: of the loss.
         groups: in a step. subcarriers: each group is precoded on.
         learning_rate, warmup_steps, weight_decay: of AdamW; after the warm-up a cosine down to a hundredth.
+        adapter_rank: with ``backbone``: its weights stay as they are and are shared (:mod:`airlam.models.shared`), with
+            adapters of this rank; 0: without. None: they are trained, too.
 
     Logs ``val_nmse_db`` and ``val_gain_db``, what is gained over the separable start.
     """
@@ -62,6 +64,7 @@ class PilotBeamforming(L.LightningModule):
         learning_rate: float = 5e-4,
         warmup_steps: int = 50,
         weight_decay: float = 0.01,
+        adapter_rank: int | None = None,
     ):
         super().__init__()
         if not 0 < pilot_share[0] <= pilot_share[-1] <= 1:
@@ -70,11 +73,15 @@ class PilotBeamforming(L.LightningModule):
             raise ValueError(f"users must be the fewest and the most of a group, got {list(users)}")
         if not 0 <= unknown_covariance <= 1:
             raise ValueError(f"unknown_covariance must lie in [0, 1], got {unknown_covariance}")
+        if adapter_rank is not None and (backbone is None or checkpoint is not None):
+            raise ValueError(
+                "adapter_rank adapts a shared backbone: name its checkpoint as backbone, and no checkpoint"
+            )
         self.save_hyperparameters()
         if checkpoint is not None:
             made = load_pilots(find_checkpoint(checkpoint))
         elif backbone is not None:
-            made = AirlamPilots.from_backbone(load_checkpoint(find_checkpoint(backbone)))
+            made = AirlamPilots.from_backbone(load_checkpoint(find_checkpoint(backbone)), adapter_rank)
         else:
             made = AirlamPilots(AirlamPilotsConfig(**(model or {})))
         self.model = made.train()

@@ -89,6 +89,7 @@ MADE = {
     "beams": (lambda: AirlamBeams(AirlamBeamsConfig(BACKBONE)), load_beams),
     "pilots": (lambda: AirlamPilots(AirlamPilotsConfig(BACKBONE)), load_pilots),
     "precoder": (lambda: AirlamPrecoder(AirlamPrecoderConfig(BACKBONE)), load_learned_precoder),
+    "shared": (lambda: AirlamBeams.from_backbone(load_checkpoint("airlam-tiny"), 2), load_beams),
 }
 COMPARATORS = {
     "gru": {"width": 8, "num_subcarriers": 4},
