@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from airlam.data import CSIDataModule
-from airlam.models import load_beams
+from airlam.models import AirlamConfig, AirlamModel, load_beams, load_checkpoint, save_checkpoint
 from airlam.tasks import BeamManagement, ExportCheckpoint
 
 
@@ -53,6 +53,19 @@ def test_training_gains_and_comes_back(tmp_path, monkeypatch, model, quiet_train
     assert 0 < float(reached["val_top1_start"]) < 1 and 0 < float(reached["val_top1"]) < 1
     loaded = load_beams(tmp_path / "beams")
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), task.model.parameters(), strict=True))
+
+
+def test_a_variant_on_a_shared_backbone(tmp_path, monkeypatch, tiny_backbone, quiet_trainer):
+    monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
+    base = save_checkpoint(AirlamModel(AirlamConfig(backbone=tiny_backbone, num_tokens=8)), tmp_path / "base")
+    task = BeamManagement(model={"history": 4, "horizon": 1}, backbone=str(base), adapter_rank=2)
+    trainer = quiet_trainer(max_steps=2, limit_val_batches=0, callbacks=[ExportCheckpoint(str(tmp_path / "beams"))])
+    trainer.fit(task, data())
+    model = load_checkpoint(base)
+    loaded = load_beams(tmp_path / "beams", backbone=model)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), task.model.parameters(), strict=True))
+    frozen = {p.data_ptr() for p in loaded.parameters() if not p.requires_grad}
+    assert frozen == {p.data_ptr() for p in model.backbone.parameters()}
 
 
 def test_too_short_data(model):

@@ -8,8 +8,9 @@ import torch
 
 from airlam.data import CSIDataModule
 from airlam.errors import CheckpointError
-from airlam.loading import load_precoder
-from airlam.models import save_checkpoint
+from airlam.loading import load_precoder, load_predictor
+from airlam.models import AirlamConfig, AirlamModel, save_checkpoint
+from airlam.models.shared import own_tensors
 from airlam.tasks import Beamforming, ExportCheckpoint
 from airlam.tasks.beamforming import SOURCES
 
@@ -120,11 +121,29 @@ def test_another_utility_by_adapters(tmp_path, task, quiet_trainer):
     assert trained < 0.2 * total
 
 
+def test_a_variant_on_a_shared_backbone(tmp_path, task, tiny_backbone, quiet_trainer):
+    """Adapters and own layers are trained, the backbone stays; the export holds the former; both files come back."""
+    base = save_checkpoint(AirlamModel(AirlamConfig(backbone=tiny_backbone, num_tokens=8)), tmp_path / "base")
+    made = task(model={"rounds": 1}, backbone=str(base), adapter_rank=2)
+    before = {name: value.clone() for name, value in made.model.state_dict().items()}
+    trainer = quiet_trainer(max_steps=3, callbacks=[ExportCheckpoint(str(tmp_path / "variant"))])
+    trainer.fit(made, data())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    kept = {name for name, value in made.model.state_dict().items() if torch.equal(value, before[name])}
+    assert kept == before.keys() - own_tensors(made.model).keys()
+    h = torch.randn(3, 4, 8, dtype=torch.complex64)
+    predictor = load_predictor(base)
+    found = [load_precoder(tmp_path / "variant", backbone=predictor), load_precoder(tmp_path / "last.ckpt")]
+    one, other = (precoder.precode(h, 1.0, 0.05) for precoder in found)
+    assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"utility": "fame"}, "utility is 'fame'"),
         ({"lora_rank": 4}, "name it as checkpoint"),
+        ({"adapter_rank": 4}, "name its checkpoint as backbone"),
         ({"users": (0, 3)}, "fewest and the most"),
         ({"sources": {"dreamt": 1.0}}, "takes weights"),
         ({"checkpoint": "airlam-tiny", "model": None}, "of type 'airlam'"),

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from airlam.data import CSIDataModule
-from airlam.models import AirlamPrecoder, AirlamPrecoderConfig, load_pilots, save_checkpoint
+from airlam.models import (
+    AirlamConfig,
+    AirlamModel,
+    AirlamPrecoder,
+    AirlamPrecoderConfig,
+    load_checkpoint,
+    load_pilots,
+    save_checkpoint,
+)
 from airlam.tasks import ExportCheckpoint, PilotBeamforming
 
 CHANNEL = {
@@ -62,6 +70,19 @@ def test_training_gains_and_comes_back(tmp_path, precoder, monkeypatch, tiny_bac
     assert float(trainer.callback_metrics["val_gain_db"]) > 0.1  # dB over the separable start
     loaded = load_pilots(tmp_path / "pilots")
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), task.model.parameters(), strict=True))
+
+
+def test_a_variant_on_a_shared_backbone(tmp_path, monkeypatch, precoder, tiny_backbone, quiet_trainer):
+    monkeypatch.setenv("AIRLAM_CACHE", str(tmp_path / "cache"))
+    base = save_checkpoint(AirlamModel(AirlamConfig(backbone=tiny_backbone, num_tokens=8)), tmp_path / "base")
+    task = PilotBeamforming(precoder=precoder, users=(2, 4), groups=8, backbone=str(base), adapter_rank=2)
+    trainer = quiet_trainer(max_steps=2, limit_val_batches=0, callbacks=[ExportCheckpoint(str(tmp_path / "pilots"))])
+    trainer.fit(task, data())
+    model = load_checkpoint(base)
+    loaded = load_pilots(tmp_path / "pilots", backbone=model)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), task.model.parameters(), strict=True))
+    frozen = {p.data_ptr() for p in loaded.parameters() if not p.requires_grad}
+    assert frozen == {p.data_ptr() for p in model.backbone.parameters()}
 
 
 def test_one_drop_cannot_give_the_covariance_of_others(precoder, tiny_backbone):
