@@ -39,9 +39,10 @@ class TestRegisteredPrecoders(PrecoderContract):
         return airlam.load_precoder(request.param)
 
 
-class TestLearnedPrecoder(PrecoderContract):
-    def make(self):
-        return airlam.load_precoder("airlam-precoder")
+class TestLearnedPrecoders(PrecoderContract):
+    @pytest.fixture(params=["airlam-precoder", "airlam-precoder-shared"])
+    def precoder(self, request):
+        return airlam.load_precoder(request.param)
 
 
 PANEL = {"rows": 1, "columns": 2, "polarisation": "dual", "pattern": "38.901"}

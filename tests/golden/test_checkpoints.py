@@ -45,18 +45,18 @@ def test_precoders_pilots_and_beams():
     found = {}
     h = torch.randn(3, 4, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     spread = 0.1 * torch.eye(8, dtype=torch.complex64).expand(3, 4, 8, 8)
-    for name in ("airlam-precoder", "airlam-precoder-random-start"):
+    for name in ("airlam-precoder", "airlam-precoder-random-start", "airlam-precoder-shared"):
         precoder = airlam.load_precoder(name)
         found |= numbers(name, precoder.precode(h, 1.0, 0.01).abs())
         found |= numbers(f"{name} robust", precoder.precode(h, 1.0, 0.01, error_covariance=spread).abs())
     combiner = torch.eye(8, dtype=torch.complex64)[::2]  # every other port
     y = history(3, slots=1)[:, 0, :, 0] @ combiner.T
-    for name in ("airlam-pilots", "airlam-pilots-random-start"):
+    for name in ("airlam-pilots", "airlam-pilots-random-start", "airlam-pilots-shared"):
         with torch.no_grad():
             mean, covariance = load_pilots(name)(y, combiner, 0.01, port_shape=PORTS)
         found |= numbers(name, mean) | numbers(f"{name} covariance", covariance.diagonal(dim1=-2, dim2=-1).real)
     power = torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0))
     measured = (torch.arange(8)[:, None] + torch.arange(16)) % 4 == 0
-    for name in ("airlam-beams", "airlam-beams-random-start"):
+    for name in ("airlam-beams", "airlam-beams-random-start", "airlam-beams-shared"):
         found |= numbers(name, load_beams(name).scores(power, measured, 1, port_shape=(1, 4, 4)))
     check_golden(FOLDER / "precoders.json", found)
