@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Self
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
+from airlam.errors import CheckpointError
 from airlam.models.airlam_model import AirlamModel
-from airlam.models.shared import SharedBackbone, add_adapters, backbone_hash, shared_copy
+from airlam.models.shared import FIELD, SharedBackbone, add_adapters, backbone_hash, shared_copy
 
 
 class OnBackbone(PreTrainedModel):
@@ -22,6 +23,14 @@ class OnBackbone(PreTrainedModel):
     _supports_sdpa = True
     init_std = 0.04  # of new linear layers
     shared: SharedBackbone | None = None
+
+    def __init__(self, config: PretrainedConfig):
+        if getattr(config, FIELD, None) is not None:  # transformers would draw the missing backbone at random
+            raise CheckpointError(
+                "this checkpoint shares a backbone that is not in it; load it with airlam.load_precoder, load_pilots or "
+                "load_beams of airlam.models"
+            )
+        super().__init__(config)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):

@@ -239,6 +239,12 @@ def test_wrong_tensors_are_refused(change, message, variant, tmp_path):
         load_pilots(tmp_path / "pilots")
 
 
+def test_transformers_alone_does_not_make_up_a_backbone(variant, tmp_path):
+    variant("beams")
+    with pytest.raises(CheckpointError, match="shares a backbone that is not in it"):
+        AirlamBeams.from_pretrained(tmp_path / "beams")
+
+
 def test_loading_draws_no_random_numbers(variant, tmp_path):
     variant("precoder")
     torch.manual_seed(5)
