@@ -27,8 +27,8 @@ class OnBackbone(PreTrainedModel):
     def __init__(self, config: PretrainedConfig):
         if getattr(config, FIELD, None) is not None:  # transformers would draw the missing backbone at random
             raise CheckpointError(
-                "this checkpoint shares a backbone that is not in it; load it with airlam.load_precoder, load_pilots or "
-                "load_beams of airlam.models"
+                "this checkpoint shares a backbone that is not in it; load it with airlam.load_precoder, or with "
+                "load_pilots or load_beams of airlam.models"
             )
         super().__init__(config)
 
