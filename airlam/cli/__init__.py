@@ -44,6 +44,10 @@ COMMANDS = {
         "a trained model for ONNX Runtime: airlam export airlam-tiny --format onnx --out FOLDER",
         "airlam.cli.commands:export",
     ),
+    "serve": (
+        "predictors, precoders, streams as services over HTTP: airlam serve --config tasks/serving/default.yaml",
+        "airlam.cli.serving:serve",
+    ),
     "bench-latency": (
         "latency of predictions and streams on this machine, in units of a frozen AR",
         "airlam.cli.latency:bench_latency",

@@ -106,6 +106,10 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         self, features: Tensor, log_periodogram: Tensor, noise: Tensor, readings: Readings | None = None
     ) -> Spectra:
         """Embedding, backbone and head."""
+        return self.read(self.encode(features, readings), log_periodogram, noise)
+
+    def encode(self, features: Tensor, readings: Readings | None = None) -> Tensor:
+        """Embedding and backbone: features of tokens -> hidden states ``[link, token, width]``."""
         # the backbone may be in bfloat16, everything before and after it is in single precision
         embedded = self.embedding(features).to(self.backbone.dtype)
         mask = None
@@ -115,7 +119,7 @@ class AirlamModel(SpectralModel, PreTrainedModel):
             mask = torch.cat([present.new_ones(embedded.shape[:2]), present], 1).long()
             embedded = torch.cat([embedded, sensed.to(embedded.dtype)], 1)
         hidden = self.transform(embedded, mask)
-        return self.read(hidden[:, : features.shape[1]].to(features.dtype), log_periodogram, noise)
+        return hidden[:, : features.shape[1]].to(features.dtype)
 
     def transform(self, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
         """The backbone: embedded tokens ``[link, token, width]`` -> hidden states of the same shape."""

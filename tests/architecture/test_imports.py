@@ -42,7 +42,7 @@ ALLOWED = {
     # Neither edge nor serving: those import evaluation, and a benchmark YAML names its class by class_path.
     "evaluation": LEARNING | {"link", "realtime"},
     "edge": LEARNING | {"evaluation"},
-    "serving": LEARNING | {"evaluation"},
+    "serving": LEARNING | {"realtime", "evaluation"},
     "export": {"models", "loading", "data"},
     "testing": {"metrics", "channels", "evaluation"},  # contracts for outside packages, golden runs
 }
@@ -68,6 +68,11 @@ EXCLUSIVE = {
     "onnxruntime": {"export", "models"},  # models runs what export writes
     "openvino": {"realtime"},
     "numba": {"realtime"},
+    "fastapi": {"serving"},
+    "starlette": {"serving"},
+    "uvicorn": {"serving"},
+    "httpx": {"serving"},
+    "prometheus_client": {"serving"},
 }
 HEAVY = (
     "torch",
@@ -85,6 +90,8 @@ HEAVY = (
     "tensorflow",
     "onnx",
     "onnxruntime",
+    "fastapi",
+    "httpx",
 )
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -13,8 +13,9 @@ POOLS = [path for path, recipe in RECIPES.items() if "devices" in recipe]
 EXPERIMENTS = [path for path, recipe in RECIPES.items() if "class_path" not in recipe and path not in POOLS]
 FEDERATIONS = [path for path, recipe in RECIPES.items() if recipe.get("class_path", "").endswith(".Federation")]
 PARALLEL = [path for path, recipe in RECIPES.items() if recipe.get("class_path", "").endswith(".ParallelTraining")]
+SERVED = [path for path, recipe in RECIPES.items() if recipe.get("class_path", "").endswith(".ServingConfig")]
 BENCHMARKS = [path for path, recipe in RECIPES.items() if "class_path" in recipe]
-BENCHMARKS = [path for path in BENCHMARKS if path not in FEDERATIONS + PARALLEL]
+BENCHMARKS = [path for path in BENCHMARKS if path not in FEDERATIONS + PARALLEL + SERVED]
 
 
 def name(path: Path) -> str:
@@ -50,6 +51,16 @@ def test_parallel_training_instantiates(path):
     from airlam.edge.parallel import parallel_recipe
 
     assert parallel_recipe(path).nproc > 0
+
+
+@pytest.mark.parametrize("path", SERVED, ids=name)
+def test_served_methods_load(path):
+    from airlam.serving.catalogue import Catalogue
+    from airlam.serving.config import ServingConfig
+
+    config = ServingConfig.read(path)
+    assert ServingConfig(**config.plain()) == config
+    assert {method.name for method in Catalogue(config).methods.values()} == set(config.predictors)
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=name)

@@ -1,0 +1,42 @@
+"""Where the replicas of the ingress listen. Leans on an interface of Ray Serve's controller that is not public."""
+
+from __future__ import annotations
+
+import asyncio
+
+from airlam.serving.listening import Listen, is_loopback
+
+
+async def direct_addresses(app: str, listen: Listen) -> list[str]:
+    """The address of every replica of an application that takes requests by itself.
+
+    Args:
+        app: name of the application. listen: where it listens.
+    """
+    return _urls(await asyncio.wrap_future(_asked(app).future()), listen)
+
+
+def direct_addresses_now(app: str, listen: Listen) -> list[str]:
+    """As :func:`direct_addresses`, for a caller without an event loop."""
+    import ray
+
+    return _urls(ray.get(_asked(app)), listen)
+
+
+def _asked(app: str):
+    import ray
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    return controller.get_target_groups.remote(app)
+
+
+def _urls(groups: list, listen: Listen) -> list[str]:
+    """Of the targets for HTTP. Serve names the nodes' addresses, also where replicas listen on loopback alone."""
+    from ray.serve._private.common import RequestProtocol
+
+    targets = [target for group in groups if group.protocol == RequestProtocol.HTTP for target in group.targets]
+    return [
+        f"{listen.scheme}://{listen.host if is_loopback(listen.host) else target.ip}:{target.port}"
+        for target in targets
+    ]

@@ -1,0 +1,140 @@
+"""Predictions: collected into passes, and answered by the classic where a deadline would be missed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from airlam.serving.catalogue import Catalogue
+from airlam.serving.config import ServingConfig
+from airlam.serving.errors import ServingError, one_line, refused
+from airlam.serving.jobs import Job, Result, Stages, run
+from airlam.serving.lanes import Lane
+
+Handler = Callable[[Job], Awaitable[Result | Exception]]
+Collected = Callable[[list[Job]], Awaitable[list[Result | Exception]]]
+Collect = Callable[[Collected], Handler]
+MARGIN = 2.0  # how many times its mean the classic is given before a deadline
+
+
+@dataclass
+class Predicted:
+    """Attributes: ``by``, the name of the method that answered; ``late``, whether that was the classic's doing."""
+
+    result: Result
+    by: str
+    late: bool = False
+
+
+class Predictions:
+    """The service behind ``/v1/predict``.
+
+    Args:
+        collect: turns a function of many jobs into one of a single job (``ray.serve.batch``); ``None``: every request
+            is a pass of its own.
+        stages: where backbone and heads run; ``None``: here.
+
+    Example:
+        >>> import torch
+        >>> config = ServingConfig(predictors={"hold": {}}, classic="hold")
+        >>> catalogue = Catalogue(config)
+        >>> job = Job(catalogue.method("hold"), torch.ones(1, 16, 6, 1, 4, dtype=torch.complex64), 2)
+        >>> predicted = asyncio.run(Predictions(config, catalogue).predict(job))
+        >>> predicted.by, predicted.result["future"].shape
+        ('hold', torch.Size([1, 2, 6, 1, 4]))
+    """
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        catalogue: Catalogue,
+        collect: Collect | None = None,
+        stages: Stages | None = None,
+        on_pass: Callable[[int], None] = lambda jobs: None,
+    ) -> None:
+        self.lane = Lane("predictions", config.limits.waiting)
+        self.classics = Lane("classic", config.limits.waiting)
+        self.classic = catalogue.method(config.classic) if config.classic else None
+        self._stages, self._links, self._on_pass = stages, config.batching.links, on_pass
+        self._handle: Handler = self._single if collect is None else collect(self.passes)
+
+    async def predict(self, job: Job) -> Predicted:
+        """The answer to one request.
+
+        Raises:
+            ServingError: what the job's checks refuse; 503 where too much waits; 408 for a deadline that nothing meets.
+        """
+        job.check()
+        name = job.method.name
+        if job.due is None:
+            return Predicted(await self._admitted(job), name)
+        reserve = MARGIN * self.classics.mean_s
+        left = job.due - time.monotonic() - reserve
+        fits = self.classic is None or job.method is self.classic
+        if fits or (left > 0 and self.lane.expected_s + self.lane.mean_s <= left):
+            try:
+                return Predicted(await asyncio.wait_for(self._admitted(job), max(left, 1e-3)), name)
+            except TimeoutError:
+                pass
+            except ServingError as error:
+                if error.status != 503:
+                    raise
+        return await self._late(job)
+
+    async def _late(self, job: Job) -> Predicted:
+        left = 0.0 if job.due is None else job.due - time.monotonic()
+        classic = self.classic
+        if classic is None or classic is job.method or not job.wanted <= set(classic.outputs) or left <= 0:
+            raise ServingError(
+                408, "deadline", "the deadline passed before an answer was there; allow more, or ask for 'future' alone"
+            )
+        jobs = [replace(job, method=classic, context={})]
+        (result,) = await self.classics.run(run, jobs)
+        return Predicted(_result(result), classic.name, late=True)
+
+    async def _admitted(self, job: Job) -> Result:
+        self.lane.admit()
+        self.lane.waiting += 1
+        try:
+            return _result(await self._handle(job))
+        finally:
+            self.lane.waiting -= 1
+
+    async def _single(self, job: Job) -> Result | Exception:
+        (result,) = await self.passes([job])
+        return result
+
+    async def passes(self, jobs: list[Job]) -> list[Result | Exception]:
+        """The results of jobs that were collected, in passes of bounded size."""
+        out: list[Result | Exception] = []
+        for part in _parts(jobs, self._links):
+            self._on_pass(len(part))
+            out += await self.lane.work(run, part, self._stages, pieces=len(part))
+        return out
+
+    def close(self) -> None:
+        self.lane.close()
+        self.classics.close()
+
+
+def _parts(jobs: Sequence[Job], links: int) -> list[list[Job]]:
+    """Jobs in order, in parts of at most ``links`` links (or of one job)."""
+    parts: list[list[Job]] = []
+    size = links + 1
+    for job in jobs:
+        if size + job.links > links:
+            parts.append([])
+            size = 0
+        parts[-1].append(job)
+        size += job.links
+    return parts
+
+
+def _result(found: Result | Exception) -> Result:
+    if isinstance(found, (ValueError, TypeError)):
+        raise refused("csi", one_line(found)) from found
+    if isinstance(found, Exception):
+        raise found
+    return found

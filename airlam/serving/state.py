@@ -1,0 +1,65 @@
+"""What one replica is made of: the loaded methods, their services, its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from airlam.serving.catalogue import Catalogue
+from airlam.serving.config import ServingConfig
+from airlam.serving.jobs import Stages
+from airlam.serving.lanes import Lane
+from airlam.serving.metrics import Metrics
+from airlam.serving.predictions import Collect, Predictions
+from airlam.serving.sessions import Sessions
+
+Addresses = Callable[[], Awaitable[list[str]]]
+
+
+class Replica:
+    """Everything behind the routes of one process.
+
+    Args:
+        collect, stages: see :class:`airlam.serving.predictions.Predictions`.
+        addresses: where the replicas listen; ``None``: this process is the only one.
+        name: of the replica, for metrics and messages.
+
+    Example:
+        >>> replica = Replica(ServingConfig(predictors={"hold": {}}, classic="hold"))
+        >>> replica.ready
+        True
+        >>> replica.close()
+    """
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        *,
+        collect: Collect | None = None,
+        stages: Stages | None = None,
+        addresses: Addresses | None = None,
+        name: str = "only",
+    ) -> None:
+        self.config, self.name, self.addresses = config, name, addresses
+        self.token = config.listen.secret()
+        self.catalogue = Catalogue(config)
+        self.metrics = Metrics()
+        self.predictions = Predictions(config, self.catalogue, collect, stages, self.metrics.passed)
+        self.sessions = Sessions(self.catalogue, config.sessions)
+        self.streams = Lane("sessions", config.limits.waiting)
+        self.others = Lane("precoding", config.limits.waiting)
+        self.ready = True
+        for lane in self.lanes:
+            self.metrics.watch(lane)
+        self.metrics.watch_sessions(self.sessions)
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        return self.predictions.lane, self.predictions.classics, self.streams, self.others
+
+    def close(self) -> None:
+        """End the threads; work that waits is dropped."""
+        self.ready = False
+        self.predictions.close()
+        for lane in (self.streams, self.others):
+            lane.close()
+        self.sessions.close()
