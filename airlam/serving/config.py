@@ -109,7 +109,33 @@ class Limits:
         return math.floor(self.body_mb * 1e6)
 
 
-SECTIONS = {"batching": Batching, "sessions": Sessions, "limits": Limits, "listen": Listen}
+@dataclass(frozen=True)
+class Warm:
+    """What every predictor runs before the first request: the sizes that are expected.
+
+    Attributes:
+        slots, subcarriers, rx_ants, tx_ants: of a history; no slots: nothing is run. num_future: slots to predict.
+        port_shape: (polarisations, columns, rows); empty: one line.
+    """
+
+    slots: int = 16
+    subcarriers: int = 48
+    rx_ants: int = 1
+    tx_ants: int = 32
+    num_future: int = 4
+    port_shape: tuple[int, ...] = (2, 4, 4)
+
+    def __post_init__(self) -> None:
+        for name, low in (("slots", 0), ("subcarriers", 1), ("rx_ants", 1), ("tx_ants", 1), ("num_future", 1)):
+            check_number(f"warm.{name}", getattr(self, name), low, 4096, integer=True)
+        object.__setattr__(self, "port_shape", tuple(self.port_shape))
+        if self.port_shape and (len(self.port_shape) != 3 or math.prod(self.port_shape) != self.tx_ants):
+            raise RecipeError(
+                f"warm.port_shape is {self.port_shape}, but must be three numbers of product {self.tx_ants}"
+            )
+
+
+SECTIONS = {"batching": Batching, "sessions": Sessions, "limits": Limits, "warm": Warm, "listen": Listen}
 
 
 @dataclass(frozen=True)
@@ -121,7 +147,7 @@ class ServingConfig:
         precoders: the same for ``/v1/precode``.
         beams: name -> checkpoint of a beam predictor, for ``/v1/beams``.
         classic: the predictor that answers where a deadline would be missed; empty: none.
-        batching, sessions, limits, listen: see their classes.
+        batching, sessions, limits, warm, listen: see their classes.
         replicas: copies of the ingress.
         groups: names of the services that share a replica, in order; see :mod:`airlam.serving.placement`.
         node: resource that the replicas of each group ask for, by group number as text; empty: any node.
@@ -139,6 +165,7 @@ class ServingConfig:
     batching: Batching = field(default_factory=Batching)
     sessions: Sessions = field(default_factory=Sessions)
     limits: Limits = field(default_factory=Limits)
+    warm: Warm = field(default_factory=Warm)
     listen: Listen = field(default_factory=Listen)
     replicas: int = 1
     groups: Any = (("tokenizer", "backbone", "heads"),)

@@ -63,18 +63,23 @@ class Lane:
 
     async def work(self, function: Callable[..., T], *arguments: Any, pieces: int = 1) -> T:
         """As :meth:`run`, of ``pieces`` that were counted as waiting before."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._timed, pieces, function, *arguments)
 
-        def timed() -> T:
-            begin = time.perf_counter()
-            try:
-                return function(*arguments)
-            finally:
-                seconds = time.perf_counter() - begin
-                self.busy_s += seconds
-                each = seconds / pieces
-                self.mean_s = each if not self.mean_s else (1 - SMOOTH) * self.mean_s + SMOOTH * each
+    def warm(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run something twice ahead of all requests: the first time loads and compiles, the second is a first mean."""
+        self._thread.submit(function, *arguments).result()
+        return self._thread.submit(self._timed, 1, function, *arguments).result()
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+    def _timed(self, pieces: int, function: Callable[..., T], *arguments: Any) -> T:
+        begin = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            seconds = time.perf_counter() - begin
+            self.busy_s += seconds
+            each = seconds / pieces
+            self.mean_s = each if not self.mean_s else (1 - SMOOTH) * self.mean_s + SMOOTH * each
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -41,7 +41,7 @@ class PlainServer:
             tls = {"ssl_certfile": listen.certificate, "ssl_keyfile": listen.key}
         self.server = uvicorn.Server(
             uvicorn.Config(
-                create_app(self.replica), log_level="warning", access_log=False, timeout_keep_alive=75, **tls
+                create_app(self.replica), log_level="warning", access_log=False, ws="none", timeout_keep_alive=75, **tls
             )
         )
         self._thread = threading.Thread(target=self.run, name="airlam-server", daemon=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from airlam.serving.catalogue import Catalogue
-from airlam.serving.config import ServingConfig
+import torch
+
+from airlam.serving.catalogue import Catalogue, Method
+from airlam.serving.config import ServingConfig, Warm
 from airlam.serving.errors import ServingError, one_line, refused
 from airlam.serving.jobs import Job, Result, Stages, run
 from airlam.serving.lanes import Lane
@@ -59,6 +61,19 @@ class Predictions:
         self.classic = catalogue.method(config.classic) if config.classic else None
         self._stages, self._links, self._on_pass = stages, config.batching.links, on_pass
         self._handle: Handler = self._single if collect is None else collect(self.passes)
+
+    def warm(self, warm: Warm, methods: Iterable[Method]) -> None:
+        """Run every method once as requests will, the classic in its own thread too."""
+        if not warm.slots:
+            return
+        sizes = (1, warm.slots, warm.subcarriers, warm.rx_ants, warm.tx_ants)
+        h_past = torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.complex64)
+        shape = tuple(warm.port_shape) or None
+        for method in methods:
+            job = Job(method, h_past, warm.num_future, shape).check()  # type: ignore[arg-type]
+            self.lane.warm(run, [job], self._stages)
+        if self.classic is not None:
+            self.classics.warm(run, [Job(self.classic, h_past, warm.num_future, shape)])  # type: ignore[arg-type]
 
     async def predict(self, job: Job) -> Predicted:
         """The answer to one request.

@@ -105,9 +105,9 @@ class Sessions:
         with self._lock:
             self._forget_idle()
             held = self._sessions.get(name)
-            if held is not None and slot <= held.newest:
-                if slot == held.newest and digest == held.digest and held.answer is not None:
-                    return self._answer(held, REPLAYED)
+            if held is not None and slot == held.newest and digest == held.digest:
+                return self._answer(held, REPLAYED)
+            if held is not None and slot < held.newest:
                 raise _stale(name, slot, held.newest + 1)
             if held is None and len(self._sessions) >= self.bounds.most:
                 raise ServingError(

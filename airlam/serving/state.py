@@ -47,6 +47,7 @@ class Replica:
         self.sessions = Sessions(self.catalogue, config.sessions)
         self.streams = Lane("sessions", config.limits.waiting)
         self.others = Lane("precoding", config.limits.waiting)
+        self.predictions.warm(config.warm, self.catalogue.methods.values())
         self.ready = True
         for lane in self.lanes:
             self.metrics.watch(lane)

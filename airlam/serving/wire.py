@@ -61,7 +61,7 @@ def encode(arrays: Arrays, kind: str) -> bytes:
     if kind == NPY:
         ((_, value),) = arrays.items()
         out = io.BytesIO()
-        np.lib.format.write_array(out, np.ascontiguousarray(value), version=(1, 0), allow_pickle=False)
+        np.lib.format.write_array(out, np.asarray(value, order="C"), version=(1, 0), allow_pickle=False)
         return out.getvalue()
     if kind == SAFETENSORS:
         return save(dict(_in_safetensors(name, value) for name, value in arrays.items()))
@@ -73,7 +73,7 @@ def _in_safetensors(name: str, value: NDArray) -> tuple[str, NDArray]:
     """The format has no complex128: its parts become a last axis."""
     if value.dtype == np.complex128:
         return name + DOUBLE, np.stack([value.real, value.imag], -1)
-    return name, np.ascontiguousarray(value)
+    return name, np.asarray(value, order="C")  # ascontiguousarray would give a number an axis
 
 
 def _plain(value: NDArray) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape, resolved
+from airlam.csi import PortShape
 from airlam.interfaces import check_precoding_request, check_prediction_request
 from airlam.serving.client.protocol import Directory, Reply, Send, Talk
 from airlam.serving.wire import NPY, SAFETENSORS, Arrays, decode, encode
@@ -56,7 +56,6 @@ def predict(
     subcarriers: Tensor | None = None,
 ) -> Talk[list[Tensor]]:
     """Outputs for histories with any leading axes, ``links`` of them a request."""
-    h_past = resolved(h_past) if isinstance(h_past, Tensor) else h_past
     seen = None if context is None else context.get("observed")
     checked = h_past
     if seen is not None and isinstance(h_past, Tensor):
@@ -116,7 +115,7 @@ def precode(
 ) -> Talk[Tensor]:
     """A precoder, see :class:`airlam.interfaces.Precoder`."""
     check_precoding_request(h, power, no)
-    arrays: Arrays = {"h": resolved(h).detach().cpu().numpy()}
+    arrays: Arrays = {"h": h.detach().cpu().numpy()}
     query: dict[str, Any] = {}
     for name, value in (("power", power), ("no", no)):
         if torch.as_tensor(value).numel() == 1 and torch.as_tensor(value).dim() == 0:
@@ -124,7 +123,7 @@ def precode(
         else:
             arrays[name] = torch.as_tensor(value).detach().cpu().numpy()
     if error_covariance is not None:
-        arrays["error_covariance"] = resolved(error_covariance).detach().cpu().numpy()
+        arrays["error_covariance"] = error_covariance.detach().cpu().numpy()
     content, kind = packed(arrays)
     reply = yield from directory.call(
         lambda address: Send(address, "POST", f"/v1/precode/{precoder}", query, content, kind)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from torch import Tensor
 
-from airlam.csi import PortShape
+from airlam.csi import PortShape, resolve_inputs
 from airlam.serving.client import calls
 from airlam.serving.client.protocol import Directory, Reply, Send, Talk, Unreachable, Wait
 from airlam.serving.client.sessions import AsyncSession, ClientSession, Talks
@@ -118,6 +118,7 @@ class Client(Settings):
         """End the connections."""
         self._http.close()
 
+    @resolve_inputs
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
@@ -128,6 +129,7 @@ class Client(Settings):
         """
         return self._drive(self._predict(("future",), h_past, num_future, port_shape, context))[0]
 
+    @resolve_inputs
     def predict_with_variance(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -135,6 +137,7 @@ class Client(Settings):
         future, variance = self._drive(self._predict(("future", "variance"), h_past, num_future, port_shape, context))
         return future, variance
 
+    @resolve_inputs
     def predict_with_covariance(
         self,
         h_past: Tensor,
@@ -149,6 +152,7 @@ class Client(Settings):
         future, covariance = self._drive(self._predict(outputs, h_past, num_future, port_shape, context, subcarriers))
         return future, covariance
 
+    @resolve_inputs
     def precode(
         self, h: Tensor, power: float | Tensor, no: float | Tensor, *, error_covariance: Tensor | None = None
     ) -> Tensor:

@@ -18,6 +18,7 @@ from airlam.serving.errors import ServingError
 
 PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 BUSY = (429, 502, 503, 504)
+REMEMBERED = 64  # addresses, of which some may have come back
 AGAIN = (*BUSY, 500, 408)  # 500 and 408 can come from Serve for a replica that ends
 
 
@@ -100,6 +101,7 @@ class Directory:
             if not seed.startswith(("http://", "https://")):
                 raise ValueError(f"address is {seed!r}, but must begin with http:// or https://")
         self.addresses, self.patience_s, self.retries = list(self.seeds), patience_s, 0
+        self._ever = dict.fromkeys(self.seeds)  # all that were heard of, the newest at the end
         self._known = not discover
         self._discover = discover
         self._turn = itertools.count()
@@ -113,7 +115,7 @@ class Directory:
         """Ask every known address in turn where the replicas are now."""
         if not self._discover:
             return
-        for address in dict.fromkeys([*self.addresses, *self.seeds]):
+        for address in dict.fromkeys([*self.addresses, *reversed(self._ever)]):
             try:
                 reply = yield Send(address, "GET", "/v1/addresses", timeout_s=2.0)
             except Unreachable:
@@ -123,6 +125,7 @@ class Directory:
             if reply.status == 200:
                 found = [each.rstrip("/") for each in json.loads(reply.content)["addresses"]]
                 self.addresses, self._known = found or [address], True
+                self._remember(self.addresses)
                 return
 
     def next(self) -> str:
@@ -135,7 +138,15 @@ class Directory:
 
     def drop(self, address: str) -> None:
         """An address that does not answer."""
-        self.addresses = [each for each in self.addresses if each != address] or list(self.seeds)
+        self.addresses = [each for each in self.addresses if each != address] or list(self._ever)
+
+    def _remember(self, addresses: list[str]) -> None:
+        for address in addresses:
+            self._ever.pop(address, None)
+            self._ever[address] = None
+        for address in list(self._ever)[:-REMEMBERED]:
+            if address not in self.seeds:
+                del self._ever[address]
 
     def call(self, make: Any) -> Talk[Reply]:
         """Send what may be sent twice, until an address answers.
