@@ -5,6 +5,8 @@ The only file, with :mod:`airlam.serving.cluster`, that knows Ray.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,8 +59,10 @@ def _where(config: ServingConfig, number: int) -> dict[str, Any]:
 class Ingress:
     """Keeps the handles of the stages for the application, which is built after it."""
 
+    handles: dict[str, Any] = {}  # of this process, which holds one replica
+
     def __init__(self, stages: dict[str, Any]) -> None:
-        self.stages = stages
+        Ingress.handles = stages
 
 
 def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
@@ -66,11 +70,12 @@ def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
 
     def build() -> Any:
         from airlam.serving.app import create_app
-        from airlam.serving.deployment import Directory, RemoteStages, collecting, handles
+        from airlam.serving.deployment import Directory, Ingress, RemoteStages, collecting
         from airlam.serving.state import Replica
 
+        logging.getLogger("airlam").handlers = logging.getLogger("ray.serve").handlers
         config = ServingConfig(**plain)
-        stages = RemoteStages(handles()) if names else None
+        stages = RemoteStages(Ingress.handles) if names else None
         replica = Replica(
             config,
             collect=collecting(config),
@@ -81,11 +86,6 @@ def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
         return create_app(replica)
 
     return build
-
-
-def handles() -> dict[str, Any]:
-    """Handles of the stages that run elsewhere."""
-    return serve.get_replica_context().servable_object.stages
 
 
 def collecting(config: ServingConfig) -> Collect:
@@ -154,7 +154,7 @@ class RemoteStages:
     """Stages on other replicas; those that are not there run here. Called from a thread that computes."""
 
     def __init__(self, handles: dict[str, Any]) -> None:
-        self._handles, self._here = handles, Fused()
+        self._handles, self._here, self._loop = handles, Fused(), asyncio.get_running_loop()
 
     def encode(self, method: Method, links: Pass) -> Pass:
         backbone = self._handles.get("backbone")
@@ -162,7 +162,7 @@ class RemoteStages:
             return self._here.encode(method, links)
         if "heads" in self._handles and self._handles["heads"] == backbone:
             return links  # both run there, in one call
-        found = backbone.encode.remote(method.name, method.adapter, _features(links)).result()
+        found = self._call(backbone, "encode", method.name, method.adapter, _features(links))
         for tokens, hidden in zip(links.views, found, strict=True):
             tokens.hidden = hidden
         return links
@@ -171,7 +171,15 @@ class RemoteStages:
         heads = self._handles.get("heads")
         if heads is None:
             return self._here.read_out(method, links, wanted)
-        return heads.read_out.remote(method.name, method.adapter, links, wanted).result()
+        return self._call(heads, "read_out", method.name, method.adapter, links, wanted)
+
+    def _call(self, handle: Any, name: str, *arguments: Any) -> Any:
+        """Serve's router runs in the loop of the replica, so requests are made there."""
+
+        async def ask() -> Any:
+            return await getattr(handle, name).remote(*arguments)
+
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
 
 
 def _features(links: Pass) -> Pass:

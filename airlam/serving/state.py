@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 
 from airlam.serving.catalogue import Catalogue
@@ -40,6 +41,7 @@ class Replica:
         name: str = "only",
     ) -> None:
         self.config, self.name, self.addresses = config, name, addresses
+        self.ready = False
         self.token = config.listen.secret()
         self.catalogue = Catalogue(config)
         self.metrics = Metrics()
@@ -47,8 +49,10 @@ class Replica:
         self.sessions = Sessions(self.catalogue, config.sessions)
         self.streams = Lane("sessions", config.limits.waiting)
         self.others = Lane("precoding", config.limits.waiting)
-        self.predictions.warm(config.warm, self.catalogue.methods.values())
-        self.ready = True
+        if stages is None:
+            self._warm()
+        else:  # other replicas are asked by the loop that this one is made in
+            threading.Thread(target=self._warm, daemon=True).start()
         for lane in self.lanes:
             self.metrics.watch(lane)
         self.metrics.watch_sessions(self.sessions)
@@ -56,6 +60,10 @@ class Replica:
     @property
     def lanes(self) -> tuple[Lane, ...]:
         return self.predictions.lane, self.predictions.classics, self.streams, self.others
+
+    def _warm(self) -> None:
+        self.predictions.warm(self.config.warm, self.catalogue.methods.values())
+        self.ready = True
 
     def close(self) -> None:
         """End the threads; work that waits is dropped."""

@@ -16,7 +16,10 @@ schemathesis = pytest.importorskip("schemathesis", reason="comes with airlam[dev
 from schemathesis import GenerationMode  # noqa: E402
 
 CONFIG = ServingConfig(
-    predictors={"ar": {}, "hold": {}, "airlam-tiny": {}}, precoders={"rzf": {}}, beams={"airlam-beams": {}}, classic="ar"
+    predictors={"ar": {}, "hold": {}, "airlam-tiny": {}},
+    precoders={"rzf": {}},
+    beams={"airlam-beams": {}},
+    classic="ar",
 )
 for kind in KINDS[:2]:
     schemathesis.openapi.media_type(kind, st.binary(max_size=400))

@@ -1,0 +1,76 @@
+"""Several Ray nodes on one machine: for tests of placement and faults. Real nodes are started with ``ray start``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from airlam.serving.cluster.start import STORE_BYTES, need_ray, settings
+from airlam.serving.listening import Listen
+
+
+class EmulatedNodes:
+    """A head node, and one node for each entry.
+
+    Args:
+        nodes: name -> processor cores. A node offers its name as a resource, by which services are placed on it, and
+            those of ``labels``.
+        labels: name -> further resources that the node offers.
+
+    Attributes:
+        address: for :func:`airlam.serving.cluster.start_cluster`.
+    """
+
+    def __init__(
+        self, nodes: Mapping[str, float], listen: Listen, labels: Mapping[str, list[str]] | None = None
+    ) -> None:
+        need_ray()
+        os.environ.update(settings(listen))
+        from ray.cluster_utils import Cluster
+
+        common: dict[str, Any] = {"object_store_memory": STORE_BYTES // 2, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **common})
+        self._nodes = {}
+        for name, cores in nodes.items():
+            offered = dict.fromkeys([name, *(labels or {}).get(name, [])], 1.0)
+            self._nodes[name] = self._cluster.add_node(num_cpus=cores, resources=offered, **common)
+        self.address = self._cluster.address
+
+    def kill(self, name: str) -> None:
+        """Kill a node and all that runs on it, without a warning."""
+        self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
+
+    def close(self) -> None:
+        """End all nodes. The driver must have left before."""
+        for name in list(self._nodes):
+            self.kill(name)
+        self._cluster.remove_node(self._cluster.head_node, allow_graceful=False)
+
+    def __enter__(self) -> EmulatedNodes:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        import ray
+
+        ray.shutdown()
+        self.close()
+
+
+def processes(title: str) -> list[int]:
+    """Numbers of the processes of this user's Ray whose title holds a text, such as ``ServeReplica`` or
+    ``ProxyActor``."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or [""]
+        if command[0].startswith("ray::") and title in command[0]:
+            found.append(process.pid)
+    return sorted(found)
+
+
+def kill(number: int) -> None:
+    """SIGKILL a process."""
+    os.kill(number, signal.SIGKILL)
