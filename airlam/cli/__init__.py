@@ -52,6 +52,10 @@ COMMANDS = {
         "latency of predictions and streams on this machine, in units of a frozen AR",
         "airlam.cli.latency:bench_latency",
     ),
+    "bench-serve": (
+        "a server under load: latency, throughput, faults, with a report: airlam bench-serve",
+        "airlam.cli.serving:bench_serve",
+    ),
     "list": ("recipes, checkpoints, predictors, precoders", "airlam.cli.listing:run"),
     "doctor": ("what is installed and usable", "airlam.cli.doctor:run"),
 }

@@ -24,3 +24,21 @@ def serve(arguments: Sequence[str]) -> None:
     from airlam.serving.command import serve as run
 
     run(known.config, plain=known.plain, ray_address=known.ray_address, **fields)
+
+
+def bench_serve(arguments: Sequence[str]) -> None:
+    """Measures a server under load."""
+    parser = Parser(
+        "airlam bench-serve",
+        "Load on a server that is started for it: cold and warm latency, throughput, Poisson arrivals, faults,\n"
+        "memory, against the model in process. Writes results.json, plots and report.html; finished parts are kept.",
+        "Any argument of the benchmark can be changed: --parts '[load]', --load.seconds 20, --users 100.\n"
+        "Needs: pip install 'airlam[serving]'",
+    )
+    parser.add_argument("--config", "-c", default="tasks/serving/benchmark.yaml", metavar="YAML", help="the benchmark")
+    parser.add_argument("--out", "-o", metavar="FOLDER", help="where results go (default: outputs/serving)")
+    known, fields = parser.parse_with_fields(arguments)
+
+    from airlam.evaluation import run
+
+    print(f"report: {run(known.config, known.out, **fields)}")

@@ -29,6 +29,7 @@ def settings(listen: Listen) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(listen.direct_port + listen.direct_ports),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_S),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TASK_MAX_RETRIES": "0",
     }
 
@@ -135,6 +136,7 @@ def _start_ray(options: dict[str, Any]) -> None:
     import ray
 
     given = {
+        "address": "local",  # never another program's Ray that runs on this machine
         "include_dashboard": False,
         "object_store_memory": STORE_BYTES,
         "log_to_driver": False,
