@@ -37,7 +37,7 @@ COMMANDS = {
         "airlam.cli.parallel:parallel",
     ),
     "plan": (
-        "who computes what before a distributed run: airlam plan federated, airlam plan parallel",
+        "who computes what, before a run: airlam plan federated, airlam plan parallel, airlam plan serving",
         "airlam.cli.commands:plan",
     ),
     "export": (

@@ -134,11 +134,12 @@ def federate(arguments: Sequence[str]) -> None:
 
 def plan(arguments: Sequence[str]) -> None:
     """Decides who does what before a distributed run."""
-    kinds = {"federated": _plan_federated, "parallel": _plan_parallel}
+    kinds = {"federated": _plan_federated, "parallel": _plan_parallel, "serving": _plan_serving}
     if arguments and arguments[0] in ("-h", "--help"):
         print(
             "usage: airlam plan federated --config YAML    mode, split and rank of every site of a federated run\n"
-            "       airlam plan parallel --devices YAML    mode and shares of a pool that trains one model together\n\n"
+            "       airlam plan parallel --devices YAML    mode and shares of a pool that trains one model together\n"
+            "       airlam plan serving --nodes YAML       which nodes run which services of a server\n\n"
             "'airlam plan KIND --help' explains each."
         )
         return
@@ -146,10 +147,28 @@ def plan(arguments: Sequence[str]) -> None:
         given = f"'{arguments[0]}'" if arguments else "nothing"
         near = nearest(arguments[0], kinds) if arguments else ""
         raise UsageError(
-            f"plan what? got {given}{near or ';'} write: airlam plan federated --config YAML, or airlam plan parallel "
-            "--devices YAML"
+            f"plan what? got {given}{near or ';'} write: airlam plan federated --config YAML, airlam plan parallel "
+            "--devices YAML, or airlam plan serving --nodes YAML"
         )
     kinds[arguments[0]](arguments[1:])
+
+
+def _plan_serving(arguments: Sequence[str]) -> None:
+    parser = Parser(
+        "airlam plan serving",
+        "Which nodes run which services of 'airlam serve', fused where they meet, in how many replicas: the least\n"
+        "mean latency within memory, cores and load. Services are timed on this machine, nothing is started. Beside\n"
+        "it: other ways to place, and how to start Ray on every node.",
+        "--nodes is a YAML of nodes, links and load; tasks/serving/nodes.yaml is one to copy.",
+    )
+    parser.add_argument("--nodes", "-n", required=True, metavar="YAML", help="nodes, links, requests a second")
+    parser.add_argument("--config", "-c", default="tasks/serving/default.yaml", metavar="YAML", help="the server")
+    parser.add_argument("--out", "-o", metavar="YAML", help="where to write the server's recipe with the plan")
+    known = parser.parse_strictly(arguments)
+
+    from airlam.serving.placement.command import run
+
+    run(known.nodes, known.config, known.out)
 
 
 def _plan_parallel(arguments: Sequence[str]) -> None:

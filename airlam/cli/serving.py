@@ -17,7 +17,7 @@ def serve(arguments: Sequence[str]) -> None:
         "The token: AIRLAM_SERVING_TOKEN, or --listen.token_file FILE. Needs: pip install 'airlam[serving]'",
     )
     parser.add_argument("--config", "-c", default="tasks/serving/default.yaml", metavar="YAML", help="what is served")
-    parser.add_argument("--plain", action="store_true", help="one process without Ray: no batching, no replicas")
+    parser.add_argument("--plain", action="store_true", help="one process without Ray and replicas")
     parser.add_argument("--ray-address", "--ray_address", metavar="ADDRESS", help="of a Ray cluster (auto, ray://)")
     known, fields = parser.parse_with_fields(arguments)
 

@@ -150,6 +150,7 @@ class ServingConfig:
         batching, sessions, limits, warm, listen: see their classes.
         replicas: copies of the ingress.
         groups: names of the services that share a replica, in order; see :mod:`airlam.serving.placement`.
+        stage_replicas: copies of the further groups, by group number as text; those that are not named: 1.
         node: resource that the replicas of each group ask for, by group number as text; empty: any node.
         num_cpus: processor cores that a replica asks Ray for.
 
@@ -169,6 +170,7 @@ class ServingConfig:
     listen: Listen = field(default_factory=Listen)
     replicas: int = 1
     groups: Any = (("tokenizer", "backbone", "heads"),)
+    stage_replicas: Mapping[str, int] = field(default_factory=dict)
     node: Mapping[str, str] = field(default_factory=dict)
     num_cpus: float = 1.0
 
@@ -185,6 +187,10 @@ class ServingConfig:
         check_number("replicas", self.replicas, 1, 1000, integer=True)
         check_number("num_cpus", self.num_cpus, 0, 1024)
         object.__setattr__(self, "groups", _groups(self.groups))
+        for name in ("node", "stage_replicas"):
+            check_keys(name, getattr(self, name), [str(k) for k in range(len(self.groups))])
+        for name, count in self.stage_replicas.items():
+            check_number(f"stage_replicas.{name}", count, 1, 1000, integer=True)
 
     @classmethod
     def read(cls, path: str | Path, changes: Mapping[str, Any] | None = None) -> Self:

@@ -19,7 +19,6 @@ from airlam.serving.cluster.addresses import direct_addresses
 from airlam.serving.config import ServingConfig
 from airlam.serving.jobs import Fused
 from airlam.serving.lanes import Lane
-from airlam.serving.predictions import Collect
 
 NAME = "airlam"
 HEAVY = 16  # how many requests Serve lets through for each that may wait: the replica's own answer comes first
@@ -32,7 +31,10 @@ def application(config: ServingConfig) -> Any:
     stages: dict[str, Any] = {}
     for number, group in enumerate(config.groups[1:], 1):
         worker = serve.deployment(StageWorker).options(
-            name="-".join(group), **_where(config, number), max_ongoing_requests=config.limits.waiting
+            name="-".join(group),
+            num_replicas=config.stage_replicas.get(str(number), 1),
+            max_ongoing_requests=config.limits.waiting,
+            **_where(config, number),
         )
         bound = worker.bind(plain)
         stages |= dict.fromkeys(group, bound)
@@ -70,7 +72,7 @@ def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
 
     def build() -> Any:
         from airlam.serving.app import create_app
-        from airlam.serving.deployment import Directory, Ingress, RemoteStages, collecting
+        from airlam.serving.deployment import Directory, Ingress, RemoteStages
         from airlam.serving.state import Replica
 
         logging.getLogger("airlam").handlers = logging.getLogger("ray.serve").handlers
@@ -78,7 +80,6 @@ def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
         stages = RemoteStages(Ingress.handles) if names else None
         replica = Replica(
             config,
-            collect=collecting(config),
             stages=stages,
             addresses=Directory(config),
             name=serve.get_replica_context().replica_id.unique_id,
@@ -86,23 +87,6 @@ def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
         return create_app(replica)
 
     return build
-
-
-def collecting(config: ServingConfig) -> Collect:
-    """Serve's batching around a function of many jobs."""
-
-    def collect(passes: Any) -> Any:
-        @serve.batch(
-            max_batch_size=config.batching.largest,
-            batch_wait_timeout_s=1e-3 * config.batching.wait_ms,
-            max_concurrent_batches=1,
-        )
-        async def predictions(jobs: list) -> list:
-            return await passes(jobs)
-
-        return predictions
-
-    return collect
 
 
 class Directory:

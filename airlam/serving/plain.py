@@ -1,4 +1,4 @@
-"""The same application in one process without Ray, batching and replicas: for notebooks, tests, comparisons."""
+"""The same application in one process without Ray and replicas: for notebooks, tests, comparisons."""
 
 from __future__ import annotations
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from airlam.serving.catalogue import Catalogue, Method
+from airlam.serving.collector import Collector
 from airlam.serving.config import ServingConfig, Warm
 from airlam.serving.errors import ServingError, one_line, refused
 from airlam.serving.jobs import Job, Result, Stages, run
 from airlam.serving.lanes import Lane
 
-Handler = Callable[[Job], Awaitable[Result | Exception]]
-Collected = Callable[[list[Job]], Awaitable[list[Result | Exception]]]
-Collect = Callable[[Collected], Handler]
 MARGIN = 2.0  # how many times its mean the classic is given before a deadline
 
 
@@ -34,8 +32,6 @@ class Predictions:
     """The service behind ``/v1/predict``.
 
     Args:
-        collect: turns a function of many jobs into one of a single job (``ray.serve.batch``); ``None``: every request
-            is a pass of its own.
         stages: where backbone and heads run; ``None``: here.
 
     Example:
@@ -52,15 +48,14 @@ class Predictions:
         self,
         config: ServingConfig,
         catalogue: Catalogue,
-        collect: Collect | None = None,
         stages: Stages | None = None,
         on_pass: Callable[[int], None] = lambda jobs: None,
     ) -> None:
         self.lane = Lane("predictions", config.limits.waiting)
         self.classics = Lane("classic", config.limits.waiting)
         self.classic = catalogue.method(config.classic) if config.classic else None
-        self._stages, self._links, self._on_pass = stages, config.batching.links, on_pass
-        self._handle: Handler = self._single if collect is None else collect(self.passes)
+        self._stages, self._on_pass = stages, on_pass
+        self._collected = Collector(config.batching, self._pass)
 
     def warm(self, warm: Warm, methods: Iterable[Method]) -> None:
         """Run every method once as requests will, the classic in its own thread too."""
@@ -113,38 +108,17 @@ class Predictions:
         self.lane.admit()
         self.lane.waiting += 1
         try:
-            return _result(await self._handle(job))
+            return _result(await self._collected(job))
         finally:
             self.lane.waiting -= 1
 
-    async def _single(self, job: Job) -> Result | Exception:
-        (result,) = await self.passes([job])
-        return result
-
-    async def passes(self, jobs: list[Job]) -> list[Result | Exception]:
-        """The results of jobs that were collected, in passes of bounded size."""
-        out: list[Result | Exception] = []
-        for part in _parts(jobs, self._links):
-            self._on_pass(len(part))
-            out += await self.lane.work(run, part, self._stages, pieces=len(part))
-        return out
+    async def _pass(self, jobs: Sequence[Job]) -> Sequence[Result | Exception]:
+        self._on_pass(len(jobs))
+        return await self.lane.work(run, jobs, self._stages, pieces=len(jobs))
 
     def close(self) -> None:
         self.lane.close()
         self.classics.close()
-
-
-def _parts(jobs: Sequence[Job], links: int) -> list[list[Job]]:
-    """Jobs in order, in parts of at most ``links`` links (or of one job)."""
-    parts: list[list[Job]] = []
-    size = links + 1
-    for job in jobs:
-        if size + job.links > links:
-            parts.append([])
-            size = 0
-        parts[-1].append(job)
-        size += job.links
-    return parts
 
 
 def _result(found: Result | Exception) -> Result:

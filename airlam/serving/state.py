@@ -10,7 +10,7 @@ from airlam.serving.config import ServingConfig
 from airlam.serving.jobs import Stages
 from airlam.serving.lanes import Lane
 from airlam.serving.metrics import Metrics
-from airlam.serving.predictions import Collect, Predictions
+from airlam.serving.predictions import Predictions
 from airlam.serving.sessions import Sessions
 
 Addresses = Callable[[], Awaitable[list[str]]]
@@ -20,7 +20,7 @@ class Replica:
     """Everything behind the routes of one process.
 
     Args:
-        collect, stages: see :class:`airlam.serving.predictions.Predictions`.
+        stages: see :class:`airlam.serving.predictions.Predictions`.
         addresses: where the replicas listen; ``None``: this process is the only one.
         name: of the replica, for metrics and messages.
 
@@ -35,7 +35,6 @@ class Replica:
         self,
         config: ServingConfig,
         *,
-        collect: Collect | None = None,
         stages: Stages | None = None,
         addresses: Addresses | None = None,
         name: str = "only",
@@ -45,7 +44,7 @@ class Replica:
         self.token = config.listen.secret()
         self.catalogue = Catalogue(config)
         self.metrics = Metrics()
-        self.predictions = Predictions(config, self.catalogue, collect, stages, self.metrics.passed)
+        self.predictions = Predictions(config, self.catalogue, stages, self.metrics.passed)
         self.sessions = Sessions(self.catalogue, config.sessions)
         self.streams = Lane("sessions", config.limits.waiting)
         self.others = Lane("precoding", config.limits.waiting)

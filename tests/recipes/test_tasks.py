@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "tasks").rglob("*.yaml"))}
-POOLS = [path for path, recipe in RECIPES.items() if "devices" in recipe]
+POOLS = [path for path, recipe in RECIPES.items() if "devices" in recipe or "nodes" in recipe]
 EXPERIMENTS = [path for path, recipe in RECIPES.items() if "class_path" not in recipe and path not in POOLS]
 FEDERATIONS = [path for path, recipe in RECIPES.items() if recipe.get("class_path", "").endswith(".Federation")]
 PARALLEL = [path for path, recipe in RECIPES.items() if recipe.get("class_path", "").endswith(".ParallelTraining")]
@@ -51,6 +51,12 @@ def test_parallel_training_instantiates(path):
     from airlam.edge.parallel import parallel_recipe
 
     assert parallel_recipe(path).nproc > 0
+
+
+def test_nodes_can_be_planned():
+    from airlam.serving.placement.recipe import read_problem
+
+    assert len(read_problem("tasks/serving/nodes.yaml").nodes) == 3
 
 
 @pytest.mark.parametrize("path", SERVED, ids=name)

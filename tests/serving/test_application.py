@@ -206,6 +206,21 @@ def slow():
     made.close()
 
 
+def test_requests_that_wait_share_the_next_pass(config):
+    replica = Replica(ServingConfig(predictors={"airlam-tiny": {}, "hold": {}}, classic="hold"))
+    app, inputs = create_app(replica), [csi(1, 16, 12, 1, 8, seed=k) for k in range(12)]
+    path, headers = "/v1/predict/airlam-tiny?num_future=2&port_shape=2,2,2", {"content-type": NPY}
+    answers = talk(app, *[("POST", path, encode({"h": h}, NPY), headers) for h in inputs], together=True)
+    text = replica.metrics.text().decode()
+    replica.close()
+    passes, jobs = (float(text.split(f"airlam_pass_requests_{name} ")[1].split()[0]) for name in ("count", "sum"))
+    assert jobs == 12 and passes < 12
+    predictor = airlam.load_predictor("airlam-tiny")
+    for answer, h in zip(answers, inputs, strict=True):
+        expected = predictor.predict(torch.from_numpy(h), 2, port_shape=PORTS).numpy()
+        assert np.abs(decode(answer.content, NPY)["h"] - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 def test_what_would_come_too_late_is_answered_by_the_classic(slow):
     path, h = "/v1/predict/hold?num_future=2", csi(1, 16, 12, 1, 8)
     in_time = post(slow, path + "&deadline_ms=60000", {"h": h})

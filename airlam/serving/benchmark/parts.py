@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import airlam
 from airlam.channels import load_channel
 from airlam.csi import measure
 from airlam.serving.benchmark.config import ServingArguments
 from airlam.serving.benchmark.load import Outcome, Request, closed_loop, one_by_one, open_loop
+from airlam.serving.catalogue import Catalogue
 from airlam.serving.cluster.emulated import processes
 from airlam.serving.cluster.start import Cluster, start_cluster
 from airlam.serving.config import ServingConfig
@@ -73,7 +73,7 @@ class Bench:
             self._cluster = None
 
     def in_process(self) -> Callable[[Tensor], Tensor]:
-        predictor = airlam.load_predictor(self.load.model)
+        predictor = Catalogue(self.config).method(self.load.model).predictor
         return lambda h: predictor.predict(h, self.load.num_future, port_shape=self.port_shape)
 
 

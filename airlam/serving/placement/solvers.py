@@ -156,7 +156,8 @@ def _neighbours(states: dict[str, State], options: dict[str, list[State]]) -> It
             continue
         if states[b] in options[a] and states[a] in options[b]:
             yield {**states, a: states[b], b: states[a]}
-        group = states[a][0] if states[a] else ()
+        held = states[a]
+        group = held[0] if held else ()
         for size in range(1, len(group)):
             for part in itertools.combinations(group, size):
                 rest = tuple(name for name in group if name not in part)
