@@ -135,6 +135,10 @@ class EigenAREngine(PredictorEngine):
         settings = ARSettings.by_class(p.order, p.ridge, p.shrinkage, history)
         self._series = Series(self.kernels, self.link, settings, self.basis.bins)
 
+    @property
+    def bounds(self) -> dict[str, int]:
+        return self.link.bounds
+
     def refresh(self, slots: np.ndarray, memory: Memory | None = None) -> Memory:
         """A user's memory from a full window; see :meth:`MovingBasis.start`."""
         offsets = np.zeros((2, self.history), np.float32)

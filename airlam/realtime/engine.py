@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Protocol, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from airlam.csi import PortShape, check_port_shape
 from airlam.interfaces import Predictor
 from airlam.realtime import kernels
 from airlam.realtime.identity import identity_of
+from airlam.realtime.layout import Layout, check_arrays, layout_of
 
 Memory = dict[str, NDArray]
 """What an engine keeps of one user between two slots: filters, and the slots of the window as the filters see them."""
@@ -58,6 +60,10 @@ class Engine(Protocol):
         """
         ...
 
+    def check(self, memory: Memory) -> None:
+        """Raises ValueError unless every array of ``memory`` is one that :meth:`advance` may index with."""
+        ...
+
     def twin(self) -> Engine:
         """The same engine with scratch of its own, for another thread."""
         ...
@@ -78,6 +84,7 @@ class PredictorEngine:
 
     predictor: Any
     kernels: ModuleType
+    _layout: Layout | None = None
 
     def __init__(
         self,
@@ -104,6 +111,22 @@ class PredictorEngine:
         facts = (num_future, history, *sizes, *self.port_shape, *plain, self.kernels.__name__)
         self.identity = identity_of(predictor, facts)
         self._options = {"history": history, "port_shape": port_shape, "compiled": compiled, **options}
+
+    def check(self, memory: Memory) -> None:
+        """See :meth:`Engine.check`."""
+        check_arrays(memory, self.layout(memory))
+
+    def layout(self, memory: Memory) -> Layout:
+        """What the arrays of this memory must look like: by default, as those of any other refresh."""
+        if self._layout is None:
+            example = self.refresh(np.ones((self.history, *self.shape), np.complex64))  # type: ignore[attr-defined]
+            self._layout = layout_of(example, self.bounds)
+        return self._layout
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """Bounds of the whole numbers in a memory, by name."""
+        return {}
 
     def twin(self) -> Self:
         """See :meth:`Engine.twin`."""

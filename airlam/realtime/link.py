@@ -52,6 +52,11 @@ class LinkShape:
         by_tone = min(self.tones, self.history * self.rx_ants * self.polarisations * self.ports)
         return by_tone * self.rx_ants * self.polarisations * min(self.ports, self.history * self.tones * self.rx_ants)
 
+    @property
+    def bounds(self) -> dict[str, int]:
+        """Of the places of bins in a basis, and of the oldest slot in a ring."""
+        return {"rows": self.polarisations * self.tones, "cols": self.rx_ants * self.ports, "head": self.history}
+
     def folded(self, slots: int) -> np.ndarray:
         """Room for folded slots or their coefficients."""
         return np.zeros((self.polarisations, self.tones, slots, 2, self.rx_ants, self.ports), np.float32)

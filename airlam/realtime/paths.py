@@ -26,6 +26,7 @@ from airlam.csi import PortShape, normalise
 from airlam.models.path_model import AirlamPathsPredictor
 from airlam.models.phase_tracker import centres, rotate
 from airlam.realtime.engine import Memory, PredictorEngine
+from airlam.realtime.layout import Array, Layout
 
 WEAKEST = 3.0  # see Posterior.of: a quarter of a slow user's atoms, 3 % of a fast one's; costs less than 0.02 dB
 STEADY = 0.02  # root mean square offset [rad] of a window's slots up to which a receiver needs no tracking
@@ -151,6 +152,35 @@ class PathEngine(PredictorEngine):
             "inverse": planes(posterior.covariance[0][order][:, order]),
             "ahead": single(posterior.ahead[0, order] * scale),
             "variance": posterior.variance()[0].numpy() * scale**2,
+        }
+
+    def layout(self, memory: Memory) -> Layout:
+        """See :meth:`PredictorEngine.layout`; the number of paths, and so of lines, waves and atoms, differs."""
+        if self.tracker is None or "turns" not in memory:
+            return self._arrays
+        products = self.tracker.products(self.history, self.shape[0])
+        tracked = {"products": Array(str(products.dtype), products.shape), "turns": Array("float32", (2, self.history))}
+        return self._arrays | tracked
+
+    @property
+    def _arrays(self) -> dict[str, Array]:
+        tones, rx_ants, _ = self.shape
+        polarisations, columns, rows = self.port_shape
+        gains, slots = rx_ants * polarisations, self.history
+        return {
+            "tones": Array("complex64", ("wave", tones)),
+            "space": Array("complex64", ("line", columns * rows)),
+            "row": Array("int32", ("line",), "wave"),
+            "seen": Array("complex64", ("line", gains, slots)),
+            "owner": Array("int32", ("atom",), "line"),
+            "past": Array("float64", (2, "atom", slots)),
+            "inverse": Array("float64", (2, "atom", "atom")),
+            "ahead": Array("complex64", ("atom", self.num_future)),
+            "variance": Array("float64", (self.num_future,)),
+            "offsets": Array("float64", ()),
+            "panel": Array("int32", (3,)),
+            "shift": Array("float64", ("path", 4)),
+            "noise": Array("float64", (1,)),
         }
 
     # -- the fast clock --------------------------------------------------------------------------------------------

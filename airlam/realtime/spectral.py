@@ -64,6 +64,11 @@ class SpectralEngine(PredictorEngine):
         with self._one_network:  # a network may write to the same memory at each call
             return tuple(np.array(x) for x in self._network(*inputs))
 
+    @property
+    def bounds(self) -> dict[str, int]:
+        of_bins = self.link.bounds | {"token": int(self.analyser.token.max()) + 1}
+        return of_bins | {f"filter_{name}": bound for name, bound in of_bins.items()}
+
     def refresh(self, slots: np.ndarray, memory: Memory | None = None) -> Memory:
         """A user's memory from a full window ``complex64 [history, subcarrier, rx_ant, tx_ant]``; see
         :meth:`airlam.realtime.analysis.Analyser.analyse`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Self
@@ -16,6 +17,7 @@ from safetensors.numpy import save_file
 from airlam.errors import StoreError
 from airlam.io import replacing
 from airlam.realtime.engine import Engine, Memory
+from airlam.realtime.layout import Array, check_arrays
 
 WINDOW, FUTURE, POWERS = "window", "future", "powers"
 FORMAT = "airlam-stream-1"
@@ -85,7 +87,7 @@ class State:
 
     def save(self, path: str | Path) -> Path:
         """Write one file (safetensors), atomically."""
-        arrays = {f"memory.{name}": np.ascontiguousarray(value) for name, value in self.memory.items()}
+        arrays = {f"memory.{name}": np.asarray(value, order="C") for name, value in self.memory.items()}
         arrays |= {WINDOW: self.window, POWERS: self.powers}
         if self.future is not None:
             arrays[FUTURE] = self.future
@@ -139,6 +141,32 @@ class State:
             raise StoreError(
                 f"{name} is damaged: its window is {self.window.dtype} {self.window.shape}, not complex64 {shape}"
             )
+        try:
+            self._check_numbers(engine)
+            if self.memory:
+                engine.check(self.memory)
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{name} is damaged: {error}") from error
+
+    def _check_numbers(self, engine: Engine) -> None:
+        """Raises ValueError or TypeError where a number is none, or out of bounds."""
+        history, huge = engine.history, 2**62
+        most = {"filled": history, "unseen": history, "lost": history}
+        for name in ("slot", "filled", "unseen", "age", "worse", "lost", "stale", "ahead"):
+            least, bound = -huge if name == "slot" else 0, most.get(name, huge)
+            if type(value := getattr(self, name)) is not int or not least <= value <= bound:
+                raise ValueError(f"{name} is {value!r}, but must be a whole number from {least} to {bound}")
+        for name, least in (("gain", 1e-30), ("power", 0.0)):
+            if not least <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be a number of at least {least:g}")
+        arrays = {WINDOW: self.window, POWERS: self.powers}
+        layout = {
+            WINDOW: Array("complex64", (history, *engine.shape)),
+            POWERS: Array("float64", (history,)),
+        }
+        if self.future is not None:
+            arrays[FUTURE], layout[FUTURE] = self.future, Array("complex64", (engine.num_future, *engine.shape))
+        check_arrays(arrays, layout)
 
 
 def _digest(arrays: dict[str, NDArray], text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from airlam import load_predictor
 from airlam.baselines.paths import PathPredictor
 from airlam.errors import StoreError
 from airlam.metrics import nmse
@@ -34,6 +36,9 @@ class Line:
         other = Line(self.seconds, self.gate)
         other.broken = self.broken
         return other
+
+    def check(self, memory: Memory) -> None:
+        pass
 
     def refresh(self, window, memory: Memory | None = None) -> Memory:
         time.sleep(self.seconds)
@@ -263,6 +268,42 @@ def test_states_of_other_engines_and_foreign_files_are_refused(engine, tmp_path)
         State.load(cut, engine)
 
 
+@pytest.mark.parametrize("name, options", [("ar", {}), ("eigen-ar", {"basis_every": 1}), ("paths", {}),
+                                           ("airlam-tiny", {"basis_every": 4}), ("airlam-paths", {})])  # fmt: skip
+def test_a_forged_state_reaches_no_kernel(name, options, tmp_path):
+    """Compiled kernels check no index: a file whose checksum is right is read only if its arrays fit."""
+    engine = engine_for(load_predictor(name), SHAPE, 4, port_shape=PANEL, **options)
+    stream = Stream(engine)
+    stream.start(plane_waves(16))
+    good = stream.state
+    assert State.load(good.save(tmp_path / "good"), engine).slot == 16
+    arrays = {key: x for key, x in good.memory.items() if x.size}
+    wrong = []
+    for key, x in arrays.items():
+        wrong.append({key: x.real.astype("float16" if x.dtype != "float64" else "float32")})
+        if x.ndim and key != "shift":  # of any number of paths
+            wrong.append({key: x[:-1]})
+        if x.dtype.kind in "fc" and x.ndim:
+            wrong.append({key: np.full_like(x, np.nan)})
+        if x.dtype.kind == "i" and key not in ("age", "panel"):
+            wrong += [{key: np.full_like(x, 10**6)}, {key: np.full_like(x, -1)}]
+    for i, change in enumerate(wrong):
+        forged = copy.deepcopy(good)
+        forged.memory |= change
+        with pytest.raises(StoreError, match="is damaged"):
+            State.load(forged.save(tmp_path / f"{i}"), engine)
+    for field, value in (("filled", 99), ("unseen", -1), ("slot", 1.5), ("gain", 0.0), ("age", "2"), ("lost", True)):
+        forged = copy.deepcopy(good)
+        setattr(forged, field, value)
+        with pytest.raises(StoreError, match=f"is damaged: {field} is"):
+            State.load(forged.save(tmp_path / field), engine)
+    forged = copy.deepcopy(good)
+    forged.memory["more"] = np.zeros(1)
+    with pytest.raises(StoreError, match="its arrays are not those of this method"):
+        stream.state = forged
+    assert stream.state.slot == 16
+
+
 def times(stream: Stream) -> int:
     """How often its filters were found."""
     return int(stream.state.memory.get("times", 0))
@@ -466,6 +507,7 @@ def test_a_running_pool_does_not_abort_the_interpreter(tmp_path):
     code = """
 import sys; sys.path.insert(0, sys.argv[1])
 import numpy as np
+from airlam import load_predictor
 from airlam.baselines.paths import PathPredictor
 from airlam.realtime import StreamPool, engine_for
 pool = StreamPool(engine_for(PathPredictor(num_paths=8, rounds=3), (12, 1, 8), 4, port_shape=(2, 2, 2)), print)
