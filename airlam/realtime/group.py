@@ -21,7 +21,7 @@ from airlam.realtime.errors import Errors
 from airlam.realtime.precoding import FastPrecoder, whitened
 from airlam.realtime.refresher import Refresher
 from airlam.realtime.state import State
-from airlam.realtime.stream import Stream
+from airlam.realtime.stream import Stream, checked
 
 FILE = "group.safetensors"
 TRUST = 0.25  # in the covariance of errors: they are not as steady as a covariance says
@@ -182,7 +182,7 @@ class Group:
         found = []
         for user, (stream, h_slot) in enumerate(zip(self.streams, h_slots, strict=True)):
             try:
-                value = None if h_slot is None else stream.checked(h_slot)
+                value = None if h_slot is None else checked(h_slot, self.engine.shape)
             except ValueError as error:
                 raise ValueError(f"user {user}: {error}") from error
             due = stream.due

@@ -93,7 +93,7 @@ class Stream:
                 f"a stream of {self.engine.name} starts with at least {history} slots [slot, subcarrier, rx_ant, "
                 f"tx_ant], got {_said(h_past)}; fewer are pushed one by one"
             )
-        slots = [self.checked(each) for each in h_past[-history:]]
+        slots = [checked(each, self.engine.shape) for each in h_past[-history:]]
         number = None if slot is None else _whole(slot)
         self.reset()
         if number is not None:
@@ -141,7 +141,7 @@ class Stream:
 
     def _take(self, h_slot: Slot | None, slot: int | None) -> bool:
         """Put a slot into the window; whether it was measured and is the newest."""
-        value, state = None if h_slot is None else self.checked(h_slot), self._state
+        value, state = None if h_slot is None else checked(h_slot, self.engine.shape), self._state
         slot = None if slot is None else _whole(slot)
         if slot is not None and not state.filled:
             state.slot = slot
@@ -170,22 +170,6 @@ class Stream:
             out = np.empty_like(future)
         np.multiply(future, np.float32(state.gain), out=out)
         return out
-
-    def checked(self, h_slot: Tensor | NDArray) -> NDArray:
-        """A measured slot as :meth:`push` takes it, contiguous; the same errors."""
-        value = h_slot.detach().resolve_conj().resolve_neg().numpy() if isinstance(h_slot, Tensor) else h_slot
-        if not isinstance(value, np.ndarray) or not np.iscomplexobj(value) or value.shape != self.engine.shape:
-            raise ValueError(
-                f"h_slot is {_said(h_slot)}, but must be complex [subcarrier, rx_ant, tx_ant] = {self.engine.shape}"
-            )
-        value = np.ascontiguousarray(value, np.complex64)
-        mean = np.vdot(value, value).real / value.size
-        if not (mean == 0 or 1e-12 < mean < 1e12):  # also false where a value is not finite
-            raise ValueError(
-                f"h_slot has a mean power of {mean:g}; NaN or infinity is never predicted from, and other powers than "
-                "0 and 1e-12 to 1e12 are scaled before"
-            )
-        return value
 
     # -- the slow clock --------------------------------------------------------------------------------------------
 
@@ -238,6 +222,25 @@ class Stream:
             return
         state.memory, state.unseen, state.age, state.worse = memory, behind, state.slot - job.began, 0
         self.job = None
+
+
+def checked(h_slot: object, shape: tuple[int, ...]) -> NDArray:
+    """A measured slot of ``shape`` as a contiguous array ``complex64``.
+
+    Raises:
+        ValueError: another kind or shape, NaN, infinity, or a power that is far off.
+    """
+    value = h_slot.detach().resolve_conj().resolve_neg().numpy() if isinstance(h_slot, Tensor) else h_slot
+    if not isinstance(value, np.ndarray) or not np.iscomplexobj(value) or value.shape != shape:
+        raise ValueError(f"h_slot is {_said(h_slot)}, but must be complex [subcarrier, rx_ant, tx_ant] = {shape}")
+    value = np.ascontiguousarray(value, np.complex64)
+    mean = np.vdot(value, value).real / value.size
+    if not (mean == 0 or 1e-12 < mean < 1e12):  # also false where a value is not finite
+        raise ValueError(
+            f"h_slot has a mean power of {mean:g}; NaN or infinity is never predicted from, and other powers than "
+            "0 and 1e-12 to 1e12 are scaled before"
+        )
+    return value
 
 
 def _said(x: object) -> str:
