@@ -94,7 +94,8 @@ class Errors:
     def arrays(self) -> dict[str, NDArray]:
         """A copy of all that it knows, for :meth:`restore`."""
         place = np.array([self._next, self._valid])
-        found: dict[str, NDArray] = {"variance": self.variance, "seen": self.seen, "covariance": self.covariance, "kept": self._kept}
+        found: dict[str, NDArray] = {"variance": self.variance, "seen": self.seen}
+        found |= {"covariance": self.covariance, "kept": self._kept}
         return {name: value.copy() for name, value in found.items()} | {"place": place}
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
