@@ -28,7 +28,7 @@ from airlam.recipes.checks import check_number
 SCHEMA = "airlam-latency/1"
 METHODS = ("hold", "ar", "eigen-ar", "airlam-tiny", "paths", "airlam-paths")
 RUNTIMES = ("numba", "onnxruntime", "openvino", "scipy")  # versions that decide over latency, beside environment()'s
-STREAMED = 512  # slots behind the history, which streams are fed with; where they begin again streams refresh
+STREAMED = 512  # slots behind the history, which streams are fed with; then they begin again
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ A factory gets the :class:`Setting` and returns the call that is timed, ready to
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +42,6 @@ class Setting:
         """The first ``history`` slots."""
         return self.slots[:, : self.history]
 
-    def new_slots(self) -> Iterator[Tensor]:
-        """Slots one by one, for ever: behind the history, and from the beginning again."""
-        order = itertools.chain(range(self.history, self.slots.shape[1]), range(self.history))
-        return itertools.cycle([self.slots[:, i] for i in order])
-
 
 def push(name: str, setting: Setting, **options: Any) -> Call:
     """One new slot into a stream between two refreshes, and the prediction after it."""
@@ -56,8 +50,15 @@ def push(name: str, setting: Setting, **options: Any) -> Call:
     engine = _engine(name, setting, **options)
     stream, out = Stream(engine, refresh_every=10**9), np.empty((engine.num_future, *engine.shape), np.complex64)
     stream.start(setting.h_past[0].numpy())
-    slots = itertools.cycle([slot[0].numpy() for slot in itertools.islice(setting.new_slots(), setting.slots.shape[1])])
-    return lambda: stream.push(next(slots), out=out)
+    begin, slots = stream.state, list(setting.slots[0, setting.history :].numpy())
+
+    def pushes() -> Iterator[Any]:
+        while True:
+            stream.state = begin  # else the jump back would make it refresh inside a push, several times
+            for slot in slots:
+                yield stream.push(slot, out=out)
+
+    return functools.partial(next, pushes())
 
 
 def refresh(name: str, setting: Setting, **options: Any) -> Call:

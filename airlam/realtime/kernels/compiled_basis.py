@@ -19,8 +19,6 @@ import numpy as np
 
 from airlam.realtime.kernels.jit import kernel
 
-NOTICEABLE = np.float32(0.05)  # overlap of two modes
-
 
 @kernel
 def fold(slots, offsets, first, folded):
@@ -231,28 +229,19 @@ def hand_over(old_basis, old_ports, old_rows, old_cols, old_token, basis, ports,
             more = port_overlap[p, old, n] >= size[p, r, n, m]
             size[p, r, n, m] = port_overlap[p, old, n] if more else size[p, r, n, m]
             nearest[p, r, n, m] = b if more else nearest[p, r, n, m]
-    near = np.empty((tones, tones), np.int32)  # old modes that a new one overlaps noticeably, the others after them
-    count = np.zeros(tones, np.int32)
-    for new in range(tones):
-        last = tones - 1
-        for m in range(tones):  # without branches, which a processor could not guess
-            noticeable = overlap[new, m] > NOTICEABLE
-            near[new, count[new] if noticeable else last] = m
-            count[new] += 1 if noticeable else 0
-            last -= 0 if noticeable else 1
+    total = np.empty(tones, np.float32)
+    bits = total.view(np.int32)  # which order positive numbers as their values do, and have vector instructions for it
     for b in range(rows.shape[0]):
         p, new = rows[b] // tones, rows[b] % tones
         r, n = cols[b] // width, cols[b] % width
+        for m in range(tones):
+            total[m] = overlap[new, m] * size[p, r, n, m]
+        largest = np.int32(0)
+        for m in range(tones):
+            largest = max(largest, bits[m])
         where = 0
-        largest = np.float32(0.0)
-        for i in range(tones):
-            if i >= count[new] and largest > NOTICEABLE:
-                break  # no other can be larger
-            m = near[new, i]
-            total = overlap[new, m] * size[p, r, n, m]
-            more = total > largest
-            largest = total if more else largest
-            where = m if more else where
+        while bits[where] != largest:
+            where += 1
         best = nearest[p, r, n, where]
         token[b] = old_token[best] if best >= 0 else old_token[old_token.shape[0] - 1]
 
