@@ -80,7 +80,7 @@ def make_features(
     tones, rx_ants, ports = shape
     slots, num_bins = series.shape[1], energy.size
     singles, groups = token_counts(config, num_bins)
-    size = config.group_size
+    size, grid, longest = config.group_size, config.doppler_grid, config.max_history  # looked up slowly: once
     unit = float(energy.sum(dtype=np.float64)) / (slots * num_bins)
     every = energy.reshape(-1) * np.float32(1 / (slots * unit) if unit > 0 else 1.0)  # mean power, the link's is 1
     weaker = max(1, filled // 2)
@@ -93,8 +93,8 @@ def make_features(
     facts = means(np.stack([noise, level, *ranks], -1), singles, size)
     noise, level = np.ascontiguousarray(facts[:, 0]), facts[:, 1]
 
-    log_periodogram = np.empty((len(noise), config.doppler_grid), np.float32)
-    kernels.periodograms(series, correlators(config.doppler_grid, slots), singles, size, log_periodogram)
+    log_periodogram = np.empty((len(noise), grid), np.float32)
+    kernels.periodograms(series, correlators(grid, slots), singles, size, log_periodogram)
     log_periodogram += (np.float32(0.1 / slots) * noise + np.float32(1e-4))[:, None]
     np.log(log_periodogram, out=log_periodogram)
 
@@ -104,22 +104,22 @@ def make_features(
     own = np.empty((len(first), 2 * slots), np.float32)
     ahead = np.empty((len(first), 2 * START_SLOTS), np.float32)
     kernels.show(series, start, first, amplitude, own, ahead)
-    width = 2 * config.max_history + 2 * START_SLOTS + config.doppler_grid + NUM_SCALARS
+    width = 2 * longest + 2 * START_SLOTS + grid + NUM_SCALARS
     out = np.zeros((1, len(first), width), np.float32)
-    begin = 2 * (config.max_history - slots)
-    stop = 2 * config.max_history
+    begin = 2 * (longest - slots)
+    stop = 2 * longest
     out[0, :, begin:stop] = own
     out[0, :, stop : stop + 2 * START_SLOTS] = ahead
     stop += 2 * START_SLOTS
-    out[0, :, stop : stop + config.doppler_grid] = 0.25 * log_periodogram + 1.0
-    scalars = out[0, :, stop + config.doppler_grid :]
+    out[0, :, stop : stop + grid] = 0.25 * log_periodogram + 1.0
+    scalars = out[0, :, stop + grid :]
     scalars[:, 0] = -0.25 * np.log(noise)
     scalars[:, 1] = level
     scalars[:, 2] = level - level[0]
     scalars[:, 3:5] = facts[:, 2:4]
     scalars[:, 5] = math.log(ports)
     scalars[:, 6] = math.log(tones)
-    scalars[:, 7] = slots / config.max_history
+    scalars[:, 7] = slots / longest
     scalars[:, 8] = 1.0
     scalars[:, 9] = np.arange(len(first)) >= singles
     return Features(out, log_periodogram[None], noise[None])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from airlam.csi import PortShape, check_port_shape, resolve_inputs
+from airlam.csi import PortShape, check_port_shape
 from airlam.interfaces import any_scale
 from airlam.models.predictor import AirlamPredictor
 from airlam.realtime import kernels
@@ -43,19 +43,13 @@ class FastPredictor:
         self._shapes: dict[LinkShape, tuple[Analyser, Series]] = {}
         self._lock = threading.Lock()  # scratch is for one thread
 
-    @resolve_inputs
+    @any_scale
     def predict(
         self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
     ) -> Tensor:
         """See :meth:`airlam.interfaces.Predictor.predict`. Every slot must have been measured."""
         if context is not None and (context.get("observed") is not None or self.model.config.context):
             raise ValueError("histories with gaps, and readings of sensors, are for the predictor itself")
-        return self._predict(h_past, num_future, port_shape=port_shape)
-
-    @any_scale
-    def _predict(
-        self, h_past: Tensor, num_future: int, *, port_shape: PortShape | None = None, context: dict | None = None
-    ) -> Tensor:
         shape = check_port_shape(h_past.shape[-1], port_shape)  # all else is checked before
         h = h_past[..., -self.model.config.max_history :, :, :, :].detach().cpu()
         slots = np.ascontiguousarray(h.to(torch.complex64).numpy()).reshape(-1, *h.shape[-4:])

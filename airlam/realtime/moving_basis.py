@@ -56,7 +56,7 @@ class MovingBasis:
         }
         tone, port = np.zeros_like(m["frequency"]), np.zeros_like(m["port"])
         k.covariances(folded, tone, port)
-        k.eigenvectors(tone, port, m["frequency"], m["port"])
+        k.fast_eigenvectors(tone, port, m["frequency"], m["port"])
         k.project(folded, m["frequency"], m["port"], half, coefficients)
         k.energies(coefficients, energy)
         k.pick(energy, m["rows"], m["cols"])
