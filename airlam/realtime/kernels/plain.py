@@ -150,9 +150,9 @@ def synthesise(
     polarisations, tones, number, rx_ants, width = grid.shape
     bins = np.zeros((polarisations * tones, rx_ants * width // 2, number), np.complex64)
     bins[rows, cols] = (future[0] + 1j * future[1]).T
-    x = bins.reshape(polarisations, tones, rx_ants, width // 2, number)
-    x = np.einsum("fm,pmrnt->pfrnt", frequency, x, optimize=True)
-    x = np.einsum("pan,pfrnt->tfrpa", modes, x, optimize=True)
+    x = frequency @ bins.reshape(polarisations, tones, -1)
+    x = modes[:, None, None] @ x.reshape(polarisations, tones, rx_ants, width // 2, number)
+    x = x.transpose(4, 1, 2, 0, 3)  # [slot, subcarrier, rx_ant, polarisation, port]
     out[:] = unfolded_axis(unfolded_axis(x, 1), 4).reshape(out.shape)
 
 
@@ -224,13 +224,14 @@ def ar_taps(series, products, order, ridge, relative, absolute, shrinkage, taps)
 
 
 def roll_out(series: np.ndarray, taps: np.ndarray, limit: float, future: np.ndarray) -> None:
-    x, w = as_tensor(series), as_tensor(taps)
-    most = limit * x.abs().amax(-1)
-    recent = list(x[:, x.shape[1] - w.shape[1] :].unbind(-1))
-    for _ in range(future.shape[1]):
-        step = (torch.stack(recent[-w.shape[1] :], -1) * w).sum(-1)
-        recent.append(step * (most / step.abs().clamp_min(1e-30)).clamp_max(1.0))
-    future[:] = as_planes(torch.stack(recent[w.shape[1] :], -1))
+    order, number = taps.shape[1], future.shape[1]
+    x, w = series[0] + 1j * series[1], taps[0] + 1j * taps[1]
+    most = F32(limit) * np.abs(x).max(0)
+    recent = np.concatenate([x[len(x) - order :], np.empty((number, x.shape[1]), np.complex64)])
+    for s in range(number):
+        step = (recent[s : s + order] * w).sum(0)
+        recent[order + s] = step * np.minimum(most / np.maximum(np.abs(step), F32(1e-30)), F32(1))
+    future[0], future[1] = recent[order:].real, recent[order:].imag
 
 
 def extrapolate(series, products, order, ridge, relative, absolute, shrinkage, limit, future) -> None:
