@@ -156,20 +156,14 @@ class PathEngine(PredictorEngine):
 
     def layout(self, memory: Memory) -> Layout:
         """See :meth:`PredictorEngine.layout`; the number of paths, and so of lines, waves and atoms, differs."""
-        if self.tracker is None or "turns" not in memory:
-            return self._arrays
-        products = self.tracker.products(self.history, self.shape[0])
-        tracked = {"products": Array(str(products.dtype), products.shape), "turns": Array("float32", (2, self.history))}
-        return self._arrays | tracked
-
-    @property
-    def _arrays(self) -> dict[str, Array]:
-        tones, rx_ants, _ = self.shape
-        polarisations, columns, rows = self.port_shape
-        gains, slots = rx_ants * polarisations, self.history
-        return {
+        tones, rx_ants, tx_ants = self.shape
+        panel = [int(n) for n in np.ravel(memory.get("panel", ()))]
+        if len(panel) != 3 or min(panel) < 1 or math.prod(panel) != tx_ants:
+            raise ValueError(f"panel is {panel}, but must be three whole numbers whose product is {tx_ants}")
+        gains, slots = rx_ants * panel[0], self.history
+        arrays = {
             "tones": Array("complex64", ("wave", tones)),
-            "space": Array("complex64", ("line", columns * rows)),
+            "space": Array("complex64", ("line", panel[1] * panel[2])),
             "row": Array("int32", ("line",), "wave"),
             "seen": Array("complex64", ("line", gains, slots)),
             "owner": Array("int32", ("atom",), "line"),
@@ -182,6 +176,11 @@ class PathEngine(PredictorEngine):
             "shift": Array("float64", ("path", 4)),
             "noise": Array("float64", (1,)),
         }
+        if self.tracker is not None and "turns" in memory:
+            products = self.tracker.products(slots, tones)
+            arrays["products"] = Array(str(products.dtype), products.shape)
+            arrays["turns"] = Array("float32", (2, slots))
+        return arrays
 
     # -- the fast clock --------------------------------------------------------------------------------------------
 
