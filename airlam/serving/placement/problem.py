@@ -159,7 +159,7 @@ class Problem:
 
     def latency(self, plan: Plan) -> float:
         """Mean seconds of a request, over all chains; infinite where the plan does not fit or carry the load."""
-        return self.judge(plan)[1]
+        return float(self.judge(plan)[1])
 
     def judge(self, plan: Plan) -> tuple[float, float]:
         """By how much the plan fails (0: it does not), and its latency. Of two plans the lesser one is better."""
