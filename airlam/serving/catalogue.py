@@ -31,6 +31,7 @@ class Method:
         model: its network, where requests can share one pass (:mod:`airlam.models.shared_pass`).
         outputs: what it can answer.
         version: a text that changes with its weights.
+        alone: it takes link after link, so that requests gain nothing from sharing a pass, and would wait for it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Method:
     model: Backbone | None
     outputs: tuple[str, ...]
     version: str
+    alone: bool = False
 
 
 class Catalogue:
@@ -142,7 +144,7 @@ def _fast(name: str, served: Served, predictor: Any) -> Method:
         raise RecipeError(f"predictors.{name} has runtime 'kernels', which is for airlam checkpoints without adapters")
     from airlam.realtime import FastPredictor
 
-    return Method(name, "", FastPredictor(predictor), None, (FUTURE,), _version(name, "", predictor))
+    return Method(name, "", FastPredictor(predictor), None, (FUTURE,), _version(name, "", predictor), alone=True)
 
 
 def _version(name: str, adapter: str, predictor: Any) -> str:

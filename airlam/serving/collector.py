@@ -29,7 +29,7 @@ class Collector:
         ...     await asyncio.sleep(0)
         ...     return [{"jobs": len(jobs)} for job in jobs]
         >>> class One:
-        ...     links = 1
+        ...     links, alone = 1, False
         >>> async def main():
         ...     collector = Collector(Batching(largest=4), work)
         ...     return await asyncio.gather(*(collector(One()) for _ in range(6)))
@@ -68,7 +68,7 @@ class Collector:
         while self._waiting and len(out) < self.bounds.largest:
             job, future = self._waiting[0]
             if not future.done():
-                if out and links + job.links > self.bounds.links:
+                if out and (job.alone or out[-1][0].alone or links + job.links > self.bounds.links):
                     break
                 out.append((job, future))
                 links += job.links

@@ -94,6 +94,11 @@ class Job:
         return len(self.h_past)
 
     @property
+    def alone(self) -> bool:
+        """Whether it is to be a pass by itself."""
+        return self.method.alone
+
+    @property
     def key(self) -> tuple:
         """Jobs of equal keys can share one pass."""
         alone = id(self) if self.context or self.observed is not None else 0

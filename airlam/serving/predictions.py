@@ -100,6 +100,14 @@ class Predictions:
             raise ServingError(
                 408, "deadline", "the deadline passed before an answer was there; allow more, or ask for 'future' alone"
             )
+        if self.classics.expected_s > left:
+            raise ServingError(
+                503,
+                "busy",
+                f"{self.classics.waiting} requests wait for the classic, longer than this deadline; allow more, or add "
+                "replicas",
+                retry_after_s=self.classics.expected_s,
+            )
         jobs = [replace(job, method=classic, context={})]
         (result,) = await self.classics.run(run, jobs)
         return Predicted(_result(result), classic.name, late=True)
