@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from airlam.errors import CheckpointError
 from airlam.models.airlam_model import AirlamModel
-from airlam.models.fields import check_whole, shown
+from airlam.models.fields import check_whole, refuse_unknown, shown
 from airlam.models.linear import use_onednn
 from airlam.recipes import shipped_name
 
@@ -143,9 +143,10 @@ def read_shared(path: Path, fields: dict[str, Any]) -> SharedBackbone | None:
     if told is None:
         return None
     try:
-        if not isinstance(told, dict) or (odd := sorted(told.keys() ^ set(SharedBackbone._fields))):
-            wrong = shown(told) if not isinstance(told, dict) else f"missing or unknown {shown(', '.join(odd))}"
-            raise ValueError(f"{FIELD} is {wrong}, but must hold {', '.join(SharedBackbone._fields)}")
+        if isinstance(told, dict):
+            refuse_unknown(FIELD, told, SharedBackbone._fields)
+        if not isinstance(told, dict) or told.keys() != set(SharedBackbone._fields):
+            raise ValueError(f"{FIELD} is {shown(told)}, but must hold {', '.join(SharedBackbone._fields)}")
         if not isinstance(told["base"], str) or not 0 < len(told["base"]) <= 1024:
             raise ValueError(f"{FIELD}'s base is {shown(told['base'])}, but must be a name of 1 to 1024 characters")
         if not isinstance(told["sha256"], str) or not re.fullmatch("[0-9a-f]{64}", told["sha256"]):

@@ -215,7 +215,7 @@ def test_what_is_no_backbone_is_refused(variant, base, tmp_path):
         ({"sha256": "0"}, "64 hexadecimal digits"),
         ({"base": ""}, "name of 1 to 1024"),
         ({"base": "airlam-teeny"}, "did you mean 'airlam-tiny'"),
-        ({"depth": 1}, "must hold base, sha256, rank"),
+        ({"depth": 1}, "shared_backbone has no field 'depth'"),
     ],
 )
 def test_wrong_entries_of_the_configuration_are_refused(change, message, variant, tmp_path):
