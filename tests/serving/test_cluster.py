@@ -1,5 +1,4 @@
-"""Tests on a real Ray cluster, in a process of their own: Ray ends a process whose cluster was killed, some time later, and
-takes its output."""
+"""Tests on a real Ray cluster, in a process of their own: Ray ends a process whose cluster was killed."""
 
 from __future__ import annotations
 
