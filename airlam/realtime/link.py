@@ -59,16 +59,16 @@ class LinkShape:
 
     def folded(self, slots: int) -> np.ndarray:
         """Room for folded slots or their coefficients."""
-        return np.zeros((self.polarisations, self.tones, slots, 2, self.rx_ants, self.ports), np.float32)
+        return np.empty((self.polarisations, self.tones, slots, 2, self.rx_ants, self.ports), np.float32)
 
     def grid(self) -> np.ndarray:
         """Room for the coefficients of a prediction."""
         sizes = (self.polarisations, self.tones, self.num_future, self.rx_ants, 2 * self.ports)
-        return np.zeros(sizes, np.float32)
+        return np.empty(sizes, np.float32)
 
     def energy(self) -> np.ndarray:
         """Room for the energies of all bins."""
-        return np.zeros((self.polarisations * self.tones, self.rx_ants * self.ports), np.float32)
+        return np.empty((self.polarisations * self.tones, self.rx_ants * self.ports), np.float32)
 
 
 class ARSettings(NamedTuple):

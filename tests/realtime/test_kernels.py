@@ -276,6 +276,20 @@ def test_real_histories_agree_with_and_without_numba():
         assert distance(a, b) < TOLERANCE
 
 
+def test_slots_are_compared_and_bounded(k):
+    g = np.random.default_rng(0)
+    value, expected, newest = (
+        (g.standard_normal((5, 2, 3)) + 1j * g.standard_normal((5, 2, 3))).astype(np.complex64) for _ in range(3)
+    )
+    both, held = np.vdot(expected, value), np.vdot(newest, value).real
+    energies = [np.sum(np.abs(x) ** 2) for x in (value, expected, newest)]
+    np.testing.assert_allclose(k.compare(value, expected, newest), [*energies, both.real, both.imag, held], rtol=1e-5)
+    future = np.stack([value, 3 * value])
+    k.bound(future, 2.0 * float(energies[0]))
+    np.testing.assert_array_equal(future[0], value)
+    np.testing.assert_allclose(future[1], np.sqrt(2) * value, rtol=1e-5)
+
+
 def test_without_numba_the_other_kernels_are_chosen(monkeypatch):
     monkeypatch.setattr(kernels, "available", lambda: False)
     assert kernels.load().__name__.endswith("plain")
