@@ -4,10 +4,10 @@
 
 32 ports x 48 tones, 16 -> 4 slots, UMa NLOS at 20 dB. Slots of all users arrive at fixed times, evenly spread. A
 prediction is in time if it is there before the user's next slot. A number of users is served if 99.9 % of their
-predictions are in time, and if refreshes, which get what the pushes leave, are so many that each user has one within 640
-slots: the age up to which filters were judged (docs/realtime.md). Numbers of users are doubled until one is not served,
-then halved in between. Prints a table. Rows are added to runs/realtime_users.json, where they replace those of the same
-model, period and number: a curve may be measured piece by piece.
+predictions are in time, and if refreshes, which get what the pushes leave, are so many that each user has one within
+640 slots: the age up to which filters were judged (docs/realtime.md). Numbers of users are doubled until one is not
+served, then halved in between. Prints a table. Rows are added to runs/realtime_users.json, where they replace those of
+the same model, period and number: a curve may be measured piece by piece.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def serve(engine: Engine, histories: np.ndarray, users: int, period_s: float, se
             arrived[user, slot] = due
             pool.offer(user, histories[user % links, slot], slot=slot)
         time.sleep(period_s)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # before states are copied
         states = [stream.state for stream in pool.streams.values()]
         refreshed, dropped = pool.refresher.refreshed, pool.load.dropped
         bytes_a_user = int(np.mean([state.nbytes for state in states]))
@@ -91,7 +92,7 @@ def serve(engine: Engine, histories: np.ndarray, users: int, period_s: float, se
         "holding": float(np.mean([state.worse >= WORSE for state in states])),
         "dropped": dropped,
         "bytes_a_user": bytes_a_user,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mb": peak,
     }
 
 
@@ -104,7 +105,8 @@ def most_users(
     def served(users: int) -> bool:
         tried[users] = serve(engine, histories, users, period_s, max(seconds, 20 * period_s))
         share, between = 100 * tried[users]["in_time"], tried[users]["slots_between_refreshes"]
-        say(f"{engine.name}, {1e3 * period_s:g} ms, {users} users: {share:.2f} % in time, a refresh in {between:.0f} slots")
+        what = f"{engine.name}, {1e3 * period_s:g} ms, {users} users"
+        say(f"{what}: {share:.2f} % in time, a refresh in {between:.0f} slots")
         return tried[users]["served"]
 
     low, high = 0, first

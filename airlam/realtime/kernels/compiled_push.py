@@ -30,8 +30,8 @@ def append(slots, offsets, slot, frequency, modes, rows, cols, series, one):
 
 @kernel
 def move(slots, offsets, slot, ring, place, tone, port, one):
-    """Fold ``slot`` of ``slots``, put it at ``place`` of ``ring``, whose covariances are ``tone`` and ``port``. ``one
-    [3, ...]`` is scratch for three folded slots."""
+    """Fold ``slot`` of ``slots`` and put it at ``place`` of ``ring``, whose covariances are ``tone`` and ``port``.
+    ``one [3, ...]`` is scratch for three folded slots."""
     fold(slots, offsets, slot, one[0])
     exchange(ring, place, one[0], one[1])
     update_covariances(one[0], one[1], tone, port)

@@ -10,7 +10,7 @@ from airlam.models.doppler import phasors
 from airlam.realtime.kernels.compiled_filters import factorise_block, substitute_block
 from airlam.realtime.kernels.jit import kernel
 
-TOGETHER = 16  # tokens that are solved side by side
+TOGETHER = 40  # tokens that are solved side by side: half of what airlam-tiny has
 
 
 @functools.lru_cache(maxsize=32)
