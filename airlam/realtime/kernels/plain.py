@@ -243,13 +243,30 @@ def extrapolate(series, products, order, ridge, relative, absolute, shrinkage, l
     roll_out(series, taps, limit, future)
 
 
-def predict(series, new, products, *rest) -> None:
-    """See :func:`airlam.realtime.kernels.compiled_push.predict`."""
-    order, ridge, relative, absolute, shrinkage, limit, *others = rest
-    weights, token, gate, rows, cols, frequency, modes, grid, half, future, out = others
-    extrapolate(
-        series, products, order, ridge, relative, absolute, shrinkage, limit, future
-    )  # fits to the series itself, not to products
+def predict(
+    series,
+    new,
+    products,
+    order,
+    ridge,
+    relative,
+    absolute,
+    shrinkage,
+    limit,
+    weights,
+    token,
+    gate,
+    rows,
+    cols,
+    frequency,
+    modes,
+    grid,
+    half,
+    future,
+    out,
+) -> None:
+    """See :func:`airlam.realtime.kernels.compiled_push.predict`; ``products`` are not needed here."""
+    extrapolate(series, products, order, ridge, relative, absolute, shrinkage, limit, future)
     blend(series, weights, token, gate, future)
     synthesise(future, rows, cols, frequency, modes, grid, half, out)
 
