@@ -8,6 +8,7 @@ from torch import Tensor
 from airlam.csi import PortShape, check_port_shape, normalise
 from airlam.interfaces import check_csi
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.tokens import Tokens
 
 
 @torch.no_grad()
@@ -37,7 +38,13 @@ def pooled_hidden(model: AirlamModel, h: Tensor, port_shape: PortShape | None = 
         x, _ = normalise(part[:, -model.config.max_history :])
         tokens = model.tokenize(model.track(x), 1, polarisations)
         hidden = model.norm(model.transform(model.embedding(tokens.features)))
-        power = tokens.per_token(tokens.scale.square())
-        weighted = (power * hidden).sum(1) / power.sum(1).clamp_min(1e-12)
-        out.append(torch.cat([hidden.mean(1), weighted], -1))
+        out.append(pool(hidden, tokens))
     return torch.cat(out)
+
+
+def pool(hidden: Tensor, tokens: Tokens) -> Tensor:
+    """Hidden states ``[link, token, width]`` behind the last norm, over tokens: their mean, and that weighted with the
+    tokens' power, ``[link, 2 * width]``."""
+    power = tokens.per_token(tokens.scale.square())
+    weighted = (power * hidden).sum(1) / power.sum(1).clamp_min(1e-12)
+    return torch.cat([hidden.mean(1), weighted], -1)

@@ -45,6 +45,12 @@ class SharedBackbone(NamedTuple):
     rank: int
 
 
+def check_start(adapter_rank: int | None, backbone: str | None, checkpoint: str | None) -> None:
+    """Raises ValueError where ``adapter_rank`` is given without the backbone alone that a task then starts from."""
+    if adapter_rank is not None and (backbone is None or checkpoint is not None):
+        raise ValueError("adapter_rank adapts a shared backbone: name its checkpoint as backbone, and no checkpoint")
+
+
 def backbone_hash(backbone: nn.Module) -> str:
     """SHA-256 of a backbone's tensors in memory: names, types, shapes and values, in the order of the names.
 

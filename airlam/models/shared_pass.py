@@ -16,6 +16,7 @@ from airlam.baselines.eigen_ar import Eigenbasis
 from airlam.csi import PortShape, check_port_shape
 from airlam.interfaces import extreme_scale
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.hidden import pool
 from airlam.models.tokens import Tokens
 from airlam.models.views import WEIGHTS
 
@@ -123,7 +124,7 @@ def read_out(
         estimate = model.predict_tokens(tokens, links.num_future, links.observed)
         add("future", weight, tokens.csi(estimate.series * tokens.scale, links.num_rx_ant))
         if variance is not None or covariance is not None:
-            spread = _spread(tokens, estimate, links.num_future)
+            spread = estimate.variances(tokens)
             if variance is not None:
                 basis = _of_links(tokens.basis, variance)
                 add("variance", weight, basis.inverse_power(spread[variance], links.num_rx_ant))
@@ -133,7 +134,8 @@ def read_out(
                     basis = basis._replace(frequency=basis.frequency[:, subcarriers])
                 add("covariance", weight, basis.inverse_covariance(spread[covariance], links.num_rx_ant))
         if pooled:
-            add("pooled", weight, _pooled(model, tokens))
+            assert tokens.hidden is not None
+            add("pooled", weight, pool(model.norm(tokens.hidden), tokens))
     out["future"] = links.scale * out["future"]
     if variance is not None:
         out["variance"] = links.scale[variance].square() * out["variance"]
@@ -142,21 +144,5 @@ def read_out(
     return Answers(**out)
 
 
-def _spread(tokens: Tokens, estimate: Any, num_future: int) -> Tensor:
-    """Error variances of all coefficients, as :meth:`airlam.models.SpectralModel.forward_with_variance` has them."""
-    left_out = (tokens.power * estimate.share)[..., None].expand(-1, -1, num_future)
-    kept = estimate.variance * tokens.scale.square()
-    return left_out.scatter(1, tokens.index[..., None].expand_as(kept), kept)
-
-
 def _of_links(basis: Eigenbasis, links: Tensor) -> Eigenbasis:
     return Eigenbasis(*(x[links] for x in basis))
-
-
-def _pooled(model: AirlamModel, tokens: Tokens) -> Tensor:
-    """As :func:`airlam.models.pooled_hidden`."""
-    assert tokens.hidden is not None
-    hidden = model.norm(tokens.hidden)
-    power = tokens.per_token(tokens.scale.square())
-    weighted = (power * hidden).sum(1) / power.sum(1).clamp_min(1e-12)
-    return torch.cat([hidden.mean(1), weighted], -1)

@@ -47,6 +47,13 @@ class Estimate(NamedTuple):
     variance: Tensor | None
     share: Tensor
 
+    def variances(self, tokens: Tokens) -> Tensor:
+        """Error variances of all coefficients ``[link, coefficient, target]``, those that were left out too."""
+        assert self.variance is not None
+        kept = self.variance * tokens.scale.square()
+        left_out = (tokens.power * self.share)[..., None].expand(-1, -1, kept.shape[-1])
+        return left_out.scatter(1, tokens.index[..., None].expand_as(kept), kept)
+
 
 class SpectralModel:
     """Everything around the network: tokens from CSI, filters from spectra, CSI from filtered tokens.
@@ -189,10 +196,7 @@ class SpectralModel:
 
         def future_and_variance(tokens: Tokens) -> tuple[Tensor, Tensor]:
             estimate = self.predict_tokens(tokens, num_future, observed)
-            assert estimate.variance is not None
-            variance = estimate.variance * tokens.scale.square()
-            left_out = (tokens.power * estimate.share)[..., None].expand(-1, -1, num_future)
-            variance = left_out.scatter(1, tokens.index[..., None].expand_as(variance), variance)
+            variance = estimate.variances(tokens)
             if subcarriers is not None:
                 wanted = tokens.basis._replace(frequency=tokens.basis.frequency[:, subcarriers])
                 tokens = replace(tokens, basis=wanted)

@@ -208,11 +208,9 @@ class Group:
 
     def add(self, state: State | None = None) -> Stream:
         """A user joins, as the last one, maybe with what another cell knew of it."""
-        stream = Stream(self.engine, **self._streams)
-        if state is not None:
-            stream.state = state
+        stream = self._stream(state)
         self.streams.append(stream)
-        self.errors.append(Errors(self.engine.num_future, self.engine.shape, len(self.errors)))
+        self.errors.append(self._errors(len(self.errors)))
         self._resize()
         return stream
 
@@ -224,6 +222,18 @@ class Group:
             self._streams["refresher"].forget(self.streams[user])
         del self.streams[user], self.errors[user]
         self._resize()
+
+    def _stream(self, state: State | None) -> Stream:
+        stream = Stream(self.engine, **self._streams)
+        if state is not None:
+            stream.state = state
+        return stream
+
+    def _errors(self, user: int, arrays: dict[str, NDArray] | None = None) -> Errors:
+        errors = Errors(self.engine.num_future, self.engine.shape, user)
+        if arrays is not None:
+            errors.restore(arrays)
+        return errors
 
     def _resize(self) -> None:
         self.future = np.zeros((self.engine.num_future, len(self.streams), *self.engine.shape), np.complex64)
@@ -243,15 +253,14 @@ class Group:
     @state.setter
     def state(self, state: GroupState) -> None:
         shared, whitening = state.shared, self._whitening.shape
-        for user in state.users:
-            user.check(self.engine)
         if shared["whitening"].shape != whitening:
             raise StoreError(
                 f"the state serves {len(shared['whitening'])} slots, but this group {whitening[0]}: give the same serve"
             )
-        self.streams, self.errors = [], []
-        for user, arrays in zip(state.users, state.errors, strict=True):
-            self.add(user)
-            self.errors[-1].restore(arrays)
+        # a state that is refused leaves the group as it is
+        users = enumerate(zip(state.users, state.errors, strict=True))
+        made = [(self._stream(user), self._errors(i, arrays)) for i, (user, arrays) in users]
+        self.streams, self.errors = [stream for stream, _ in made], [errors for _, errors in made]
+        self._resize()
         self.precoder.warm, self._whitening = shared["warm"].copy(), shared["whitening"].copy()
         self._turn, self._passed = (int(x) for x in shared["turn"])

@@ -56,11 +56,8 @@ class MovingBasis:
         }
         tone, port = np.zeros_like(m["frequency"]), np.zeros_like(m["port"])
         k.covariances(folded, tone, port)
-        k.fast_eigenvectors(tone, port, m["frequency"], m["port"])
-        k.project(folded, m["frequency"], m["port"], half, coefficients)
-        k.energies(coefficients, energy)
-        k.pick(energy, m["rows"], m["cols"])
-        k.gather(coefficients, 0, m["rows"], m["cols"], m["series"])
+        basis = (m["frequency"], m["port"], m["rows"], m["cols"])
+        k.renew(folded, 0, tone, port, *basis, m["series"], half, coefficients, energy)
         if self.every:
             m |= {"folded": folded, "tone_covariance": tone, "port_covariance": port}
             m |= {"head": np.zeros((), np.int64), "age": np.zeros((), np.int64)}

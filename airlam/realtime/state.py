@@ -136,20 +136,15 @@ class State:
                 f"{name} belongs to {self.identity}, but this stream is {engine.identity}: another method, version or "
                 "size; start the stream anew"
             )
-        shape = (engine.history, *engine.shape)
-        if self.window.shape != shape or self.window.dtype != np.complex64 or self.powers.shape != shape[:1]:
-            raise StoreError(
-                f"{name} is damaged: its window is {self.window.dtype} {self.window.shape}, not complex64 {shape}"
-            )
         try:
-            self._check_numbers(engine)
+            self._check_own(engine)
             if self.memory:
                 engine.check(self.memory)
         except (ValueError, TypeError) as error:
             raise StoreError(f"{name} is damaged: {error}") from error
 
-    def _check_numbers(self, engine: Engine) -> None:
-        """Raises ValueError or TypeError where a number is none, or out of bounds."""
+    def _check_own(self, engine: Engine) -> None:
+        """Raises ValueError or TypeError where a number is none or out of bounds, or an array does not fit."""
         history, huge = engine.history, 2**62
         most = {"filled": history, "unseen": history, "lost": history}
         for name in ("slot", "filled", "unseen", "age", "worse", "lost", "stale", "ahead"):

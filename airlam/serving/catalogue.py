@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from airlam.errors import RecipeError
 from airlam.loading import load_precoder, load_predictor
 from airlam.models import AirlamModel, AirlamPredictor, load_beams, load_lora
-from airlam.models.airlam_model import AirlamModel as Backbone
+from airlam.models.shared import shared_copy
 from airlam.recipes import find_checkpoint, nearest
 from airlam.serving.config import Served, ServingConfig
 from airlam.serving.errors import ServingError
@@ -37,7 +36,7 @@ class Method:
     name: str
     adapter: str
     predictor: Any
-    model: Backbone | None
+    model: AirlamModel | None
     outputs: tuple[str, ...]
     version: str
     alone: bool = False
@@ -116,9 +115,7 @@ def _methods(name: str, served: Served) -> list[Method]:
         raise RecipeError(f"predictors.{name} has adapters, but only airlam checkpoints take LoRA adapters")
     out = [_method(name, "", predictor)]
     for adapter, folder in served.adapters.items():
-        # a copy of the structure; the weights below the adapters stay those of the one backbone
-        shared = copy.deepcopy(base, {id(p): p for p in base.parameters()})
-        adapted = load_lora(shared, os.path.expanduser(folder))
+        adapted = load_lora(shared_copy(base), os.path.expanduser(folder))
         out.append(
             _method(
                 name, adapter, AirlamPredictor(adapted, f"{name}+{adapter}", views=getattr(predictor, "views", None))
@@ -171,8 +168,3 @@ def _share_backbones(modules: Iterable[torch.nn.Module]) -> None:
             first = seen.setdefault(key, parameter)
             if first is not parameter and torch.equal(first, parameter):
                 parameter.data = first.data
-
-
-def adapters_of(config: ServingConfig) -> Mapping[str, list[str]]:
-    """Names of the adapters of each predictor."""
-    return {name: list(served.adapters) for name, served in config.predictors.items()}

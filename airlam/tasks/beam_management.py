@@ -11,6 +11,7 @@ from torch import Tensor
 
 from airlam.csi import beam_power, dft_codebook, measure_beams, sweep_schedule
 from airlam.models import AirlamBeams, AirlamBeamsConfig, load_beams, load_checkpoint
+from airlam.models.shared import check_start
 from airlam.recipes import find_checkpoint
 from airlam.tasks.optimisation import configured_adamw
 
@@ -57,10 +58,7 @@ class BeamManagement(L.LightningModule):
             raise ValueError(f"model has no argument {unknown[0]!r}; it has {', '.join(sorted(known))}")
         if checkpoint is not None and model:
             raise ValueError("checkpoint brings its own sizes; leave model out")
-        if adapter_rank is not None and (backbone is None or checkpoint is not None):
-            raise ValueError(
-                "adapter_rank adapts a shared backbone: name its checkpoint as backbone, and no checkpoint"
-            )
+        check_start(adapter_rank, backbone, checkpoint)
         self.save_hyperparameters()
         if checkpoint is not None:
             made = load_beams(find_checkpoint(checkpoint))

@@ -22,6 +22,7 @@ from airlam.models import (
     load_checkpoint,
     load_learned_precoder,
 )
+from airlam.models.shared import check_start
 from airlam.recipes import find_checkpoint
 from airlam.tasks.lightning_files import described_task, load_state, read_lightning
 from airlam.tasks.optimisation import configured_adamw
@@ -117,10 +118,7 @@ class Beamforming(L.LightningModule):
         for source, weight in (sources or {}).items():
             if source not in SOURCES or not weight >= 0:
                 raise ValueError(f"sources has {source}: {weight}, but takes weights >= 0 for {', '.join(SOURCES)}")
-        if adapter_rank is not None and (backbone is None or checkpoint is not None):
-            raise ValueError(
-                "adapter_rank adapts a shared backbone: name its checkpoint as backbone, and no checkpoint"
-            )
+        check_start(adapter_rank, backbone, checkpoint)
         self.save_hyperparameters()
         if checkpoint is not None:
             made = load_learned_precoder(find_checkpoint(checkpoint))

@@ -18,6 +18,7 @@ from airlam.models import (
     load_learned_precoder,
     load_pilots,
 )
+from airlam.models.shared import check_start
 from airlam.recipes import find_checkpoint
 from airlam.tasks.beamforming import draw_groups
 from airlam.tasks.optimisation import configured_adamw
@@ -73,10 +74,7 @@ class PilotBeamforming(L.LightningModule):
             raise ValueError(f"users must be the fewest and the most of a group, got {list(users)}")
         if not 0 <= unknown_covariance <= 1:
             raise ValueError(f"unknown_covariance must lie in [0, 1], got {unknown_covariance}")
-        if adapter_rank is not None and (backbone is None or checkpoint is not None):
-            raise ValueError(
-                "adapter_rank adapts a shared backbone: name its checkpoint as backbone, and no checkpoint"
-            )
+        check_start(adapter_rank, backbone, checkpoint)
         self.save_hyperparameters()
         if checkpoint is not None:
             made = load_pilots(find_checkpoint(checkpoint))

@@ -43,6 +43,15 @@ class Setting:
         return self.slots[:, : self.history]
 
 
+def replayed(stream: Any, slots: np.ndarray) -> Iterator[np.ndarray]:
+    """Slots of a stream or group one by one, for ever. Each time they begin it is as it is now: a jump from the last to
+    the first would make it refresh inside a push, several times."""
+    begun = stream.state
+    while True:
+        stream.state = begun
+        yield from slots
+
+
 def push(name: str, setting: Setting, **options: Any) -> Call:
     """One new slot into a stream between two refreshes, and the prediction after it."""
     from airlam.realtime import Stream
@@ -50,15 +59,8 @@ def push(name: str, setting: Setting, **options: Any) -> Call:
     engine = _engine(name, setting, **options)
     stream, out = Stream(engine, refresh_every=10**9), np.empty((engine.num_future, *engine.shape), np.complex64)
     stream.start(setting.h_past[0].numpy())
-    begin, slots = stream.state, list(setting.slots[0, setting.history :].numpy())
-
-    def pushes() -> Iterator[Any]:
-        while True:
-            stream.state = begin  # else the jump back would make it refresh inside a push, several times
-            for slot in slots:
-                yield stream.push(slot, out=out)
-
-    return functools.partial(next, pushes())
+    newest = replayed(stream, setting.slots[0, setting.history :].numpy())
+    return lambda: stream.push(next(newest), out=out)
 
 
 def refresh(name: str, setting: Setting, **options: Any) -> Call:

@@ -18,7 +18,7 @@ LARGEST = 200_000  # plans that brute force looks at
 
 
 def groups_of(problem: Problem) -> list[tuple[str, ...]]:
-    """Groups worth a replica: consecutive services of a chain, and unions of whole chains' pieces."""
+    """All groups of services, each with sorted names."""
     names = [service.name for service in problem.services]
     subsets = itertools.chain.from_iterable(itertools.combinations(names, size) for size in range(1, len(names) + 1))
     return [tuple(sorted(subset)) for subset in subsets]

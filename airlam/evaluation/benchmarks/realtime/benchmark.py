@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,14 @@ class RealtimeBenchmark(RealtimeArguments):
         out = Path(out)
         with cpu_threads(self.threads):
             models = built(self)
-            depends = self._depends(models)
+            streamed = self._depends(models.values())
+            chained = self._depends([*models.values(), *learned_precoders(self).values()], asdict(self.chains))
             cells = self.plan()
             further = self.chain_cells(cells)
             found = run_cells(
                 [*cells, self.timed_cell(cells), *further],
                 lambda cell: self._run_cell(cell, models),
-                lambda cell: depends[cell.group.startswith(CHAIN)],
+                lambda cell: chained if cell.group.startswith(CHAIN) else streamed,
                 out,
                 lambda cell: float(cell.num_links),
             )
@@ -70,16 +71,12 @@ class RealtimeBenchmark(RealtimeArguments):
             add_chains(results, self, chains[:-1], chains[-1])
         return publish(results, out, threads=self.threads, leaderboard=write_page)
 
-    def _depends(self, models: dict[str, Any]) -> tuple[str, str]:
-        """What a cell's own fields do not say, of cells without and with chains: weights, how streams run, and what
-        classical methods are tuned for."""
-        facts = [asdict(self.streaming), asdict(self.sizes), asdict(self.timed)]
-        first, second = combined(models.values()), combined([*models.values(), *learned_precoders(self).values()])
-        further = [*facts, asdict(self.chains)]
-        return tuple(
-            found if UNCACHED in found else recipe_hash([found, *each])
-            for found, each in ((first, facts), (second, further))
-        )  # type: ignore[return-value]
+    def _depends(self, models: Iterable[Any], *further: Any) -> str:
+        """What a cell's own fields do not say: weights, how streams run, and what classical methods are tuned for."""
+        found = combined(models)
+        if UNCACHED in found:
+            return found
+        return recipe_hash([found, asdict(self.streaming), asdict(self.sizes), asdict(self.timed), *further])
 
     def plan(self) -> list[Cell]:
         """A cell for each scenario and speed; its history is what the slowest stream takes."""

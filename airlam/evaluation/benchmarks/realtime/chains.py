@@ -18,6 +18,7 @@ from airlam.evaluation.engine.contenders import context_of, size
 from airlam.evaluation.engine.measure import new_record
 from airlam.evaluation.engine.spectral_efficiency import group_users
 from airlam.evaluation.latency.reference import REFERENCE, reference_predict
+from airlam.evaluation.latency.streams import replayed
 from airlam.evaluation.results import SE, CellRecord, MethodFacts, Series, group_of
 from airlam.loading import load_precoder
 from airlam.metrics import sum_rate
@@ -201,22 +202,14 @@ class Chains:
         return {"whole": whole, "take": lambda: taking.take(next(taken)), "beams": beams}
 
     def _running(self, chain: Chain, slots: np.ndarray) -> tuple[Group, Iterator[np.ndarray]]:
-        """A group whose errors are known, and the slots ``[slot, user, ...]`` that follow, one by one. At their end the
-        group is as it was: it never meets another channel, which would renew its filters."""
+        """A group whose errors are known, and the slots ``[slot, user, ...]`` that follow, one by one."""
         history, first = self.config.sizes.history, 4 * self.slots
         group = self.group(chain, slots.shape[1], self.config.csi_period)
         for user, stream in enumerate(group.streams):
             stream.start(slots[:history, user])
         for each in slots[history : history + first]:
             group.push(each)
-        state = group.state
-
-        def later() -> Iterator[np.ndarray]:
-            while True:
-                yield from slots[history + first :]
-                group.state = state
-
-        return group, later()
+        return group, replayed(group, slots[history + first :])
 
     def _reference(self, users: int) -> dict[str, Callable[[], object]]:
         predict, precoder = reference_predict(), FastPrecoder(no=self.no)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from airlam.evaluation.benchmarks.realtime.config import STREAM, RealtimeArgumen
 from airlam.evaluation.engine.cell import Cell, Contender
 from airlam.evaluation.engine.contenders import build_model, context_of, of_predictor, row_of, size, tuned
 from airlam.evaluation.latency.reference import REFERENCE, reference_predict
+from airlam.evaluation.latency.streams import replayed
 from airlam.interfaces import Predictor
 from airlam.methods import Method
 from airlam.metrics import hold_after_horizon
@@ -134,15 +135,7 @@ def pushes(contender: Contender, slots: Tensor) -> dict[str, Callable[[], object
     stream = Stream(judged.engine, refresh_every=10**9)
     stream.start(slots[: judged.engine.history])
     out = np.empty((judged.engine.num_future, *judged.engine.shape), np.complex64)
-    begun = stream.state
-
-    def later() -> Iterator[np.ndarray]:
-        """All slots in order, again and again; a stream that went from the last to the first would refresh."""
-        while True:
-            yield from slots[judged.engine.history :].numpy()
-            stream.state = begun
-
-    newest = later()
+    newest = replayed(stream, slots[judged.engine.history :].numpy())
     window = np.ascontiguousarray(slots[-judged.engine.history :].numpy())
     memory = judged.engine.refresh(window)
     return {
