@@ -7,6 +7,8 @@ calls the run. It raises whatever goes wrong while it is made.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ import torch
 from airlam.models.lean import LeanNetwork, OneDnnProduct, Product
 from airlam.models.onnx_model import INPUTS, OUTPUTS, open_session
 from airlam.models.spectral_model import SpectralModel
+
+if TYPE_CHECKING:
+    from openvino import Core
 
 Arrays = tuple[np.ndarray, ...]
 Run = Callable[[], Arrays]
@@ -67,6 +72,16 @@ def by_onnxruntime(model: SpectralModel, inputs: Arrays, threads: int) -> Run:
     return run
 
 
+@cache
+def _core() -> Core:
+    """OpenVINO itself, once for the process. Each core gives the thread another stack for signals; of two cores that
+    end in the order in which they began, the second leaves one behind that is freed, and the next signal, such as
+    that of a child process that ends, kills the process."""
+    import openvino
+
+    return openvino.Core()
+
+
 def by_openvino(model: SpectralModel, inputs: Arrays, threads: int, precision: str = "f32") -> Run:
     """The lean network in OpenVINO; ``precision`` is a name of OpenVINO's."""
     import openvino
@@ -80,7 +95,7 @@ def by_openvino(model: SpectralModel, inputs: Arrays, threads: int, precision: s
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # the caller's thread stays where the caller put it
     }
-    core = openvino.Core()
+    core = _core()
     graph = core.read_model(lean_graph(LeanNetwork(model), inputs[0].shape[1]))
     request = core.compile_model(graph, "CPU", settings).create_infer_request()
     for i, x in enumerate(inputs):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +70,23 @@ def test_bfloat16_takes_part_only_where_it_may():
     given = inputs(mine)
     for a, b in zip(fast(*given), expected(mine, given), strict=True):
         assert np.abs(a - b).max() <= 0.1 * np.abs(b).max()  # eight bits
+
+
+def test_signals_are_survived_when_networks_are_gone():
+    """Cores of OpenVINO leave freed stacks for signals behind: a child that ended killed its parent."""
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install openvino")
+    code = (
+        "import gc, os, signal, faulthandler\n"
+        "faulthandler.enable()  # signals have a stack of their own\n"
+        "signal.signal(signal.SIGCHLD, lambda *_: print('a child ended', flush=True))\n"
+        "from test_network import TOKENS, WAYS, fastest_network, model\n"
+        "nets = [fastest_network(model(), TOKENS, ways={'openvino': WAYS['openvino']}) for _ in range(2)]\n"
+        "while nets: del nets[0]; gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGCHLD)\n"
+    )
+    here = Path(__file__).parent
+    result = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.endswith("a child ended\n"), result.stderr
 
 
 def test_it_runs_in_another_thread():

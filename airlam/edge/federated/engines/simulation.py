@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
@@ -12,7 +14,7 @@ from airlam.errors import RecipeError
 
 
 def simulate(federation: Federation, server: ServerApp, client: ClientApp) -> None:
-    """Run the apps of a run to their end.
+    """Run the apps of a run to their end, on a Ray of their own or on the one that ``RAY_ADDRESS`` names.
 
     Raises:
         RecipeError: Ray is not installed.
@@ -22,8 +24,12 @@ def simulate(federation: Federation, server: ServerApp, client: ClientApp) -> No
         from flwr.simulation import run_simulation
     except ImportError:
         raise RecipeError("engine simulation needs Ray: pip install 'airlam[federated]'") from None
-    resources = {"client_resources": {"num_cpus": federation.threads}}
-    run_simulation(server, client, num_supernodes=len(federation.site_specs), backend_config=resources)
+    backend = {
+        "client_resources": {"num_cpus": federation.threads},
+        # a Ray of its own, not another program's that runs on this machine and may end before the run does
+        "init_args": {"address": os.environ.get("RAY_ADDRESS", "local")},
+    }
+    run_simulation(server, client, num_supernodes=len(federation.site_specs), backend_config=backend)
 
 
 class RayWorker:
