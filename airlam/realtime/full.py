@@ -15,6 +15,8 @@ from airlam.realtime import kernels
 from airlam.realtime.analysis import Analyser, Network, checked_model
 from airlam.realtime.link import LinkShape, Series
 
+MOST_SHAPES = 16  # of links whose arrays are kept; one with 80 tokens takes about 2 MB
+
 
 class FastPredictor:
     """The predictions of an airlam checkpoint, link by link on one thread, with little time around the network.
@@ -56,13 +58,22 @@ class FastPredictor:
         out = np.empty((len(slots), num_future, *slots.shape[2:]), np.complex64)
         link = LinkShape.of(slots.shape[2:], shape, slots.shape[1], num_future)
         with self._lock:
-            if link not in self._shapes:
-                analyser = Analyser(self.kernels, self.model, link, self._network)
-                self._shapes[link] = (analyser, analyser.series())
+            analyser, series = self._of(link)
             for one, future in zip(slots, out, strict=True):
-                self._one(*self._shapes[link], one, future)
+                self._one(analyser, series, one, future)
         future = torch.from_numpy(out).reshape(*h_past.shape[:-4], *out.shape[1:])
         return future.to(h_past.device, h_past.dtype)
+
+    def _of(self, link: LinkShape) -> tuple[Analyser, Series]:
+        """What predicts links of one shape; shapes that were not used for long are forgotten."""
+        found = self._shapes.pop(link, None)
+        if found is None:
+            if len(self._shapes) >= MOST_SHAPES:
+                del self._shapes[next(iter(self._shapes))]
+            analyser = Analyser(self.kernels, self.model, link, self._network)
+            found = analyser, analyser.series()
+        self._shapes[link] = found
+        return found
 
     def _one(self, analyser: Analyser, series: Series, slots: np.ndarray, out: np.ndarray) -> None:
         m, start = analyser.analyse(slots, series)

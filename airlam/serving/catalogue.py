@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class Method:
         model: its network, where requests can share one pass (:mod:`airlam.models.shared_pass`).
         outputs: what it can answer.
         version: a text that changes with its weights.
-        alone: it takes link after link, so that requests gain nothing from sharing a pass, and would wait for it.
+        fast: answers predictions alone, link after link; what it cannot answer is the predictor's.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Method:
     model: AirlamModel | None
     outputs: tuple[str, ...]
     version: str
-    alone: bool = False
+    fast: Any = None
 
 
 class Catalogue:
@@ -108,12 +108,11 @@ def _unknown(kind: str, name: str, known: list[str]) -> ServingError:
 def _methods(name: str, served: Served) -> list[Method]:
     """The predictor itself, and with each of its adapters."""
     predictor = load_predictor(served.source or name, **served.options)
-    if served.runtime == "kernels":
-        return [_fast(name, served, predictor)]
+    fast = _fast(name, predictor) if served.runtime == "kernels" else None
     base: Any = predictor.model if isinstance(predictor, AirlamPredictor) else None
     if served.adapters and not isinstance(base, AirlamModel):
         raise RecipeError(f"predictors.{name} has adapters, but only airlam checkpoints take LoRA adapters")
-    out = [_method(name, "", predictor)]
+    out = [replace(_method(name, "", predictor), fast=fast)]
     for adapter, folder in served.adapters.items():
         adapted = load_lora(shared_copy(base), os.path.expanduser(folder))
         out.append(
@@ -136,12 +135,12 @@ def _method(name: str, adapter: str, predictor: Any) -> Method:
     return Method(name, adapter, predictor, base if shares else None, outputs, _version(name, adapter, predictor))
 
 
-def _fast(name: str, served: Served, predictor: Any) -> Method:
-    if served.adapters or not isinstance(predictor, AirlamPredictor):
-        raise RecipeError(f"predictors.{name} has runtime 'kernels', which is for airlam checkpoints without adapters")
+def _fast(name: str, predictor: Any) -> Any:
+    if not isinstance(predictor, AirlamPredictor):
+        raise RecipeError(f"predictors.{name} has runtime 'kernels', which is for airlam checkpoints; leave it out")
     from airlam.realtime import FastPredictor
 
-    return Method(name, "", FastPredictor(predictor), None, (FUTURE,), _version(name, "", predictor), alone=True)
+    return FastPredictor(predictor)
 
 
 def _version(name: str, adapter: str, predictor: Any) -> str:

@@ -24,7 +24,8 @@ class Served:
         source: what ``airlam.load_predictor`` or ``load_precoder`` takes; empty: the name it is served under.
         adapters: name -> folder of LoRA adapters; all are loaded once and share the weights of the backbone.
         options: arguments of the method's class.
-        runtime: ``"torch"``; ``"kernels"`` predicts link by link with :class:`airlam.realtime.FastPredictor`.
+        runtime: ``"torch"``; ``"kernels"``: predictions alone, without an adapter, come link by link from
+            :class:`airlam.realtime.FastPredictor`, whose values are those of torch to rounding; all else as with torch.
     """
 
     source: str = ""

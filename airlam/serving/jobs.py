@@ -95,13 +95,15 @@ class Job:
 
     @property
     def alone(self) -> bool:
-        """Whether it is to be a pass by itself."""
-        return self.method.alone
+        """Whether it is to be a pass by itself: what takes link after link gains nothing from company, and would wait
+        for it."""
+        plain = self.wanted == {FUTURE} and self.observed is None and not self.context
+        return self.method.fast is not None and plain
 
     @property
     def key(self) -> tuple:
         """Jobs of equal keys can share one pass."""
-        alone = id(self) if self.context or self.observed is not None else 0
+        alone = id(self) if self.context or self.observed is not None or self.alone else 0
         sizes = (*self.h_past.shape[1:], self.h_past.dtype, self.wanted if self.method.model is None else 0)
         return self.method.name, self.method.adapter, sizes, self.num_future, self.port_shape, self.subcarriers, alone
 
@@ -129,7 +131,7 @@ def run(jobs: Sequence[Job], stages: Stages | None = None) -> list[Result | Exce
 def _run_group(jobs: list[Job], stages: Stages) -> list[Result | Exception]:
     try:
         with torch.inference_mode():
-            if jobs[0].method.model is None:
+            if jobs[0].alone or jobs[0].method.model is None:
                 return list(_as_one(jobs))
             return list(_together(jobs, stages))
     except Exception as error:
@@ -140,7 +142,8 @@ def _run_group(jobs: list[Job], stages: Stages) -> list[Result | Exception]:
 
 def _as_one(jobs: list[Job]) -> list[Result]:
     """Through the interface of every predictor, whose predictions do not depend on the other links of the batch."""
-    first, predictor = jobs[0], jobs[0].method.predictor
+    first, method = jobs[0], jobs[0].method
+    predictor = method.fast if first.alone else method.predictor
     context = dict(first.context)
     if first.observed is not None:
         context["observed"] = first.observed

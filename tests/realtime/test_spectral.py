@@ -13,6 +13,7 @@ import torch
 from airlam import load_predictor
 from airlam.metrics import nmse
 from airlam.models import AirlamPredictor
+from airlam.realtime import full as full_predictions
 from airlam.realtime import kernels
 from airlam.realtime.full import FastPredictor
 from airlam.realtime.network import fastest_network
@@ -139,6 +140,18 @@ def test_full_prediction_of_a_batch_at_any_scale(kind, predictor):
     assert not silent.any()
     longer = torch.from_numpy(rays((5, 1, 4), 40))
     assert distance(fast.predict(longer, 1), fast.predict(longer[-32:], 1)) == 0
+
+
+def test_arrays_of_many_shapes_are_not_kept(predictor, monkeypatch):
+    """A server's clients choose the shapes."""
+    monkeypatch.setattr(full_predictions, "MOST_SHAPES", 2)
+    h = torch.from_numpy(rays((5, 1, 4), 12))
+    fast = FastPredictor(predictor)
+    first = fast.predict(h, 2)
+    for horizon in (3, 4, 2, 5):
+        fast.predict(h, horizon)
+    assert [link.num_future for link in fast._shapes] == [2, 5]
+    assert distance(fast.predict(h, 2), first) < 5e-4  # another runtime may have won
 
 
 def test_measured_links(kind, predictor):

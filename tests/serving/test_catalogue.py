@@ -8,10 +8,12 @@ import torch
 import airlam
 from airlam.errors import CheckpointError, RecipeError
 from airlam.models import AirlamPredictor, add_lora, load_checkpoint, load_lora, save_checkpoint, save_lora
+from airlam.realtime import FastPredictor
 from airlam.recipes import find_checkpoint
 from airlam.serving import Client
 from airlam.serving.catalogue import Catalogue
 from airlam.serving.config import ServingConfig
+from airlam.serving.jobs import Job, run
 from airlam.serving.plain import PlainServer
 from airlam.testing.histories import PORTS, history
 
@@ -85,12 +87,30 @@ def test_equal_backbones_of_several_checkpoints_lie_in_memory_once(tmp_path):
     assert torch.equal(both.method("variant").predictor.predict(h_past, 2, port_shape=PORTS), expected)
 
 
-def test_kernels_instead_of_torch():
-    served = {"airlam-tiny": {}, "fast": {"source": "airlam-tiny", "runtime": "kernels"}}
+def test_kernels_answer_predictions_and_torch_all_else(sites):
+    """The values are those of the kernels in process to the bit, and those of torch to rounding."""
+    served = {"airlam-tiny": {"runtime": "kernels", "adapters": {"harbour": sites["harbour"]}}}
     catalogue = Catalogue(ServingConfig(predictors=served, classic=""))
-    h_past = history(2)
-    slow, fast = (catalogue.method(name).predictor.predict(h_past, 2, port_shape=PORTS) for name in served)
-    assert (slow - fast).abs().max() <= 1e-3 * slow.abs().max()
+    h_past, predictor = history(2), airlam.load_predictor("airlam-tiny")
+    method, adapted = catalogue.method("airlam-tiny"), catalogue.method("airlam-tiny", "harbour")
+    gaps = torch.ones(2, h_past.shape[1], dtype=torch.bool)
+    gaps[:, 3] = False
+    jobs = [
+        Job(method, h_past, 2, PORTS),
+        Job(method, h_past, 2, PORTS, frozenset({"future", "variance"})),
+        Job(method, h_past.clone(), 2, PORTS, observed=gaps),
+        Job(adapted, h_past, 2, PORTS),
+    ]
+    fast, full, lossy, site = run([job.check() for job in jobs])
+    assert isinstance(method.fast, FastPredictor)
+    assert torch.equal(fast["future"], method.fast.predict(h_past, 2, port_shape=PORTS))
+    expected, variance = predictor.predict_with_variance(h_past, 2, port_shape=PORTS)
+    assert (fast["future"] - expected).abs().max() <= 1e-3 * expected.abs().max()
+    assert (full["future"] - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (full["variance"] - variance).abs().max() <= 1e-5 * variance.abs().max()
+    with_gaps = predictor.predict(jobs[2].h_past, 2, port_shape=PORTS, context={"observed": gaps})
+    assert (lossy["future"] - with_gaps).abs().max() <= 1e-5 * with_gaps.abs().max()
+    assert (site["future"] - expected).abs().max() > 1e-3 * expected.abs().max()
 
 
 @pytest.mark.parametrize(

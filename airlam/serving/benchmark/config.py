@@ -18,7 +18,8 @@ class Load:
     """What is asked.
 
     Attributes:
-        model: of the server. links: different histories that requests take in turn. channel: recipe they come from.
+        model: of the server. beside: further ones that are put under the open loop.
+        links: different histories that requests take in turn. channel: recipe they come from.
         history, num_future: slots. deadline_ms: within which an answer is on time.
         share: arrival rates of the open loop, as shares of the rate at saturation.
         seconds: of each rate. clients: that wait for each other's answers while saturation is measured.
@@ -26,6 +27,7 @@ class Load:
     """
 
     model: str = "airlam-tiny"
+    beside: Sequence[str] = ()
     links: int = 16
     channel: str = "uma_nlos"
     history: int = 16

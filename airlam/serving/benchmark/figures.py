@@ -6,21 +6,23 @@ from typing import Any
 
 from airlam.evaluation.report.drawing import Figure, draw_panels
 from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
-from airlam.evaluation.rows import Results
+from airlam.evaluation.rows import Results, Row
 from airlam.serving.benchmark.results import CLASSIC, PATH, RATE
 
 COLORS = {"p50": "#0072b2", "p95": "#009e73", "p99": "#d55e00", "p99.9": "#cc79a7"}
 
 
 def latency_over_load(results: Results) -> Figure | None:
-    """Percentiles of the latency over the arrival rate, without and with deadlines."""
-    groups = {name: results.select(group=name) for name in (RATE, CLASSIC)}
-    groups = {name: rows for name, rows in groups.items() if rows}
+    """Percentiles of the latency over the arrival rate, by model, without and with deadlines."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for name in (RATE, CLASSIC):
+        for row in results.select(group=name):
+            groups.setdefault((row.method, name), []).append(row)
     if not groups:
         return None
 
-    def panel(axes: Any, name: str) -> None:
-        rows = sorted(groups[name], key=lambda row: row.settings["rate"])
+    def panel(axes: Any, of: tuple[str, str]) -> None:
+        rows = sorted(groups[of], key=lambda row: row.settings["rate"])
         for point, color in COLORS.items():
             mine = [row for row in rows if f"latency_{point}_ms" in row.figures]
             rate = [row.settings["rate"] for row in mine]
@@ -28,7 +30,7 @@ def latency_over_load(results: Results) -> Figure | None:
             axes.plot(rate, values, marker="o", color=color, label=point)
         axes.set_yscale("log")
         axes.set_xlabel("arrivals [1/s]")
-        axes.set_title("no deadline" if name == RATE else "deadline: the classic answers what would be late")
+        axes.set_title(of[0] if of[1] == RATE else f"{of[0]}, deadline: else the classic")
 
     return draw_panels(panel, list(groups), "latency [ms]", share_y=True)
 

@@ -40,9 +40,9 @@ class Bench:
         self.h_past, self.port_shape = measure(links.h, CSI_SNR_DB, noise), links.port_shape
         self._cluster: Cluster | None = None
 
-    def requests(self, query: str = "") -> list[Request]:
+    def requests(self, query: str = "", model: str = "") -> list[Request]:
         ports = ",".join(map(str, self.port_shape))
-        path = f"/v1/predict/{self.load.model}?num_future={self.load.num_future}&port_shape={ports}{query}"
+        path = f"/v1/predict/{model or self.load.model}?num_future={self.load.num_future}&port_shape={ports}{query}"
         return [Request(path, encode({"h": h}, NPY), NPY) for h in self.h_past.numpy()]
 
     @property
@@ -72,8 +72,9 @@ class Bench:
             self._cluster.close()
             self._cluster = None
 
-    def in_process(self) -> Callable[[Tensor], Tensor]:
-        predictor = Catalogue(self.config).method(self.load.model).predictor
+    def in_process(self, model: str) -> Callable[[Tensor], Tensor]:
+        method = Catalogue(self.config).method(model)
+        predictor = method.fast or method.predictor
         return lambda h: predictor.predict(h, self.load.num_future, port_shape=self.port_shape)
 
 
@@ -111,7 +112,7 @@ def path(bench: Bench) -> dict[str, Any]:
     from airlam.serving.plain import PlainServer
 
     requests, deadline = bench.requests(), bench.load.deadline_ms
-    out = {"in process": timed_calls(bench)}
+    out = {"in process": timed_calls(bench, bench.load.model)}
     with PlainServer(bench.config, port=0) as plain:
         asyncio.run(one_by_one(plain.address, requests, 10))
         out["one process"] = summary(asyncio.run(one_by_one(plain.address, requests, bench.load.calls)), deadline)
@@ -128,9 +129,9 @@ def path(bench: Bench) -> dict[str, Any]:
     return out
 
 
-def timed_calls(bench: Bench) -> dict[str, Any]:
-    """Latency of the model in process."""
-    predict, outcome = bench.in_process(), Outcome()
+def timed_calls(bench: Bench, model: str) -> dict[str, Any]:
+    """Latency of a model in process, in the runtime that the server has it in."""
+    predict, outcome = bench.in_process(model), Outcome()
     for h in bench.h_past[:2]:
         predict(h)
     begin = time.perf_counter()
@@ -154,20 +155,24 @@ def batching(bench: Bench) -> dict[str, Any]:
 
 
 def load(bench: Bench) -> dict[str, Any]:
-    """Poisson arrivals at shares of the rate at saturation, and how busy the replica's threads are."""
-    address, requests = bench.deployed(), bench.requests()
+    """By model: Poisson arrivals at shares of the rate at saturation, and how busy the replica's threads are."""
+    return {model: _under_load(bench, model) for model in (bench.load.model, *bench.load.beside)}
+
+
+def _under_load(bench: Bench, model: str) -> dict[str, Any]:
+    address, requests = bench.deployed(), bench.requests(model=model)
     asyncio.run(closed_loop(address, requests, bench.load.clients, 1.0))
     most = asyncio.run(closed_loop(address, requests, bench.load.clients, bench.load.seconds))
     out: dict[str, Any] = {
         "saturation": summary(most, bench.load.deadline_ms),
-        "in process": timed_calls(bench),
+        "in process": timed_calls(bench, model),
         "rates": [],
     }
     deadline = f"&deadline_ms={bench.load.deadline_ms:g}"
     for with_deadline in (False, True):
+        asked = bench.requests(deadline if with_deadline else "", model)
         for share in bench.load.share:
             before, rate = busy(address), share * most.per_second
-            asked = requests if not with_deadline else bench.requests(deadline)
             found = asyncio.run(open_loop(address, asked, rate, bench.load.seconds, bench.arguments.seed))
             after = busy(address)
             used = {name: (after[name] - before[name]) / found.wall_s for name in after}

@@ -85,34 +85,41 @@ def _batching(found: dict[str, Any], base: dict, load: Any) -> tuple[list[Row], 
 
 
 def _load(found: dict[str, Any], base: dict, load: Any) -> tuple[list[Row], dict]:
-    rows, lines = [], []
-    for each in found["rates"]:
-        row = Row(load.model, **base, figures=latencies(each), group=CLASSIC if each["deadline"] else RATE)
-        row.settings = {"share": each["share"], "rate": each["rate"]}
-        row.figures |= {f"busy_{name}": Figure(value, "1", "measured") for name, value in each["busy"].items()}
-        rows.append(row)
-        used = ", ".join(f"{name} {value:.0%}" for name, value in each["busy"].items() if value > 0.005)
-        lines.append(
-            [
-                f"{each['share']:.0%}",
-                f"{each['rate']:.0f}",
-                "yes" if each["deadline"] else "no",
-                *(ms(each[point]) for point in POINTS),
-                f"{each['on_time']:.2%}",
-                f"{each['late'] / max(each['requests'], 1):.1%}",
-                str(each["refused"]),
-                used,
-            ]
-        )
-    columns = ["of saturation", "arrivals / s", "deadline", *(f"{point} [ms]" for point in POINTS)]
-    columns += ["on time", "by the classic", "refused", "threads' use"]
-    most, here = found["saturation"], found["in process"]
+    rows: list[Row] = []
+    lines: list[list[str]] = []
     text = (
-        f"Poisson arrivals, {load.seconds:g} s each; latency counts from when a request is due. Saturation: "
-        f"{most['per_second']:.0f} answers / s. In process, one call: p50 {ms(here['p50'])}, p99 {ms(here['p99'])} ms. "
-        f"On time: within {load.deadline_ms:g} ms. With a deadline the classic answers what would come too late."
+        f"Poisson arrivals, {load.seconds:g} s each; latency counts from when a request is due. On time: within "
+        f"{load.deadline_ms:g} ms. With a deadline the classic answers what would come too late."
     )
+    for model, of_model in found.items():
+        for each in of_model["rates"]:
+            row = Row(model, **base, figures=latencies(each), group=CLASSIC if each["deadline"] else RATE)
+            row.settings = {"share": each["share"], "rate": each["rate"]}
+            row.figures |= {f"busy_{name}": Figure(value, "1", "measured") for name, value in each["busy"].items()}
+            rows.append(row)
+            lines.append([model, *_cells_of(each)])
+        most, here = of_model["saturation"], of_model["in process"]
+        text += (
+            f" {model}: saturation {most['per_second']:.0f} answers / s; one call in process p50 {ms(here['p50'])}, "
+            f"p99 {ms(here['p99'])} ms."
+        )
+    columns = ["model", "of saturation", "arrivals / s", "deadline", *(f"{point} [ms]" for point in POINTS)]
+    columns += ["on time", "by the classic", "refused", "threads' use"]
     return rows, {"title": "Open loop", "columns": columns, "lines": lines, "text": text}
+
+
+def _cells_of(each: dict[str, Any]) -> list[str]:
+    used = ", ".join(f"{name} {value:.0%}" for name, value in each["busy"].items() if value > 0.005)
+    return [
+        f"{each['share']:.0%}",
+        f"{each['rate']:.0f}",
+        "yes" if each["deadline"] else "no",
+        *(ms(each[point]) for point in POINTS),
+        f"{each['on_time']:.2%}",
+        f"{each['late'] / max(each['requests'], 1):.1%}",
+        str(each["refused"]),
+        used,
+    ]
 
 
 def _shared(found: dict[str, Any], base: dict, load: Any) -> tuple[list[Row], dict]:
@@ -191,7 +198,7 @@ def headline(parts: dict[str, dict[str, Any]], model: str) -> str:
         over = fused["p50"] - here["p50"]
         said.append(f"a request to {model} on Serve takes {ms(over)} ms (p50) more than a call in process")
     if "load" in parts:
-        said.append(f"one replica carries {parts['load']['saturation']['per_second']:.0f} predictions / s")
+        said.append(f"one replica carries {parts['load'][model]['saturation']['per_second']:.0f} predictions / s")
     if "sessions" in parts:
         lost, requests = parts["sessions"]["lost"], parts["sessions"]["requests"]
         said.append(f"{lost} of {requests} requests are lost while a replica, a node and the proxy are killed")
@@ -202,13 +209,13 @@ def headline(parts: dict[str, dict[str, Any]], model: str) -> str:
 def sentences(parts: dict[str, dict[str, Any]]) -> list[str]:
     """What the tables say in words."""
     out = []
-    if "load" in parts:
-        rates = [each for each in parts["load"]["rates"] if not each["deadline"]]
+    for model, of_model in parts.get("load", {}).items():
+        rates = [each for each in of_model["rates"] if not each["deadline"]]
         half = min(rates, key=lambda each: abs(each["share"] - 0.5))
-        here = parts["load"]["in process"]
+        here = of_model["in process"]
         out.append(
-            f"At {half['share']:.0%} of saturation the whole path takes {ms(half['p50'] - here['p50'])} ms (p50) and "
-            f"{ms(half['p99'] - here['p99'])} ms (p99) more than a call in process, waiting included."
+            f"{model} at {half['share']:.0%} of saturation: the whole path takes {ms(half['p50'] - here['p50'])} ms "
+            f"(p50) and {ms(half['p99'] - here['p99'])} ms (p99) more than a call in process, waiting included."
         )
     if "batching" in parts:
         rates = [each["per_second"] for each in parts["batching"].values()]
