@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from airlam.serving.cluster.start import check_port, need_ray, start_cluster
@@ -18,30 +20,41 @@ def serve(config: str, *, plain: bool = False, ray_address: str | None = None, *
     """
     need_ray()
     recipe = ServingConfig.read(config, changes)
-    if plain:
-        _serve_plain(recipe)
-        return
-    print("starting Ray and loading the models ...", flush=True)
+    with interrupts() as ends:
+        if plain:
+            _serve_plain(recipe, ends)
+        else:
+            _serve_on_ray(recipe, ray_address, ends)
+    print("ended", flush=True)
+
+
+@contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """What SIGINT and SIGTERM set, until the block ends."""
     ends = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ends.set())
+    before = {number: signal.signal(number, lambda *_: ends.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield ends
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _serve_on_ray(recipe: ServingConfig, ray_address: str | None, ends: threading.Event) -> None:
+    print("starting Ray and loading the models ...", flush=True)
     with start_cluster(recipe, ray_address) as cluster:
         print(f"serving {_names(recipe)} at {cluster.address}", flush=True)
         print(f"replicas: {', '.join(cluster.replicas())}; OpenAPI: {cluster.address}/openapi.json", flush=True)
         ends.wait()
-    print("ended", flush=True)
 
 
-def _serve_plain(recipe: ServingConfig) -> None:
+def _serve_plain(recipe: ServingConfig, ends: threading.Event) -> None:
     from airlam.serving.plain import PlainServer
 
     check_port(recipe.listen)
-    server = PlainServer(recipe)
-    print(f"serving {_names(recipe)} at {server.address}; OpenAPI: {server.address}/openapi.json", flush=True)
-    try:
-        server.run()
-    finally:
-        server.close()
+    with PlainServer(recipe) as server:  # answers when it is entered
+        print(f"serving {_names(recipe)} at {server.address}; OpenAPI: {server.address}/openapi.json", flush=True)
+        ends.wait()
 
 
 def _names(recipe: ServingConfig) -> str:

@@ -35,10 +35,11 @@ def test_a_server_starts_serves_and_ends(tmp_path):
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         assert f"serving ar at http://127.0.0.1:{port}" in process.stdout.readline()
+        socket.create_connection(("127.0.0.1", port)).close()  # it listens when it says so
         with Client(f"http://127.0.0.1:{port}", model="ar") as client:
             assert client.predict(torch.ones(16, 6, 1, 4, dtype=torch.complex64), 2).shape == (2, 6, 1, 4)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) in (0, 130)
+        assert process.wait(20) == 0 and process.stdout.read() == "ended\n"
     finally:
         process.kill()
 
