@@ -49,10 +49,13 @@ def _serve_on_ray(recipe: ServingConfig, ray_address: str | None, ends: threadin
 
 
 def _serve_plain(recipe: ServingConfig, ends: threading.Event) -> None:
+    from threadpoolctl import threadpool_limits
+
     from airlam.serving.plain import PlainServer
 
     check_port(recipe.listen)
-    with PlainServer(recipe) as server:  # answers when it is entered
+    # one thread computes at a time, on products so small that two BLAS threads would wait for each other
+    with threadpool_limits(1, "blas"), PlainServer(recipe) as server:  # answers when it is entered
         print(f"serving {_names(recipe)} at {server.address}; OpenAPI: {server.address}/openapi.json", flush=True)
         ends.wait()
 

@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from airlam.channels import load_channel
 from airlam.csi import measure
+from airlam.metrics import cpu_threads
 from airlam.serving.benchmark.config import ServingArguments
 from airlam.serving.benchmark.load import Outcome, Request, closed_loop, one_by_one, open_loop
 from airlam.serving.catalogue import Catalogue
@@ -131,15 +133,16 @@ def path(bench: Bench) -> dict[str, Any]:
 
 def timed_calls(bench: Bench, model: str) -> dict[str, Any]:
     """Latency of a model in process, in the runtime that the server has it in."""
-    predict, outcome = bench.in_process(model), Outcome()
-    for h in bench.h_past[:2]:
-        predict(h)
-    begin = time.perf_counter()
-    for number in range(bench.load.calls):
-        start = time.perf_counter()
-        predict(bench.h_past[number % len(bench.h_past)])
-        outcome.seconds.append(time.perf_counter() - start)
-    outcome.wall_s = time.perf_counter() - begin
+    predict, outcome, threads = bench.in_process(model), Outcome(), bench.arguments.threads
+    with cpu_threads(threads), threadpool_limits(threads, "blas"):
+        for h in bench.h_past[:2]:
+            predict(h)
+        begin = time.perf_counter()
+        for number in range(bench.load.calls):
+            start = time.perf_counter()
+            predict(bench.h_past[number % len(bench.h_past)])
+            outcome.seconds.append(time.perf_counter() - start)
+        outcome.wall_s = time.perf_counter() - begin
     return summary(outcome, bench.load.deadline_ms)
 
 
