@@ -151,7 +151,8 @@ def test_arrays_of_many_shapes_are_not_kept(predictor, monkeypatch):
     for horizon in (3, 4, 2, 5):
         fast.predict(h, horizon)
     assert [link.num_future for link in fast._shapes] == [2, 5]
-    assert distance(fast.predict(h, 2), first) < 5e-4  # another runtime may have won
+    assert len({id(analyser.network) for analyser, _ in fast._shapes.values()}) == 1  # the trial is held once
+    assert torch.equal(fast.predict(h, 2), first)
 
 
 def test_measured_links(kind, predictor):
