@@ -29,8 +29,9 @@ def latency_over_load(results: Results) -> Figure | None:
             values = [row.figures[f"latency_{point}_ms"].number for row in mine]
             axes.plot(rate, values, marker="o", color=color, label=point)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("arrivals [1/s]")
-        axes.set_title(of[0] if of[1] == RATE else f"{of[0]}, deadline: else the classic")
+        axes.set_title(of[0] if of[1] == RATE else f"{of[0]}, with a deadline")
 
     return draw_panels(panel, list(groups), "latency [ms]", share_y=True)
 
