@@ -45,18 +45,27 @@ class Method:
 class Catalogue:
     """Everything that a server serves.
 
+    Args:
+        precoding: whether precoders and beam predictors are loaded; their names are known without, too.
+
     Example:
         >>> Catalogue(ServingConfig(predictors={"hold": {}}, classic="hold")).method("hold").outputs
         ('future',)
     """
 
-    def __init__(self, config: ServingConfig) -> None:
+    def __init__(self, config: ServingConfig, *, precoding: bool = True) -> None:
+        self._precoders, self._beams = sorted(config.precoders), sorted(config.beams)
         self.methods: dict[tuple[str, str], Method] = {}
         for name, served in config.predictors.items():
             for method in _methods(name, served):
                 self.methods[name, method.adapter] = method
-        self.precoders = {name: _precoder(name, served) for name, served in config.precoders.items()}
-        self.beams = {name: load_beams(find_checkpoint(served.source or name)) for name, served in config.beams.items()}
+        self.precoders: dict[str, Any] = {}
+        self.beams: dict[str, Any] = {}
+        if precoding:
+            self.precoders = {name: _precoder(name, served) for name, served in config.precoders.items()}
+            self.beams = {
+                name: load_beams(find_checkpoint(served.source or name)) for name, served in config.beams.items()
+            }
         _share_backbones(self._modules())
 
     def method(self, name: str, adapter: str = "") -> Method:
@@ -69,14 +78,22 @@ class Catalogue:
             raise _unknown("adapter", adapter, sorted(each for of, each in self.methods if of == name and each))
         return found
 
+    def check_precoder(self, name: str) -> None:
+        """Raises ServingError 404 for one that is not served, here or elsewhere."""
+        if name not in self._precoders:
+            raise _unknown("precoder", name, self._precoders)
+
     def precoder(self, name: str) -> Any:
-        if name not in self.precoders:
-            raise _unknown("precoder", name, sorted(self.precoders))
+        self.check_precoder(name)
         return self.precoders[name]
 
+    def check_beam_model(self, name: str) -> None:
+        """As :meth:`check_precoder`."""
+        if name not in self._beams:
+            raise _unknown("beam model", name, self._beams)
+
     def beam_model(self, name: str) -> Any:
-        if name not in self.beams:
-            raise _unknown("beam model", name, sorted(self.beams))
+        self.check_beam_model(name)
         return self.beams[name]
 
     def plain(self) -> dict[str, Any]:
@@ -86,8 +103,8 @@ class Catalogue:
                 {"name": m.name, "adapter": m.adapter, "outputs": list(m.outputs), "version": m.version}
                 for m in self.methods.values()
             ],
-            "precoders": sorted(self.precoders),
-            "beams": sorted(self.beams),
+            "precoders": self._precoders,
+            "beams": self._beams,
         }
 
     def _modules(self) -> Iterable[torch.nn.Module]:

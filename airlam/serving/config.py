@@ -150,7 +150,9 @@ class ServingConfig:
         classic: the predictor that answers where a deadline would be missed; empty: none.
         batching, sessions, limits, warm, listen: see their classes.
         replicas: copies of the ingress.
-        groups: names of the services that share a replica, in order; see :mod:`airlam.serving.placement`.
+        groups: names of the services that share a replica: ``tokenizer``, ``backbone``, ``heads`` in this order, and
+            where wanted ``classics`` (predictors without stages) and ``precoding`` (precoders, beams). The last two run
+            with the tokenizer, where requests arrive, if no group names them. See :mod:`airlam.serving.placement`.
         stage_replicas: copies of the further groups, by group number as text; those that are not named: 1.
         node: resource that the replicas of each group ask for, by group number as text; empty: any node.
         num_cpus: processor cores that a replica asks Ray for.
@@ -242,10 +244,16 @@ def _section(name: str, kind: type, value: Any) -> Any:
 
 
 STAGES = ("tokenizer", "backbone", "heads")
+LIGHT = ("classics", "precoding")  # further services that a group may name
 
 
 def _groups(groups: Any) -> tuple[tuple[str, ...], ...]:
     out = tuple(tuple(group) for group in groups)
-    if tuple(stage for group in out for stage in group) != STAGES or not all(out):
-        raise RecipeError(f"groups is {groups!r}, but must cut {', '.join(STAGES)} into consecutive groups")
+    named = [service for group in out for service in group]
+    stages, light = [s for s in named if s not in LIGHT], [s for s in named if s in LIGHT]
+    if tuple(stages) != STAGES or not all(out) or "tokenizer" not in out[0] or len(light) != len(set(light)):
+        raise RecipeError(
+            f"groups is {groups!r}, but must cut {', '.join(STAGES)} into consecutive groups, the tokenizer's first; "
+            f"{' and '.join(LIGHT)} may stand in any of them, or in one of their own, once"
+        )
     return out

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayTaskError
 
 from airlam.models.shared_pass import Answers, Pass
 from airlam.serving.catalogue import Catalogue, Method
@@ -19,6 +20,7 @@ from airlam.serving.cluster.addresses import direct_addresses
 from airlam.serving.config import ServingConfig
 from airlam.serving.jobs import Fused
 from airlam.serving.lanes import Lane
+from airlam.serving.precoding import PrecodingHere
 
 NAME = "airlam"
 HEAVY = 16  # how many requests Serve lets through for each that may wait: the replica's own answer comes first
@@ -30,13 +32,13 @@ def application(config: ServingConfig) -> Any:
     plain = config.plain()
     stages: dict[str, Any] = {}
     for number, group in enumerate(config.groups[1:], 1):
-        worker = serve.deployment(StageWorker).options(
+        worker = serve.deployment(Worker).options(
             name="-".join(group),
             num_replicas=config.stage_replicas.get(str(number), 1),
             max_ongoing_requests=config.limits.waiting,
             **_where(config, number),
         )
-        bound = worker.bind(plain)
+        bound = worker.bind(plain, group)
         stages |= dict.fromkeys(group, bound)
     ingress = serve.deployment(serve.ingress(_builder(plain, sorted(stages)))(Ingress)).options(
         name="ingress",
@@ -72,15 +74,17 @@ def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
 
     def build() -> Any:
         from airlam.serving.app import create_app
-        from airlam.serving.deployment import Directory, Ingress, RemoteStages
+        from airlam.serving.deployment import Directory, Ingress, RemotePrecoding, RemoteStages
         from airlam.serving.state import Replica
 
         logging.getLogger("airlam").handlers = logging.getLogger("ray.serve").handlers
         config = ServingConfig(**plain)
-        stages = RemoteStages(Ingress.handles) if names else None
+        stages = RemoteStages(Ingress.handles) if set(names) - {"precoding"} else None
+        precoding = Ingress.handles.get("precoding")
         replica = Replica(
             config,
             stages=stages,
+            precoding=None if precoding is None else RemotePrecoding(precoding),
             addresses=Directory(config),
             name=serve.get_replica_context().replica_id.unique_id,
         )
@@ -102,13 +106,17 @@ class Directory:
         return self._known
 
 
-class StageWorker:
-    """Backbone or heads, for passes whose tokens come from the ingress."""
+class Worker:
+    """The services of one group, for an ingress elsewhere: backbone and heads of passes whose tokens come from there,
+    predictors without stages, precoders and beams. It loads what its services need."""
 
-    def __init__(self, plain: dict[str, Any]) -> None:
-        config = ServingConfig(**{**plain, "precoders": {}, "beams": {}})
-        self.catalogue, self.stages = Catalogue(config), Fused()
+    def __init__(self, plain: dict[str, Any], group: tuple[str, ...]) -> None:
+        if set(group) == {"precoding"}:
+            plain = {**plain, "predictors": {}, "classic": ""}
+        config = ServingConfig(**plain)
+        self.catalogue, self.stages = Catalogue(config, precoding="precoding" in group), Fused()
         self.lane = Lane("stage", config.limits.waiting)
+        self.precoding = PrecodingHere(self.catalogue, config.limits.waiting)
 
     async def encode(self, name: str, adapter: str, links: Pass) -> list[Any]:
         """The backbone's output of every view."""
@@ -118,6 +126,24 @@ class StageWorker:
     async def read_out(self, name: str, adapter: str, links: Pass, wanted: dict[str, Any]) -> Answers:
         """The answers; the backbone runs here where the tokens have no hidden states."""
         return await self.lane.run(self._read_out, self.catalogue.method(name, adapter), links, wanted)
+
+    async def predict(self, name: str, adapter: str, *arguments: Any, **further: Any) -> tuple:
+        """As :meth:`airlam.serving.jobs.Fused.predict`."""
+        return await self.lane.run(self._predict, self.catalogue.method(name, adapter), arguments, further)
+
+    async def precode(self, *arguments: Any) -> Any:
+        """As :class:`airlam.serving.precoding.PrecodingHere`."""
+        return await self.precoding.precode(*arguments)
+
+    async def scores(self, *arguments: Any) -> Any:
+        """As :class:`airlam.serving.precoding.PrecodingHere`."""
+        return await self.precoding.scores(*arguments)
+
+    def _predict(self, method: Method, arguments: tuple, further: dict[str, Any]) -> tuple:
+        import torch
+
+        with torch.inference_mode():
+            return self.stages.predict(method, *arguments, **further)
 
     def _encode(self, method: Method, links: Pass) -> Pass:
         import torch
@@ -157,13 +183,37 @@ class RemoteStages:
             return self._here.read_out(method, links, wanted)
         return self._call(heads, "read_out", method.name, method.adapter, links, wanted)
 
-    def _call(self, handle: Any, name: str, *arguments: Any) -> Any:
+    def predict(self, method: Method, variance: bool, h_past: Any, num_future: int, **arguments: Any) -> tuple:
+        classics = self._handles.get("classics")
+        if classics is None:
+            return self._here.predict(method, variance, h_past, num_future, **arguments)
+        whole = (method.name, method.adapter, variance, h_past, num_future)
+        return self._call(classics, "predict", *whole, **arguments)
+
+    def _call(self, handle: Any, name: str, *arguments: Any, **further: Any) -> Any:
         """Serve's router runs in the loop of the replica, so requests are made there."""
+        return asyncio.run_coroutine_threadsafe(_asked(handle, name, *arguments, **further), self._loop).result()
 
-        async def ask() -> Any:
-            return await getattr(handle, name).remote(*arguments)
 
-        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+class RemotePrecoding:
+    """Precoders and beam predictors on other replicas."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def precode(self, *arguments: Any) -> Any:
+        return await _asked(self._handle, "precode", *arguments)
+
+    async def scores(self, *arguments: Any) -> Any:
+        return await _asked(self._handle, "scores", *arguments)
+
+
+async def _asked(handle: Any, name: str, *arguments: Any, **further: Any) -> Any:
+    """What a worker answers; its own error where it raised one, not Ray's with the whole traceback as its text."""
+    try:
+        return await getattr(handle, name).remote(*arguments, **further)
+    except RayTaskError as error:
+        raise error.cause or error from None
 
 
 def _features(links: Pass) -> Pass:

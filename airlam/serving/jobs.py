@@ -27,6 +27,10 @@ class Stages(Protocol):
         """See :func:`airlam.models.shared_pass.read_out`, whose further arguments are ``wanted``."""
         ...
 
+    def predict(self, method: Method, variance: bool, h_past: Tensor, num_future: int, **arguments: Any) -> tuple:
+        """The prediction of a method that has no stages, with ``variance`` the errors' variances too."""
+        ...
+
 
 class Fused:
     """All in this process."""
@@ -38,6 +42,16 @@ class Fused:
     def read_out(self, method: Method, links: Pass, wanted: dict[str, Any]) -> Answers:
         assert method.model is not None
         return read_out(method.model, links, **wanted)
+
+    def predict(self, method: Method, variance: bool, h_past: Tensor, num_future: int, **arguments: Any) -> tuple:
+        return predicted(method.predictor, variance, h_past, num_future, **arguments)
+
+
+def predicted(predictor: Any, variance: bool, h_past: Tensor, num_future: int, **arguments: Any) -> tuple:
+    """The prediction, with ``variance`` that of its errors too; arguments as of every predictor."""
+    if variance:
+        return predictor.predict_with_variance(h_past, num_future, **arguments)
+    return (predictor.predict(h_past, num_future, **arguments),)
 
 
 @dataclass
@@ -132,7 +146,7 @@ def _run_group(jobs: list[Job], stages: Stages) -> list[Result | Exception]:
     try:
         with torch.inference_mode():
             if jobs[0].alone or jobs[0].method.model is None:
-                return list(_as_one(jobs))
+                return list(_as_one(jobs, stages))
             return list(_together(jobs, stages))
     except Exception as error:
         if len(jobs) == 1:
@@ -140,19 +154,18 @@ def _run_group(jobs: list[Job], stages: Stages) -> list[Result | Exception]:
         return [_run_group([job], stages)[0] for job in jobs]  # which of them it was
 
 
-def _as_one(jobs: list[Job]) -> list[Result]:
+def _as_one(jobs: list[Job], stages: Stages) -> list[Result]:
     """Through the interface of every predictor, whose predictions do not depend on the other links of the batch."""
     first, method = jobs[0], jobs[0].method
-    predictor = method.fast if first.alone else method.predictor
     context = dict(first.context)
     if first.observed is not None:
         context["observed"] = first.observed
     arguments = {"port_shape": first.port_shape, "context": context or None}
     h_past = torch.cat([job.h_past for job in jobs])
-    if VARIANCE in first.wanted:
-        values = predictor.predict_with_variance(h_past, first.num_future, **arguments)
+    if first.alone:
+        values = predicted(method.fast, False, h_past, first.num_future, **arguments)
     else:
-        values = (predictor.predict(h_past, first.num_future, **arguments),)
+        values = stages.predict(method, VARIANCE in first.wanted, h_past, first.num_future, **arguments)
     parts = [value.split([job.links for job in jobs]) for value in values]
     return [dict(zip((FUTURE, VARIANCE), each, strict=False)) for each in zip(*parts, strict=True)]
 

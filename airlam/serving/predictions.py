@@ -124,10 +124,6 @@ class Predictions:
         self._on_pass(len(jobs))
         return await self.lane.work(run, jobs, self._stages, pieces=len(jobs))
 
-    def close(self) -> None:
-        self.lane.close()
-        self.classics.close()
-
 
 def _result(found: Result | Exception) -> Result:
     if isinstance(found, (ValueError, TypeError)):

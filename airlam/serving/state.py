@@ -10,6 +10,7 @@ from airlam.serving.config import ServingConfig
 from airlam.serving.jobs import Stages
 from airlam.serving.lanes import Lane
 from airlam.serving.metrics import Metrics
+from airlam.serving.precoding import Precoding, PrecodingHere
 from airlam.serving.predictions import Predictions
 from airlam.serving.sessions import Sessions
 
@@ -21,6 +22,7 @@ class Replica:
 
     Args:
         stages: see :class:`airlam.serving.predictions.Predictions`.
+        precoding: where precoders and beam predictors run; ``None``: here.
         addresses: where the replicas listen; ``None``: this process is the only one.
         name: of the replica, for metrics and messages.
 
@@ -36,18 +38,20 @@ class Replica:
         config: ServingConfig,
         *,
         stages: Stages | None = None,
+        precoding: Precoding | None = None,
         addresses: Addresses | None = None,
         name: str = "only",
     ) -> None:
         self.config, self.name, self.addresses = config, name, addresses
         self.ready = False
         self.token = config.listen.secret()
-        self.catalogue = Catalogue(config)
+        self.catalogue = Catalogue(config, precoding=precoding is None)
         self.metrics = Metrics()
         self.predictions = Predictions(config, self.catalogue, stages, self.metrics.passed)
         self.sessions = Sessions(self.catalogue, config.sessions)
         self.streams = Lane("sessions", config.limits.waiting)
-        self.others = Lane("precoding", config.limits.waiting)
+        self._here = PrecodingHere(self.catalogue, config.limits.waiting) if precoding is None else None
+        self.precoding: Precoding = precoding or self._here  # type: ignore[assignment]
         if stages is None:
             self._warm()
         else:  # other replicas are asked by the loop that this one is made in
@@ -58,7 +62,9 @@ class Replica:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        return self.predictions.lane, self.predictions.classics, self.streams, self.others
+        """Threads of this process that compute."""
+        precoding = () if self._here is None else (self._here.lane,)
+        return self.predictions.lane, self.predictions.classics, self.streams, *precoding
 
     def _warm(self) -> None:
         self.predictions.warm(self.config.warm, self.catalogue.methods.values())
@@ -67,7 +73,6 @@ class Replica:
     def close(self) -> None:
         """End the threads; work that waits is dropped."""
         self.ready = False
-        self.predictions.close()
-        for lane in (self.streams, self.others):
+        for lane in self.lanes:
             lane.close()
         self.sessions.close()

@@ -90,6 +90,9 @@ def test_plan_serving_writes_a_recipe_that_can_be_served(capsys, tmp_path):
         ({"links": [{"between": ["a", "z"]}]}, "must be two of a, clients"),
         ({"model": "ar"}, "only airlam checkpoints run in stages"),
         ({"per_second": 1e6}, "no placement carries the load"),
+        ({"also": {"heads": {}}}, "also has no key 'heads'"),
+        ({"also": {"precoding": {"method": "ar"}}}, "ar"),
+        ({"services": {"presoding": {"ms": 1}}}, "presoding"),
     ],
 )
 def test_a_wrong_recipe_of_nodes_is_one_line(change, message, capsys, tmp_path):

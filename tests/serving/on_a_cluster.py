@@ -18,7 +18,7 @@ import torch
 
 import airlam
 from airlam.realtime import Stream, engine_for
-from airlam.serving import AsyncClient, Client
+from airlam.serving import AsyncClient, Client, ServingError
 from airlam.serving.config import ServingConfig
 from airlam.testing.histories import PORTS, history
 
@@ -189,6 +189,24 @@ def test_a_killed_proxy_is_not_missed(cluster):
     assert load.check() == 0
 
 
+def light_services_elsewhere(cluster, h_past) -> None:
+    """Classics and precoders on a replica of their own give the same, and refuse the same."""
+    groups = [["tokenizer", "backbone", "heads"], ["classics", "precoding"]]
+    cluster.deploy(replace(CONFIG, groups=groups, replicas=1))
+    assert processes("ServeReplica:airlam:classics-precoding")
+    h, covariance = h_past[:, 0, :, 0], torch.eye(8, dtype=torch.complex64)
+    with Client(cluster.address, model="ar", precoder="rzf") as client:
+        found = client.predict(h_past, 2, port_shape=PORTS)
+        assert torch.equal(found, airlam.load_predictor("ar").predict(h_past, 2, port_shape=PORTS))
+        w = client.precode(h, 1.0, 0.01)
+        assert torch.equal(w, airlam.load_precoder("rzf").precode(h, 1.0, 0.01))
+        with pytest.raises(ServingError, match="error_covariance") as refused:
+            client.precode(h, 1.0, 0.01, error_covariance=covariance[:3])
+        assert refused.value.status == 400 and "Traceback" not in refused.value.message
+        with pytest.raises(ServingError, match="served: rzf"):
+            Client(cluster.address, precoder="zf").precode(h, 1.0, 0.01)
+
+
 def test_stages_on_several_replicas_give_the_same(cluster):
     h_past, predictor = history(2), airlam.load_predictor("airlam-tiny")
     future, variance = predictor.predict_with_variance(h_past, 2, port_shape=PORTS)
@@ -198,6 +216,7 @@ def test_stages_on_several_replicas_give_the_same(cluster):
             found = client.predict_with_variance(h_past, 2, port_shape=PORTS)
         assert (found[0] - future).abs().max() <= 1e-5 * future.abs().max()
         assert (found[1] - variance).abs().max() <= 1e-5 * variance.abs().max()
+    light_services_elsewhere(cluster, h_past)
     cluster.deploy(CONFIG)
     settled(cluster, 2)
 

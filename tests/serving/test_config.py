@@ -23,6 +23,8 @@ def test_recipe_and_changes():
         ({"batching": {"largest": 0}}, "batching.largest is 0, but must be between 1"),
         ({"listen": {"port": 99999}}, "listen.port is 99999"),
         ({"groups": [["backbone"], ["tokenizer", "heads"]]}, "must cut tokenizer, backbone, heads"),
+        ({"groups": [["precoding"], ["tokenizer", "backbone", "heads"]]}, "the tokenizer's first"),
+        ({"groups": [["tokenizer", "backbone", "heads", "classics"], ["classics"]]}, "in one of their own, once"),
         ({"predictors": {"ar": {"runtime": "magic"}}}, "runtime is 'magic', but must be one of torch, kernels"),
         ({"predictors": []}, "must be a mapping"),
     ],

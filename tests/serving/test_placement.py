@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from airlam.errors import RecipeError
+from airlam.serving.config import ServingConfig
 from airlam.serving.placement import SOLVERS, Chain, Link, Node, Plan, Problem, Service, best_plan, replanned
 from airlam.serving.placement.command import serving_fields, start_lines
 from airlam.serving.placement.solvers import brute_force, greedy, local_search, one_node
@@ -105,6 +106,23 @@ def test_two_small_nodes_where_one_is_not_enough():
     assert problem.latency(one_node(problem)) == math.inf
     assert math.isfinite(problem.latency(local_search(problem)))
     assert problem.latency(local_search(problem)) <= problem.latency(greedy(problem))
+
+
+def test_services_without_stages_are_reached_through_the_place_where_requests_arrive():
+    precoding = Service("precoding", 0.02, 1, 3e4, core=False)
+    nodes, link = [Node("a", 1, 100), Node("b", 1, 100)], Link(0.001, 1e7)
+    chain = Chain(("tokenizer", "precoding"), 10, 2e5, frozenset({"tokenizer"}))
+    links = {("", "a"): Link(0.002, 1e8), ("a", "b"): link}
+    problem = Problem([*services(0.01, 0.01, 0.01), precoding], nodes, [chain], links, hop_s=0.003)
+    plan = Plan({"a": (WHOLE, 1), "b": (("precoding",), 1)})
+    use = 10 * 0.02  # of b alone: a hands requests on without work
+    sent = 0.002 + 2e5 / 1e8 + (0.001 + 2e5 / 1e7 + 0.003)  # what came in, twice; the way back from b has no delay
+    assert problem.latency(plan) == pytest.approx(0.02 + use / (2 * (1 - use)) * 0.02 + sent)
+    fields = serving_fields(plan)
+    assert fields["groups"] == [list(STAGES), ["precoding"]] and fields["stage_replicas"] == {"1": 1}
+    assert ServingConfig(**fields).groups == (STAGES, ("precoding",))
+    with pytest.raises(RecipeError, match="consecutive stages"):
+        serving_fields(Plan({"a": (("precoding",), 1)}))
 
 
 def test_light_services_move_and_core_ones_stay():

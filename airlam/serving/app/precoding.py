@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 from fastapi import APIRouter, Query, Request, Response
 from torch import Tensor
 
 from airlam.serving.app.bodies import read_arrays, respond, take
 from airlam.serving.app.described import Name, Ports, answers, body, ports
-from airlam.serving.errors import ServingError, one_line, refused
+from airlam.serving.errors import refused
 from airlam.serving.state import Replica
 from airlam.serving.wire import Arrays
 
@@ -35,7 +34,7 @@ def router(replica: Replica) -> APIRouter:
         no: Annotated[float | None, Query(gt=0, le=1e30, description="noise variance, linear")] = None,
     ) -> Response:
         """The precoder of the users of one base station."""
-        chosen = replica.catalogue.precoder(precoder)
+        replica.catalogue.check_precoder(precoder)
         limits = replica.config.limits
         arrays = await read_arrays(request, limits, ("h", "power", "no", "error_covariance"))
         h = take(arrays, "h", complex_=True)
@@ -45,7 +44,7 @@ def router(replica: Replica) -> APIRouter:
             )
         values = {"power": _number(arrays, "power", power), "no": _number(arrays, "no", no)}
         covariance = take(arrays, "error_covariance", complex_=True) if "error_covariance" in arrays else None
-        w = await replica.others.run(_precode, chosen, h, values["power"], values["no"], covariance)
+        w = await replica.precoding.precode(precoder, h, values["power"], values["no"], covariance)
         return respond(request, {"w": w}, limits, {"x-airlam-answered-by": precoder})
 
     @routes.post(
@@ -58,14 +57,14 @@ def router(replica: Replica) -> APIRouter:
         request: Request, model: Name, port_shape: Ports = None, horizon: Annotated[int, Query(ge=1, le=1000)] = 1
     ) -> Response:
         """How likely each beam is the best one in the sweeps that follow."""
-        chosen = replica.catalogue.beam_model(model)
+        replica.catalogue.check_beam_model(model)
         limits = replica.config.limits
         arrays = await read_arrays(request, limits, ("power", "measured"))
         power, measured = take(arrays, "power", complex_=False), take(arrays, "measured", complex_=False)
         if power.dim() != 3 or 0 in power.shape or len(power) > limits.links:
             raise refused("rank", f"power is {tuple(power.shape)}, but must be [1 to {limits.links}, sweep, beam]")
         shape = ports(port_shape) or (1, power.shape[-1], 1)
-        scores = await replica.others.run(_scores, chosen, power.float(), measured, horizon, shape)
+        scores = await replica.precoding.scores(model, power.float(), measured, horizon, shape)
         return respond(request, {"scores": scores}, limits, {"x-airlam-answered-by": model})
 
     return routes
@@ -77,24 +76,3 @@ def _number(arrays: Arrays, name: str, given: float | None) -> float | Tensor:
     if name not in arrays:
         raise refused("argument", f"{name} is missing: give it in the query (?{name}=0.01) or as an array of the body")
     return take(arrays, name, complex_=False)
-
-
-def _precode(precoder: Any, h: Tensor, power: Any, no: Any, covariance: Tensor | None) -> Tensor:
-    try:
-        with torch.inference_mode():
-            return precoder.precode(h, power, no, error_covariance=covariance)
-    except (ValueError, TypeError) as error:
-        raise refused("csi", one_line(error)) from None
-    except torch.linalg.LinAlgError as error:
-        raise refused("singular", one_line(error)) from None
-    except RuntimeError as error:  # shapes that do not broadcast
-        if "must match" in str(error) or "size" in str(error) or "shape" in str(error):
-            raise refused("csi", one_line(error)) from None
-        raise ServingError(500, "fault", "the precoder failed") from error
-
-
-def _scores(model: Any, power: Tensor, measured: Tensor, horizon: int, shape: Any) -> Tensor:
-    try:
-        return model.scores(power, measured, horizon, port_shape=shape)
-    except (ValueError, TypeError) as error:
-        raise refused("beams", one_line(error)) from None

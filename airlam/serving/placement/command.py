@@ -10,7 +10,7 @@ from typing import Any
 from airlam.errors import RecipeError
 from airlam.io import write_text
 from airlam.recipes import find_recipe, read_yaml
-from airlam.serving.config import STAGES
+from airlam.serving.config import LIGHT, STAGES
 from airlam.serving.placement.problem import Plan, Problem
 from airlam.serving.placement.recipe import read_problem
 from airlam.serving.placement.solvers import SOLVERS, best_plan
@@ -21,14 +21,15 @@ def serving_fields(plan: Plan) -> dict[str, Any]:
     replicas ask for a resource that its nodes offer.
 
     Raises:
-        RecipeError: groups that are no consecutive stages.
+        RecipeError: groups that are no consecutive stages, or light services before the tokenizer.
 
     Example:
         >>> serving_fields(Plan({"a": (("backbone", "heads", "tokenizer"), 2)}))["replicas"]
         2
     """
-    groups = sorted((tuple(s for s in STAGES if s in group) for group in plan.groups), key=lambda g: STAGES.index(g[0]))
-    if tuple(stage for group in groups for stage in group) != STAGES:
+    order = (*STAGES, *LIGHT)
+    groups = sorted((tuple(s for s in order if s in group) for group in plan.groups), key=lambda g: order.index(g[0]))
+    if tuple(service for group in groups for service in group if service in STAGES) != STAGES:
         raise RecipeError(f"the plan has the groups {groups}, but Serve runs consecutive stages of {', '.join(STAGES)}")
     count = {
         str(k): sum(r for members, r in plan.nodes.values() if set(members) == set(group))

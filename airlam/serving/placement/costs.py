@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from airlam.errors import RecipeError
-from airlam.loading import load_predictor
+from airlam.loading import load_precoder, load_predictor
 from airlam.models import AirlamModel
 from airlam.models.shared_pass import encode, read_out, tokenize
 from airlam.serving.config import STAGES, Warm
@@ -55,6 +55,32 @@ def measured_services(model: str, warm: Warm) -> tuple[list[Service], float]:
     return [Service(name, seconds[name], weights, out[name], core=name == "backbone") for name in STAGES], float(
         h.nbytes
     )
+
+
+def measured_light(name: str, method: str, warm: Warm, users: int = 4) -> tuple[Service, float]:
+    """A service that has no stages, and the bytes of a request.
+
+    Args:
+        name: ``classics`` or ``precoding``. method: a predictor or precoder. warm: sizes of requests to predictors;
+            precoders are asked for its subcarriers and transmit antennas, and for ``users``.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if name == "precoding":
+        precoder = load_precoder(method)
+        h = torch.randn(warm.subcarriers, users, warm.tx_ants, generator=generator, dtype=torch.complex64)
+        call: Callable[[], torch.Tensor] = lambda: precoder.precode(h, 1.0, 0.01)  # noqa: E731
+        held: Any = precoder
+    else:
+        predictor = load_predictor(method)
+        sizes = (1, warm.slots, warm.subcarriers, warm.rx_ants, warm.tx_ants)
+        h = torch.randn(sizes, generator=generator, dtype=torch.complex64)
+        shape: Any = tuple(warm.port_shape) or None
+        call = lambda: predictor.predict(h, warm.num_future, port_shape=shape)  # noqa: E731
+        held = predictor
+    module = getattr(held, "model", held)
+    weights = sum(p.nbytes for p in module.parameters()) / 1e6 if isinstance(module, torch.nn.Module) else 0.0
+    with torch.inference_mode():
+        return Service(name, _seconds(call), weights, float(call().nbytes), core=False), float(h.nbytes)
 
 
 def _seconds(function: Callable[[], object]) -> float:

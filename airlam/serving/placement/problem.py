@@ -59,11 +59,16 @@ class Link:
 
 @dataclass(frozen=True)
 class Chain:
-    """Requests of one kind: the services they pass in order, how many a second, and the bytes that come in."""
+    """Requests of one kind: the services they pass in order, how many a second, and the bytes that come in.
+
+    Attributes:
+        through: services of these that hand a request on as it came, without work: where requests arrive.
+    """
 
     services: tuple[str, ...]
     per_second: float
     in_bytes: float = 0.0
+    through: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ class Problem:
         return 0.0, total / sum(chain.per_second for chain in self.chains)
 
     def _seconds(self, chain: Chain) -> NDArray:
-        return np.array([self.by_name[name].seconds for name in chain.services])
+        return np.array([0.0 if name in chain.through else self.by_name[name].seconds for name in chain.services])
 
     def _flow(self, chain: Chain, plan: Plan) -> tuple[NDArray, NDArray, float] | None:
         """Where a request is: probabilities ``at [service, node]``, visits ``enters [node]``, seconds on links."""
@@ -213,7 +218,7 @@ class Problem:
                 enters += moved[1:]
                 sent += sum(moved[to] * self.sent_s(places[here], places[to], size) for to in np.flatnonzero(moved))
             at.append(after[1:])
-            now, size = after, self.by_name[name].out_bytes
+            now, size = after, size if name in chain.through else self.by_name[name].out_bytes
         sent += sum(now[here] * self.sent_s(places[here], CLIENT, size) for here in np.flatnonzero(now))
         return np.array(at), enters, sent
 

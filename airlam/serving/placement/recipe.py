@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from airlam.errors import RecipeError
 from airlam.recipes import check_keys, check_number, find_recipe, read_yaml
-from airlam.serving.config import STAGES, Warm
-from airlam.serving.placement.costs import PROCESS_MB, measured_services
+from airlam.serving.config import LIGHT, STAGES, Warm
+from airlam.serving.placement.costs import PROCESS_MB, measured_light, measured_services
 from airlam.serving.placement.problem import CLIENT, Chain, Link, Node, Problem, Service
 
-KEYS = ("model", "per_second", "nodes", "links", "services", "hop_ms", "process_mb", "replicas_per_node", "sizes")
+KEYS = (
+    *("model", "per_second", "also", "nodes", "links", "services"),
+    *("hop_ms", "process_mb", "replicas_per_node", "sizes"),
+)
 NODE, LINK, SERVICE = ("cores", "memory_mb", "speed"), ("between", "latency_ms", "mbit_per_s"), ("ms", "memory_mb")
+ALSO, USUAL = ("method", "per_second", "users"), {"classics": "eigen-ar", "precoding": "rzf"}
 
 
 def read_problem(path: str | Path) -> Problem:
@@ -33,17 +37,39 @@ def read_problem(path: str | Path) -> Problem:
         links[a, b] = link
     warm = Warm(**(data.get("sizes") or {}))
     services, in_bytes = measured_services(str(data.get("model", "airlam-tiny")), warm)
-    services = [_service(service, (data.get("services") or {}).get(service.name)) for service in services]
     rate = check_number("per_second", data.get("per_second", 50), 1e-6, 1e9)
+    chains = [Chain(STAGES, rate, in_bytes)]
+    for service, chain in _also(data.get("also") or {}, warm):
+        services.append(service)
+        chains.append(chain)
+    given = data.get("services") or {}
+    check_keys("services", given, [service.name for service in services])
+    services = [_service(service, given.get(service.name)) for service in services]
     return Problem(
         services,
         made,
-        [Chain(STAGES, rate, in_bytes)],
+        chains,
         links,
         hop_s=1e-3 * check_number("hop_ms", data.get("hop_ms", 6.0), 0, 1e6),
         process_mb=check_number("process_mb", data.get("process_mb", PROCESS_MB), 0, 1e9),
         most=check_number("replicas_per_node", data.get("replicas_per_node", 4), 1, 64, integer=True),
     )
+
+
+def _also(given: Any, warm: Warm) -> Iterator[tuple[Service, Chain]]:
+    """Services without stages, and their requests, which arrive where the tokenizer is."""
+    if not isinstance(given, Mapping):
+        raise RecipeError(f"also is {given!r}, but must be a mapping; keys: {', '.join(LIGHT)}")
+    check_keys("also", given, LIGHT)
+    for name, values in given.items():
+        values = values or {}
+        if not isinstance(values, Mapping):
+            raise RecipeError(f"also.{name} is {values!r}, but must hold {', '.join(ALSO)}")
+        check_keys(f"also.{name}", values, ALSO)
+        users = check_number(f"also.{name}.users", values.get("users", 4), 1, 1024, integer=True)
+        rate = check_number(f"also.{name}.per_second", values.get("per_second", 10), 1e-6, 1e9)
+        service, in_bytes = measured_light(name, str(values.get("method", USUAL[name])), warm, users)
+        yield service, Chain((STAGES[0], name), rate, in_bytes, frozenset(STAGES[:1]))
 
 
 def _mapping(data: Mapping[str, Any], name: str, source: Path) -> Mapping[str, Any]:
