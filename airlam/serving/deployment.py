@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ray import serve
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from airlam.models.shared_pass import Answers, Pass
 from airlam.serving.catalogue import Catalogue, Method
 from airlam.serving.cluster.addresses import direct_addresses
 from airlam.serving.config import ServingConfig
+from airlam.serving.errors import ServingError
 from airlam.serving.jobs import Fused
 from airlam.serving.lanes import Lane
 from airlam.serving.precoding import PrecodingHere
@@ -25,6 +27,7 @@ from airlam.serving.precoding import PrecodingHere
 NAME = "airlam"
 HEAVY = 16  # how many requests Serve lets through for each that may wait: the replica's own answer comes first
 FRESH_S = 0.5  # how long addresses are taken as they were
+TRIES, PAUSE_S = 5, 0.2  # how often a worker is asked that died meanwhile
 
 
 def application(config: ServingConfig) -> Any:
@@ -209,11 +212,19 @@ class RemotePrecoding:
 
 
 async def _asked(handle: Any, name: str, *arguments: Any, **further: Any) -> Any:
-    """What a worker answers; its own error where it raised one, not Ray's with the whole traceback as its text."""
-    try:
-        return await getattr(handle, name).remote(*arguments, **further)
-    except RayTaskError as error:
-        raise error.cause or error from None
+    """What a worker answers; its own error where it raised one, not Ray's with the whole traceback as its text.
+
+    A worker keeps nothing of a request, so where one dies with it, another is asked.
+    """
+    for _ in range(TRIES):
+        try:
+            return await getattr(handle, name).remote(*arguments, **further)
+        except RayTaskError as error:
+            raise error.cause or error from None
+        except (RayActorError, DeploymentUnavailableError):
+            await asyncio.sleep(PAUSE_S)
+    message = f"{TRIES} replicas of a service ended one after another; try again, and see their logs"
+    raise ServingError(503, "replica_lost", message, retry_after_s=1.0)
 
 
 def _features(links: Pass) -> Pass:

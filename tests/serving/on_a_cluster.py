@@ -205,6 +205,10 @@ def light_services_elsewhere(cluster, h_past) -> None:
         assert refused.value.status == 400 and "Traceback" not in refused.value.message
         with pytest.raises(ServingError, match="served: rzf"):
             Client(cluster.address, precoder="zf").precode(h, 1.0, 0.01)
+    with Load(cluster.address) as load:  # its predictions come from there
+        kill(processes("ServeReplica:airlam:classics-precoding")[0])
+        time.sleep(2)
+    load.check()
 
 
 def test_stages_on_several_replicas_give_the_same(cluster):
