@@ -43,7 +43,7 @@ def application(config: ServingConfig) -> Any:
         )
         bound = worker.bind(plain, group)
         stages |= dict.fromkeys(group, bound)
-    ingress = serve.deployment(serve.ingress(_builder(plain, sorted(stages)))(Ingress)).options(
+    ingress = serve.deployment(serve.ingress(_builder(plain))(Ingress)).options(
         name="ingress",
         num_replicas=config.replicas,
         max_ongoing_requests=HEAVY * config.limits.waiting,
@@ -72,7 +72,7 @@ class Ingress:
         Ingress.handles = stages
 
 
-def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
+def _builder(plain: dict[str, Any]) -> Callable[[], Any]:
     """A function that makes the ASGI application, called on each replica."""
 
     def build() -> Any:
@@ -82,8 +82,9 @@ def _builder(plain: dict[str, Any], names: list[str]) -> Callable[[], Any]:
 
         logging.getLogger("airlam").handlers = logging.getLogger("ray.serve").handlers
         config = ServingConfig(**plain)
-        stages = RemoteStages(Ingress.handles) if set(names) - {"precoding"} else None
-        precoding = Ingress.handles.get("precoding")
+        handles = Ingress.handles
+        stages = RemoteStages(handles) if handles.keys() - {"precoding"} else None
+        precoding = handles.get("precoding")
         replica = Replica(
             config,
             stages=stages,

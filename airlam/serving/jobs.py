@@ -13,6 +13,7 @@ from airlam.csi import PortShape
 from airlam.interfaces import check_csi, check_observed, check_prediction_request
 from airlam.models.shared_pass import Answers, Pass, encode, read_out, tokenize
 from airlam.serving.catalogue import COVARIANCE, FUTURE, POOLED, VARIANCE, Method
+from airlam.serving.config import Warm
 from airlam.serving.errors import one_line, refused
 
 
@@ -123,6 +124,18 @@ class Job:
 
 
 Result = dict[str, Tensor]
+
+
+def usual_history(warm: Warm) -> tuple[Tensor, PortShape | None]:
+    """One link of random CSI of the sizes that are expected, the same each time, and its port shape.
+
+    Example:
+        >>> usual_history(Warm(slots=4))[0].shape
+        torch.Size([1, 4, 48, 1, 32])
+    """
+    sizes = (1, warm.slots, warm.subcarriers, warm.rx_ants, warm.tx_ants)
+    h_past = torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.complex64)
+    return h_past, tuple(warm.port_shape) or None  # type: ignore[return-value]
 
 
 def run(jobs: Sequence[Job], stages: Stages | None = None) -> list[Result | Exception]:

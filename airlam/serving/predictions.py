@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from airlam.serving.catalogue import Catalogue, Method
 from airlam.serving.collector import Collector
 from airlam.serving.config import ServingConfig, Warm
 from airlam.serving.errors import ServingError, one_line, refused
-from airlam.serving.jobs import Job, Result, Stages, run
+from airlam.serving.jobs import Job, Result, Stages, run, usual_history
 from airlam.serving.lanes import Lane
 
 MARGIN = 2.0  # how many times its mean the classic is given before a deadline
@@ -61,14 +59,12 @@ class Predictions:
         """Run every method once as requests will, the classic in its own thread too."""
         if not warm.slots:
             return
-        sizes = (1, warm.slots, warm.subcarriers, warm.rx_ants, warm.tx_ants)
-        h_past = torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.complex64)
-        shape = tuple(warm.port_shape) or None
+        h_past, shape = usual_history(warm)
         for method in methods:
-            job = Job(method, h_past, warm.num_future, shape).check()  # type: ignore[arg-type]
+            job = Job(method, h_past, warm.num_future, shape).check()
             self.lane.warm(run, [job], self._stages)
         if self.classic is not None:
-            self.classics.warm(run, [Job(self.classic, h_past, warm.num_future, shape)])  # type: ignore[arg-type]
+            self.classics.warm(run, [Job(self.classic, h_past, warm.num_future, shape)])
 
     async def predict(self, job: Job) -> Predicted:
         """The answer to one request.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from airlam.loading import load_precoder, load_predictor
 from airlam.models import AirlamModel
 from airlam.models.shared_pass import encode, read_out, tokenize
 from airlam.serving.config import STAGES, Warm
+from airlam.serving.jobs import usual_history
 from airlam.serving.placement.problem import Service
 
 ROUNDS = 15
@@ -33,9 +35,7 @@ def measured_services(model: str, warm: Warm) -> tuple[list[Service], float]:
     network: Any = getattr(predictor, "model", None)
     if not isinstance(network, AirlamModel):
         raise RecipeError(f"model is {model!r}, but only airlam checkpoints run in stages")
-    sizes = (1, warm.slots, warm.subcarriers, warm.rx_ants, warm.tx_ants)
-    h = torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.complex64)
-    shape: Any = tuple(warm.port_shape) or None
+    h, shape = usual_history(warm)
     with torch.inference_mode():
         begun = tokenize(network, h, warm.num_future, port_shape=shape)
         features = sum(tokens.features.nbytes for tokens in begun.views)
@@ -51,7 +51,7 @@ def measured_services(model: str, warm: Warm) -> tuple[list[Service], float]:
             "backbone": float(sum(tokens.hidden.nbytes for tokens in done.views if tokens.hidden is not None)),
             "heads": float(read_out(network, done).future.nbytes),
         }
-    weights = sum(parameter.nbytes for parameter in network.parameters()) / 1e6
+    weights = _weights_mb(network)
     return [Service(name, seconds[name], weights, out[name], core=name == "backbone") for name in STAGES], float(
         h.nbytes
     )
@@ -64,23 +64,22 @@ def measured_light(name: str, method: str, warm: Warm, users: int = 4) -> tuple[
         name: ``classics`` or ``precoding``. method: a predictor or precoder. warm: sizes of requests to predictors;
             precoders are asked for its subcarriers and transmit antennas, and for ``users``.
     """
-    generator = torch.Generator().manual_seed(0)
+    held: Any = load_precoder(method) if name == "precoding" else load_predictor(method)
     if name == "precoding":
-        precoder = load_precoder(method)
+        generator = torch.Generator().manual_seed(0)
         h = torch.randn(warm.subcarriers, users, warm.tx_ants, generator=generator, dtype=torch.complex64)
-        call: Callable[[], torch.Tensor] = lambda: precoder.precode(h, 1.0, 0.01)  # noqa: E731
-        held: Any = precoder
+        call = partial(held.precode, h, 1.0, 0.01)
     else:
-        predictor = load_predictor(method)
-        sizes = (1, warm.slots, warm.subcarriers, warm.rx_ants, warm.tx_ants)
-        h = torch.randn(sizes, generator=generator, dtype=torch.complex64)
-        shape: Any = tuple(warm.port_shape) or None
-        call = lambda: predictor.predict(h, warm.num_future, port_shape=shape)  # noqa: E731
-        held = predictor
-    module = getattr(held, "model", held)
-    weights = sum(p.nbytes for p in module.parameters()) / 1e6 if isinstance(module, torch.nn.Module) else 0.0
+        h, shape = usual_history(warm)
+        call = partial(held.predict, h, warm.num_future, port_shape=shape)
     with torch.inference_mode():
-        return Service(name, _seconds(call), weights, float(call().nbytes), core=False), float(h.nbytes)
+        seconds, out_bytes = _seconds(call), float(call().nbytes)
+    return Service(name, seconds, _weights_mb(getattr(held, "model", held)), out_bytes, core=False), float(h.nbytes)
+
+
+def _weights_mb(held: Any) -> float:
+    """Of a network; anything else has none."""
+    return sum(p.nbytes for p in held.parameters()) / 1e6 if isinstance(held, torch.nn.Module) else 0.0
 
 
 def _seconds(function: Callable[[], object]) -> float:
