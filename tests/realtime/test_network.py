@@ -130,6 +130,22 @@ def test_the_fastest_one_stays(monkeypatch):
     assert fastest_network(model(), TOKENS, ways=ways).engine == "a"
 
 
+def test_a_process_chooses_once(monkeypatch):
+    """Else two streams of one model round differently, and their values differ by up to 1e-4."""
+    monkeypatch.setattr(network, "_timed", {})
+    order = list(WAYS)
+
+    def trial(runs):
+        order.reverse()
+        return {name: float(order.index(name)) for name in runs}
+
+    monkeypatch.setattr(network, "_trial", trial)
+    first, second = fastest_network(model(), TOKENS), fastest_network(model(), TOKENS)
+    assert first.engine == second.engine and first.seconds == second.seconds
+    fastest_network(model(), TOKENS + 1)
+    assert len(network._timed) == 2  # another number of tokens is another kind
+
+
 def test_a_backbone_without_a_lean_form_uses_the_model():
     body = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 2, "n_positions": 64}
     fast = fastest_network(model(backbone=body), TOKENS)
