@@ -20,6 +20,10 @@ COMMANDS = {
         "make the links of a data set: airlam generate --config datasets/uma_nlos.yaml",
         "airlam.cli.commands:generate",
     ),
+    "import": (
+        "a foreign data set of CSI into a store: airlam import FILE --out store.h5",
+        "airlam.cli.importing:import_data_set",
+    ),
     "fit": ("train or adapt a model: airlam fit --config tasks/... --data datasets/...", "airlam.cli.training:fit"),
     "validate": ("evaluate a model on the validation split", "airlam.cli.training:validate"),
     "test": ("evaluate a model on the test split", "airlam.cli.training:test"),

@@ -9,14 +9,13 @@ From the first look at these files to the rename the parent holds the lock of ``
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+from airlam.data.disk import disk_error, reserve, size_text, sync_folder
 from airlam.data.layout import (
     TRUTH,
     Column,
@@ -36,7 +35,6 @@ from airlam.io import locked
 
 # A worker costs the seconds of importing Sionna; for fewer links than this the parent alone is done sooner.
 MIN_LINKS_PER_WORKER = 512
-SPARE_BYTES = 64 * 2**20  # never fill a disk to the last byte
 
 
 def generate(
@@ -97,11 +95,11 @@ def generate(
             partial = _work_file(out, recipe, resume, overwrite)
             _fill(partial, content, workers, ray_address, progress)
             os.replace(partial, out)
-        _sync_folder(out.parent)
+        sync_folder(out.parent)
     except StoreError:
         raise
     except OSError as error:
-        raise _disk_error(error, out) from error
+        raise disk_error(error, out) from error
     return out
 
 
@@ -150,7 +148,7 @@ def _work_file(out: Path, recipe: DatasetRecipe, resume: bool, overwrite: bool) 
     fresh.unlink(missing_ok=True)  # of a process that was killed
     try:
         create_store(fresh, content, recipe.channel_model)
-        _reserve(fresh)
+        reserve(fresh)
         os.replace(fresh, partial)
     finally:
         fresh.unlink(missing_ok=True)
@@ -159,51 +157,6 @@ def _work_file(out: Path, recipe: DatasetRecipe, resume: bool, overwrite: bool) 
 
 def _versions_text() -> str:
     return json.dumps(versions(), sort_keys=True)
-
-
-def _reserve(path: Path) -> None:
-    """Makes sure that the disk has room for the whole file, and takes it where the system can."""
-    status = path.stat()
-    missing = status.st_size - status.st_blocks * 512
-    free = shutil.disk_usage(path.parent).free
-    if missing + SPARE_BYTES > free:
-        raise StoreError(
-            f"{path.parent.resolve()} has {_size(free)} free, but this data set needs {_size(missing + SPARE_BYTES)}; "
-            "free some space, choose another disk with --out, or ask for fewer links"
-        )
-    if hasattr(os, "posix_fallocate"):
-        file = os.open(path, os.O_RDWR)
-        try:
-            os.posix_fallocate(file, 0, status.st_size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
-        finally:
-            os.close(file)
-
-
-def _size(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
-
-
-def _disk_error(error: OSError, out: Path) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            f"the disk of {out} is full; finished blocks stay in {out}.partial: free some space and run the same "
-            "command again to go on"
-        )
-    taken = next((p for p in out.parents if p.exists() and not p.is_dir()), None)
-    if taken is not None:
-        return StoreError(f"cannot write {out}: {taken} is a file, not a folder; name another place")
-    return StoreError(f"cannot write {out}: {error.strerror or str(error).splitlines()[0]}; name another place")
-
-
-def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _fill(partial: Path, content: dict[str, Any], workers: int | None, ray_address: str | None, progress: bool) -> None:
@@ -282,7 +235,7 @@ class _Progress:
             TimeRemainingColumn(elapsed_when_finished=True),
         )
         note = f", {self.kept} kept from before" if self.kept else ""
-        self.bar.console.print(f"{total} links, {_size(total * link_bytes)} on disk, {who}{note}")
+        self.bar.console.print(f"{total} links, {size_text(total * link_bytes)} on disk, {who}{note}")
         self.task = self.bar.add_task("generate", total=total, completed=self.kept, rate="starting")
         self.links, self.start = 0, time.monotonic()
 

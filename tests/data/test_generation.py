@@ -293,7 +293,7 @@ def test_a_truncated_store_is_reported_and_kept(fake, store_path):
 
 
 def test_a_full_disk_is_seen_before_the_work(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(generation.shutil, "disk_usage", lambda path: type("U", (), {"free": 1_000_000}))
+    monkeypatch.setattr("airlam.data.disk.shutil.disk_usage", lambda path: type("U", (), {"free": 1_000_000}))
     with pytest.raises(StoreError, match=r"1\.0 MB free, but this data set needs"):
         quietly(fake.recipe(), tmp_path / "x.h5")
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"

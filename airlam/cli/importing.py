@@ -1,0 +1,71 @@
+"""``airlam import``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from airlam.cli import UsageError
+from airlam.cli.parsing import Parser
+
+
+def import_data_set(arguments: Sequence[str]) -> None:
+    """Writes a store from a foreign data set."""
+    parser = Parser(
+        "airlam import",
+        "Write an HDF5 store from a foreign data set of CSI. The result is read like a generated one. An interrupted\n"
+        "import leaves no store.",
+        "Layouts, their conventions and their options: docs/import.md.",
+    )
+    parser.add_argument("file", metavar="FILE", help="the data set")
+    parser.add_argument("--out", "-o", required=True, metavar="STORE", help="the store to write")
+    parser.add_argument("--layout", default="auto", metavar="NAME", help="of FILE (default: auto, as it looks)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
+    told = parser.add_argument_group("what the file does not tell")
+    told.add_argument("--slot-s", "--slot_s", type=float, metavar="S", help="seconds from slot to slot")
+    told.add_argument("--carrier-hz", "--carrier_hz", type=float, metavar="HZ", help="carrier frequency")
+    told.add_argument(
+        "--subcarrier-spacing-hz", "--subcarrier_spacing_hz", type=float, metavar="HZ", help="of the file's subcarriers"
+    )
+    told.add_argument("--port-shape", "--port_shape", metavar="P,C,R", help="polarisations, columns, rows of tx_ant")
+    told.add_argument("--conjugate", action="store_true", help="the file's phases turn the other way")
+    told.add_argument("--split", default="0.8,0.1,0.1", metavar="T,V,T", help="train, val, test (default: %(default)s)")
+    told.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of the splits (default: 0)")
+    own = parser.add_argument_group("options of some layouts")
+    own.add_argument("--axes", metavar="NAMES", help="numpy: names of the axes, such as link,slot,subcarrier,tx_ant")
+    own.add_argument("--variable", metavar="NAME", help="numpy: the member of a .npz")
+    known = parser.parse_strictly(arguments)
+    if not known.out:
+        raise UsageError("--out is empty; name a file")
+
+    from airlam.data import CSIStore
+    from airlam.data.importers.sets import Description, import_set
+
+    notes = import_set(
+        known.file,
+        known.out,
+        layout=known.layout,
+        description=Description(
+            slot_s=known.slot_s,
+            carrier_hz=known.carrier_hz,
+            subcarrier_spacing_hz=known.subcarrier_spacing_hz,
+            port_shape=known.port_shape and _numbers("--port-shape", known.port_shape, int),
+            split=_numbers("--split", known.split, float),
+            seed=known.seed,
+            conjugate=known.conjugate,
+        ),
+        options={name: getattr(known, name) for name in ("axes", "variable")},
+        overwrite=known.overwrite,
+    )
+    with CSIStore(known.out) as store:
+        parts = ", ".join(f"{end - start} {name}" for name, (start, end) in store.splits.items())
+        print(f"{known.out} written: {len(store)} links ({parts}), h {list(store.h.shape[1:])}")
+    for note in notes:
+        print(f"note: {note}")
+    print(f"use it with: airlam fit --config tasks/... --data.store {known.out}")
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], float]) -> list:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} is '{text}', but must be numbers separated by commas") from None

@@ -1,0 +1,43 @@
+"""The layouts of data sets that are known, and the choice of one for a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airlam.data.importers.sets.layout import Layout
+from airlam.data.importers.sets.numpy_arrays import NumpyArrays
+from airlam.errors import RecipeError, StoreError
+from airlam.recipes.registry import Registry
+
+LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, [NumpyArrays])
+
+
+def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:
+    """The layout of a file, made with the user's options.
+
+    Args:
+        path: an existing file.
+        name: in ``LAYOUTS``, the class path of a :class:`Layout`, or ``auto``: the one that recognises the file.
+        options: what the user gave; ``None`` counts as not given.
+
+    Raises:
+        StoreError: ``auto``, and no layout or several recognise the file.
+        RecipeError: no such layout, or it does not take an option.
+    """
+    cls = _recognised(path) if name == "auto" else LAYOUTS.find(name)
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if key not in cls.options:
+            takes = ", ".join(f"--{option.replace('_', '-')}" for option in cls.options) or "no option"
+            raise RecipeError(f"layout {cls.name} takes no --{key.replace('_', '-')}; it takes {takes}")
+    return cls(**given)
+
+
+def _recognised(path: Path) -> type[Layout]:
+    names = LAYOUTS.names()
+    fitting = [cls for cls in map(LAYOUTS.find, names) if cls.recognises(path)]
+    if len(fitting) != 1:
+        found = " and ".join(cls.name for cls in fitting) or f"none of {', '.join(names)}"
+        raise StoreError(f"{path} looks like {found}; say which it is with --layout NAME")
+    return fitting[0]
