@@ -32,7 +32,10 @@ def import_data_set(arguments: Sequence[str]) -> None:
     told.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of the splits (default: 0)")
     own = parser.add_argument_group("options of some layouts")
     own.add_argument("--axes", metavar="NAMES", help="numpy: names of the axes, such as link,slot,subcarrier,tx_ant")
-    own.add_argument("--variable", metavar="NAME", help="numpy: the member of a .npz")
+    own.add_argument("--variable", metavar="NAME", help="numpy: the member of a .npz; wifo: the variable")
+    own.add_argument("--link", metavar="WAY", help="llm4cp: up (default, history and future) or down (future only)")
+    own.add_argument("--future", metavar="FILE", help="llm4cp: the file of the future, if it is elsewhere")
+    own.add_argument("--speed-kmh", "--speed_kmh", metavar="A,B", help="llm4cp: first and last speed, if not published")
     known = parser.parse_strictly(arguments)
     if not known.out:
         raise UsageError("--out is empty; name a file")
@@ -53,7 +56,7 @@ def import_data_set(arguments: Sequence[str]) -> None:
             seed=known.seed,
             conjugate=known.conjugate,
         ),
-        options={name: getattr(known, name) for name in ("axes", "variable")},
+        options={name: getattr(known, name) for name in ("axes", "variable", "link", "future", "speed_kmh")},
         overwrite=known.overwrite,
     )
     with CSIStore(known.out) as store:

@@ -57,10 +57,12 @@ class Layout:
     Attributes:
         name: as ``airlam import --layout`` takes it.
         options: names of the keyword arguments.
+        file_options: those of them that are paths. A store does not keep them, but the files' names and SHA-256.
     """
 
     name: ClassVar[str] = ""
     options: ClassVar[tuple[str, ...]] = ()
+    file_options: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from airlam.data.importers.sets.layout import Layout
+from airlam.data.importers.sets.llm4cp import Llm4cp
 from airlam.data.importers.sets.numpy_arrays import NumpyArrays
+from airlam.data.importers.sets.wifo import WiFo
 from airlam.errors import RecipeError, StoreError
 from airlam.recipes.registry import Registry
 
-LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, [NumpyArrays])
+LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, [NumpyArrays, Llm4cp, WiFo])
 
 
 def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:

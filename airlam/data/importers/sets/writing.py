@@ -132,7 +132,11 @@ def import_set(
                 "scenario": SCENARIO,
                 "layout": chosen.name,
                 "files": [{"name": f.name, "bytes": f.stat().st_size, "sha256": file_hash(f)} for f in contents.files],
-                "options": {key: value for key, value in (options or {}).items() if value is not None},
+                "options": {
+                    key: value
+                    for key, value in (options or {}).items()
+                    if value is not None and key not in chosen.file_options
+                },
                 "conjugate": description.conjugate,
                 "split": list(description.split),
                 **asdict(grid),

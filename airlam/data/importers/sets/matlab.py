@@ -1,0 +1,156 @@
+"""Variables of MATLAB files, read in parts along their first axis.
+
+A v7.3 file is HDF5: the axes lie in MATLAB's order reversed, complex values are compounds of ``real`` and ``imag``. An
+older file (v5) is read by SciPy, which takes a variable as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from airlam.data.importers.sets.layout import check_not_empty
+from airlam.errors import StoreError
+
+V5_BYTES = 500 * 10**6  # a variable of a v5 file is read whole, and SciPy needs up to twice its size for that
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, RuntimeError, EOFError, NotImplementedError, zlib.error)
+
+
+@dataclass(frozen=True)
+class MatVariable:
+    """A complex variable of an open file.
+
+    Attributes:
+        title: file and name, for errors.
+        shape: in MATLAB's order of axes.
+        read: ``read(start, stop)`` gives ``complex64 [stop - start, ...]``, MATLAB's order of axes.
+    """
+
+    title: str
+    shape: tuple[int, ...]
+    read: Callable[[int, int], np.ndarray]
+
+
+def variable_names(path: Path) -> list[str]:
+    """The names of the variables, sorted; nothing of them is read.
+
+    Raises:
+        StoreError: the file is no MATLAB file, or damaged.
+    """
+    with _in_words(path):
+        if h5py.is_hdf5(path):
+            with h5py.File(path, "r", locking=False) as file:
+                return sorted(name for name in file if not name.startswith("#"))
+        return sorted(name for name, _, _ in _v5_variables(path))
+
+
+def looks_like(path: Path, wanted: Callable[[str], bool]) -> bool:
+    """Whether a file is a MATLAB file with a variable whose name is wanted."""
+    if path.suffix != ".mat":
+        return False
+    try:
+        return any(map(wanted, variable_names(path)))
+    except StoreError:
+        return False
+
+
+@contextmanager
+def opened_variable(path: Path, name: str, rank: int, meaning: str) -> Iterator[MatVariable]:
+    """A complex variable of a v7.3 or v5 file.
+
+    Args:
+        rank: how many axes it must have. meaning: their names, for errors.
+
+    Raises:
+        StoreError: no such variable, or it is not complex, has other axes, is empty, too large, or damaged.
+    """
+    title = f"{path}: {name}"
+    if not _is_hdf5(path):
+        yield _v5(path, name, rank, meaning)
+        return
+    with _in_words(path):
+        file = h5py.File(path, "r", locking=False)
+    with file:
+        found = file.get(name)
+        if not isinstance(found, h5py.Dataset):
+            raise StoreError(f"{title} is no array; it must be complex [{meaning}]")
+        fields = found.dtype.names
+        if found.dtype.kind != "c" and (fields is None or set(fields) != {"real", "imag"}):
+            raise StoreError(f"{title} is {found.dtype}, but must be complex [{meaning}]")
+        shape = found.shape[::-1]
+        _check(title, shape, rank, meaning)
+
+        def read(start: int, stop: int) -> np.ndarray:
+            with _in_words(path):
+                part = found[..., start:stop]
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused later
+                if fields is None:
+                    return part.T.astype(np.complex64)
+                whole = np.empty(part.shape[::-1], np.complex64)
+                whole.real, whole.imag = part["real"].T, part["imag"].T
+            return whole
+
+        yield MatVariable(title, shape, read)
+
+
+def _v5(path: Path, name: str, rank: int, meaning: str) -> MatVariable:
+    from scipy.io import loadmat
+
+    title = f"{path}: {name}"
+    with _in_words(path):
+        shape, kind = next(((shape, kind) for found, shape, kind in _v5_variables(path) if found == name), ((), ""))
+    if kind not in ("double", "single"):
+        raise StoreError(f"{title} is {kind or 'no array'}, but must be complex [{meaning}]")
+    _check(title, shape, rank, meaning)
+    size = math.prod(shape) * (16 if kind == "double" else 8)
+    if size > V5_BYTES:
+        raise StoreError(
+            f"{title} has {size / 1e6:,.0f} MB as complex {kind}, at most {V5_BYTES / 1e6:,.0f} are read from a v5 "
+            "file; save it in MATLAB with '-v7.3', which has no bound"
+        )
+    with _in_words(path):
+        array = loadmat(path, variable_names=[name])[name]
+    if array.dtype.kind != "c":
+        raise StoreError(f"{title} is {array.dtype}, but must be complex [{meaning}]")
+
+    def read(start: int, stop: int) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return array[start:stop].astype(np.complex64, order="C")
+
+    return MatVariable(title, array.shape, read)
+
+
+def _check(title: str, shape: tuple[int, ...], rank: int, meaning: str) -> None:
+    if len(shape) != rank:
+        raise StoreError(f"{title} has {len(shape)} axes {list(shape)}, expected {rank}: [{meaning}]")
+    check_not_empty(title, shape)
+
+
+def _v5_variables(path: Path) -> list[tuple[str, tuple[int, ...], str]]:
+    from scipy.io import whosmat
+
+    return whosmat(path)
+
+
+def _is_hdf5(path: Path) -> bool:
+    with _in_words(path):
+        return bool(h5py.is_hdf5(path))
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Turns what readers raise on damaged files into one line."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise StoreError(f"{path} cannot be read as a MATLAB file ({reason}); copy it again or save it anew") from error
