@@ -23,12 +23,12 @@ class Llm4cp(Layout):
     """MATLAB files of ``H_U_his``, ``H_U_pre``, ``H_D_pre`` with the ending ``_train`` or ``_test``.
 
     Each variable is ``[speed, user, slot, subcarrier, column, row, polarisation]``, as ``Generate_CSI.m`` and
-    ``gen_arrayant_3gpp_3d.m`` in the folder ``dataset_generation`` of https://github.com/liuboxun/LLM4CP say: QuaDRiGa's
-    elements (polarisation fastest, then the row from bottom to top, then the column) in reversed order of axes. airlam's
-    ports are polarisation, column, row from top to bottom. QuaDRiGa's signs are airlam's: delay ``-2 pi f delay``,
-    Doppler positive for a falling distance. The first of 96 subcarriers is at 2.4 GHz, spacing 180 kHz, slots 0.5 ms.
-    Up-link history and future are slots 1 to 16 and 17 to 20 of one track on subcarriers 1 to 48; the down-link future
-    is on subcarriers 49 to 96. The ten users of a speed are of one drop.
+    ``gen_arrayant_3gpp_3d.m`` in ``dataset_generation`` of https://github.com/liuboxun/LLM4CP say: QuaDRiGa's elements
+    (polarisation fastest, then the row from bottom to top, then the column) in reversed order of axes. airlam's ports
+    are polarisation, column, row from top to bottom. QuaDRiGa's signs are airlam's: delay ``-2 pi f delay``, Doppler
+    positive for a falling distance. The first of 96 subcarriers is at 2.4 GHz, spacing 180 kHz, slots 0.5 ms. Up-link
+    history and future are slots 1 to 16 and 17 to 20 of one track on subcarriers 1 to 48; the down-link future is on
+    subcarriers 49 to 96. The ten users of a speed are of one drop.
 
     Args:
         link: ``up`` (default): history and future in one link. ``down``: the down-link future alone, because its past

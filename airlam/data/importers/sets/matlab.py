@@ -7,7 +7,6 @@ older file (v5) is read by SciPy, which takes a variable as a whole.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from airlam.data.importers.sets.layout import check_not_empty
 from airlam.errors import StoreError
 
 V5_BYTES = 500 * 10**6  # a variable of a v5 file is read whole, and SciPy needs up to twice its size for that
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, RuntimeError, EOFError, NotImplementedError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -149,8 +147,8 @@ def _in_words(path: Path) -> Iterator[None]:
     """Turns what readers raise on damaged files into one line."""
     try:
         yield
-    except StoreError:
+    except (StoreError, MemoryError):
         raise
-    except _DAMAGE as error:
+    except Exception as error:  # SciPy and h5py raise IndexError, TypeError, zlib.error, OSError, KeyError, ...
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise StoreError(f"{path} cannot be read as a MATLAB file ({reason}); copy it again or save it anew") from error

@@ -1,0 +1,43 @@
+"""``airlam import`` as a user calls it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from airlam.data import CSIStore
+
+UNITS = ("--slot-s", "0.001", "--carrier-hz", "3e9", "--subcarrier-spacing-hz", "30e3")
+
+
+@pytest.fixture
+def file(tmp_path):
+    csi = np.random.default_rng(0).normal(size=(20, 6, 5, 4, 2)).view(np.complex128)[..., 0]
+    np.save(tmp_path / "x.npy", csi)
+    return tmp_path / "x.npy"
+
+
+def test_an_array_becomes_a_store(airlam, file):
+    axes = ("--axes", "link,slot,subcarrier,tx_ant", "--port-shape", "2,2,1", "--split", "0.5,0.25,0.25")
+    result = airlam("import", file, "--out", "sub/x.h5", *UNITS, *axes)
+    assert result.code == 0, result.err
+    assert "20 links (10 train, 5 val, 5 test), h [6, 5, 1, 4]" in result.out and "note" not in result.out
+    with CSIStore("sub/x.h5") as store:
+        store.verify()
+        assert store.port_shape == (2, 2, 1) and store.attrs["carrier_frequency"] == 3e9
+        made = store.recipe["channel"]
+    assert made["layout"] == "numpy" and made["files"][0]["name"] == "x.npy" and len(made["files"][0]["sha256"]) == 64
+
+
+def test_mistakes_are_one_line(refuses, file):
+    axes = ("--axes", "link,slot,subcarrier,tx_ant")
+    assert "--slot-s, --carrier-hz, --subcarrier-spacing-hz" in refuses("import", file, "--out", "x.h5", *axes)
+    assert "numbers separated by commas" in refuses("import", file, "--out", "x.h5", *UNITS, "--port-shape", "two")
+    assert "must be one of numpy" in refuses("import", file, "--out", "x.h5", "--layout", "matrix")
+    assert "--link" in refuses("import", file, "--out", "x.h5", *UNITS, "--link", "up")
+    assert "--out" in refuses("import", file)
+    assert "did you mean '--layout'" in refuses("import", file, "--out", "x.h5", "--layuot", "numpy")
+
+
+def test_help_explains_it(airlam):
+    assert "--subcarrier-spacing-hz" in airlam("import", "--help").out
