@@ -41,3 +41,33 @@ def test_mistakes_are_one_line(refuses, file):
 
 def test_help_explains_it(airlam):
     assert "--subcarrier-spacing-hz" in airlam("import", "--help").out
+
+
+OWN = """
+from contextlib import nullcontext
+
+import numpy as np
+
+from airlam.data.importers.sets import Contents, Layout, LinkBlock
+
+
+class Raw(Layout):
+    name = "raw"
+
+    @classmethod
+    def recognises(cls, path):
+        return path.suffix == ".raw"
+
+    def open(self, path):
+        h = np.fromfile(path, np.complex64).reshape(-1, 6, 5, 1, 4)
+        return nullcontext(Contents(h.shape, lambda: iter([LinkBlock(h)]), (path,), {"slot_duration": 2e-3}))
+"""
+
+
+def test_a_layout_of_ones_own_by_class_path(airlam, tmp_path):
+    (tmp_path / "my_layout.py").write_text(OWN)
+    np.ones((10, 6, 5, 1, 4), np.complex64).tofile(tmp_path / "x.raw")
+    result = airlam("import", "x.raw", "--out", "x.h5", *UNITS[2:], "--layout", "my_layout.Raw")
+    assert result.code == 0, result.err
+    with CSIStore("x.h5") as store:
+        assert store.attrs["slot_duration"] == 2e-3 and store.recipe["channel"]["layout"] == "raw"
