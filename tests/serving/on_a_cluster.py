@@ -19,7 +19,10 @@ import torch
 import airlam
 from airlam.realtime import Stream, engine_for
 from airlam.serving import AsyncClient, Client, ServingError
-from airlam.serving.config import ServingConfig
+from airlam.serving.config import STAGES, ServingConfig
+from airlam.serving.placement import Chain, Link, Node, Problem, Service, best_plan
+from airlam.serving.placement.command import resource, serving_fields
+from airlam.serving.placement.problem import CLIENT
 from airlam.testing.histories import PORTS, history
 
 pytest.importorskip("ray.serve", reason="the extra 'serving' is not installed")
@@ -39,11 +42,29 @@ CONFIG = ServingConfig(
     node={"0": "edge"},
 )
 
+# The model has room in the south alone, and needs two replicas there.
+PLAN = best_plan(
+    Problem(
+        [
+            Service("tokenizer", 0.002, 10, 1e5),
+            Service("backbone", 0.008, 300, 1e5, core=True),
+            Service("heads", 0.002, 10, 1e5),
+        ],
+        [Node("north", 1, 250), Node("south", 2, 1100)],
+        [Chain(STAGES, 120, 2e5)],
+        {(CLIENT, "north"): Link(0.001, 1e8), (CLIENT, "south"): Link(0.05, 1e8), ("north", "south"): Link(0.001, 1e8)},
+        hop_s=0.003,
+        process_mb=200,
+        order=STAGES,
+    )
+)
+
 
 @pytest.fixture(scope="module")
 def nodes():
-    names = ("north", "south")
-    with EmulatedNodes(dict.fromkeys(names, 2), CONFIG.listen, dict.fromkeys(names, ["edge"])) as made:
+    planned = {node: {resource(int(node == "south")): count} for node, (_, count) in PLAN.nodes.items()}
+    offers = {node: {"edge": 1.0, **offered} for node, offered in planned.items()}
+    with EmulatedNodes(dict.fromkeys(offers, 2), CONFIG.listen, offers) as made:
         yield made
 
 
@@ -211,15 +232,18 @@ def light_services_elsewhere(cluster, h_past) -> None:
     load.check()
 
 
-def test_stages_on_several_replicas_give_the_same(cluster):
+def test_stages_on_several_replicas_give_the_same(cluster, nodes):
+    """Three replicas wherever there is room, then those of a plan, where it says."""
     h_past, predictor = history(2), airlam.load_predictor("airlam-tiny")
     future, variance = predictor.predict_with_variance(h_past, 2, port_shape=PORTS)
-    for groups in ([["tokenizer"], ["backbone"], ["heads"]], [["tokenizer"], ["backbone", "heads"]]):
-        cluster.deploy(replace(CONFIG, groups=groups, replicas=1))
+    for fields in ({"groups": [["tokenizer"], ["backbone"], ["heads"]], "replicas": 1}, serving_fields(PLAN)):
+        cluster.deploy(replace(CONFIG, **fields))
         with Client(cluster.address) as client:
             found = client.predict_with_variance(h_past, 2, port_shape=PORTS)
         assert (found[0] - future).abs().max() <= 1e-5 * future.abs().max()
         assert (found[1] - variance).abs().max() <= 1e-5 * variance.abs().max()
+    places = [nodes.name_of(number) for number in processes("ServeReplica:airlam:")]
+    assert sorted(places) == ["north", "south", "south"]
     light_services_elsewhere(cluster, h_past)
     cluster.deploy(CONFIG)
     settled(cluster, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,23 @@ def test_the_search_finds_what_brute_force_finds():
     assert carried >= 20 and hits >= 0.95 * carried, (hits, carried)
 
 
+def test_every_plan_in_order_is_one_that_serve_runs():
+    """Without the order some of the best plans put tokenizer and heads on one node, the backbone on another."""
+    free, ordered = 0, 0
+    for seed in range(40):
+        problem = random_problem(seed)
+        in_order = replace(problem, order=STAGES)
+        best = problem.latency(brute_force(problem))
+        if not math.isfinite(problem.latency(plan := local_search(in_order, seed))):
+            assert not math.isfinite(in_order.latency(brute_force(in_order)))
+            continue
+        ServingConfig(**serving_fields(plan))
+        ordered += 1
+        free += best < in_order.latency(brute_force(in_order)) * (1 - 1e-9)
+        assert in_order.latency(plan) <= 1.02 * in_order.latency(brute_force(in_order))
+    assert ordered >= 20 and free >= 1
+
+
 def test_two_small_nodes_where_one_is_not_enough():
     problem = Problem(
         services(0.004, 0.012, 0.003, memory=20), [Node("a", 1, 45), Node("b", 1, 45)], [Chain(STAGES, 30)], hop_s=0.002
@@ -146,6 +164,7 @@ def test_a_plan_becomes_fields_of_the_server():
         "groups": [["tokenizer"], ["backbone", "heads"]],
         "node": {"0": "airlam-group-0", "1": "airlam-group-1"},
         "replicas": 1,
+        "num_cpus": 1.0,
         "stage_replicas": {"1": 3},
     }
     lines = start_lines(plan, fields)

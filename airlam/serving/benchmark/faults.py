@@ -58,7 +58,7 @@ def sessions(bench: Bench) -> dict[str, Any]:
     histories, users = Histories(bench), [User(number) for number in range(bench.arguments.users)]
     config = replace(bench.config, replicas=len(NODES), num_cpus=0.5, node={"0": "edge"})
     total = len(users) * (PUSHES + 1)
-    with EmulatedNodes(dict.fromkeys(NODES, 1), config.listen, dict.fromkeys(NODES, ["edge"])) as nodes:
+    with EmulatedNodes(dict.fromkeys(NODES, 1), config.listen, dict.fromkeys(NODES, {"edge": 1})) as nodes:
         with start_cluster(config, nodes.address) as cluster:
             kills: list[tuple[str, Callable[[], None]]] = [
                 ("replica", lambda: kill(processes("ServeReplica:airlam:ingress")[0])),

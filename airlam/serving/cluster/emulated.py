@@ -15,16 +15,15 @@ class EmulatedNodes:
     """A head node, and one node for each entry.
 
     Args:
-        nodes: name -> processor cores. A node offers its name as a resource, by which services are placed on it, and
-            those of ``labels``.
-        labels: name -> further resources that the node offers.
+        nodes: name -> processor cores. A node offers its name as a resource, by which services are placed on it.
+        offers: name -> further resources that the node offers, and how much of each.
 
     Attributes:
         address: for :func:`airlam.serving.cluster.start_cluster`.
     """
 
     def __init__(
-        self, nodes: Mapping[str, float], listen: Listen, labels: Mapping[str, list[str]] | None = None
+        self, nodes: Mapping[str, float], listen: Listen, offers: Mapping[str, Mapping[str, float]] | None = None
     ) -> None:
         need_ray()
         os.environ.update(settings(listen))
@@ -34,9 +33,21 @@ class EmulatedNodes:
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **common})
         self._nodes = {}
         for name, cores in nodes.items():
-            offered = dict.fromkeys([name, *(labels or {}).get(name, [])], 1.0)
+            offered = {name: 1.0, **(offers or {}).get(name, {})}
             self._nodes[name] = self._cluster.add_node(num_cpus=cores, resources=offered, **common)
         self.address = self._cluster.address
+
+    def name_of(self, number: int) -> str:
+        """The node that a process of :func:`processes` runs on: Ray's agent of a node is the parent of its workers."""
+        import psutil
+
+        parent = psutil.Process(number).ppid()
+        agents = {
+            agent.process.pid: name
+            for name, node in self._nodes.items()
+            for agent in node.all_processes.get("raylet", [])
+        }
+        return agents.get(parent, "head")
 
     def kill(self, name: str) -> None:
         """Kill a node and all that runs on it, without a warning."""

@@ -18,7 +18,7 @@ from airlam.serving.placement.solvers import SOLVERS, best_plan
 
 def serving_fields(plan: Plan) -> dict[str, Any]:
     """Fields of :class:`airlam.serving.ServingConfig` that carry out a plan on Ray: each group is a deployment, whose
-    replicas ask for a resource that its nodes offer.
+    replicas ask for a resource that its nodes offer, and for one of the cores, of which a node offers one a replica.
 
     Raises:
         RecipeError: groups that are no consecutive stages, or light services before the tokenizer.
@@ -39,6 +39,7 @@ def serving_fields(plan: Plan) -> dict[str, Any]:
         "groups": [list(group) for group in groups],
         "node": {str(k): resource(k) for k in range(len(groups))},
         "replicas": count["0"],
+        "num_cpus": 1.0,
         "stage_replicas": {k: n for k, n in count.items() if k != "0"},
     }
 

@@ -102,6 +102,7 @@ class Problem:
         links: between two places, either order; those that are not named: ``usual``. Clients are the place ``""``.
         hop_s: of a call from one replica to another, besides the link.
         process_mb: of a replica without any service. most: replicas of a node.
+        order: services that every request passes one after the other: a group holds consecutive ones of these.
 
     Raises:
         RecipeError: a chain through a service that there is not, or no node.
@@ -122,6 +123,7 @@ class Problem:
     hop_s: float = 0.0
     process_mb: float = 0.0
     most: int = 4
+    order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.nodes or not self.chains:
@@ -151,10 +153,15 @@ class Problem:
         return link.latency_s + size / link.rate + (self.hop_s if a != CLIENT and b != CLIENT else 0.0)
 
     def fits(self, plan: Plan) -> bool:
-        """Whether memory and cores of every node suffice, and groups are equal or disjoint."""
+        """Whether memory and cores of every node suffice, groups are equal or disjoint, and none skips a service of the
+        order."""
         groups = plan.groups
         if sum(map(len, groups)) != len({name for group in groups for name in group}):
             return False
+        for group in groups:
+            numbers = [number for number, name in enumerate(self.order) if name in group]
+            if numbers and numbers[-1] - numbers[0] >= len(numbers):
+                return False
         for node in self.nodes:
             count = plan.replicas(node.name)
             used = self.process_mb + sum(self.by_name[name].memory_mb for name in plan.group(node.name))

@@ -53,6 +53,7 @@ def read_problem(path: str | Path) -> Problem:
         hop_s=1e-3 * check_number("hop_ms", data.get("hop_ms", 6.0), 0, 1e6),
         process_mb=check_number("process_mb", data.get("process_mb", PROCESS_MB), 0, 1e9),
         most=check_number("replicas_per_node", data.get("replicas_per_node", 4), 1, 64, integer=True),
+        order=STAGES,
     )
 
 
