@@ -158,7 +158,7 @@ def _difference(found: Arrays, expected: Arrays, tolerance: float) -> str:
 
 
 def _seconds(kind: tuple | None, runs: dict[str, Run]) -> dict[str, float]:
-    """Of a trial, or of the one that this process made before for the same ``kind`` of network and the same runtimes."""
+    """Of a trial, or of the one that this process made before for this ``kind`` of network and the same runtimes."""
     if kind is None:
         return _trial(runs)
     with _lock:
