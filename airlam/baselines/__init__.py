@@ -36,9 +36,11 @@ from airlam.baselines.precoders import (
 )
 from airlam.baselines.precoding_steps import effective_channel, water_filling
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
+from airlam.baselines.rate_distortion import rate_distortion
 from airlam.baselines.stack import STACK_MEMBERS, StackPredictor, fit_stack
 from airlam.baselines.tuning import tune
-from airlam.baselines.type1 import Type1Precoder, type1_codebook
+from airlam.baselines.type1 import Type1Precoder, Type1Subbands, type1_codebook
+from airlam.baselines.type2 import EnhancedType2
 from airlam.baselines.wiener import JakesWienerPredictor, WienerPredictor
 from airlam.baselines.wmmse import WMMSEPrecoder, wmmse
 
@@ -51,6 +53,7 @@ __all__ = [
     "EigenARPredictor",
     "EigenLMMSEInterpolator",
     "EigenPowerDelayInterpolator",
+    "EnhancedType2",
     "HoldPredictor",
     "JakesWienerPredictor",
     "KalmanPredictor",
@@ -70,6 +73,7 @@ __all__ = [
     "TrainedLinear",
     "TrainingLMMSE",
     "Type1Precoder",
+    "Type1Subbands",
     "VectorPronyPredictor",
     "WMMSEPrecoder",
     "WienerPredictor",
@@ -86,6 +90,7 @@ __all__ = [
     "per_bin_genie",
     "ray_covariance",
     "rollout",
+    "rate_distortion",
     "rzf",
     "slnr",
     "svd_water_filling",

@@ -18,6 +18,7 @@ from airlam.csi.axes import (
 )
 from airlam.csi.beam_delay import from_beam_delay, to_beam_delay
 from airlam.csi.beams import beam_power, dft_codebook, dft_line, measure_beams, sweep_schedule
+from airlam.csi.eigenvectors import subband_eigenvectors
 from airlam.csi.feedback import Feedback, feed_back
 from airlam.csi.lazy import resolve_inputs, resolved
 from airlam.csi.measurement import Impairment, impair, lose_slots, mean_power, measure, normalise, quantise, receive
@@ -52,6 +53,7 @@ __all__ = [
     "resolved",
     "series_along",
     "series_back",
+    "subband_eigenvectors",
     "sweep_schedule",
     "to_beam_delay",
     "to_sionna",

@@ -16,6 +16,7 @@ from airlam.metrics.rates import (
     user_rates,
     utility,
 )
+from airlam.metrics.sgcs import sgcs
 
 __all__ = [
     "UTILITIES",
@@ -31,6 +32,7 @@ __all__ = [
     "nmse",
     "paired_interval",
     "quantile",
+    "sgcs",
     "single_user_se",
     "sinr",
     "sum_rate",

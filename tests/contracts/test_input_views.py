@@ -59,6 +59,12 @@ LINKS, USERS, ROWS = h(3, 8, 12, 1, 8), h(5, 3, 8), h(5, 3, 2, 8)
 SWEEPS, MEASURED = reals(4, 6, 8), torch.ones(6, 8, dtype=torch.bool)
 COMBINER = csi.phase_combiner(4, 8, generator())
 
+
+def report_of(codebook, v: Tensor) -> Tensor:
+    """The precoders that a report of ``v`` tells."""
+    return codebook.vectors(codebook.report(v))
+
+
 # name -> (call, tensors)
 CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
     "csi.from_sionna": (csi.from_sionna, (h(2, 1, 1, 1, 8, 4, 6),)),
@@ -87,8 +93,10 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         lambda x, c, n: csi.observe_pilots(x, c, n, generator()),
         (h(3, 12, 8), COMBINER, reals(3)),
     ),
+    "csi.subband_eigenvectors": (lambda x: csi.subband_eigenvectors(x, 4), (LINKS,)),
     "csi.resolved": (csi.resolved, (LINKS,)),
     "metrics.nmse": (metrics.nmse, (LINKS, h(3, 8, 12, 1, 8, seed=1))),
+    "metrics.sgcs": (metrics.sgcs, (h(3, 12, 8, 2), h(3, 12, 8, 2, seed=1))),
     "metrics.to_db": (metrics.to_db, (reals(5),)),
     "metrics.sinr": (metrics.sinr, (USERS, h(5, 8, 3), reals(5, 3))),
     "metrics.sinr, receive antennas": (metrics.sinr, (ROWS, h(5, 8, 3), reals(5))),
@@ -124,6 +132,9 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         RAYS,
     ),
     "baselines.axis_covariance": (lambda x: baselines.axis_covariance(x, "subcarrier"), (LINKS,)),
+    "baselines.rate_distortion": (baselines.rate_distortion, (reals(3, 8), 10 * reals(3))),
+    "baselines.EnhancedType2": (lambda v: report_of(baselines.EnhancedType2(1, (2, 4, 1), 12), v), (h(3, 12, 8, 1),)),
+    "baselines.Type1Subbands": (lambda v: report_of(baselines.Type1Subbands((2, 4, 1), 12), v), (h(3, 12, 8, 1),)),
     "baselines.fit_stack": (
         lambda x, y: baselines.fit_stack({"mean": baselines.MeanPredictor()}, x, y, torch.arange(len(x)))[0].weights,
         (LINKS[:, :6].contiguous(), LINKS[:, 6:].contiguous()),
