@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -85,6 +85,37 @@ class Estimator(Protocol):
         Returns:
             ``complex``, shape, dtype and device of ``h_measured``: hidden samples estimated, measured ones denoised.
         """
+        ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Reports of CSI: what a user sends of its precoders, and what the base station makes of it."""
+
+    name: str
+
+    def for_array(self, port_shape: PortShape, subbands: int, layers: int = 1) -> ArrayCodec:
+        """The codec for an array and a band.
+
+        Raises:
+            ValueError: it does not exist for them.
+        """
+        ...
+
+
+class ArrayCodec(Protocol):
+    """A codec for one array and band."""
+
+    def report(self, v: Tensor) -> Any:
+        """Find a report for wanted precoders ``complex [link, subband, tx_ant, layer]``, whose phases do not count."""
+        ...
+
+    def vectors(self, report: Any) -> Tensor:
+        """The precoders of a report, ``complex [link, subband, tx_ant, layer]`` of unit norm."""
+        ...
+
+    def payload(self, report: Any) -> Tensor:
+        """Bits of each link's report, ``int [link]``."""
         ...
 
 

@@ -36,7 +36,7 @@ from airlam.baselines.precoders import (
 )
 from airlam.baselines.precoding_steps import effective_channel, water_filling
 from airlam.baselines.prony import PADPredictor, VectorPronyPredictor
-from airlam.baselines.rate_distortion import rate_distortion
+from airlam.baselines.reverse_water_filling import reverse_water_filling
 from airlam.baselines.stack import STACK_MEMBERS, StackPredictor, fit_stack
 from airlam.baselines.tuning import tune
 from airlam.baselines.type1 import Type1Precoder, Type1Subbands, type1_codebook
@@ -90,7 +90,7 @@ __all__ = [
     "per_bin_genie",
     "ray_covariance",
     "rollout",
-    "rate_distortion",
+    "reverse_water_filling",
     "rzf",
     "slnr",
     "svd_water_filling",

@@ -76,7 +76,7 @@ class Type1Subbands:
     The user tries every beam, and reports the one with the highest mean SGCS.
 
     Args:
-        port_shape: (polarisations, columns, rows). subbands: of a report.
+        port_shape: (polarisations, columns, rows). subbands: of a report. layers: 1.
 
     Attributes:
         bits: of a report: the beam along columns (i1,1) and rows (i1,2), two bits of phase a subband (i2).
@@ -88,7 +88,9 @@ class Type1Subbands:
         (torch.Size([3, 12, 32, 1]), 32)
     """
 
-    def __init__(self, port_shape: PortShape, subbands: int):
+    def __init__(self, port_shape: PortShape, subbands: int, layers: int = 1):
+        if layers != 1:
+            raise ValueError(f"layers is {layers!r}, but only reports of one layer are built here")
         ports = math.prod(port_shape)
         if len(port_shape) != 3 or port_shape[0] not in (1, 2) or min(port_shape) < 1:
             raise ValueError(f"port_shape is {port_shape}, but must be 1 or 2 polarisations, columns, rows")
@@ -114,6 +116,10 @@ class Type1Subbands:
         best, phase = seen.max(-1)  # [link, subband, beam]
         beam = best.mean(1).argmax(-1)
         return Type1Report(beam, phase.gather(2, beam.view(-1, 1, 1).expand(-1, self.subbands, 1)).squeeze(2))
+
+    def payload(self, report: Type1Report) -> Tensor:
+        """Bits of each link's report, ``int [link]``."""
+        return torch.full((len(report.beam),), self.bits)
 
     def vectors(self, report: Type1Report) -> Tensor:
         """The precoders of a report, ``complex64 [link, subband, tx_ant, 1]`` of unit norm."""

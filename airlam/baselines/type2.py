@@ -4,6 +4,7 @@ beams and delays."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -139,7 +140,7 @@ class EnhancedType2:
         Raises:
             ValueError: another shape, or NaN.
         """
-        self._check(v)
+        _check(v, (self.subbands, math.prod(self.port_shape), self.layers))
         v = v / torch.linalg.vector_norm(v, dim=-2, keepdim=True).clamp_min(torch.finfo(v.real.dtype).tiny)
         folded = v.permute(0, 3, 2, 1).unflatten(2, (2, -1))  # [link, layer, polarisation, port, subband]
         groups = self.groups.to(v)
@@ -208,6 +209,52 @@ class EnhancedType2:
         w = (basis[:, None, None] @ x).flatten(2, 3).permute(0, 3, 2, 1)
         return w / torch.linalg.vector_norm(w, dim=-2, keepdim=True).clamp_min(1e-30)
 
+    # -- bits ------------------------------------------------------------------------------------------------------
+
+    def field_bits(self, kept: Sequence[int]) -> dict[str, int]:
+        """Bits of each field of a report, as TS 38.212 clause 6.3.2.1.2 and TS 38.214 clause 5.2.2.2.5 count them.
+
+        Counted are the precoder's fields and the number of coefficients that part 1 tells (without it part 2 has no
+        length); rank and quality are not, as in studies that compare payloads.
+
+        Args:
+            kept: coefficients that are reported, of each layer.
+
+        Returns:
+            By the standard's names; ``count`` is the number of coefficients in part 1.
+
+        Example:
+            >>> EnhancedType2(1, (2, 4, 4), 12).field_bits([3])
+            {'count': 2, 'i1,1': 4, 'i1,2': 7, 'i1,6': 6, 'i1,7': 12, 'i1,8': 2, 'i2,3': 4, 'i2,4': 6, 'i2,5': 8}
+        """
+        if len(kept) != self.layers or not all(1 <= n <= self.most_kept for n in kept):
+            raise ValueError(f"kept is {kept}, but must be {self.layers} numbers from 1 to {self.most_kept}")
+        axes = [n for n in (self.columns, self.rows) if n > 1]
+        beams, delays, layers = self.num_beams, self.num_delays, self.layers
+        return {
+            "count": _bits(self.most_kept * layers),
+            "i1,1": _bits(OVERSAMPLING ** len(axes)),
+            "i1,2": _bits(math.comb(self.columns * self.rows, beams)),
+            "i1,6": layers * _bits(math.comb(self.subbands - 1, delays - 1)),
+            "i1,7": layers * 2 * beams * delays,
+            "i1,8": _bits(kept[0]) if layers == 1 else layers * _bits(2 * beams),
+            "i2,3": layers * 4,
+            "i2,4": 3 * (sum(kept) - layers),
+            "i2,5": 4 * (sum(kept) - layers),
+        }
+
+    @property
+    def bits(self) -> int:
+        """Of the longest report."""
+        return sum(self.field_bits([self.most_kept] * self.layers).values())
+
+    def payload(self, report: Type2Report) -> Tensor:
+        """Bits of each link's report, ``int [link]``."""
+        kept, index = torch.unique(report.kept.flatten(2).sum(-1), dim=0, return_inverse=True)
+        return torch.tensor([sum(self.field_bits(row).values()) for row in kept.tolist()])[index]
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
     def _coefficients(self, report: Type2Report) -> Tensor:
         """Of each beam and subband, ``complex64 [link, layer, 2 L, subband]``."""
         half = torch.arange(2 * self.num_beams, device=report.group.device) // self.num_beams
@@ -219,13 +266,19 @@ class EnhancedType2:
         turn = report.delays.unsqueeze(-1) * subband * (2 * math.pi / self.subbands)  # [link, layer, M, subband]
         return c @ torch.polar(torch.ones_like(turn), turn)
 
-    def _check(self, v: Tensor) -> None:
-        wanted = (self.subbands, math.prod(self.port_shape), self.layers)
-        if not isinstance(v, Tensor) or not v.is_complex() or v.dim() != 4 or tuple(v.shape[1:]) != wanted:
-            said = f"{v.dtype} {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
-            raise ValueError(f"v is {said}, but must be complex [link, subband, tx_ant, layer] = [link, {wanted}]")
-        if not bool(torch.isfinite(torch.view_as_real(v.resolve_conj())).all()):
-            raise ValueError("v contains NaN or infinity; leave those links out")
+
+def _check(v: Tensor, sizes: tuple[int, int, int]) -> None:
+    """Raises ValueError unless ``v`` is finite, complex, and ``[link, subband, tx_ant, layer]`` of these sizes."""
+    if not isinstance(v, Tensor) or not v.is_complex() or v.dim() != 4 or tuple(v.shape[1:]) != sizes:
+        said = f"{v.dtype} {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
+        raise ValueError(f"v is {said}, but must be complex [link, subband, tx_ant, layer] = [link, {sizes}]")
+    if not bool(torch.isfinite(torch.view_as_real(v)).all()):
+        raise ValueError("v contains NaN or infinity; leave those links out")
+
+
+def _bits(values: int) -> int:
+    """Bits that tell one of so many values."""
+    return (values - 1).bit_length()
 
 
 def _better(best: tuple[Type2Report, Tensor] | None, trial: tuple[Type2Report, Tensor]) -> tuple[Type2Report, Tensor]:

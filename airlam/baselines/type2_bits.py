@@ -1,63 +1,18 @@
 """Enhanced Type II reports as bits: the fields of TS 38.212 clause 6.3.2.1.2 and TS 38.214 clause 5.2.2.2.5, in order.
 
-Counted are the precoder's fields and the number of coefficients that part 1 tells (without it part 2 has no length);
-rank and quality are not, as in studies that compare payloads. Choices of beams and delays are numbered in the
-combinatorial number system; the standard numbers them in another order, with the same number of bits.
+Choices of beams and delays are numbered in the combinatorial number system; the standard numbers them in another order,
+with the same number of bits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from airlam.baselines.type2 import OVERSAMPLING, EnhancedType2, Type2Report
-
-
-def field_bits(codebook: EnhancedType2, kept: Iterable[int]) -> dict[str, int]:
-    """Bits of each field of a report.
-
-    Args:
-        codebook: whose reports.
-        kept: coefficients that are reported, of each layer.
-
-    Returns:
-        By the standard's names; ``count`` is the number of coefficients in part 1.
-
-    Example:
-        >>> field_bits(EnhancedType2(1, (2, 4, 4), 12), [3])
-        {'count': 2, 'i1,1': 4, 'i1,2': 7, 'i1,6': 6, 'i1,7': 12, 'i1,8': 2, 'i2,3': 4, 'i2,4': 6, 'i2,5': 8}
-    """
-    kept, layers = list(kept), codebook.layers
-    if len(kept) != layers or not all(1 <= n <= codebook.most_kept for n in kept):
-        raise ValueError(f"kept is {kept}, but must be {layers} numbers from 1 to {codebook.most_kept}")
-    axes = [n for n in (codebook.columns, codebook.rows) if n > 1]
-    beams, delays = codebook.num_beams, codebook.num_delays
-    return {
-        "count": _bits(codebook.most_kept * layers),
-        "i1,1": _bits(OVERSAMPLING ** len(axes)),
-        "i1,2": _bits(math.comb(codebook.columns * codebook.rows, beams)),
-        "i1,6": layers * _bits(math.comb(codebook.subbands - 1, delays - 1)),
-        "i1,7": layers * 2 * beams * delays,
-        "i1,8": _bits(kept[0]) if layers == 1 else layers * _bits(2 * beams),
-        "i2,3": layers * 4,
-        "i2,4": 3 * (sum(kept) - layers),
-        "i2,5": 4 * (sum(kept) - layers),
-    }
-
-
-def payload(codebook: EnhancedType2, report: Type2Report) -> Tensor:
-    """Bits of each link's report, ``int [link]``."""
-    kept = report.kept.flatten(2).sum(-1)  # [link, layer]
-    counts, index = torch.unique(kept, dim=0, return_inverse=True)
-    return torch.tensor([sum(field_bits(codebook, row).values()) for row in counts.tolist()])[index]
-
-
-def largest_payload(codebook: EnhancedType2) -> int:
-    """Bits of the longest report."""
-    return sum(field_bits(codebook, [codebook.most_kept] * codebook.layers).values())
+from airlam.baselines.type2 import EnhancedType2, Type2Report
 
 
 def to_bits(codebook: EnhancedType2, report: Type2Report, link: int) -> str:
@@ -78,7 +33,7 @@ def _fields(codebook: EnhancedType2, report: Type2Report, link: int) -> Iterator
     one = Type2Report(*(part[link] for part in report))
     layers = range(codebook.layers)
     kept = one.kept.flatten(1).sum(-1).tolist()
-    bits = field_bits(codebook, kept)
+    bits = codebook.field_bits(kept)
     each = {name: number // codebook.layers for name, number in bits.items()}
     yield "count", sum(kept) - 1, bits["count"]
     yield "i1,1", int(one.group), bits["i1,1"]
@@ -111,7 +66,7 @@ def from_bits(codebook: EnhancedType2, bits: str) -> Type2Report:
     reader = _Reader(bits)
     layers, beams, delays = codebook.layers, codebook.num_beams, codebook.num_delays
     ports = codebook.columns * codebook.rows
-    most = field_bits(codebook, [codebook.most_kept] * layers)
+    most = codebook.field_bits([codebook.most_kept] * layers)
     total = reader.take(most["count"]) + 1
     group = reader.take(most["i1,1"])
     chosen = _unrank(reader.take(most["i1,2"]), ports, beams)
@@ -126,7 +81,7 @@ def from_bits(codebook: EnhancedType2, bits: str) -> Type2Report:
         raise ValueError(f"the bitmap keeps {counts} coefficients, part 1 says {total}; the report is damaged")
     strongest = []
     for layer in range(layers):
-        code = reader.take(field_bits(codebook, counts)["i1,8"] // layers)
+        code = reader.take(codebook.field_bits(counts)["i1,8"] // layers)
         places = kept[layer, :, 0].nonzero().flatten().tolist() if layers == 1 else list(range(2 * beams))
         if code >= len(places) or not kept[layer, places[code], 0]:
             raise ValueError(f"the strongest coefficient is number {code}, which is not kept; the report is damaged")
@@ -165,11 +120,6 @@ class _Reader:
     def end(self) -> None:
         if self.at != len(self.bits):
             raise ValueError(f"the report has {len(self.bits)} bits, but should have {self.at}")
-
-
-def _bits(values: int) -> int:
-    """Bits that tell one of so many values."""
-    return (values - 1).bit_length()
 
 
 def _others(kept: Tensor, strongest: int) -> Tensor:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.beam_management.benchmark import BeamManagementBenchmark
     from airlam.evaluation.benchmarks.beamforming.benchmark import BeamformingBenchmark
     from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
+    from airlam.evaluation.benchmarks.csi_compression.benchmark import CompressionBenchmark
     from airlam.evaluation.benchmarks.link_level.benchmark import LinkLevelBenchmark
     from airlam.evaluation.benchmarks.probes.benchmark import ProbeBenchmark
     from airlam.evaluation.benchmarks.realtime.benchmark import RealtimeBenchmark
@@ -28,6 +29,7 @@ _HOMES = {
     "BeamManagementBenchmark": "benchmarks.beam_management.benchmark",
     "BeamformingBenchmark": "benchmarks.beamforming.benchmark",
     "ChannelPredictionBenchmark": "benchmarks.channel_prediction.benchmark",
+    "CompressionBenchmark": "benchmarks.csi_compression.benchmark",
     "Figure": "rows",
     "LinkLevelBenchmark": "benchmarks.link_level.benchmark",
     "ProbeBenchmark": "benchmarks.probes.benchmark",
@@ -48,6 +50,7 @@ __all__ = [
     "BeamManagementBenchmark",
     "BeamformingBenchmark",
     "ChannelPredictionBenchmark",
+    "CompressionBenchmark",
     "Figure",
     "LinkLevelBenchmark",
     "ProbeBenchmark",

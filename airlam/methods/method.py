@@ -9,14 +9,14 @@ from typing import Any
 
 KINDS = ("classical", "learned", "bound")
 # A name is looked up in this order where the role is not given.
-ROLES = ("predictor", "estimator", "beam-tracker", "precoder", "denoiser", "pilot-reader")
+ROLES = ("predictor", "estimator", "beam-tracker", "precoder", "denoiser", "pilot-reader", "codec")
 TUNED = ("predictor", "estimator", "beam-tracker")  # roles whose classical methods benchmarks tune in every cell
 TUNED_ENDING = " (tuned)"  # of a label; reports show it only where tuning chose something
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method of one role: predictor, estimator, beam-tracker, precoder, denoiser or pilot-reader.
+    """A method of one role: predictor, estimator, beam-tracker, precoder, denoiser, pilot-reader or codec.
 
     Attributes:
         name: in recipes and results. The same name may be used once in each role.

@@ -34,12 +34,14 @@ INTERFACE = {
     "beam-tracker": "scores",
     "denoiser": "denoise",
     "pilot-reader": "read",
+    "codec": "for_array",
 }
 # role -> how that function is called: arguments in their order, then by name
 CALLS = {
     "predictor": (("h_past", "num_future"), ("port_shape", "context")),
     "precoder": (("h", "power", "no"), ("error_covariance",)),
     "estimator": (("h_measured", "observed"), ("axis", "port_shape", "context")),
+    "codec": (("port_shape", "subbands", "layers"), ()),
 }
 
 

@@ -106,10 +106,10 @@ def grid_of(factory: Any, role: str = "predictor") -> Mapping[str, Sequence[Any]
 @functools.cache
 def _declared() -> dict[tuple[str, str], Method]:
     """Shipped methods, then those of installed packages."""
-    from airlam.methods import beam_trackers, bounds, estimators, learned, precoders, predictors
+    from airlam.methods import beam_trackers, bounds, codecs, estimators, learned, precoders, predictors
 
     out: dict[tuple[str, str], Method] = {}
-    for module in (predictors, estimators, beam_trackers, precoders, learned, bounds):
+    for module in (predictors, estimators, beam_trackers, precoders, codecs, learned, bounds):
         for method in module.METHODS:
             out[method.role, method.name] = method
     for point in entry_points(group=GROUP):

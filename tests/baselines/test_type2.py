@@ -10,7 +10,7 @@ from torch import Tensor
 
 from airlam.baselines.type1 import Type1Subbands, type1_codebook
 from airlam.baselines.type2 import COMBINATIONS, EnhancedType2, Type2Report
-from airlam.baselines.type2_bits import field_bits, from_bits, largest_payload, payload, to_bits
+from airlam.baselines.type2_bits import from_bits, to_bits
 from airlam.csi import subband_eigenvectors
 from airlam.metrics import sgcs
 
@@ -53,13 +53,13 @@ RANK_2 = {
 
 @pytest.mark.parametrize("combination", COMBINATIONS)
 def test_bits_are_those_counted_by_hand(combination):
-    assert largest_payload(EnhancedType2(combination, PORTS, SUBBANDS)) == RANK_1[combination]
+    assert EnhancedType2(combination, PORTS, SUBBANDS).bits == RANK_1[combination]
     if combination in RANK_2:
-        assert largest_payload(EnhancedType2(combination, PORTS, SUBBANDS, 2)) == RANK_2[combination]
+        assert EnhancedType2(combination, PORTS, SUBBANDS, 2).bits == RANK_2[combination]
 
 
 def test_one_row_has_one_oversampled_axis_and_thirteen_subbands_one_more_delay():
-    bits = field_bits(EnhancedType2(4, (2, 8, 1), 13), [8])
+    bits = EnhancedType2(4, (2, 8, 1), 13).field_bits([8])
     # M = ceil(13 / 4) = 4, K0 = ceil(8 x 4 / 2) = 16, L = 4 of 8: 70 choices, 3 of 12 delays: 220
     assert bits == {
         "count": 4,
@@ -79,10 +79,10 @@ def test_one_row_has_one_oversampled_axis_and_thirteen_subbands_one_more_delay()
 def test_bits_hold_the_whole_report(combination, layers):
     codebook = EnhancedType2(combination, PORTS, SUBBANDS, layers, candidates=1, rounds=2)
     report = codebook.report(vectors(6, layers))
-    sizes = payload(codebook, report)
+    sizes = codebook.payload(report)
     for link in range(6):
         bits = to_bits(codebook, report, link)
-        assert len(bits) == sizes[link] <= largest_payload(codebook)
+        assert len(bits) == sizes[link] <= codebook.bits
         for name, back, sent in zip(Type2Report._fields, from_bits(codebook, bits), report, strict=True):
             assert torch.equal(back[0], sent[link]), name
 

@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         RAYS,
     ),
     "baselines.axis_covariance": (lambda x: baselines.axis_covariance(x, "subcarrier"), (LINKS,)),
-    "baselines.rate_distortion": (baselines.rate_distortion, (reals(3, 8), 10 * reals(3))),
+    "baselines.reverse_water_filling": (baselines.reverse_water_filling, (reals(3, 8), 10 * reals(3))),
     "baselines.EnhancedType2": (lambda v: report_of(baselines.EnhancedType2(1, (2, 4, 1), 12), v), (h(3, 12, 8, 1),)),
     "baselines.Type1Subbands": (lambda v: report_of(baselines.Type1Subbands((2, 4, 1), 12), v), (h(3, 12, 8, 1),)),
     "baselines.fit_stack": (

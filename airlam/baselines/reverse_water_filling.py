@@ -8,8 +8,8 @@ from torch import Tensor
 STEPS = 200  # of the bisection, in the logarithm of the level: far below single precision
 
 
-def rate_distortion(variances: Tensor, bits: float | Tensor) -> Tensor:
-    r"""Least mean square error of independent complex Gaussian variables that are told with so many bits.
+def reverse_water_filling(variances: Tensor, bits: float | Tensor) -> Tensor:
+    r"""Errors with which independent complex Gaussian variables can be told at best with so many bits.
 
     Reverse water-filling (Cover and Thomas, Elements of Information Theory, clause 10.3.3): the error of a variable is
     :math:`\min(D, \lambda_i)`, with the level :math:`D` for which :math:`\sum_i \log_2(\lambda_i / \min(D, \lambda_i))`
@@ -21,14 +21,14 @@ def rate_distortion(variances: Tensor, bits: float | Tensor) -> Tensor:
         bits: at least 0, one for all or ``[...]``.
 
     Returns:
-        ``real [...]``: the sum of the errors.
+        ``real [..., variable]``: the mean square error of each; their sum is the least there is.
 
     Raises:
         ValueError: negative bits or variances, or NaN.
 
     Example:
-        >>> rate_distortion(torch.tensor([1.0, 1.0]), 4)  # two bits each: a quarter
-        tensor(0.5000)
+        >>> reverse_water_filling(torch.tensor([1.0, 1.0, 0.1]), 4)  # two bits each for the first two: a quarter
+        tensor([0.2500, 0.2500, 0.1000])
     """
     bits = torch.as_tensor(bits, dtype=torch.float64)
     if not bool((variances >= 0).all()) or not bool((bits >= 0).all()):
@@ -44,5 +44,4 @@ def rate_distortion(variances: Tensor, bits: float | Tensor) -> Tensor:
         middle = (low + high) / 2
         rate = (logs - middle.unsqueeze(-1)).clamp_min(0).sum(-1)
         low, high = torch.where(rate > bits, middle, low), torch.where(rate > bits, high, middle)
-    error = torch.minimum(given, (2**high).unsqueeze(-1)).sum(-1)
-    return error.to(variances.dtype)
+    return torch.minimum(given, (2**high).unsqueeze(-1)).to(variances.dtype)
