@@ -89,6 +89,13 @@ class Scene:
         start = torch.arange(0, count, self.subband)
         return self.measured[:, (start + (start + self.subband).clamp(max=count)) // 2, 0].flatten(1)
 
+    def quality(self, told: Tensor) -> float:
+        """Share of the channel's power that lies along vectors ``[link, subband, tx_ant, 1]`` of the first links; mean
+        over subcarriers, since the channel changes within a subband."""
+        h = self.h[: len(told)].squeeze(-2)
+        v = told.squeeze(-1).repeat_interleave(self.subband, 1)[:, : h.shape[1]]
+        return float(((h * v).sum(-1).abs().square() / h.abs().square().sum(-1).clamp_min(1e-30)).mean())
+
 
 def run_cell(cell: Cell) -> CellRecord:
     """The record of one cell."""
@@ -113,14 +120,14 @@ def run_cell(cell: Cell) -> CellRecord:
                 continue
             told, bits = coded(codec, test.seen)
             known, _ = coded(codec, tune.seen[:KNOWN])
-            quality = float(sgcs(known, tune.wanted[:KNOWN]).mean())
+            quality = tune.quality(known)
             if cell.timed:
                 found = measure_latency(partial(codec.report, test.seen[:1]), warmup=2, repeats=30, threads=1)
                 record.add(*latency_series(name, found))
         record.add(Series(name, "bits", "1", bits))
         _judge(record, name, told, quality, test, groups)
         record.methods[name] = MethodFacts(seconds=round(time.perf_counter() - before, 3))
-    _judge(record, UNQUANTISED, test.seen, float(sgcs(tune.seen, tune.wanted).mean()), test, groups)
+    _judge(record, UNQUANTISED, test.seen, tune.quality(tune.seen), test, groups)
     record.methods[UNQUANTISED] = MethodFacts()
     rows = test.h.squeeze(-2)[groups.users].transpose(1, 2)  # [group, subcarrier, user, tx_ant]
     _add_rates(record, PERFECT, rows, None, test, groups)
@@ -138,7 +145,7 @@ def coded(codec: ArrayCodec, v: Tensor) -> tuple[Tensor, Tensor]:
 
 def gaussian_code(test: Scene, tune: Scene, bits: float, seed: int) -> tuple[Tensor, float]:
     """Vectors from the CSI that an optimal code for Gaussian channels of the cell's covariance tells with ``bits`` (the
-    forward channel of reverse water-filling), and their SGCS on the links that the covariance is of."""
+    forward channel of reverse water-filling), and their quality on the links that the covariance is of."""
     known, seen = (scene.middle for scene in (tune, test))
     variances, basis = torch.linalg.eigh(known.mT @ known.conj() / len(known))
     variances = variances.clamp_min(0)
@@ -153,8 +160,7 @@ def gaussian_code(test: Scene, tune: Scene, bits: float, seed: int) -> tuple[Ten
         return v / torch.linalg.vector_norm(v, dim=-2, keepdim=True).clamp_min(1e-30)
 
     subbands = test.seen.shape[1]
-    quality = float(sgcs(told(known[:KNOWN], subbands), tune.wanted[:KNOWN]).mean())
-    return told(seen, subbands), quality
+    return told(seen, subbands), tune.quality(told(known[:KNOWN], subbands))
 
 
 def _judge(record: CellRecord, name: str, told: Tensor, quality: float, scene: Scene, groups: Groups) -> None:
