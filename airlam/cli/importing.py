@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from airlam.cli import UsageError
 from airlam.cli.parsing import Parser
 
+OWN_OPTIONS = ("axes", "variable", "every", "slots", "link", "future", "speed_kmh")  # of some layouts
+
 
 def import_data_set(arguments: Sequence[str]) -> None:
     """Writes a store from a foreign data set."""
@@ -16,7 +18,7 @@ def import_data_set(arguments: Sequence[str]) -> None:
         "import leaves no store.",
         "Layouts, their conventions and their options: docs/import.md.",
     )
-    parser.add_argument("file", metavar="FILE", help="the data set")
+    parser.add_argument("file", metavar="FILE", help="the data set: a file or a folder")
     parser.add_argument("--out", "-o", required=True, metavar="STORE", help="the store to write")
     parser.add_argument("--layout", default="auto", metavar="NAME", help="of FILE (default: auto, as it looks)")
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
@@ -32,7 +34,9 @@ def import_data_set(arguments: Sequence[str]) -> None:
     told.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of the splits (default: 0)")
     own = parser.add_argument_group("options of some layouts")
     own.add_argument("--axes", metavar="NAMES", help="numpy: names of the axes, such as link,slot,subcarrier,tx_ant")
-    own.add_argument("--variable", metavar="NAME", help="numpy: the member of a .npz; wifo: the variable")
+    own.add_argument("--variable", metavar="NAME", help="the array of FILE, where there are several")
+    own.add_argument("--every", metavar="N", help="matlab-5g: one slot from each N symbols (default: 1)")
+    own.add_argument("--slots", metavar="N", help="matlab-5g: slots of a link (default: all that the file has)")
     own.add_argument("--link", metavar="WAY", help="llm4cp: up (default, history and future) or down (future only)")
     own.add_argument("--future", metavar="FILE", help="llm4cp: the file of the future, if it is elsewhere")
     own.add_argument("--speed-kmh", "--speed_kmh", metavar="A,B", help="llm4cp: first and last speed, if not published")
@@ -56,7 +60,7 @@ def import_data_set(arguments: Sequence[str]) -> None:
             seed=known.seed,
             conjugate=known.conjugate,
         ),
-        options={name: getattr(known, name) for name in ("axes", "variable", "link", "future", "speed_kmh")},
+        options={name: getattr(known, name) for name in OWN_OPTIONS},
         overwrite=known.overwrite,
     )
     with CSIStore(known.out) as store:

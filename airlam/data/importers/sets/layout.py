@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from airlam.data.importers.sets.description import Description
 from airlam.errors import StoreError
 
 READ_BYTES = 64 * 2**20  # CSI that is read at once, as complex64; files hold it in up to twice the size
@@ -21,10 +22,13 @@ class LinkBlock(NamedTuple):
     Attributes:
         h: ``complex64 [link, slot, subcarrier, rx_ant, tx_ant]`` in airlam's signs and port order, any scale.
         speed: ``float [link]`` in m/s; ``None`` where the file does not tell it.
+        truth: what else the file tells, by the name of the store's column (``position``, ``los``, ``velocity``,
+            ``path_loss_db``, ``delay_spread``, ...), an array of one row for each link.
     """
 
     h: np.ndarray
     speed: np.ndarray | None = None
+    truth: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,15 @@ class Layout:
         name: as ``airlam import --layout`` takes it.
         options: names of the keyword arguments.
         file_options: those of them that are paths. A store does not keep them, but the files' names and SHA-256.
+        description: what the user said of the file, for layouts that compute CSI from paths; the writer sets it.
+        scratch: folder for temporary files; the writer sets it to the store's.
     """
 
     name: ClassVar[str] = ""
     options: ClassVar[tuple[str, ...]] = ()
     file_options: ClassVar[tuple[str, ...]] = ()
+    description: Description = Description()
+    scratch: Path = Path()
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from airlam.data.importers.sets.layout import Contents, Layout, LinkBlock, links_at_once
 from airlam.data.importers.sets.matlab import looks_like, opened_variable, variable_names
+from airlam.data.importers.sets.turning import link_blocks
 from airlam.errors import RecipeError, StoreError
 
 AXES = "speed, user, slot, subcarrier, column, row, polarisation"
@@ -72,12 +73,13 @@ class Llm4cp(Layout):
             metres = None if ends is None else np.linspace(*ends, speeds) / 3.6
 
             def blocks() -> Iterator[LinkBlock]:
-                step = max(1, links_at_once(shape) // users)
-                for start in range(0, speeds, step):
-                    stop = min(start + step, speeds)
-                    csi = np.concatenate([part.read(start, stop) for part in parts], axis=2)
-                    h = np.moveaxis(csi[..., ::-1, :], -1, -3).reshape(-1, *shape[1:])  # rows from the top
-                    yield LinkBlock(h, None if metres is None else metres[start:stop].repeat(users))
+                step, start = links_at_once(shape), 0
+                for csi in zip(*(link_blocks(part, 2, step, self.scratch) for part in parts), strict=True):
+                    h = np.moveaxis(np.concatenate(csi, axis=1)[..., ::-1, :], -1, -3)  # rows from the top
+                    stop = start + len(h)
+                    speed = None if metres is None else metres[np.arange(start, stop) // users]
+                    yield LinkBlock(h.reshape(-1, *shape[1:]), speed)
+                    start = stop
 
             known = {
                 "slot_duration": 0.5e-3,

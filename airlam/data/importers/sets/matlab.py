@@ -1,7 +1,7 @@
-"""Variables of MATLAB files, read in parts along their first axis.
+"""Variables of MATLAB files, read in parts.
 
-A v7.3 file is HDF5: the axes lie in MATLAB's order reversed, complex values are compounds of ``real`` and ``imag``. An
-older file (v5) is read by SciPy, which takes a variable as a whole.
+A v7.3 file is HDF5: the axes lie in MATLAB's order reversed, so the first axis runs fastest, and complex values are
+compounds of ``real`` and ``imag``. An older file (v5) is read by SciPy, which takes a variable as a whole.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from airlam.data.importers.sets.layout import check_not_empty
 from airlam.errors import StoreError
 
 V5_BYTES = 500 * 10**6  # a variable of a v5 file is read whole, and SciPy needs up to twice its size for that
+CHUNK_BYTES = 256 * 2**20  # HDF5 reads a chunk whole
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,16 @@ class MatVariable:
     Attributes:
         title: file and name, for errors.
         shape: in MATLAB's order of axes.
-        read: ``read(start, stop)`` gives ``complex64 [stop - start, ...]``, MATLAB's order of axes.
+        part: ``part(index)`` gives ``complex64`` for a tuple of slices, MATLAB's order of axes.
+        chunks: the extent of what is stored in one piece, MATLAB's order; ``None``: one contiguous piece.
+        in_memory: any part is read at once.
     """
 
     title: str
     shape: tuple[int, ...]
-    read: Callable[[int, int], np.ndarray]
+    part: Callable[[tuple[slice, ...]], np.ndarray]
+    chunks: tuple[int, ...] | None = None
+    in_memory: bool = False
 
 
 def variable_names(path: Path) -> list[str]:
@@ -60,11 +65,11 @@ def looks_like(path: Path, wanted: Callable[[str], bool]) -> bool:
 
 
 @contextmanager
-def opened_variable(path: Path, name: str, rank: int, meaning: str) -> Iterator[MatVariable]:
+def opened_variable(path: Path, name: str, rank: int | tuple[int, ...], meaning: str) -> Iterator[MatVariable]:
     """A complex variable of a v7.3 or v5 file.
 
     Args:
-        rank: how many axes it must have. meaning: their names, for errors.
+        rank: how many axes it must have, or several numbers. meaning: their names, for errors.
 
     Raises:
         StoreError: no such variable, or it is not complex, has other axes, is empty, too large, or damaged.
@@ -84,21 +89,27 @@ def opened_variable(path: Path, name: str, rank: int, meaning: str) -> Iterator[
             raise StoreError(f"{title} is {found.dtype}, but must be complex [{meaning}]")
         shape = found.shape[::-1]
         _check(title, shape, rank, meaning)
+        chunk_bytes = found.dtype.itemsize * math.prod(found.chunks or (0,))
+        if chunk_bytes > CHUNK_BYTES:
+            raise StoreError(
+                f"{title} is stored in chunks of {chunk_bytes / 1e6:,.0f} MB, at most {CHUNK_BYTES / 1e6:,.0f} are "
+                "read; save it again with smaller chunks"
+            )
 
-        def read(start: int, stop: int) -> np.ndarray:
+        def part(index: tuple[slice, ...]) -> np.ndarray:
             with _in_words(path):
-                part = found[..., start:stop]
+                read = found[index[::-1]]
             with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused later
                 if fields is None:
-                    return part.T.astype(np.complex64)
-                whole = np.empty(part.shape[::-1], np.complex64)
-                whole.real, whole.imag = part["real"].T, part["imag"].T
-            return whole
+                    return read.astype(np.complex64, copy=False).T
+                whole = np.empty(read.shape, np.complex64)
+                whole.real, whole.imag = read["real"], read["imag"]
+            return whole.T
 
-        yield MatVariable(title, shape, read)
+        yield MatVariable(title, shape, part, found.chunks and found.chunks[::-1])
 
 
-def _v5(path: Path, name: str, rank: int, meaning: str) -> MatVariable:
+def _v5(path: Path, name: str, rank: int | tuple[int, ...], meaning: str) -> MatVariable:
     from scipy.io import loadmat
 
     title = f"{path}: {name}"
@@ -118,16 +129,18 @@ def _v5(path: Path, name: str, rank: int, meaning: str) -> MatVariable:
     if array.dtype.kind != "c":
         raise StoreError(f"{title} is {array.dtype}, but must be complex [{meaning}]")
 
-    def read(start: int, stop: int) -> np.ndarray:
+    def part(index: tuple[slice, ...]) -> np.ndarray:
         with np.errstate(over="ignore"):
-            return array[start:stop].astype(np.complex64, order="C")
+            return array[index].astype(np.complex64)
 
-    return MatVariable(title, array.shape, read)
+    return MatVariable(title, array.shape, part, in_memory=True)
 
 
-def _check(title: str, shape: tuple[int, ...], rank: int, meaning: str) -> None:
-    if len(shape) != rank:
-        raise StoreError(f"{title} has {len(shape)} axes {list(shape)}, expected {rank}: [{meaning}]")
+def _check(title: str, shape: tuple[int, ...], rank: int | tuple[int, ...], meaning: str) -> None:
+    ranks = (rank,) if isinstance(rank, int) else rank
+    if len(shape) not in ranks:
+        expected = " or ".join(map(str, ranks))
+        raise StoreError(f"{title} has {len(shape)} axes {list(shape)}, expected {expected}: [{meaning}]")
     check_not_empty(title, shape)
 
 

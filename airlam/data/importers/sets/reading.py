@@ -7,12 +7,13 @@ from typing import Any
 
 from airlam.data.importers.sets.layout import Layout
 from airlam.data.importers.sets.llm4cp import Llm4cp
+from airlam.data.importers.sets.matlab_5g import Matlab5G
 from airlam.data.importers.sets.numpy_arrays import NumpyArrays
 from airlam.data.importers.sets.wifo import WiFo
 from airlam.errors import RecipeError, StoreError
 from airlam.recipes.registry import Registry
 
-LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, [NumpyArrays, Llm4cp, WiFo])
+LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, [NumpyArrays, Llm4cp, WiFo, Matlab5G])
 
 
 def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:

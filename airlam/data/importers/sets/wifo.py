@@ -8,6 +8,7 @@ from pathlib import Path
 
 from airlam.data.importers.sets.layout import Contents, Layout, LinkBlock, links_at_once
 from airlam.data.importers.sets.matlab import looks_like, opened_variable, variable_names
+from airlam.data.importers.sets.turning import link_blocks
 from airlam.errors import StoreError
 
 AXES = "sample, slot, subcarrier, antenna"
@@ -52,8 +53,7 @@ class WiFo(Layout):
             shape = (links, slots, tones, 1, ports)
 
             def blocks() -> Iterator[LinkBlock]:
-                step = links_at_once(shape)
-                for start in range(0, links, step):
-                    yield LinkBlock(csi.read(start, min(start + step, links))[:, :, :, None])
+                for h in link_blocks(csi, 1, links_at_once(shape), self.scratch):
+                    yield LinkBlock(h[:, :, :, None])
 
             yield Contents(shape, blocks, (path,))

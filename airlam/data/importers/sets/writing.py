@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from airlam.data.disk import disk_error, reserve, sync_folder
-from airlam.data.importers.sets.layout import READ_BYTES, Contents, LinkBlock
+from airlam.data.importers.sets.description import Description
+from airlam.data.importers.sets.layout import READ_BYTES, Contents
 from airlam.data.importers.sets.reading import choose_layout
 from airlam.data.layout import (
     TRUTH,
@@ -32,46 +32,10 @@ from airlam.data.layout import (
 from airlam.data.recipe import FORMAT_VERSION, SPLITS, blocks_of
 from airlam.errors import RecipeError, StoreError
 from airlam.io import file_hash, locked
-from airlam.recipes import check_number
 
 SCENARIO = "imported"  # stands in the recipe of a store for the channel that made its links
 LARGEST_LINK = 4 * READ_BYTES  # bytes as complex64: a link is written as one piece
 BLOCK_SIZE = 64  # links that share a checksum
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a user says about a file beside its name; ``None``: the layout's own value.
-
-    Args:
-        slot_s: time from slot to slot in seconds.
-        carrier_hz: carrier frequency in Hz.
-        subcarrier_spacing_hz: between the subcarriers of the file, in Hz.
-        port_shape: (polarisations, columns, rows) into which ``tx_ant`` folds in airlam's port order.
-        split: shares of the links for training, validation and test.
-        seed: of the draw of the splits.
-        conjugate: take the complex conjugate: the file's phases turn the other way.
-    """
-
-    slot_s: float | None = None
-    carrier_hz: float | None = None
-    subcarrier_spacing_hz: float | None = None
-    port_shape: Sequence[int] | None = None
-    split: Sequence[float] = (0.8, 0.1, 0.1)
-    seed: int = 0
-    conjugate: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("slot_s", "carrier_hz", "subcarrier_spacing_hz"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise RecipeError(f"--{name.replace('_', '-')} is {value}, but must be a positive number")
-        check_number("seed", self.seed, 0, math.inf, integer=True)
-        shares = self.split
-        if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or not math.isclose(sum(shares), 1):
-            raise RecipeError(f"--split is {list(shares)}, but must be three shares (train,val,test) that sum to 1")
-        if self.port_shape is not None and (len(self.port_shape) != 3 or min(self.port_shape) < 1):
-            raise RecipeError(f"--port-shape is {list(self.port_shape)}, but must be polarisations,columns,rows")
 
 
 @dataclass(frozen=True)
@@ -103,7 +67,7 @@ def import_set(
     tells where the links are from: names, sizes and SHA-256 of the files, layout, options.
 
     Args:
-        path: the file. out: the store to write. layout: see :func:`choose_layout`. options: of the layout.
+        path: the file or folder. out: the store to write. layout: see :func:`choose_layout`. options: of the layout.
         description: what the file does not tell.
         overwrite: replace a store that is there.
 
@@ -119,9 +83,10 @@ def import_set(
         >>> import_set("csi.npy", "csi.h5", description=Description(1e-3, 3.5e9, 30e3))     # doctest: +SKIP
     """
     path, out, description = Path(path).expanduser(), Path(out).expanduser(), description or Description()
-    if not path.is_file():
-        raise StoreError(f"no file {path}; name a file of a data set")
+    if not path.exists():
+        raise StoreError(f"no file {path}; name a file or folder of a data set")
     chosen = choose_layout(path, layout, options or {})
+    chosen.scratch, chosen.description = out.parent, description
     _check_target(out, overwrite)
     with chosen.open(path) as contents:
         grid, notes = _grid(path, contents, description)
@@ -233,16 +198,30 @@ def _places(contents: Contents, description: Description) -> tuple[np.ndarray, d
 def _fill(
     partial: Path, content: dict[str, Any], contents: Contents, places: np.ndarray, drops: np.ndarray, conjugate: bool
 ) -> None:
-    """Writes all links, then the checksums of what stands in the file."""
+    """Writes all links, then what is known of them, then the checksums of what stands in the file."""
     _, columns = open_layout(partial)
+    truth = {
+        name: np.full((len(places), *field.shape), False if field.dtype == "?" else math.nan, field.dtype)
+        for name, field in TRUTH.items()
+        if name != "drop"
+    }
+    truth["drop"] = np.empty(len(places), TRUTH["drop"].dtype)
+    truth["drop"][places] = drops
     file = os.open(partial, os.O_RDWR)
     try:
         done = 0
         for block in contents.blocks():
-            _write_links(file, columns, block, done, places, drops, conjugate)
+            if done + len(block.h) <= len(places):
+                rows = places[done : done + len(block.h)]
+                truth["gain_db"][rows] = _write_links(file, columns["h"], block.h, done, rows, conjugate)
+                known = dict(block.truth or {}) | ({} if block.speed is None else {"speed": block.speed})
+                for name, values in known.items():
+                    truth[name][rows] = values
             done += len(block.h)
         if done != len(places):
             raise StoreError(f"{contents.files[0]} gave {done} links of {len(places)}; it is truncated: copy it again")
+        for name, values in truth.items():
+            write_rows(file, columns[name], 0, values)
         os.fsync(file)
         for number, part in enumerate(blocks_of(content)):  # links come in another order than the blocks
             arrays = {name: read_rows(file, columns[name], part.start, part.count) for name in ("h", *TRUTH)}
@@ -253,31 +232,29 @@ def _fill(
 
 
 def _write_links(
-    file: int,
-    columns: dict[str, Column],
-    block: LinkBlock,
-    first: int,
-    places: np.ndarray,
-    drops: np.ndarray,
-    conjugate: bool,
-) -> None:
-    """Writes the links ``first`` and following of the file to their places in the store."""
-    for i, h in enumerate(block.h):
-        link = first + i
+    file: int, column: Column, block: np.ndarray, first: int, rows: np.ndarray, conjugate: bool
+) -> list[float]:
+    """Writes the links ``first`` and following of the file to their rows of the store; their gains in dB."""
+    gains = []
+    for i, h in enumerate(block):
         pairs = np.ascontiguousarray(h.conj() if conjugate else h).view(np.float32).reshape(*h.shape, 2)
-        power = float(np.mean(np.square(pairs), dtype=np.float64)) * 2
+        power = _power(pairs)
         if not math.isfinite(power):
-            raise StoreError(f"link {link} has NaN or infinite CSI (or above 1e19 in size); leave it out or scale it")
+            raise StoreError(
+                f"link {first + i} has NaN or infinite CSI (or above 1e19 in size); leave it out or scale it"
+            )
         if power < 1e-30:
             raise StoreError(
-                f"link {link} has mean power {power:g}, but must have above 1e-30; leave it out or scale it"
+                f"link {first + i} has mean power {power:g}, but must have above 1e-30; leave it out or scale it"
             )
-        unit = (pairs / np.float32(math.sqrt(power))).astype("<f2")
-        rows: dict[str, Any] = {name: 0 if field.dtype == "?" else math.nan for name, field in TRUTH.items()}
-        rows |= {"gain_db": 10 * math.log10(power), "drop": drops[link]}
-        if block.speed is not None:
-            rows["speed"] = block.speed[i]
-        place = int(places[link])
-        write_rows(file, columns["h"], place, unit[None])
-        for name, field in TRUTH.items():
-            write_rows(file, columns[name], place, np.full((1, *field.shape), rows[name], field.dtype))
+        unit = (pairs * np.float32(1 / math.sqrt(power))).astype("<f2")
+        write_rows(file, column, int(rows[i]), unit[None])
+        gains.append(10 * math.log10(power))
+    return gains
+
+
+def _power(pairs: np.ndarray) -> float:
+    """Mean squared magnitude of ``float32 [..., 2]``; infinite or NaN where a square is beyond float32."""
+    flat = pairs.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return 2 * sum(float(np.dot(part, part)) for part in np.split(flat, range(4096, len(flat), 4096))) / len(flat)

@@ -133,7 +133,7 @@ def test_a_file_of_another_layout_is_told_apart(tmp_path):
     compound(tmp_path / "other.mat", H=CSI[..., 0, :])
     refused(tmp_path, "wifo.mat", "expects H_U_his, .* found X_val", layout="llm4cp")
     refused(tmp_path, "other.mat", "expects one variable X_val or .* found H$", layout="wifo")
-    refused(tmp_path, "other.mat", "looks like none of numpy, llm4cp, wifo; say which")
+    refused(tmp_path, "other.mat", "looks like none of numpy, llm4cp, wifo, .*; say which")
     refused(tmp_path, "wifo.mat", "expects a .npy or .npz file, found '.mat'", layout="numpy")
     refused(tmp_path, "wifo.mat", "did you mean 'wifo'", RecipeError, layout="wifi")
     refused(tmp_path, "wifo.mat", "wifo takes no --axes; it takes --variable", RecipeError, options={"axes": "link"})
