@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from airlam.cli import UsageError
 from airlam.cli.parsing import Parser
 
-OWN_OPTIONS = ("axes", "variable", "every", "slots", "link", "future", "speed_kmh")  # of some layouts
+OWN_OPTIONS = ("axes", "variable", "every", "slots", "subcarriers", "link", "future", "speed_kmh")  # of some layouts
 
 
 def import_data_set(arguments: Sequence[str]) -> None:
@@ -37,6 +37,7 @@ def import_data_set(arguments: Sequence[str]) -> None:
     own.add_argument("--variable", metavar="NAME", help="the array of FILE, where there are several")
     own.add_argument("--every", metavar="N", help="matlab-5g: one slot from each N symbols (default: 1)")
     own.add_argument("--slots", metavar="N", help="matlab-5g: slots of a link (default: all that the file has)")
+    own.add_argument("--subcarriers", metavar="N", help="layouts of paths: how many, centred at the carrier")
     own.add_argument("--link", metavar="WAY", help="llm4cp: up (default, history and future) or down (future only)")
     own.add_argument("--future", metavar="FILE", help="llm4cp: the file of the future, if it is elsewhere")
     own.add_argument("--speed-kmh", "--speed_kmh", metavar="A,B", help="llm4cp: first and last speed, if not published")

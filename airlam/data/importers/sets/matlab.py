@@ -41,8 +41,8 @@ class MatVariable:
     in_memory: bool = False
 
 
-def variable_names(path: Path) -> list[str]:
-    """The names of the variables, sorted; nothing of them is read.
+def variable_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the variables, sorted; ``()`` for a struct. Nothing of them is read.
 
     Raises:
         StoreError: the file is no MATLAB file, or damaged.
@@ -50,8 +50,17 @@ def variable_names(path: Path) -> list[str]:
     with _in_words(path):
         if h5py.is_hdf5(path):
             with h5py.File(path, "r", locking=False) as file:
-                return sorted(name for name in file if not name.startswith("#"))
-        return sorted(name for name, _, _ in _v5_variables(path))
+                return {
+                    name: item.shape[::-1] if isinstance(item, h5py.Dataset) else ()
+                    for name, item in sorted(file.items())
+                    if not name.startswith("#")
+                }
+        return {name: () if kind == "struct" else shape for name, shape, kind in sorted(_v5_variables(path))}
+
+
+def variable_names(path: Path) -> list[str]:
+    """The names of the variables, sorted; see :func:`variable_shapes`."""
+    return list(variable_shapes(path))
 
 
 def looks_like(path: Path, wanted: Callable[[str], bool]) -> bool:

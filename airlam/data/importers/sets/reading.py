@@ -9,11 +9,12 @@ from airlam.data.importers.sets.layout import Layout
 from airlam.data.importers.sets.llm4cp import Llm4cp
 from airlam.data.importers.sets.matlab_5g import Matlab5G
 from airlam.data.importers.sets.numpy_arrays import NumpyArrays
+from airlam.data.importers.sets.sionna import Sionna
 from airlam.data.importers.sets.wifo import WiFo
 from airlam.errors import RecipeError, StoreError
 from airlam.recipes.registry import Registry
 
-LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, [NumpyArrays, Llm4cp, WiFo, Matlab5G])
+LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, [NumpyArrays, Llm4cp, WiFo, Matlab5G, Sionna])
 
 
 def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:
@@ -28,8 +29,8 @@ def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:
         StoreError: ``auto``, and no layout or several recognise the file.
         RecipeError: no such layout, or it does not take an option.
     """
-    cls = _recognised(path) if name == "auto" else LAYOUTS.find(name)
     given = {key: value for key, value in options.items() if value is not None}
+    cls = _recognised(path, given) if name == "auto" else LAYOUTS.find(name)
     for key in given:
         if key not in cls.options:
             takes = ", ".join(f"--{option.replace('_', '-')}" for option in cls.options) or "no option"
@@ -37,9 +38,14 @@ def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:
     return cls(**given)
 
 
-def _recognised(path: Path) -> type[Layout]:
+def _recognised(path: Path, given: dict[str, Any]) -> type[Layout]:
     names = LAYOUTS.names()
     fitting = [cls for cls in map(LAYOUTS.find, names) if cls.recognises(path)]
+    if (
+        len(fitting) > 1 and NumpyArrays in fitting
+    ):  # which takes any array: another one knows more, unless axes are told
+        others = [cls for cls in fitting if cls is not NumpyArrays and set(given) <= set(cls.options)]
+        fitting = others or [NumpyArrays]
     if len(fitting) != 1:
         found = " and ".join(cls.name for cls in fitting) or f"none of {', '.join(names)}"
         raise StoreError(f"{path} looks like {found}; say which it is with --layout NAME")

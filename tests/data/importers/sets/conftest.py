@@ -58,5 +58,5 @@ def golden() -> SimpleNamespace:
     expected = wave().reshape(SLOTS, TONES, 1, -1)
     return SimpleNamespace(
         wave=wave, expected=expected, units=units, check=check, put_v73=put_v73, float16=FLOAT16, slots=SLOTS,
-        tones=TONES, ports=ports, carrier_hz=CARRIER_HZ, **constants, **steps,
+        tones=TONES, ports=ports, **constants, **steps,
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from airlam.data.importers.sets import (
     LinkBlock,
     import_set,
     matlab,
-    numpy_arrays,
+    stored,
 )
 from airlam.errors import RecipeError, StoreError
 
@@ -84,13 +86,32 @@ def test_pickled_objects_and_truncated_files_are_never_loaded(tmp_path):
     (tmp_path / "y.npy").write_bytes((tmp_path / "y.npy").read_bytes()[:-100])
     refused(tmp_path, "y.npy", "truncated, damaged")
     (tmp_path / "z.npz").write_bytes(b"PK\x03\x04 no archive")
-    refused(tmp_path, "z.npz", "truncated, damaged")
+    refused(tmp_path, "z.npz", "cannot be read .*damaged")
 
 
 def test_a_member_above_the_bound_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(numpy_arrays, "MEMBER_BYTES", 1000)
+    monkeypatch.setattr(stored, "WHOLE_BYTES", 1000)
     np.savez(tmp_path / "x.npz", csi=CSI)
-    refused(tmp_path, "x.npz", "save it as .npy")
+    axes = {"axes": "slot,link,subcarrier,rx_ant,tx_ant"}
+    refused(tmp_path, "x.npz", "save it with links first, or as .npy", options=axes)
+    np.savez(tmp_path / "y.npz", csi=np.asfortranarray(CSI))
+    refused(tmp_path, "y.npz", "in Fortran order.*ascontiguousarray")
+    import_set(tmp_path / "x.npz", tmp_path / "y.h5", description=UNITS)  # a stream has no bound
+
+
+def test_members_that_are_cut_or_longer_than_they_say(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", csi=CSI)
+    with zipfile.ZipFile(tmp_path / "x.npz") as archive:
+        content = archive.read("csi.npy")
+    for name, wrong in (("short", content[:-16]), ("long", content + bytes(10**7))):
+        with zipfile.ZipFile(tmp_path / f"{name}.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("csi.npy", wrong)
+        refused(tmp_path, f"{name}.npz", "bytes, expected .*damaged")
+    broken = bytearray((tmp_path / "x.npz").read_bytes())
+    broken[len(broken) // 2] ^= 255
+    (tmp_path / "broken.npz").write_bytes(broken)
+    refused(tmp_path, "broken.npz", "cannot be read|NaN or infinite")
+    assert not list(tmp_path.glob("*.h5"))
 
 
 def test_several_members_and_unknown_ones(tmp_path):
