@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from airlam.cli import UsageError
 from airlam.cli.parsing import Parser
 
-OWN_OPTIONS = ("axes", "variable", "every", "slots", "subcarriers", "link", "future", "speed_kmh")  # of some layouts
+OWN_OPTIONS = ("axes", "variable", "every", "slots", "subcarriers", "tx_set", "tx", "rx_set", "azimuth_deg", "link")
+OWN_OPTIONS += ("future", "speed_kmh")
 
 
 def import_data_set(arguments: Sequence[str]) -> None:
@@ -36,11 +37,15 @@ def import_data_set(arguments: Sequence[str]) -> None:
     own.add_argument("--axes", metavar="NAMES", help="numpy: names of the axes, such as link,slot,subcarrier,tx_ant")
     own.add_argument("--variable", metavar="NAME", help="the array of FILE, where there are several")
     own.add_argument("--every", metavar="N", help="matlab-5g: one slot from each N symbols (default: 1)")
-    own.add_argument("--slots", metavar="N", help="matlab-5g: slots of a link (default: all that the file has)")
+    own.add_argument("--slots", metavar="N", help="slots of a link (matlab-5g: all; deepmimo: 1)")
     own.add_argument("--subcarriers", metavar="N", help="layouts of paths: how many, centred at the carrier")
+    own.add_argument("--tx-set", "--tx_set", metavar="N", help="deepmimo: the transmitter's set")
+    own.add_argument("--tx", metavar="N", help="deepmimo: the transmitter in its set")
+    own.add_argument("--rx-set", "--rx_set", metavar="N", help="deepmimo: the receivers' set")
+    own.add_argument("--azimuth-deg", "--azimuth_deg", metavar="DEG", help="deepmimo: where the panel looks")
     own.add_argument("--link", metavar="WAY", help="llm4cp: up (default, history and future) or down (future only)")
     own.add_argument("--future", metavar="FILE", help="llm4cp: the file of the future, if it is elsewhere")
-    own.add_argument("--speed-kmh", "--speed_kmh", metavar="A,B", help="llm4cp: first and last speed, if not published")
+    own.add_argument("--speed-kmh", "--speed_kmh", metavar="A,B", help="llm4cp: first and last; layouts of paths: one")
     known = parser.parse_strictly(arguments)
     if not known.out:
         raise UsageError("--out is empty; name a file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from airlam.data.importers.sets.deepmimo import DeepMIMO
 from airlam.data.importers.sets.layout import Layout
 from airlam.data.importers.sets.llm4cp import Llm4cp
 from airlam.data.importers.sets.matlab_5g import Matlab5G
@@ -14,7 +15,9 @@ from airlam.data.importers.sets.wifo import WiFo
 from airlam.errors import RecipeError, StoreError
 from airlam.recipes.registry import Registry
 
-LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, [NumpyArrays, Llm4cp, WiFo, Matlab5G, Sionna])
+LAYOUTS: Registry[Layout] = Registry(
+    "layout", "airlam.layouts", Layout, [NumpyArrays, Llm4cp, WiFo, Matlab5G, Sionna, DeepMIMO]
+)
 
 
 def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:
