@@ -145,6 +145,50 @@ def _v5(path: Path, name: str, rank: int | tuple[int, ...], meaning: str) -> Mat
     return MatVariable(title, array.shape, part, in_memory=True)
 
 
+def read_variables(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """Small variables as they are, MATLAB's order of axes; complex ones as NumPy has them.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    with _in_words(path):
+        if not h5py.is_hdf5(path):
+            from scipy.io import loadmat
+
+            read = loadmat(path, variable_names=names)
+            return {name: read[name] for name in names}
+        with h5py.File(path, "r", locking=False) as file:
+            return {name: _plain(file[name][()]).T for name in names}
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    if array.dtype.names is None:
+        return array
+    whole = np.empty(array.shape, np.result_type(array["real"].dtype, np.complex64))
+    whole.real, whole.imag = array["real"], array["imag"]
+    return whole
+
+
+def read_struct(path: Path, name: str) -> list[dict[str, np.ndarray]]:
+    """The entries of a struct array in a v5 file, in MATLAB's order; fields that are no numbers are left out.
+
+    Raises:
+        StoreError: the file is damaged, or of version 7.3.
+    """
+    if _is_hdf5(path):
+        raise StoreError(
+            f"{path}: the struct {name} is in a v7.3 file, which is not read; save it in MATLAB with '-v7'"
+        )
+    with _in_words(path):
+        from scipy.io import loadmat
+
+        array = loadmat(path, variable_names=[name])[name]
+        return [
+            {field: entry[field] for field in array.dtype.names if entry[field].dtype.kind in "cfiub"}
+            for entry in array.reshape(-1, order="F")
+        ]
+
+
 def _check(title: str, shape: tuple[int, ...], rank: int | tuple[int, ...], meaning: str) -> None:
     ranks = (rank,) if isinstance(rank, int) else rank
     if len(shape) not in ranks:

@@ -10,14 +10,15 @@ from airlam.data.importers.sets.layout import Layout
 from airlam.data.importers.sets.llm4cp import Llm4cp
 from airlam.data.importers.sets.matlab_5g import Matlab5G
 from airlam.data.importers.sets.numpy_arrays import NumpyArrays
+from airlam.data.importers.sets.quadriga import QuaDRiGa
 from airlam.data.importers.sets.sionna import Sionna
 from airlam.data.importers.sets.wifo import WiFo
+from airlam.data.importers.sets.wimae import WiMAE
 from airlam.errors import RecipeError, StoreError
 from airlam.recipes.registry import Registry
 
-LAYOUTS: Registry[Layout] = Registry(
-    "layout", "airlam.layouts", Layout, [NumpyArrays, Llm4cp, WiFo, Matlab5G, Sionna, DeepMIMO]
-)
+OWN: list[type[Layout]] = [NumpyArrays, Llm4cp, WiFo, Matlab5G, Sionna, DeepMIMO, QuaDRiGa, WiMAE]
+LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, OWN)
 
 
 def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:
@@ -44,9 +45,7 @@ def choose_layout(path: Path, name: str, options: dict[str, Any]) -> Layout:
 def _recognised(path: Path, given: dict[str, Any]) -> type[Layout]:
     names = LAYOUTS.names()
     fitting = [cls for cls in map(LAYOUTS.find, names) if cls.recognises(path)]
-    if (
-        len(fitting) > 1 and NumpyArrays in fitting
-    ):  # which takes any array: another one knows more, unless axes are told
+    if len(fitting) > 1 and NumpyArrays in fitting:  # it takes any array; another layout knows more of it
         others = [cls for cls in fitting if cls is not NumpyArrays and set(given) <= set(cls.options)]
         fitting = others or [NumpyArrays]
     if len(fitting) != 1:

@@ -47,7 +47,8 @@ class Sionna(Layout):
     def recognises(cls, path: Path) -> bool:
         if path.suffix == ".mat":
             return False
-        return cls._is_gains(path) or any(has_arrays(path, **{name: (6, 7)}) for name in cls.variables)
+        cfr = any(has_arrays(path, **{name: (6, 7)}) for name in cls.variables)
+        return cls._is_gains(path) or (cfr and not has_arrays(path, h=(6,), shape=(1,)))  # which is PilotWiMAE's
 
     @staticmethod
     def _is_gains(path: Path) -> bool:
