@@ -71,3 +71,29 @@ def test_a_layout_of_ones_own_by_class_path(airlam, tmp_path):
     assert result.code == 0, result.err
     with CSIStore("x.h5") as store:
         assert store.attrs["slot_duration"] == 2e-3 and store.recipe["channel"]["layout"] == "raw"
+
+
+def test_a_layout_of_an_installed_package(airlam, refuses, tmp_path, monkeypatch):
+    """An entry point of the group ``airlam.layouts`` is found by name and by ``auto``, as for a package of pip."""
+    site = tmp_path / "site"
+    (site / "raw_layout-1.0.dist-info").mkdir(parents=True)
+    (site / "raw_layout.py").write_text(OWN)
+    (site / "raw_layout-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: raw-layout\nVersion: 1.0\n"
+    )
+    (site / "raw_layout-1.0.dist-info" / "entry_points.txt").write_text("[airlam.layouts]\nraw = raw_layout:Raw\n")
+    np.ones((10, 6, 5, 1, 4), np.complex64).tofile(tmp_path / "x.raw")
+    assert "none of" in refuses("import", "x.raw", "--out", "x.h5", *UNITS[2:])
+    monkeypatch.syspath_prepend(site)
+    for number, layout in enumerate([(), ("--layout", "raw")]):
+        result = airlam("import", "x.raw", "--out", f"{number}.h5", *UNITS[2:], *layout)
+        assert result.code == 0, result.err
+        with CSIStore(f"{number}.h5") as store:
+            assert store.recipe["channel"]["layout"] == "raw"
+    assert "wimae, raw" in refuses("import", "x.raw", "--out", "x.h5", "--layout", "rav")
+
+
+def test_a_folder_is_a_data_set_too(refuses, tmp_path):
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "params.json").write_text("{}")
+    assert "layout deepmimo expects params.json" in refuses("import", "scene", "--out", "x.h5", *UNITS)

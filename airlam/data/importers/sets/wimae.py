@@ -17,8 +17,8 @@ class WiMAE(Layout):
     """A ``.npz`` with ``channels [sample, 1, antenna, subcarrier]`` or ``h [sample, 1, 1, tx_ant, time, subcarrier]``.
 
     ``channels`` is of ContraWiMAE (``contrawimae/training/data_utils.py`` of WirelessContrastiveMaskedLearning): one
-    slot. Its loader calls the last two axes height and width; that antennas come first is a reading of the paper, so
-    ``order`` can turn it. ``h`` with its ``shape`` is of PilotWiMAE (``pilotwimae/data/dataset.py``), whose loader
+    slot. Its loader calls the last two axes height and width; that antennas come first is an assumption, which
+    ``order`` turns. ``h`` with its ``shape`` is of PilotWiMAE (``pilotwimae/data/dataset.py``), whose loader
     names the axes. Both sets come from ray tracing with DeepMIMO or Sionna RT, whose signs are airlam's. Neither file tells
     slot, carrier, spacing, or how antennas fold: they keep their order.
 
