@@ -8,7 +8,7 @@ from airlam.cli import UsageError
 from airlam.cli.parsing import Parser
 
 OWN_OPTIONS = ("axes", "variable", "every", "slots", "subcarriers", "tx_set", "tx", "rx_set", "azimuth_deg", "link")
-OWN_OPTIONS += ("elements", "order", "future", "speed_kmh")
+OWN_OPTIONS += ("scenes", "elements", "order", "future", "speed_kmh")
 
 
 def import_data_set(arguments: Sequence[str]) -> None:
@@ -40,11 +40,12 @@ def import_data_set(arguments: Sequence[str]) -> None:
     own.add_argument("--slots", metavar="N", help="slots of a link (matlab-5g: all; deepmimo: 1)")
     own.add_argument("--subcarriers", metavar="N", help="layouts of paths: how many, centred at the carrier")
     own.add_argument("--tx-set", "--tx_set", metavar="N", help="deepmimo: the transmitter's set")
-    own.add_argument("--tx", metavar="N", help="deepmimo: the transmitter in its set")
+    own.add_argument("--tx", metavar="N", help="deepmimo: the transmitter in its set; channels4world: the base station")
     own.add_argument("--rx-set", "--rx_set", metavar="N", help="deepmimo: the receivers' set")
     own.add_argument("--azimuth-deg", "--azimuth_deg", metavar="DEG", help="deepmimo: where the panel looks")
     own.add_argument("--elements", metavar="ORDER", help="quadriga: of transmit elements: listed (default) or 3gpp")
     own.add_argument("--order", metavar="AXES", help="wimae: subcarrier,antenna, if they are not antenna,subcarrier")
+    own.add_argument("--scenes", metavar="NAMES", help="channels4world: scenes, separated by commas (default: all)")
     own.add_argument("--link", metavar="WAY", help="llm4cp: up (default, history and future) or down (future only)")
     own.add_argument("--future", metavar="FILE", help="llm4cp: the file of the future, if it is elsewhere")
     own.add_argument("--speed-kmh", "--speed_kmh", metavar="A,B", help="llm4cp: first and last; layouts of paths: one")

@@ -90,7 +90,7 @@ def test_a_layout_of_an_installed_package(airlam, refuses, tmp_path, monkeypatch
         assert result.code == 0, result.err
         with CSIStore(f"{number}.h5") as store:
             assert store.recipe["channel"]["layout"] == "raw"
-    assert "wimae, raw" in refuses("import", "x.raw", "--out", "x.h5", "--layout", "rav")
+    assert "did you mean 'raw'" in refuses("import", "x.raw", "--out", "x.h5", "--layout", "rav")
 
 
 def test_a_folder_is_a_data_set_too(refuses, tmp_path):

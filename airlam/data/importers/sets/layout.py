@@ -43,6 +43,7 @@ class Contents:
             ``subcarrier_spacing`` [Hz], ``port_shape`` (polarisations, columns, rows).
         links_per_drop: so many consecutive links share a base station and its surroundings.
         notes: what a user should know, one sentence each.
+        drops: ``int [link]``, the drop of each link, not falling, where drops have different numbers of links.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +52,7 @@ class Contents:
     known: dict[str, Any] = field(default_factory=dict)
     links_per_drop: int = 1
     notes: tuple[str, ...] = ()
+    drops: np.ndarray | None = None
 
 
 class Layout:

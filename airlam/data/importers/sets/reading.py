@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from airlam.data.importers.sets.channels4world import Channels4World
 from airlam.data.importers.sets.deepmimo import DeepMIMO
 from airlam.data.importers.sets.layout import Layout
 from airlam.data.importers.sets.llm4cp import Llm4cp
@@ -17,7 +18,7 @@ from airlam.data.importers.sets.wimae import WiMAE
 from airlam.errors import RecipeError, StoreError
 from airlam.recipes.registry import Registry
 
-OWN: list[type[Layout]] = [NumpyArrays, Llm4cp, WiFo, Matlab5G, Sionna, DeepMIMO, QuaDRiGa, WiMAE]
+OWN: list[type[Layout]] = [NumpyArrays, Llm4cp, WiFo, Matlab5G, Sionna, DeepMIMO, QuaDRiGa, WiMAE, Channels4World]
 LAYOUTS: Registry[Layout] = Registry("layout", "airlam.layouts", Layout, OWN)
 
 

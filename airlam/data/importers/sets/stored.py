@@ -141,7 +141,8 @@ def mapped_array(path: Path) -> Stored:
         ) from error
 
     def rows(step: int) -> Iterator[np.ndarray]:
-        return (mapped[start : start + step] for start in range(0, len(mapped), step))
+        for start in range(0, len(mapped), step):  # mapped anew: pages that are done are let go
+            yield np.load(path, mmap_mode="r", allow_pickle=False)[start : start + step]
 
     return Stored(str(path), mapped.shape, mapped.dtype, rows, mapped)
 

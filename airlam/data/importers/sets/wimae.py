@@ -18,8 +18,8 @@ class WiMAE(Layout):
 
     ``channels`` is of ContraWiMAE (``contrawimae/training/data_utils.py`` of WirelessContrastiveMaskedLearning): one
     slot. Its loader calls the last two axes height and width; that antennas come first is an assumption, which
-    ``order`` turns. ``h`` with its ``shape`` is of PilotWiMAE (``pilotwimae/data/dataset.py``), whose loader
-    names the axes. Both sets come from ray tracing with DeepMIMO or Sionna RT, whose signs are airlam's. Neither file tells
+    ``order`` turns. ``h`` with its ``shape`` is of PilotWiMAE (``pilotwimae/data/dataset.py``), whose loader names the
+    axes. Both sets come from ray tracing with DeepMIMO or Sionna RT, whose signs are airlam's. Neither file tells
     slot, carrier, spacing, or how antennas fold: they keep their order.
 
     Args:

@@ -182,7 +182,7 @@ def _grid(path: Path, contents: Contents, description: Description) -> tuple[Gri
 def _places(contents: Contents, description: Description) -> tuple[np.ndarray, dict[str, int], np.ndarray]:
     """Where each link of the file goes, ``int [link]``; the links of each split; the drop of each link of the file."""
     links, per_drop = contents.shape[0], contents.links_per_drop
-    drops = np.arange(links) // per_drop
+    drops = np.arange(links) // per_drop if contents.drops is None else contents.drops
     num_drops = int(drops[-1]) + 1
     order = np.random.default_rng(description.seed).permutation(num_drops)
     ends = np.rint(np.cumsum([0, *description.split]) * num_drops).astype(int)
