@@ -3,8 +3,9 @@
     python -P benchmarks/importers.py [--mb 1200] [--cases numpy llm4cp ...] [--folder FOLDER] [--out FILE]
 
 Writes a file of random CSI of each layout, then, each in a process of its own: copies it, reads all of it with the
-format's own reader (NumPy, h5py, SciPy), and imports it. MB/s are of the file's bytes; start-up does not count. The file has just been written, so all three read it from the page cache; the copy and the store are synced. The
-readers need memory for the whole file. Peak memory is the resident set, pages of mapped files included.
+format's own reader (NumPy, h5py, SciPy), and imports it. MB/s are of the file's bytes; start-up does not count. The
+file has just been written, so all three read it from the page cache; the copy and the store are synced. The readers
+need memory for the whole file. Peak memory is the resident set, pages of mapped files included.
 """
 
 from __future__ import annotations

@@ -115,11 +115,12 @@ class Channels4World(Layout):
 
         def stations() -> Iterator[Station]:
             try:
-                scene, positions = None, None
+                scene, places = "", (np.empty(0), np.empty(0))
                 for record in chosen.records():
                     if record.scene_id != scene:
-                        scene, positions = record.scene_id, data.scene(record.scene_id).read_positions()
-                    yield Station(record, positions.bs[record.bs_id], positions.ue)
+                        positions = data.scene(record.scene_id).read_positions()
+                        scene, places = record.scene_id, (positions.bs, positions.ue)
+                    yield Station(record, places[0][record.bs_id], places[1])
             except c4w.C4WError as error:
                 reason = " ".join(str(error).split())[:160]
                 raise StoreError(f"{path} cannot be read by channels4world ({reason})") from error

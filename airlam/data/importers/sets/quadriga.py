@@ -151,7 +151,7 @@ class QuaDRiGa(Layout):
         truth = {"position": (rx[:, 0] - base)[None]}
         if rx.shape[1] == slots > 1 and self.description.slot_s:
             velocity = (rx[:, -1] - rx[:, 0]) / ((slots - 1) * self.description.slot_s)
-            truth |= {"velocity": velocity[None], "speed": np.linalg.norm(velocity)[None]}
+            truth |= {"velocity": velocity[None], "speed": np.linalg.norm(velocity[None], axis=1)}
         return truth
 
 
