@@ -75,7 +75,11 @@ class Llm4cp(Layout):
             def blocks() -> Iterator[LinkBlock]:
                 step, start = links_at_once(shape), 0
                 for csi in zip(*(link_blocks(part, 2, step, self.scratch) for part in parts), strict=True):
-                    h = np.moveaxis(np.concatenate(csi, axis=1)[..., ::-1, :], -1, -3)  # rows from the top
+                    h = np.empty((len(csi[0]), slots, tones, polarisations, columns, rows), np.complex64)
+                    done = 0
+                    for part in csi:
+                        h[:, done : done + part.shape[1]] = np.moveaxis(part[..., ::-1, :], -1, -3)  # rows from the top
+                        done += part.shape[1]
                     stop = start + len(h)
                     speed = None if metres is None else metres[np.arange(start, stop) // users]
                     yield LinkBlock(h.reshape(-1, *shape[1:]), speed)

@@ -185,7 +185,10 @@ def _checked(path: Path, channel: dict[str, np.ndarray]) -> tuple[int, int, int,
 def _response(channel: dict[str, np.ndarray], frequencies: np.ndarray) -> np.ndarray:
     """``complex64 [slot, subcarrier, rx, tx]``."""
     delay = channel["delay"].astype(np.float64).transpose(0, 1, 3, 2)  # [rx or 1, tx or 1, snapshot, path]
-    turn = np.exp(-2j * np.pi * delay[..., None] * frequencies).astype(np.complex64)
+    cycles = delay[..., None] * frequencies
+    phase = (-2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32)  # a fraction of a turn loses nothing
+    turn = np.empty(phase.shape, np.complex64)
+    turn.real, turn.imag = np.cos(phase), np.sin(phase)
     coeff = channel["coeff"].astype(np.complex64).transpose(0, 1, 3, 2)[..., None, :]  # [rx, tx, snapshot, 1, path]
     if turn.shape[:2] == (1, 1):
         flat = coeff.reshape(-1, *coeff.shape[2:])[..., 0, :].swapaxes(0, 1)  # [snapshot, rx tx, path]

@@ -17,12 +17,12 @@ import numpy as np
 
 from airlam.data.importers.sets.matlab import MatVariable
 
-TILE_BYTES = 64 * 2**20  # as complex64, of what is read from the file at once
+TILE_BYTES = 32 * 2**20  # as complex64, of what is read from the file at once
 TILE_LINKS = 2**16  # a tile touches at least one page of memory for each link
 
 
 def link_blocks(variable: MatVariable, link_axes: int, step: int, scratch: Path) -> Iterator[np.ndarray]:
-    """Blocks ``complex64 [link, *other axes]``, ``step`` links each (fewer at the end).
+    """Blocks ``complex64 [link, *other axes]``, ``step`` links each (fewer at the end), in any order of memory.
 
     Args:
         variable: the first ``link_axes`` axes count links, the last of these runs fastest.
@@ -30,6 +30,10 @@ def link_blocks(variable: MatVariable, link_axes: int, step: int, scratch: Path)
     """
     shape = variable.shape
     links, rest = math.prod(shape[:link_axes]), shape[link_axes:]
+    if variable.in_memory and link_axes == 1:
+        for start in range(0, links, step):
+            yield variable.part((slice(start, min(start + step, links)), *(slice(0, size) for size in rest)))
+        return
     if variable.in_memory or 8 * math.prod(shape) <= TILE_BYTES:
         whole = variable.part(tuple(slice(0, size) for size in shape))
         for start in range(0, links, step):
@@ -46,14 +50,14 @@ def link_blocks(variable: MatVariable, link_axes: int, step: int, scratch: Path)
         axes = (0, *range(len(rest), 0, -1))
         for start in range(0, links, step):
             flat = np.memmap(file, np.complex64, "r", shape=(links, *rest[::-1]))
-            block = np.ascontiguousarray(flat[start : start + step].transpose(axes))
+            block = np.array(flat[start : start + step])
             del flat
-            yield block
+            yield block.transpose(axes)
 
 
 def _flat(whole: np.ndarray, link_shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
     """Links ``start`` to ``stop`` of an array whose first axes count links."""
-    return np.ascontiguousarray(whole[np.unravel_index(np.arange(start, stop), link_shape)])
+    return whole[np.unravel_index(np.arange(start, stop), link_shape)]
 
 
 def _tiles(variable: MatVariable) -> Iterator[tuple[slice, ...]]:
