@@ -106,11 +106,13 @@ class PrecoderBlock(Block):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """See the class."""
         want = (self._users.shape[0], self.num_streams, self.num_symbols, self.fft_size)
-        if x.dim() != 5 or tuple(x.shape[1:]) != want:
+        if not isinstance(x, Tensor) or x.dim() != 5 or tuple(x.shape[1:]) != want:
+            given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(
-                f"x {tuple(x.shape)} must be [batch_size, num_tx, num_streams_per_tx, num_ofdm_symbols, fft_size] "
+                f"x {given} must be [batch_size, num_tx, num_streams_per_tx, num_ofdm_symbols, fft_size] "
                 f"with {want} of the grid and the streams"
             )
+        x = x.to(self.cdtype)
         h = self._effective(self._check(h, "h", x.shape[0]))
         if error_covariance is not None:
             error_covariance = self._effective(error_covariance)

@@ -163,6 +163,14 @@ def test_precoders_are_airlams(name):
     assert torch.allclose(found.abs().square().sum((-2, -1)), torch.tensor(2.0), atol=1e-4)  # power, not amplitude
 
 
+@pytest.mark.parametrize("name", ["rzf", "wmmse", "type1", "airlam-precoder"])
+def test_precoding_in_double_precision(name):
+    x, csi = symbols(), h(3, USERS, 1, 1, 8, 1, TONES)
+    found = PrecoderBlock(*parts(), name, precision="double")(x, csi, 1)
+    assert found.dtype == torch.complex128
+    assert torch.allclose(found.to(torch.complex64), PrecoderBlock(*parts(), name)(x, csi, 1.0), atol=1e-4)
+
+
 def test_noise_of_each_user():
     grid, streams = parts()
     csi, no = h(3, USERS, 1, 1, 8, 1, TONES), 0.1 + torch.arange(12.0).reshape(3, USERS)
@@ -211,6 +219,7 @@ def test_a_covariance_reaches_the_precoder():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"x": 1}, "x int must be"),
         ({"x": symbols(streams=3)}, r"num_ofdm_symbols, fft_size. with \(1, 4, 14, 24\)"),
         ({"h": h(3, USERS, 1, 1, 8, TONES)}, "must be .batch_size, num_rx"),
         ({"h": h(2, USERS, 1, 1, 8, 1, TONES)}, "with batch_size 3"),
