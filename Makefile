@@ -1,6 +1,7 @@
 # Every target sets up what it needs in .venv: Python >= 3.11 with pip, nothing else (no conda, no GPU).
 #   make demo    the main job on real input; names the report it wrote
 #   make test    the default tests
+#   make docs    the documentation as a site in build/site
 # Variables: PYTHON=python3.12 (which interpreter makes .venv), VENV=.venv, WORKERS=2 (test processes),
 #   TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" (a smaller torch without CUDA; see docs/install.md)
 
@@ -8,10 +9,12 @@ VENV ?= .venv
 PYTHON ?=
 TORCH_ARGS ?=
 SLOW ?= 0
+SITE ?= mkdocs
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # One test process per core, at most four (each loads torch); one thread in each, so that they do not fight over cores.
 WORKERS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
@@ -22,7 +25,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-all coverage lint benchmark clean
+.PHONY: help install demo test test-slow test-all coverage lint docs benchmark clean
 
 help:
 	@echo "make demo       generate channels, adapt the shipped model to a site, evaluate, write a report (5 minutes)"
@@ -30,6 +33,7 @@ help:
 	@echo "make test-slow  only the tests marked slow;  make test-all: everything"
 	@echo "make coverage   the default tests with the lines of airlam/ that they run"
 	@echo "make lint       ruff, ruff format, codespell, mypy"
+	@echo "make docs       the documentation as a site in build/site, every link checked (SITE=zensical: the other builder)"
 	@echo "make benchmark  the timings of docs/benchmarks.md on this machine"
 	@echo "make install    only set up $(VENV);  make clean: remove $(VENV) and caches"
 
@@ -56,6 +60,11 @@ lint: $(STAMP)
 	@failed=0; $(BIN)/ruff check . || failed=1; $(BIN)/ruff format --check . || failed=1; \
 	  $(BIN)/codespell || failed=1; $(BIN)/mypy || failed=1; exit $$failed
 
+docs: $(DOCS_STAMP)
+	$(BIN)/python -P docs/site/prepare.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/$(SITE) build --clean --strict
+	$(BIN)/python -P docs/site/finish.py build/site
+
 benchmark: $(STAMP)
 	@set -e; for script in benchmarks/*.py; do \
 	  test -e "$$script" || { echo "no benchmarks/*.py here yet"; break; }; \
@@ -71,6 +80,10 @@ $(STAMP): pyproject.toml setup.py constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 	@echo "airlam is installed in $(VENV)"
+
+$(DOCS_STAMP): $(STAMP)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@
 
 $(BIN)/python:
 	@for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python); do \

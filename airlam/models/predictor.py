@@ -25,7 +25,7 @@ class AirlamPredictor:
             :class:`SpectralModel` that is a module (an exported graph).
         name: of the row in tables.
         correction: False gives only the classical start; the difference between both is the contribution of the
-        network.
+            network.
         chunk: links per forward pass, bounds the memory.
         views: bases that predictions are averaged over, instead of the checkpoint's own number
             (``AirlamConfig.views``): 3 take three times as long as 1, for some tenths of a decibel.
