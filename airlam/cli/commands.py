@@ -81,6 +81,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--config", "-c", required=True, metavar="YAML", help="the benchmark")
     parser.add_argument("--out", "-o", metavar="FOLDER", help="where results go (default: outputs/<task>)")
+    parser.add_argument(
+        "--paper", metavar="FOLDER", help="also tables as CSV and LaTeX, figures as PDF and SVG, BibTeX, for a paper"
+    )
     parser.add_argument("--print_config", "--print-config", action="store_true", help="print the resolved YAML only")
     if config := _config_with_help(arguments):
         from airlam.cli.benchmark_arguments import argument_help
@@ -95,8 +98,17 @@ def evaluate(arguments: Sequence[str]) -> None:
         return
 
     from airlam.evaluation import run
+    from airlam.evaluation.report.paper import write_paper
+    from airlam.io import check_folder
 
-    print(f"report: {run(known.config, known.out, **fields)}")
+    if known.paper is not None:
+        check_folder(known.paper)  # before hours of work
+    report = run(known.config, known.out, **fields)
+    print(f"report: {report}")
+    if known.paper is not None:
+        paper = write_paper(report.parent / "results.json", known.paper)
+        counts = f"{len(paper.tables)} tables, {len(paper.figures)} figures, {len(paper.references)} references"
+        print(f"paper: {paper.tex} ({counts})")
 
 
 def _config_with_help(arguments: Sequence[str]) -> str | None:

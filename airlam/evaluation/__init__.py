@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.reconstruction.benchmark import ReconstructionBenchmark
     from airlam.evaluation.benchmarks.sites.benchmark import SiteBenchmark
     from airlam.evaluation.report.html import publish, write_report
+    from airlam.evaluation.report.paper import write_paper
     from airlam.evaluation.report.sentences import headline
     from airlam.evaluation.results import measurements, summarise
     from airlam.evaluation.rows import Figure, Results, Row, environment
@@ -44,6 +45,7 @@ _HOMES = {
     "publish": "report.html",
     "run": "runner",
     "summarise": "results",
+    "write_paper": "report.paper",
     "write_report": "report.html",
 }
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "publish",
     "run",
     "summarise",
+    "write_paper",
     "write_report",
 ]
 

@@ -11,6 +11,7 @@ Shipped methods are declared in this folder, one file a role. Another package ad
 A class of your own needs no registration: recipes also take ``{class_path: my_gru.MyGRU}``, see docs/extending.md.
 """
 
+from airlam.methods.citing import bibliography
 from airlam.methods.method import KINDS, ROLES, TUNED_ENDING, Method
 from airlam.methods.own import build_own, check_grid, check_made, describe, identity_of, is_own, own_method
 from airlam.methods.registry import find, get, grid_of, is_declared, known, names, register
@@ -20,6 +21,7 @@ __all__ = [
     "ROLES",
     "TUNED_ENDING",
     "Method",
+    "bibliography",
     "build_own",
     "check_grid",
     "check_made",

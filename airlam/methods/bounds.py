@@ -26,5 +26,13 @@ METHODS = [
         line=":",
         marker="",
     ),
-    Method("dpc", "precoder", "bound", label="dirty paper coding (bound)", color="#000000", line=":"),
+    Method(
+        "dpc",
+        "precoder",
+        "bound",
+        label="dirty paper coding (bound)",
+        color="#000000",
+        line=":",
+        references=("viswanath2003dpc", "jindal2005waterfilling"),
+    ),
 ]

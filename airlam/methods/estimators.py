@@ -91,5 +91,6 @@ METHODS = [
         "estimator",
         factory="airlam.baselines.prony:PADPredictor",
         grid={"order": (1, 2, 4, 8), "energy": (0.8, 0.95), "ridge": (1e-2, 0.1, 1.0)},
+        references=("yin2020pad",),
     ),
 ]

@@ -32,6 +32,8 @@ class Method:
         label, short: in tables and legends; ``short`` where space is scarce. Default: ``name`` and ``label``. A report
             leaves out the ending "(tuned)" where nothing was tuned.
         color, line, marker: in plots. Empty: the plot chooses.
+        references: what the method is described in: keys of ``references.bib`` in this folder, or whole BibTeX entries
+            (:func:`airlam.methods.bibliography`).
 
     Raises:
         ValueError: no such role or kind, a name that no recipe could hold, or a grid where nothing is tuned.
@@ -54,6 +56,7 @@ class Method:
     color: str = ""
     line: str = "-"
     marker: str = "o"
+    references: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:

@@ -6,6 +6,7 @@ A class of one's own may say, as plain class attributes:
 * ``label``: in tables and plots, in the place of the name; a name that the recipe gives goes before it. An ending
   "(tuned)" is left out where nothing is tuned;
 * ``kind``: ``"classical"`` or ``"learned"``; without it a method is learned if it holds a ``torch.nn.Module``;
+* ``references``: BibTeX entries of what it is described in (or keys of ``references.bib``);
 * ``tuning_grid``: argument -> values; a classical predictor is tuned on it in every cell of a benchmark. Arguments that
   the recipe gives are not tuned. Precoders are not tuned: one with a grid is refused until the recipe gives these
   arguments.
@@ -178,7 +179,10 @@ def own_method(value: Any, role: str, source: str, name: str = "") -> Method:
             if not grid:
                 factory, options = Ready(made), {}
                 label = label.removesuffix(TUNED_ENDING) if role in TUNED else label
-            method = Method(name, role, kind, factory=factory, options=options, grid=grid, label=label)
+            references = tuple(getattr(made, "references", ()) or ())
+            method = Method(
+                name, role, kind, factory=factory, options=options, grid=grid, label=label, references=references
+            )
     except RecipeError:
         raise
     except ValueError as error:

@@ -14,6 +14,7 @@ METHODS = [
         what="Maximum ratio transmission.",
         label="MRT",
         line=":",
+        references=("lo1999mrt",),
     ),
     Method(
         "zf",
@@ -22,6 +23,7 @@ METHODS = [
         what="Zero forcing, equal powers.",
         label="ZF",
         line=":",
+        references=("spencer2004zf",),
     ),
     Method(
         "zf-wf",
@@ -31,6 +33,7 @@ METHODS = [
         what="Zero forcing, powers by water-filling.",
         label="ZF, water-filling",
         line=":",
+        references=("spencer2004zf",),
     ),
     Method(
         "slnr",
@@ -39,6 +42,7 @@ METHODS = [
         what="Signal over leakage and noise, maximised for each user.",
         label="SLNR",
         line=":",
+        references=("sadek2007slnr",),
     ),
     Method(
         "type1",
@@ -47,6 +51,7 @@ METHODS = [
         what="Best codeword of the 5G NR Type I codebook for each user.",
         label="Type I codebook",
         line=":",
+        references=("ts38214",),
     ),
     Method(
         "rzf",
@@ -56,6 +61,7 @@ METHODS = [
         label="RZF",
         color="#cc79a7",
         line="--",
+        references=("peel2005rzf",),
     ),
     Method(
         "wmmse",
@@ -65,6 +71,7 @@ METHODS = [
         label="WMMSE",
         color="#cc79a7",
         line=":",
+        references=("shi2011wmmse",),
     ),
     Method("raw", "denoiser", label="raw CSI", color="#8c8c8c", marker="s"),
     Method(

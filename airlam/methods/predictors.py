@@ -49,6 +49,7 @@ METHODS = [
         color="#56b4e9",
         line=":",
         marker=">",
+        references=("clarke1968",),
     ),
     Method(
         "kalman",
@@ -65,6 +66,7 @@ METHODS = [
         color="#56b4e9",
         line="--",
         marker="<",
+        references=("kalman1960",),
     ),
     Method(
         "pad",
@@ -79,6 +81,7 @@ METHODS = [
         short="PAD",
         color="#e69f00",
         marker="^",
+        references=("yin2020pad",),
     ),
     Method(
         "vector-prony",
@@ -90,6 +93,7 @@ METHODS = [
         color="#e69f00",
         line="--",
         marker="^",
+        references=("yin2020pad",),
     ),
     Method(
         "ar",
@@ -143,6 +147,7 @@ METHODS = [
         short="paths",
         color="#117733",
         marker="X",
+        references=("mamandipoor2016nomp", "tipping2001sbl"),
     ),
     Method(  # benchmarks/reference/ar.py, the unit of latency ratios: the benchmarks that need it load it
         "ar-reference",
@@ -159,5 +164,6 @@ METHODS = [
         color="#0072b2",
         line=":",
         marker="p",
+        references=("breiman1996stacked",),
     ),
 ]

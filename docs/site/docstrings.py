@@ -41,5 +41,7 @@ def for_markdown(text: str) -> str:
         'See `airlam.csi.measure`. To read it:'
     """
     text = re.sub(r"^(\s*)Example:$", r"\1Examples:", text, flags=re.M)
+    text = re.sub(r":math:`([^`]+)`", r"\\(\1\\)", text)
+    text = re.sub(r"^( *)\.\. math:: (.+(?:\n\1 +.+)*)$", r"\1\\[\2\\]", text, flags=re.M)
     text = ROLE.sub(lambda found: f"`{found['name']}`", text)
     return re.sub(r"(?<=\w)::$", ":", text, flags=re.M)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +21,17 @@ SPECIAL = {
     "|": r"\textbar{}",
     "…": r"\ldots{}",
     "–": "--",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    "µ": r"$\mu$",
+    "μ": r"$\mu$",
+    "°": r"$^\circ$",
 } | {character: f"\\{character}" for character in "&%$#_{}"}
+SHRINK = r"\resizebox{\ifdim\width>\linewidth \linewidth\else \width\fi}{!}{%"
 NUMBER = re.compile(r"^[+-]?\d[\d.,/ ]*(%|\(.*)?$|^-?$")
 MINUS = re.compile(r"(?<![\w}])-(?=[\d.])")
 
@@ -30,8 +41,12 @@ def write_latex(tables: Iterable[Table], path: str | Path) -> Path:
     return write_text(Path(path), PREAMBLE + "".join("\n" + to_latex(table) for table in tables))
 
 
-def to_latex(table: Table) -> str:
+def to_latex(table: Table, *, label: str = "", shrink: bool = False) -> str:
     r"""One table.
+
+    Args:
+        label: for ``\ref``; empty: none.
+        shrink: to the width of the text, where the table is wider (not a ``longtable``); needs graphicx.
 
     Example:
         >>> print(to_latex(Table("Gain of 5 %", ["method", "NMSE"], [("", ["my_ar", "-7.6"])])))
@@ -53,14 +68,16 @@ def to_latex(table: Table) -> str:
     )
     sentences = [text for text in (table.title, table.text, table.support) if text]
     caption = escape(". ".join(text.removesuffix(".") for text in sentences) + ("." if len(sentences) > 1 else ""))
+    caption = f"\\caption{{{caption}}}" + (f"\\label{{{label}}}" if label else "")
     head = [_row(map(escape, table.columns))]
     body = [_row(_render(cell, kind == "focus") for cell in cells) for kind, cells in table.lines]
     if len(body) > LONG:
-        lines = [f"\\begin{{longtable}}{{{kinds}}}", f"\\caption{{{caption}}} \\\\", r"\toprule", *head, r"\midrule"]
+        lines = [f"\\begin{{longtable}}{{{kinds}}}", f"{caption} \\\\", r"\toprule", *head, r"\midrule"]
         lines += [r"\endhead", *body, r"\bottomrule", r"\end{longtable}"]
     else:
-        lines = [r"\begin{table}", f"\\caption{{{caption}}}", f"\\begin{{tabular}}{{{kinds}}}", r"\toprule", *head]
-        lines += [r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        lines = [r"\begin{table}", caption, *([SHRINK] if shrink else []), f"\\begin{{tabular}}{{{kinds}}}"]
+        lines += [r"\toprule", *head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", *("}" if shrink else "")]
+        lines += [r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +88,17 @@ def escape(text: str) -> str:
         >>> escape(r"50 % of \input{x}")
         '50 \\% of \\textbackslash{}input\\{x\\}'
     """
-    return "".join(SPECIAL.get(character, character) for character in " ".join(str(text).splitlines()))
+    return "".join(_escaped(character) for character in " ".join(str(text).splitlines()))
+
+
+def _escaped(character: str) -> str:
+    """A character that pdflatex knows: others without their marks, or by their number."""
+    if character in SPECIAL:
+        return SPECIAL[character]
+    if character.isascii() or "\xc0" <= character <= "\xff":  # letters of Latin-1
+        return character if character.isprintable() else " "
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(SPECIAL.get(each, each) for each in plain) or f"[U+{ord(character):04X}]"
 
 
 def _row(cells: Iterable[str]) -> str:
