@@ -12,18 +12,23 @@ ROLE = re.compile(r":(?:py:)?(?:func|class|attr|meth|mod|data|exc|obj|const):`(?
 class Docstrings(griffe.Extension):
     """Changes the text of each docstring before it is parsed, and finds functions that their file's name hides."""
 
-    def on_object(self, *, obj: griffe.Object, **kwargs: object) -> None:
-        """Called for every module, class, function and attribute."""
-        if obj.docstring:
-            obj.docstring.value = for_markdown(obj.docstring.value)
-
     def on_package(self, *, pkg: griffe.Module, **kwargs: object) -> None:
-        """Called when all modules are read: ``airlam.metrics.nmse`` is the function, though a file has that name."""
-        unhide(pkg)
+        """Called when all modules are read."""
+        rewrite(pkg)
+        unhide(pkg)  # last: what it hides is met no more
+
+
+def rewrite(owner: griffe.Object) -> None:
+    """Change the docstrings of an object and of all in it."""
+    if owner.docstring:
+        owner.docstring.value = for_markdown(owner.docstring.value)
+    for member in owner.members.values():
+        if not member.is_alias:
+            rewrite(member)
 
 
 def unhide(module: griffe.Module) -> None:
-    """What a package exports under the name of one of its files: the object of that name in the file."""
+    """``airlam.metrics.nmse`` is the function, though a file has that name: show what is exported."""
     for name in map(str, module.exports or ()):
         inner = module.members.get(name)
         if isinstance(inner, griffe.Module) and name in inner.members:

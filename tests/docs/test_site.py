@@ -94,7 +94,9 @@ def test_checker_finds_what_is_broken(tmp_path):
     assert '<a href="api/csi.html#airlam.csi.measure"><code>airlam.csi.measure()</code></a>' in text
     assert text.count("<a href=") == 4  # not the unknown name, not the one in <pre>
     assert "<mfrac>" in text and "arithmatex" not in text
+    (tmp_path / "index.html").write_text(text + "<p>:math:</p>")
     assert finish.problems(tmp_path) == [
+        "index.html: :math: was not turned into HTML",
         "index.html: loads https://example.org/a.png from elsewhere",
         "index.html: gone.html leads nowhere",
         "index.html: api/csi.html#none: no such heading",
