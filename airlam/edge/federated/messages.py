@@ -100,8 +100,8 @@ def same_key(one: bytes | None, other: bytes) -> bool:
     return bool(one) and plain(one or b"") == plain(other)
 
 
-def arrays_of(reply: Message) -> Arrays:
-    """The arrays of a reply, all float32.
+def arrays_of(reply: Message, kind: str = "float32") -> Arrays:
+    """The arrays of a reply, all of one NumPy type.
 
     Raises:
         ValueError: there are none, they cannot be read, or one is of another type.
@@ -114,14 +114,9 @@ def arrays_of(reply: Message) -> Arrays:
     except Exception as error:  # NumPy raises many types on damaged bytes
         raise ValueError(f"its arrays cannot be read ({error})") from None
     for name, value in arrays.items():
-        if value.dtype != np.float32:
-            raise ValueError(f"its {name} is of type {value.dtype}, not float32")
+        if value.dtype != np.dtype(kind):
+            raise ValueError(f"its {name} is of type {value.dtype}, not {kind}")
     return arrays
-
-
-def wire_bytes(arrays: Arrays) -> int:
-    """Bytes of float32 arrays when they are sent: four for each value, and NumPy's header of 128 for each array."""
-    return sum(4 * value.size + 128 for value in arrays.values())
 
 
 def size_of(arrays: Arrays) -> int:

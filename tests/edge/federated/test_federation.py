@@ -77,6 +77,10 @@ BAD = [
     ({"cell": {"scenario": "rma"}}, "no path loss"),
     ({"feedback": {"bits": 3}}, "has no key 'bits'"),
     ({"secure_aggregation": True, "aggregation": "ffa", "dropout": 0.1}, "sums alone"),
+    ({"wire": "int4"}, "wire is 'int4'"),
+    ({"wire": "int8", "lora_rank": None}, "wire float32 for all weights"),
+    ({"wire": "int8", "mode": "split"}, "nearly all activations"),
+    ({"wire": "int8", "secure_aggregation": True, "aggregation": "ffa"}, "scales of its own"),
 ]
 
 

@@ -14,8 +14,8 @@ from airlam.edge.federated.adapters import product_error
 from airlam.edge.federated.aggregation import SCHEMES
 from airlam.edge.federated.learning.learner import Learner
 from airlam.edge.federated.learning.sites import TRAIN, Places
-from airlam.edge.federated.messages import wire_bytes
 from airlam.edge.federated.server.state import State
+from airlam.edge.federated.wire import wire_bytes
 from airlam.errors import StoreError
 
 

@@ -11,6 +11,7 @@ class FrozenA(Scheme):
 
     name = "ffa"
     freezes_a = True
+    keeps_factors = True
 
     def start(self, shapes: Shapes, rank: int, seed: int) -> Arrays:
         """See :class:`Scheme`: B alone."""

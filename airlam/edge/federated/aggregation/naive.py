@@ -13,3 +13,4 @@ class Naive(Scheme):
     """
 
     name = "naive"
+    keeps_factors = True

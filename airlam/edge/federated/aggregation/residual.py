@@ -15,6 +15,7 @@ class Residual(Scheme):
     name = "residual"
     averages_products = True
     changes_weights = True
+    keeps_factors = True
 
     def start(self, shapes: Shapes, rank: int, seed: int) -> Arrays:
         """See :class:`Scheme`: adapters and dense parts."""

@@ -20,6 +20,8 @@ class Scheme:
         changes_weights: dense parts ``W/layer`` are sent down and added to the weights beneath the adapters. What comes
             out of the run is then a whole checkpoint.
         freezes_a: A is neither trained nor sent; all devices draw the same.
+        keeps_factors: a round's A and B are those of the round before, moved a little; False: they may be factorised or
+            drawn anew, so that what a device has left of its last change means nothing any more.
 
     Example:
         >>> import numpy as np
@@ -33,6 +35,7 @@ class Scheme:
     averages_products: ClassVar[bool] = False
     changes_weights: ClassVar[bool] = False
     freezes_a: ClassVar[bool] = False
+    keeps_factors: ClassVar[bool] = False
 
     def start(self, shapes: Shapes, rank: int, seed: int) -> Arrays:
         """What the server begins with and sends down: adapters of ``rank`` that change nothing (B is zero)."""

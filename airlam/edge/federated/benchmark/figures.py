@@ -19,6 +19,7 @@ from airlam.metrics.intervals import bootstrap, group_sums
 TITLES = {
     "methods": "Federated, centralised, alone",
     "aggregation": "How adapters are aggregated",
+    "wire": "Adapters in 8 bits on the wire",
     "ranks": "Devices of different ranks",
     "strategies": "Strategies",
     "clients": "More clients, 5 % of the data each",
@@ -34,6 +35,7 @@ TEXTS = {
     "measured.",
     "aggregation": "Missed: distance of the new adapters' products from the average of the devices' products, relative "
     "to the change of the round (Frobenius norm, all layers), in the first and the last round.",
+    "wire": "MB: measured, both ways, with scales and headers.",
     "ranks": "Devices train adapters of ranks 2, 4, 8 and 16 (two sites each).",
     "clients": "Each client trains on 77 users, 5 % of the run's 1,536; all are tested on the held-out users of all "
     "eight sites. Beyond eight, clients are further places of the same kinds.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from airlam.edge.federated.adapters import Arrays
@@ -19,9 +19,11 @@ from airlam.edge.federated.learning.split import device_costs
 from airlam.edge.federated.messages import from_record, to_record
 from airlam.edge.federated.privacy import privatise
 from airlam.edge.federated.recipe.federation import Federation
+from airlam.edge.federated.wire import decode, encode_change
 from airlam.seeds import noise_seed
 
-DROPOUT, NOISE, ATTACK = 101, 102, 103  # keys of seeds
+DROPOUT, NOISE, ATTACK, ROUNDING = 101, 102, 103, 105  # keys of seeds
+REST = "rest-of-rounding"  # in a node's state
 
 
 class DeviceLost(Exception):
@@ -66,13 +68,15 @@ def build_client_app(workshop_of: Callable[[Context], Workshop] = from_run_confi
         f, config = workshop.federation, _config(message)
         server_round = int(config["server-round"])
         _maybe_lost(f, site, number, server_round)
-        learner = workshop.learner(f.rank_of(site.spec), from_record(message.content["arrays"]), server_round)
+        learner = workshop.learner(f.rank_of(site.spec), _sent(f, message), server_round)
         before = learner.arrays()
         rate, mu = float(config["learning-rate"]), float(config.get("proximal-mu", 0.0))
         metrics = learner.train(site, server_round, learning_rate=rate, proximal_mu=mu)
         if f.protection is not None:
             del metrics["loss"]  # it depends on the device's data and carries no noise
         after = _disguised(f, site, server_round, learner.arrays(), before)
+        if f.wire != "float32":
+            after = _rounded(f, site, server_round, context, after, before)
         return _answer(message, {"site": number, "num-examples": len(site.train), **metrics}, after)
 
     @app.evaluate()
@@ -81,7 +85,7 @@ def build_client_app(workshop_of: Callable[[Context], Workshop] = from_run_confi
         # what is validated is what the next round would start from
         server_round = int(_config(message)["server-round"]) + 1
         rank = workshop.federation.rank_of(site.spec)
-        learner = workshop.learner(rank, from_record(message.content["arrays"]), server_round)
+        learner = workshop.learner(rank, _sent(workshop.federation, message), server_round)
         return _answer(message, {"site": number, "num-examples": len(site.val), "figure": learner.validate(site)})
 
     return app
@@ -109,6 +113,23 @@ def _disguised(f: Federation, site: Site, server_round: int, after: Arrays, befo
         seed = noise_seed(f.seed, ATTACK, site.spec.seed, server_round)
         after = poisoned(after, before, f.attacker.kind, f.attacker.scale, seed)
     return after
+
+
+def _sent(f: Federation, message: Message) -> Arrays:
+    """What the server sent."""
+    arrays = from_record(message.content["arrays"])
+    return arrays if f.wire == "float32" else decode(arrays)
+
+
+def _rounded(f: Federation, site: Site, server_round: int, context: Context, after: Arrays, before: Arrays) -> Arrays:
+    """The change in eight bits. What rounding leaves out stays in the node's state until the next round, where the
+    scheme keeps its factors. Noise of privacy is in ``after``: rounding it takes nothing from its guarantee."""
+    kept = context.state[REST] if f.scheme.keeps_factors and REST in context.state else None
+    seed = noise_seed(f.seed, ROUNDING, site.spec.seed, server_round)
+    coded, rest = encode_change(after, before, from_record(kept) if isinstance(kept, ArrayRecord) else {}, seed)
+    if f.scheme.keeps_factors:
+        context.state[REST] = to_record(rest)
+    return coded
 
 
 def _maybe_lost(federation: Federation, site: Site, number: int, server_round: int) -> None:

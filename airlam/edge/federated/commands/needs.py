@@ -13,8 +13,8 @@ from airlam.edge.federated.adapters import fitted
 from airlam.edge.federated.learning.learner import Learner
 from airlam.edge.federated.learning.sites import Places, Site
 from airlam.edge.federated.learning.split import SplitLearner, device_costs, gradients
-from airlam.edge.federated.messages import wire_bytes
 from airlam.edge.federated.recipe.federation import Federation
+from airlam.edge.federated.wire import wire_bytes
 from airlam.edge.planner import Need, Option, priced
 from airlam.edge.selection import Candidate
 from airlam.models.split import num_layers, on_device
@@ -53,13 +53,13 @@ def needs(learner: Learner, site: Site, rank: int) -> list[Need]:
     users = torch.arange(len(site.train))[:size]
     start = fitted(learner.start(), rank)
     kept = count_activations(lambda: learner.objective.loss(site, users, 0))
-    memory, size_bytes = training_bytes(learner.model, kept), wire_bytes(start)
-    up = wire_bytes(f.scheme.update(learner.shapes, rank))
+    memory, size_bytes = training_bytes(learner.model, kept), wire_bytes(start, f.wire)
+    up = wire_bytes(f.scheme.update(learner.shapes, rank), f.wire)
     flops = f.local_steps * learner.step_flops(site, size)
     found = [Need("local", 0, rank, memory, float(flops), up, size_bytes)]
     base = learner.model.get_base_model()
     splittable = f.task == "prediction" and base.context is None and not (f.attacker or f.protection)
-    if f.scheme.changes_weights or f.server_strategy.changes_training or f.secure_aggregation:
+    if f.scheme.changes_weights or f.server_strategy.changes_training or f.secure_aggregation or f.wire != "float32":
         splittable = False
     layers = range(num_layers(base) + 1) if splittable else ()
     for depth in layers:

@@ -8,6 +8,7 @@ from typing import Any
 
 from airlam.edge.federated.recipe.options import check_whole
 from airlam.edge.federated.recipe.sites import MODES
+from airlam.edge.federated.wire import WIRES
 from airlam.errors import RecipeError
 from airlam.evaluation.engine.config import Arguments
 from airlam.recipes import check_choice, check_number, check_positive
@@ -56,6 +57,8 @@ class FederationArguments(Arguments):
             to a tenth by a cosine over the rounds.
         selection: ``policy``, one of all, random, round_robin, fastest; ``devices``: how many a round; for fastest also
             ``max_age`` (rounds after which a device must take part) and ``max_joules`` a round.
+        wire: how adapters travel, both ways: ``float32``, or ``int8`` with a scale for each rank, see
+            :mod:`airlam.edge.federated.wire`.
         dropout: probability that a device's reply is lost.
         privacy: ``clip`` (L2 norm of an update), ``noise_multiplier`` (noise over clip), ``delta``; and ``noise_seed``
             for experiments that are to be repeated: a server that knows it can take the noise away again.
@@ -87,6 +90,7 @@ class FederationArguments(Arguments):
     learning_rate: float = 1e-2
     optimizer: str = "adamw"
     selection: dict[str, Any] | None = None
+    wire: str = "float32"
     dropout: float = 0.0
     privacy: dict[str, float] | None = None
     secure_aggregation: bool = False
@@ -118,6 +122,7 @@ class FederationArguments(Arguments):
             check_whole(name, getattr(self, name), low)
         check_choice("task", self.task, TASKS)
         check_choice("mode", self.mode, MODES)
+        check_choice("wire", self.wire, WIRES)
         check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
         check_choice("precision", self.precision, ("float32", "bfloat16"))
         self._set(

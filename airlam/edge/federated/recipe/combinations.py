@@ -92,10 +92,27 @@ def secure_aggregation(f: Any) -> str | None:
     return None
 
 
+def eight_bits(f: Any) -> str | None:
+    """Eight bits are for adapters that the server reads one by one."""
+    if f.wire == "float32":
+        return None
+    if f.lora_rank is None:
+        return "wire int8 is for adapters, matrices of a rank: give lora_rank, or take wire float32 for all weights"
+    if f.split:
+        return "wire int8 rounds adapters, and what mode split sends is nearly all activations: take wire float32"
+    if f.secure_aggregation:
+        return (
+            "secure_aggregation sums masked integers of one common scale, and with wire int8 each device has scales of "
+            "its own: take wire float32"
+        )
+    return None
+
+
 CHECKS: tuple[Callable[[Any], str | None], ...] = (
     adapters_and_weights,
     split_training,
     model_and_task,
     ranks,
     secure_aggregation,
+    eight_bits,
 )

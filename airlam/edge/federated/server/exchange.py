@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from airlam.edge.federated.adapters import Arrays, Shapes, fitted
 from airlam.edge.federated.recipe.federation import Federation
+from airlam.edge.federated.server.updates import problem_of
+from airlam.edge.federated.wire import decode, encode
 from airlam.models.split import on_device
+from airlam.seeds import noise_seed
+
+DOWN = 104  # key of seeds
 
 
 class Exchange:
@@ -29,6 +34,26 @@ class Exchange:
         if spec.mode == "local":
             return arrays
         return {name: value for name, value in arrays.items() if on_device(name[2:], spec.split_layers)}
+
+    def coded(self, site: int, view: Arrays, number: int) -> Arrays:
+        """What a site is sent in round ``number``, as it travels: :meth:`view`, in eight bits if the run says so."""
+        f = self.federation
+        return view if f.wire == "float32" else encode(view, noise_seed(f.seed, DOWN, f.site_specs[site].seed, number))
+
+    def received(self, site: int, coded: Arrays, sent: Arrays, number: int) -> Arrays:
+        """The update of a site from its reply. In eight bits a reply holds the change, which is added to the exact
+        arrays; one of other names or shapes is given back as it is, for :func:`.updates.problem_of` to tell.
+
+        Raises:
+            ValueError: it is no update in eight bits.
+        """
+        if self.federation.wire == "float32":
+            return coded
+        change = decode(coded)
+        if problem_of(change, self.expected(site, sent)):
+            return change
+        start = self.start_of(site, sent, number)
+        return {name: start[name] + value for name, value in change.items()}
 
     def expected(self, site: int, sent: Arrays) -> Arrays:
         """Arrays with the names and shapes of a whole update of a site that was sent ``sent``."""

@@ -7,11 +7,11 @@ import math
 from flwr.serverapp import Grid
 
 from airlam.edge.federated.adapters import Arrays
-from airlam.edge.federated.messages import wire_bytes
 from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.server.exchange import Exchange
 from airlam.edge.federated.server.record import RoundRecord
 from airlam.edge.federated.server.roster import Roster
+from airlam.edge.federated.wire import wire_bytes
 from airlam.edge.selection import Allocation, Candidate, choose
 from airlam.resources import draw_link
 
@@ -84,8 +84,8 @@ class RoundPlanner:
                 spec.device,
                 link,
                 flops=costs["flops"],
-                down_bytes=wire_bytes(down) + costs["activations"],
-                up_bytes=wire_bytes(up) + costs["activations"],
+                down_bytes=wire_bytes(down, f.wire) + costs["activations"],
+                up_bytes=wire_bytes(up, f.wire) + costs["activations"],
                 samples=int(costs["num-examples"]),
                 must=f.participation.max_age is not None and age >= f.participation.max_age,
             )

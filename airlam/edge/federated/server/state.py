@@ -62,7 +62,8 @@ class State:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
             if not {"federation", "rounds"} <= set(about):
                 raise StoreError(f"{path} is no state of a federated run; use another folder with --out")
-            theirs, rounds = dict(json.loads(about["federation"])), list(json.loads(about["rounds"]))
+            theirs = {"wire": "float32"} | dict(json.loads(about["federation"]))  # states older than the argument
+            rounds = list(json.loads(about["rounds"]))
             records = [RoundRecord.from_dict(r) for r in rounds]
         except StoreError:
             raise

@@ -89,7 +89,7 @@ class Supervisor:
         messages = []
         for node, site in self.roster.sites.items():
             rank = f.rank_of(f.site_specs[site])
-            seen = arrays if rank is None else fitted(arrays, rank)
+            seen = self.exchange.coded(site, arrays if rank is None else fitted(arrays, rank), number + 1)
             content = RecordDict({"arrays": to_record(seen), "config": ConfigRecord({"server-round": number})})
             self.record.validation_bytes += size_of(seen)
             messages.append(Message(content, node, "evaluate"))
@@ -122,10 +122,11 @@ class Supervisor:
         for message in self.strategy.configure_train(number, everything, config, NodeSubset(self.grid, nodes)):
             site = self.roster.sites[message.metadata.dst_node_id]
             sent[site] = self.exchange.view(site, arrays)
-            own = RecordDict({"arrays": to_record(sent[site]), "config": message.content["config"]})
+            coded = self.exchange.coded(site, sent[site], number)
+            own = RecordDict({"arrays": to_record(coded), "config": message.content["config"]})
             messages.append(Message(own, message.metadata.dst_node_id, message.metadata.message_type))
             if f.site_specs[site].mode == "local":  # the bytes of split sites are counted step by step
-                self.record.down_bytes[site] = size_of(sent[site])
+                self.record.down_bytes[site] = size_of(coded)
         return sent, messages
 
     def _usable(
@@ -144,12 +145,13 @@ class Supervisor:
                 record.lose(label, reply.error.reason or "no reason given")
                 continue
             try:
-                metrics, update = numbers_of(reply, *self._metrics, "seconds"), arrays_of(reply)
+                metrics, coded = numbers_of(reply, *self._metrics, "seconds"), arrays_of(reply, f.wire)
                 check_examples(metrics["num-examples"], f.users_of(site))
+                update = self.exchange.received(site, coded, sent[site], number)
             except ValueError as error:
                 record.reject(label, error)
                 continue
-            record.reply(site, metrics["seconds"], size_of(update))
+            record.reply(site, metrics["seconds"], size_of(coded))
             if split is not None and f.site_specs[site].mode == "split":
                 update = split.complete(sent[site], update)
             if why := problem_of(update, self.exchange.expected(site, sent[site])):
