@@ -86,7 +86,8 @@ def test_torch_load_is_always_weights_only():
 
 def test_links_in_the_documentation_lead_somewhere():
     broken = []
-    for path in [p for p in tracked_files() if p.suffix == ".md"]:
+    # the links of docs/site/ lead into the finished site, where `make docs` checks them
+    for path in [p for p in tracked_files() if p.suffix == ".md" and p.parent != ROOT / "docs" / "site"]:
         text = re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.S)
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
             if "://" not in target and not target.startswith("mailto:") and not (path.parent / target).exists():
