@@ -25,7 +25,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-all coverage lint docs benchmark clean
+.PHONY: help install demo test test-slow test-all coverage lint docs test-exports benchmark clean
 
 help:
 	@echo "make demo       generate channels, adapt the shipped model to a site, evaluate, write a report (5 minutes)"
@@ -34,6 +34,7 @@ help:
 	@echo "make coverage   the default tests with the lines of airlam/ that they run"
 	@echo "make lint       ruff, ruff format, codespell, mypy"
 	@echo "make docs       the documentation as a site in build/site, every link checked (SITE=zensical: the other builder)"
+	@echo "make test-exports  exports to LiteRT and TensorFlow, in environments of their own"
 	@echo "make benchmark  the timings of docs/benchmarks.md on this machine"
 	@echo "make install    only set up $(VENV);  make clean: remove $(VENV) and caches"
 
@@ -64,6 +65,25 @@ docs: $(DOCS_STAMP)
 	$(BIN)/python -P docs/site/prepare.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/$(SITE) build --clean --strict
 	$(BIN)/python -P docs/site/finish.py build/site
+
+# LiteRT's converter and TensorFlow do not go with the tested set of versions: an environment of its own for each
+test-exports: build/venv-litert/.installed build/venv-tensorflow/.installed
+	build/venv-litert/bin/python -m pytest -q -m "" tests/export/test_litert.py
+	build/venv-tensorflow/bin/python -m pytest -q -m "" tests/export/test_tensorflow.py
+
+build/venv-litert/.installed: constraints-litert.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv build/venv-litert
+	build/venv-litert/bin/python -m pip --disable-pip-version-check install --quiet -c constraints-litert.txt torch $(TORCH_ARGS) -e ".[litert-export]" \
+	  pytest hypothesis
+	@touch $@
+
+build/venv-tensorflow/.installed: constraints.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv build/venv-tensorflow
+	sed 's/^tensorboard==.*/tensorboard==2.20.0/' constraints.txt > build/venv-tensorflow/constraints.txt
+	build/venv-tensorflow/bin/python -m pip --disable-pip-version-check install --quiet -c build/venv-tensorflow/constraints.txt torch $(TORCH_ARGS)
+	build/venv-tensorflow/bin/python -m pip --disable-pip-version-check install --quiet -c build/venv-tensorflow/constraints.txt \
+	  -e ".[tensorflow]" pytest hypothesis
+	@touch $@
 
 benchmark: $(STAMP)
 	@set -e; for script in benchmarks/*.py; do \

@@ -79,12 +79,13 @@ def load_predictor(name_or_path: str | Path | Mapping[str, Any] | Predictor, **o
             f"no predictor or checkpoint {name[:200]!r}{nearest(name[:200], known) or ';'} valid names: "
             f"{', '.join(known)}"
         ) from error
-    from airlam.models import AirlamPredictor, OnnxPredictor, is_onnx_folder, load_checkpoint
+    from airlam.models import AirlamPredictor, LitertPredictor, OnnxPredictor, exported_format, load_checkpoint
     from airlam.models.checkpoint import read_config
 
     options.setdefault("name", folder.name)
-    if is_onnx_folder(folder):
-        return OnnxPredictor(folder, **options)
+    if (exported := exported_format(folder)) is not None:
+        runtime = LitertPredictor if exported.startswith("litert") else OnnxPredictor
+        return runtime(folder, **options)
     kind = read_config(folder).get("model_type")
     if kind == "airlam-comparator":
         from airlam.models.comparators import ComparatorPredictor, load_comparator

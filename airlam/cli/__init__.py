@@ -45,7 +45,7 @@ COMMANDS = {
         "airlam.cli.commands:plan",
     ),
     "export": (
-        "a trained model for ONNX Runtime: airlam export airlam-tiny --format onnx --out FOLDER",
+        "a trained model for ONNX Runtime, LiteRT, TensorFlow: airlam export airlam-tiny --format onnx --out FOLDER",
         "airlam.cli.commands:export",
     ),
     "serve": (

@@ -14,7 +14,7 @@ from airlam.cli import UsageError
 from airlam.cli.parsing import Parser, refuse_option
 from airlam.recipes import nearest
 
-EXPORT_FORMATS = ("onnx",)
+EXPORT_FORMATS = ("onnx", "litert", "tensorflow")
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -291,12 +291,13 @@ def export(arguments: Sequence[str]) -> None:
     """Writes a trained model in the format of another runtime."""
     parser = Parser(
         "airlam export",
-        "Write a trained model for ONNX Runtime. The folder is a checkpoint of its own: airlam.load_predictor(FOLDER)\n"
-        "and every --model take it. It predicts faster, and cannot be trained. Needs: pip install 'airlam[onnx]'",
+        "Write a trained model for ONNX Runtime, LiteRT (.tflite), or its network as a SavedModel of TensorFlow. The\n"
+        "first two are checkpoints of their own: airlam.load_predictor(FOLDER) and every --model take them. They\n"
+        "predict, and cannot be trained. What each format needs: docs/export.md",
         "CHECKPOINT: a shipped checkpoint (airlam-tiny), a folder, a folder of adapters (merged), a Lightning .ckpt.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="what to export")
-    parser.add_argument("--format", "-f", default="onnx", metavar="NAME", help="only 'onnx' so far (default)")
+    parser.add_argument("--format", "-f", default="onnx", metavar="NAME", help="onnx (default), litert, tensorflow")
     parser.add_argument("--out", "-o", required=True, metavar="FOLDER", help="a new or empty folder")
     parser.add_argument("--int8", action="store_true", help="backbone in eight bits: smaller, faster, less accurate")
     known = parser.parse_strictly(arguments)
@@ -306,7 +307,10 @@ def export(arguments: Sequence[str]) -> None:
     if not known.out:
         raise UsageError("--out is empty; name a folder")
 
-    from airlam.export import export_onnx
+    if known.int8 and known.format == "tensorflow":
+        raise UsageError("--int8 goes with onnx and litert, not with tensorflow")
+
+    from airlam.export import export_litert, export_onnx, export_tensorflow
     from airlam.loading import load_predictor
     from airlam.models import AirlamModel
 
@@ -315,6 +319,11 @@ def export(arguments: Sequence[str]) -> None:
         model = model.merge_and_unload()
     if not isinstance(model, AirlamModel):
         raise UsageError(f"'{known.checkpoint}' has no network that could be exported; name a trained checkpoint")
-    folder = export_onnx(model, known.out, int8=known.int8)
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    print(f"{folder} written: {size:.1f} MB; use it as any checkpoint: airlam.load_predictor({str(folder)!r})")
+    if known.format == "tensorflow":
+        folder, use = export_tensorflow(model, known.out), f"tf.saved_model.load({str(known.out)!r})"
+    else:
+        write = export_onnx if known.format == "onnx" else export_litert
+        folder = write(model, known.out, int8=known.int8)
+        use = f"use it as any checkpoint: airlam.load_predictor({str(folder)!r})"
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    print(f"{folder} written: {size:.1f} MB; {use}")

@@ -23,6 +23,8 @@ EXTRAS = {
     "flwr": (("flwr",), "airlam federate", "pip install 'airlam[federated]'"),
     "onnx": (("onnx",), "airlam export", "pip install 'airlam[onnx]'"),
     "onnxruntime": (("onnxruntime",), "running what it wrote", "pip install 'airlam[onnx]'"),
+    "ai_edge_litert": (("ai-edge-litert",), "running LiteRT graphs", "pip install 'airlam[litert]'"),
+    "tensorflow": (("tensorflow",), "airlam export --format tensorflow", "pip install 'airlam[tensorflow]'"),
     "numba": (("numba",), "streams of airlam.realtime at full speed", "pip install 'airlam[realtime]'"),
     "openvino": (("openvino",), "one more runtime that airlam.realtime tries", "pip install openvino"),
 }

@@ -1,32 +1,23 @@
-"""A checkpoint as an ONNX graph; :mod:`airlam.models.onnx_model` says what stays outside, and runs it."""
+"""A checkpoint as an ONNX graph; :mod:`airlam.models.exported` says what stays outside."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
-import os
-import shutil
-import tempfile
 import warnings
-from importlib import util
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from airlam.errors import CheckpointError
-from airlam.io import file_hash, flush_to_disk, use_umask
+from airlam.export.folder import Network, check_model, compare, example, write_config, write_folder
 from airlam.models import AirlamModel, OnnxModel
-from airlam.models.checkpoint import CHECKSUM as WEIGHTS_CHECKSUM
-from airlam.models.onnx_model import CHECKSUM, FORMAT, GRAPH, INPUTS, OUTPUTS, PARAMETERS, TRACKER, TRACKER_CHECKSUM
+from airlam.models.exported import INPUTS, OUTPUTS
 
 OPSET = 20  # the first one with Gelu as an operator
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# Both compute in single precision, but sum in another order; measured: 2e-6, and 1e-5 for the logarithm of a variance.
-TOLERANCE = 1e-4
 
 
 def export_onnx(model: AirlamModel, folder: str | Path, *, int8: bool = False) -> Path:
@@ -53,57 +44,21 @@ def export_onnx(model: AirlamModel, folder: str | Path, *, int8: bool = False) -
         >>> from airlam.models import AirlamConfig, AirlamModel
         >>> folder = export_onnx(AirlamModel(AirlamConfig(num_tokens=8, num_groups=0)), "exported")  # doctest: +SKIP
     """
-    folder = Path(folder)
-    if not isinstance(model, AirlamModel):
-        raise TypeError(f"only an AirlamModel can be exported, got {type(model).__name__}")
-    if model.config.context:
-        sensors = ", ".join(model.config.context)
-        raise CheckpointError(f"the model has sensors ({sensors}), for which a graph has no inputs; export one without")
-    if missing := [name for name in PACKAGES if util.find_spec(name) is None]:
-        raise CheckpointError(f"export to ONNX needs {', '.join(missing)}; pip install 'airlam[onnx]'")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise CheckpointError(f"{folder} exists and is not an empty folder; name another one, or remove it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".exporting-", dir=folder.parent))
-    try:
-        network = _Network(model).eval()
-        inputs = _example(model)
-        _write_graph(network, inputs, work / GRAPH)
+    check_model(model, PACKAGES, "ONNX", "pip install 'airlam[onnx]'")
+
+    def write(work: Path) -> None:
+        network, inputs = Network(model).eval(), example(model)
+        _write_graph(network, inputs, work / OnnxModel.graph)
         if int8:
-            _quantise(work / GRAPH)
-        _write_config(model, work, "onnx-int8" if int8 else "onnx")
+            _quantise(work / OnnxModel.graph)
+        write_config(model, work, "onnx-int8" if int8 else "onnx", OnnxModel.graph)
         if not int8:
-            _compare(network, OnnxModel(work), inputs)
-        for file in work.iterdir():
-            flush_to_disk(file)
-            use_umask(file)
-        use_umask(work)
-        os.replace(work, folder)  # onto nothing or an empty folder; anything else is refused by the system as well
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
+            compare(network, OnnxModel(work), inputs)
+
+    return write_folder(folder, write)
 
 
-class _Network(nn.Module):
-    """``model.network`` as a module, without the outputs that are ``None``."""
-
-    def __init__(self, model: AirlamModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, features: Tensor, log_periodogram: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-        return tuple(x for x in self.model.network(features, log_periodogram, noise) if x is not None)
-
-
-def _example(model: AirlamModel) -> tuple[Tensor, ...]:
-    """Three links of five tokens: neither number means anything to the network."""
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(3, 5, model.num_features, generator=generator)
-    log_periodogram = torch.randn(3, 5, model.config.doppler_grid, generator=generator)
-    return features, log_periodogram, torch.rand(3, 5, generator=generator)
-
-
-def _write_graph(network: _Network, inputs: tuple[Tensor, ...], path: Path) -> None:
+def _write_graph(network: Network, inputs: tuple[Tensor, ...], path: Path) -> None:
     links, tokens = torch.export.Dim("links"), torch.export.Dim("tokens")
     names = OUTPUTS if network.model.config.error_variance else OUTPUTS[:-1]
     log = logging.getLogger("torch.onnx")
@@ -155,26 +110,3 @@ def _quantise(path: Path) -> None:
     finally:
         log.setLevel(level)
     full.unlink()
-
-
-def _write_config(model: AirlamModel, folder: Path, kind: str) -> None:
-    fields = json.loads(model.config.to_json_string(use_diff=True))
-    fields.pop(WEIGHTS_CHECKSUM, None)
-    fields |= {FORMAT: kind, CHECKSUM: file_hash(folder / GRAPH), PARAMETERS: model.num_parameters()}
-    if model.tracker is not None:
-        save_file({name: x.contiguous() for name, x in model.tracker.state_dict().items()}, folder / TRACKER)
-        fields[TRACKER_CHECKSUM] = file_hash(folder / TRACKER)
-    (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
-
-
-def _compare(network: _Network, exported: OnnxModel, inputs: tuple[Tensor, ...]) -> None:
-    """Every output, for three links and for one, against the model."""
-    with torch.no_grad():
-        for links in (3, 1):
-            features, log_periodogram, noise = given = tuple(x[:links] for x in inputs)
-            wanted = network(*given)
-            got = [x for x in exported.network(features, log_periodogram, noise) if x is not None]
-            for name, a, b in zip(OUTPUTS, got, wanted, strict=False):
-                error = float((a - b).abs().max() / b.abs().max().clamp_min(1e-20))
-                if not error <= TOLERANCE:
-                    raise CheckpointError(f"the exported graph's {name} is off by {error:.1e}, over {TOLERANCE}")

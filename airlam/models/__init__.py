@@ -13,7 +13,9 @@ from airlam.models.checkpoint import (
 )
 from airlam.models.config import AirlamConfig
 from airlam.models.estimator import AirlamEstimator
+from airlam.models.exported import exported_format
 from airlam.models.hidden import pooled_hidden
+from airlam.models.litert_model import LitertModel, LitertPredictor
 from airlam.models.on_backbone import OnBackbone
 from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
 from airlam.models.parallel_adapter import (
@@ -47,6 +49,8 @@ __all__ = [
     "AirlamPredictor",
     "LearnedPrecoder",
     "OnBackbone",
+    "LitertModel",
+    "LitertPredictor",
     "OnnxModel",
     "OnnxPredictor",
     "ParallelAdapter",
@@ -56,6 +60,7 @@ __all__ = [
     "adapter_utility",
     "add_lora",
     "add_parallel_adapter",
+    "exported_format",
     "is_onnx_folder",
     "load_beams",
     "load_checkpoint",

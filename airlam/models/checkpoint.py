@@ -57,7 +57,8 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
     """
     folder = Path(folder)
     # os.path: where a name is too long for the file system, there is no such file
-    if not os.path.isfile(folder / "model.safetensors") and os.path.isfile(folder / "model.onnx"):
+    graphs = (folder / "model.onnx", folder / "model.tflite")
+    if not os.path.isfile(folder / "model.safetensors") and any(os.path.isfile(graph) for graph in graphs):
         raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
     hint = "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
     return _load(folder, AirlamModel, hint)

@@ -13,8 +13,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from airlam.models.exported import INPUTS, OUTPUTS
 from airlam.models.lean import LeanNetwork, Product
-from airlam.models.onnx_model import INPUTS, OUTPUTS
 
 OPSET, IR_VERSION = 20, 10  # the first opset with Gelu; what runtimes of that time read
 CONTRIB = "com.microsoft"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from airlam.errors import CheckpointError
-from airlam.models.onnx_model import INPUTS, OUTPUTS
+from airlam.models.exported import INPUTS, OUTPUTS
 from airlam.models.spectral_model import SpectralModel
 from airlam.models.tokens import NUM_SCALARS, START_SLOTS
 from airlam.realtime.runtimes import ROUNDED_WAYS, WAYS, Arrays, Run, Way, by_model

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from airlam.models.exported import INPUTS, OUTPUTS
 from airlam.models.lean import LeanNetwork, OneDnnProduct, Product
-from airlam.models.onnx_model import INPUTS, OUTPUTS, open_session
+from airlam.models.onnx_model import open_session
 from airlam.models.spectral_model import SpectralModel
 
 if TYPE_CHECKING:
