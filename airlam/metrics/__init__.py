@@ -3,6 +3,15 @@
 from airlam.metrics.intervals import Interval, bootstrap_interval, paired_interval
 from airlam.metrics.latency import Latency, cpu_threads, measure_latency
 from airlam.metrics.nmse import nmse, to_db
+from airlam.metrics.published import (
+    CONVENTIONS,
+    Convention,
+    nmse_llm4cp,
+    nmse_wifo,
+    noisy_target,
+    published_scores,
+    se_llm4cp,
+)
 from airlam.metrics.quantile import quantile
 from airlam.metrics.rates import (
     UTILITIES,
@@ -19,7 +28,9 @@ from airlam.metrics.rates import (
 from airlam.metrics.sgcs import sgcs
 
 __all__ = [
+    "CONVENTIONS",
     "UTILITIES",
+    "Convention",
     "Interval",
     "Latency",
     "bootstrap_interval",
@@ -30,8 +41,13 @@ __all__ = [
     "latency_charged_se",
     "measure_latency",
     "nmse",
+    "nmse_llm4cp",
+    "nmse_wifo",
+    "noisy_target",
     "paired_interval",
+    "published_scores",
     "quantile",
+    "se_llm4cp",
     "sgcs",
     "single_user_se",
     "sinr",

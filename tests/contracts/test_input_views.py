@@ -96,6 +96,16 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
     "csi.subband_eigenvectors": (lambda x: csi.subband_eigenvectors(x, 4), (LINKS,)),
     "csi.resolved": (csi.resolved, (LINKS,)),
     "metrics.nmse": (metrics.nmse, (LINKS, h(3, 8, 12, 1, 8, seed=1))),
+    "metrics.noisy_target": (lambda x: metrics.noisy_target(x, 18.0, generator(), batch=2), (LINKS,)),
+    "metrics.nmse_llm4cp": (partial(metrics.nmse_llm4cp, polarisations=2), (LINKS, h(3, 8, 12, 1, 8, seed=1))),
+    "metrics.nmse_wifo": (metrics.nmse_wifo, (LINKS, h(3, 8, 12, 1, 8, seed=1))),
+    "metrics.se_llm4cp": (metrics.se_llm4cp, (LINKS, h(3, 8, 12, 1, 8, seed=1))),
+    "metrics.published_scores": (
+        lambda a, b, gain: torch.tensor(
+            list(metrics.published_scores("llm4cp", a, b, gain, generator=generator()).values())
+        ),
+        (LINKS, h(3, 8, 12, 1, 8, seed=1), 10 * reals(3)),
+    ),
     "metrics.sgcs": (metrics.sgcs, (h(3, 12, 8, 2), h(3, 12, 8, 2, seed=1))),
     "metrics.to_db": (metrics.to_db, (reals(5),)),
     "metrics.sinr": (metrics.sinr, (USERS, h(5, 8, 3), reals(5, 3))),
@@ -247,7 +257,7 @@ NO_TENSORS = {
         "resolve_inputs",
         "sweep_schedule",
     },
-    "metrics": {"cpu_threads", "measure_latency"},
+    "metrics": {"Convention", "cpu_threads", "measure_latency"},
     "baselines": {"type1_codebook"},
 }
 

@@ -16,6 +16,8 @@ from airlam.errors import RecipeError
 from airlam.io import recipe_hash
 from airlam.seeds import stream_seed
 
+LATER_FIELDS = ("num_pilots", "convention")  # cells finished before these were fields keep their names
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -35,6 +37,7 @@ class Cell:
         headline: whether the cell counts in the means; path_loss: whether to add the rows with true path loss.
         timed: whether to measure latency and FLOPs here.
         num_pilots: uplink pilots of a user, where CSI comes from pilots.
+        convention: a publication (:data:`airlam.metrics.CONVENTIONS`) whose scores stand beside airlam's; empty: none.
     """
 
     group: str
@@ -59,11 +62,12 @@ class Cell:
     path_loss: bool = False
     timed: bool = False
     num_pilots: int = 0
+    convention: str = ""
 
     @property
     def name(self) -> str:
         """A file name that says what the cell is, and changes with everything that its figures depend on."""
-        facts = {key: value for key, value in asdict(self).items() if key != "num_pilots" or value}
+        facts = {key: value for key, value in asdict(self).items() if key not in LATER_FIELDS or value}
         return f"{self.words}_{recipe_hash(facts)}"
 
     @property

@@ -21,6 +21,7 @@ from airlam.csi import to_beam_delay
 from airlam.errors import StoreError
 from airlam.evaluation.engine.cell import Cell, Contender, named_in_errors
 from airlam.evaluation.engine.checks import check_prediction
+from airlam.evaluation.engine.conventions import convention_series
 from airlam.evaluation.engine.fingerprint import UNCACHED
 from airlam.evaluation.engine.spectral_efficiency import Groups, group_rates, group_users, link_se
 from airlam.evaluation.engine.timing import cell_figure, latency_series
@@ -110,7 +111,8 @@ def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[
 
     Returns:
         Of each method ``nmse`` and ``nmse_steps`` (not of "perfect"), ``se_single``, those of :func:`add_rates` for
-        each size of groups, and where the cell says so ``path_loss_user_rate`` and those of :func:`time_contender`.
+        each size of groups, and where the cell says so ``path_loss_user_rate``, those of :func:`time_contender` and of
+        :func:`~airlam.evaluation.engine.conventions.convention_series`.
     """
     truth = links.h[:, cell.history :]
     groups = {users: group_users(links.drop, users) for users in cell.users}
@@ -127,6 +129,7 @@ def measure_cell(cell: Cell, links: LinkBatch, h_past: Tensor, contenders: list[
                 Series(name, "nmse", "1", nmse(predicted, truth, reduction="none")),
                 Series(name, "nmse_steps", "1", steps, axis=horizons, axis_name="horizon [ms]"),
             )
+        record.add(*convention_series(cell, links, name, predicted))
         single = link_se(predicted, truth, cell.headline_snr_db, tone_step=cell.tone_step)
         record.add(Series(name, "se_single", SE, single))
         for found in groups.values():

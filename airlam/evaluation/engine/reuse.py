@@ -56,7 +56,8 @@ def known_rows(cell: Cell, depends: Mapping[str, str], out: Path) -> dict[str, C
 
 
 def _without_methods(cell: Mapping[str, Any]) -> str:
-    return recipe_hash({key: value for key, value in cell.items() if key != "methods"})
+    usual = {"methods": cell.get("methods"), "convention": ""}  # records of before have no convention
+    return recipe_hash({key: value for key, value in cell.items() if key not in usual or value != usual[key]})
 
 
 def merged(record: CellRecord, known: Mapping[str, CellRecord], methods: tuple[str, ...]) -> CellRecord:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from airlam.evaluation.engine import statistics
 from airlam.evaluation.engine.contenders import GENIES, OFF
+from airlam.evaluation.engine.conventions import convention_figures
 from airlam.evaluation.engine.timing import timed_figures
 from airlam.evaluation.report.style import is_learned, parts
 from airlam.evaluation.report.verdicts import NO_VERDICT, verdict
@@ -32,7 +33,7 @@ def cell_rows(record: CellRecord, bar: str) -> list[Row]:
             row.figures["se_single"] = statistics.figure_of(record, single)
         for users in record.cell["users"]:
             _add_sum_se(row, record, users, bar)
-        row.figures |= timed_figures(record, method)
+        row.figures |= timed_figures(record, method) | convention_figures([record], method)
         rows.append(row)
     return rows
 
@@ -121,6 +122,7 @@ def mean_rows(records: list[CellRecord], bar: str, timed: CellRecord | None = No
             row.figures["se_single"] = statistics.over_cells(statistics.mean_of_cells, single, drops, SE)
         _mean_sum_se(row, records, bar)
         row.figures |= timed_figures(timed, method) if timed else {}
+        row.figures |= convention_figures(records, method)
         rows.append(row)
     return rows
 

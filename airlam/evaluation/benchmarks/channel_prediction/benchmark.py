@@ -9,13 +9,14 @@ from typing import Any
 
 from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.channel_prediction.cells import cells_of, cost
-from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredictionArguments
+from airlam.evaluation.benchmarks.channel_prediction.config import OWN, ChannelPredictionArguments
 from airlam.evaluation.benchmarks.channel_prediction.tables import compared, main_cells, rows_of
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.engine.contenders import Entries, contenders_of_cell
 from airlam.evaluation.engine.fingerprint import UNCACHED
 from airlam.evaluation.engine.measure import measure_cell, picture, predict_all, run_cells
 from airlam.evaluation.engine.reuse import known_rows, merged, what_cells_depend_on, what_rows_depend_on
+from airlam.evaluation.report.conventions import convention_table
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.report.markdown import write_leaderboard
 from airlam.evaluation.report.notes import NOTES
@@ -121,5 +122,7 @@ class ChannelPredictionBenchmark(ChannelPredictionArguments):
             "band, noise figure 9 dB; beams of equal power. History still measured at the cell's CSI SNR.",
             "picture": picture or {},
         }
+        if self.convention != OWN:
+            results.extras["tables"] = [convention_table(results, self.convention)]
         results.notes = list(NOTES.values())
         return results

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from airlam.channels import load_channel
-from airlam.evaluation.benchmarks.channel_prediction.config import ChannelPredictionArguments
+from airlam.evaluation.benchmarks.channel_prediction.config import OWN, ChannelPredictionArguments
 from airlam.evaluation.engine.cell import Cell
 
 
@@ -61,6 +61,7 @@ class CellPlan:
             headline_snr_db=rates.headline_snr_db,
             tone_step=rates.tone_step,
             seed=self.arguments.seed,
+            convention="" if self.arguments.convention == OWN or group != "cell" else self.arguments.convention,
         )
         return Cell(**(values | fields))
 

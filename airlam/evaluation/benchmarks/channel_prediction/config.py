@@ -11,6 +11,7 @@ from airlam.errors import RecipeError
 from airlam.evaluation.engine.config import Arguments, Cells, Rates, Sizes, Sweep, at_least
 from airlam.evaluation.engine.contenders import OFF
 from airlam.methods import names
+from airlam.metrics import CONVENTIONS
 from airlam.recipes import check_keys
 
 ALL_METHODS = (
@@ -29,6 +30,7 @@ ALL_METHODS = (
     "genie_lmmse",
     "perfect",
 )
+OWN = "airlam"  # the convention of this project
 IMPAIRMENTS: dict[str, dict[str, float]] = {
     "none": {},
     "common phase, 0.1 rad": {"phase_std": 0.1},
@@ -150,6 +152,8 @@ class ChannelPredictionArguments(Arguments):
         impairments: the cells of impaired histories.
         held_out: the cells of channels that the model never saw in pretraining.
         odd: the cells of small inputs and broken assumptions.
+        convention: ``llm4cp`` or ``wifo``: the same predictions are also scored as that publication scores
+            (docs/metrics.md); ``airlam``: by airlam's own metrics alone.
         seed: of links and noise.
         threads: CPU threads; latency is always measured on one.
         quick: a small version of everything, for tests: one scenario, two speeds, few links.
@@ -172,6 +176,7 @@ class ChannelPredictionArguments(Arguments):
     impairments: Impairments = Impairments()
     held_out: HeldOut = HeldOut()
     odd: Odd = Odd()
+    convention: str = OWN
     seed: int = 7
     threads: int = 1
     quick: bool = False
@@ -180,6 +185,8 @@ class ChannelPredictionArguments(Arguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("threads", self.threads, 1)
+        if self.convention not in (OWN, *CONVENTIONS):
+            raise RecipeError(f"convention is {self.convention!r}, but must be {OWN}, {' or '.join(CONVENTIONS)}")
         at_least("sizes.history", self.sizes.history, 2)
         self.rates.fit(self.sizes.links_per_drop)
         self.sizes.whole_drops("num_links", self.held_out.num_links, "held_out")
