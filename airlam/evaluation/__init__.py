@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.realtime.benchmark import RealtimeBenchmark
     from airlam.evaluation.benchmarks.reconstruction.benchmark import ReconstructionBenchmark
     from airlam.evaluation.benchmarks.sites.benchmark import SiteBenchmark
+    from airlam.evaluation.benchmarks.stored_set.benchmark import StoredSetBenchmark
     from airlam.evaluation.report.html import publish, write_report
     from airlam.evaluation.report.paper import write_paper
     from airlam.evaluation.report.sentences import headline
@@ -39,6 +40,7 @@ _HOMES = {
     "Results": "rows",
     "Row": "rows",
     "SiteBenchmark": "benchmarks.sites.benchmark",
+    "StoredSetBenchmark": "benchmarks.stored_set.benchmark",
     "environment": "rows",
     "headline": "report.sentences",
     "measurements": "results",
@@ -61,6 +63,7 @@ __all__ = [
     "Results",
     "Row",
     "SiteBenchmark",
+    "StoredSetBenchmark",
     "environment",
     "headline",
     "measurements",

@@ -27,7 +27,7 @@ class Cell:
         group: the table its rows stand in: "cell" (the headline and the sweep over CSI SNR), "age", "csi_period",
             "impairments".
         data: name of the channel recipe; ``recipe``: the resolved recipe with this cell's overrides.
-        speed_kmh: speed of every user; csi_snr_db: of the history.
+        speed_kmh: speed of every user, ``None`` where it is not known; csi_snr_db: of the history.
         num_links, num_tune: links judged, and links (of other drops) that baselines are tuned on.
         history: slots seen; horizon: slots predicted; num_future: slots judged, at least ``horizon``: beyond it the
             last predicted slot is held.
@@ -43,7 +43,7 @@ class Cell:
     group: str
     data: str
     recipe: dict[str, Any]
-    speed_kmh: float
+    speed_kmh: float | None
     csi_snr_db: float
     num_links: int
     num_tune: int = 0
@@ -71,9 +71,14 @@ class Cell:
         return f"{self.words}_{recipe_hash(facts)}"
 
     @property
+    def at(self) -> str:
+        """The speed in words."""
+        return "any speed" if self.speed_kmh is None else f"{self.speed_kmh:g} km/h"
+
+    @property
     def words(self) -> str:
         """The part of the name that can be read."""
-        words = [self.group, self.data, f"{self.speed_kmh:g}kmh", f"{self.csi_snr_db:g}dB"]
+        words = [self.group, self.data, self.at.replace(" km/h", "kmh"), f"{self.csi_snr_db:g}dB"]
         if self.group == "csi_period":
             words.append(f"{1e3 * self.recipe['slot_duration']:g}ms")
         words += ["-".join(self.label.split())] if self.label else []
@@ -112,7 +117,7 @@ def named_in_errors(cell: Cell) -> Iterator[None]:
         yield
     except RecipeError as error:
         label = f", {cell.label}" if cell.label else ""
-        where = f"{cell.data} at {cell.speed_kmh:g} km/h, CSI SNR {cell.csi_snr_db:g} dB{label}"
+        where = f"{cell.data} at {cell.at}, CSI SNR {cell.csi_snr_db:g} dB{label}"
         raise RecipeError(f"{error} (cell: {where})") from error
 
 

@@ -76,7 +76,7 @@ def run_cells(
     with ProgressLines(*columns, transient=False) as progress:
         task = progress.add_task("", total=sum(cost(cell) for cell in cells))
         for cell in cells:
-            progress.update(task, description=f"{cell.group} {cell.data} {cell.speed_kmh:g} km/h {cell.label}")
+            progress.update(task, description=f"{cell.group} {cell.data} {cell.at} {cell.label}")
             depends = weights(cell)
             path = None if UNCACHED in depends else out / CELLS / f"{cell.name}_{depends}.json"
             record = finished(path, CellRecord) if path is not None else None

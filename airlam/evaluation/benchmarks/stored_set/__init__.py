@@ -1,0 +1,1 @@
+"""The benchmark ``stored_set``."""
