@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from airlam.channels import LinkBatch
+from airlam.data.importers.sets.writing import SCENARIO
 from airlam.evaluation.engine.cell import Cell
 from airlam.evaluation.results import CELL, SE, CellRecord, Series
 from airlam.evaluation.rows import Figure
@@ -17,7 +21,9 @@ UNITS = {"nmse": "1", "se": SE, "se_formula": SE}
 def convention_series(cell: Cell, links: LinkBatch, method: str, predicted: Tensor) -> list[Series]:
     """What a publication would write down for a prediction: a figure for the cell each.
 
-    Every method meets the same noisy target. Links weigh with their gains, as in the published data sets.
+    Every method meets the same noisy target. Links of an imported set weigh with the gains of their file, as published.
+    Generated links all have unit power: their path losses, of users all over a cell, differ far more than those of the
+    published sets, and would hide what the convention itself does.
 
     Args:
         links: the test links, true CSI.
@@ -32,7 +38,7 @@ def convention_series(cell: Cell, links: LinkBatch, method: str, predicted: Tens
         cell.convention,
         predicted,
         links.h[:, cell.history : cell.history + predicted.shape[1]],
-        links.gain_db,
+        gains_of(links.recipe, links.gain_db),
         polarisations=links.port_shape[0],
         generator=torch.Generator().manual_seed(cell.stream(f"target of {cell.convention}")),
     )
@@ -40,6 +46,11 @@ def convention_series(cell: Cell, links: LinkBatch, method: str, predicted: Tens
         Series(method, f"{name}_{cell.convention}", UNITS[name], torch.tensor([value]), CELL)
         for name, value in scores.items()
     ]
+
+
+def gains_of(recipe: Mapping[str, Any], gain_db: Tensor) -> Tensor:
+    """The gains that links weigh with under a published convention ``[link]`` [dB]."""
+    return gain_db if recipe.get("scenario") == SCENARIO else torch.zeros_like(gain_db)
 
 
 def convention_figures(records: list[CellRecord], method: str) -> dict[str, Figure]:

@@ -218,7 +218,7 @@ class WiFoPredictor:
         slots, tones, receive, ports = h_past.shape[-4:]
         if tones % PATCH or ports % PATCH:
             raise ValueError(
-                f"WiFo takes multiples of {PATCH} subcarriers and ports, got {tones} subcarriers and {ports} ports"
+                f"WiFo has patches of {PATCH} subcarriers x {PATCH} ports, which do not divide {tones} x {ports}"
             )
         h = h_past.to(torch.complex64)
         if slots < PATCH:

@@ -244,7 +244,7 @@ def test_a_horizon_that_four_does_not_divide(wifo_file):
     out = predictor.predict(h, 3)
     assert out.shape == (3, 3, 8, 2, 8)
     torch.testing.assert_close(out, predictor.predict(h[:, 2:], 4)[:, :3])
-    with pytest.raises(ValueError, match="multiples of 4 subcarriers and ports, got 6 subcarriers and 8 ports"):
+    with pytest.raises(ValueError, match="patches of 4 subcarriers x 4 ports, which do not divide 6 x 8"):
         predictor.predict(h[:, :, :6], 3)
 
 

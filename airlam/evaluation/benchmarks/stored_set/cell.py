@@ -17,6 +17,7 @@ from airlam.errors import StoreError
 from airlam.evaluation.benchmarks.channel_prediction.config import OWN
 from airlam.evaluation.benchmarks.stored_set.config import StoredSetArguments
 from airlam.evaluation.engine.cell import Cell
+from airlam.evaluation.engine.conventions import gains_of
 
 GRID = ("carrier_frequency", "slot_duration", "subcarrier_spacing")
 
@@ -52,7 +53,8 @@ class StoredCell(Cell):
         snr_db: float | Tensor = self.csi_snr_db
         if self.shared_noise:
             with CSIStore(self.store) as store:
-                gain_db = store.truth["gain_db"][list(self.test if purpose == "test" else self.tune)].double()
+                chosen = list(self.test if purpose.startswith("test") else self.tune)
+                gain_db = gains_of(self.recipe, store.truth["gain_db"][chosen].double())
             power = mean_power(h[:, : self.history]).double() * 10 ** (gain_db / 10)
             snr_db = (self.csi_snr_db + 10 * torch.log10(power / power.mean())).float()  # of weak links lower
         return receive(
