@@ -49,9 +49,9 @@ def convention_table(results: Results, convention: str) -> dict[str, Any]:
         "columns": columns,
         "lines": lines,
         "text": f"The same predictions, from the same histories, against another target: {chosen.title} adds noise of "
-        f"{chosen.target_snr_db:g} dB to the target, so that perfect prediction scores near {chosen.floor:.4f}. Links "
-        "of an imported set weigh with the gains of their file, generated ones have equal power. Means are linear. Read "
-        f"from {chosen.source}.",
+        f"{chosen.target_snr_db:g} dB to the target, so that perfect prediction scores near {chosen.floor:.4f}. "
+        "Links of an imported set weigh with the gains of their file, generated ones have equal power. "
+        f"Means are linear. Read from {chosen.source}.",
     }
 
 

@@ -136,9 +136,9 @@ def _by_speed(rows: list[Row], looks: Looks, bar: str, label: str) -> list[Table
         order(list(dict.fromkeys(key[0] for key in figures))),
         sorted({key[2] for key in figures if key[2] is not None}),
     )
-    if not {bar, "perfect"} <= set(methods):
-        return []
     lines, sizes = [], group_sizes(rows)
+    if not sizes or not {bar, "perfect"} <= set(methods):
+        return []
     for method in methods:
         line: list[Content] = [_name(method, looks)]
         for users in sizes:
