@@ -41,7 +41,7 @@ def convention_table(results: Results, convention: str) -> dict[str, Any]:
         where = [title(row.data), speed, f"{row.csi_snr_db:g}"]
         lines.append([*where, *_scores(row, convention, looks, further)])
     for row in sorted(means, key=key):
-        lines.append(["mean of the headline", "", "", *_scores(row, convention, looks, further)])
+        lines.append(["mean of the cells", "", "", *_scores(row, convention, looks, further)])
     if chosen is None:
         return {"title": "NMSE of every cell", "columns": columns, "lines": lines, "text": "Means are linear."}
     return {
