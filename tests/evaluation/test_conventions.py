@@ -61,8 +61,10 @@ def test_published_scores_stand_beside_figures_that_stay(folder, usual, name):
     for speed in (3.0, 60.0):
         scores = {method: found["cell", speed, method, f"nmse_{name}"] for method in ("hold", "mean", "perfect")}
         # Even perfect prediction scores the target's noise. 16 links x 4 slots x 6 tones x 8 ports = 3,072 draws:
-        # four deviations are 4 / sqrt(3072) = 7 %.
-        assert scores["perfect"] == pytest.approx(CONVENTIONS[name].floor, rel=0.07)
+        # four deviations are 4 / sqrt(3072) = 7 %. A mean of ratios lies above it where links fade by different
+        # amounts in their last slots: the mean of 1 / power is above 1 / (mean of power).
+        floor = CONVENTIONS[name].floor
+        assert 0.93 * floor < scores["perfect"] < (1.07 if name == "llm4cp" else 1.5) * floor
         assert scores["perfect"] < scores["hold"]
     means = [found["cell", speed, "hold", f"nmse_{name}"] for speed in (3.0, 60.0)]
     assert found["mean", None, "hold", f"nmse_{name}"] == pytest.approx(sum(means) / 2)
