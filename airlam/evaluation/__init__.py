@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.channel_prediction.benchmark import ChannelPredictionBenchmark
     from airlam.evaluation.benchmarks.csi_compression.benchmark import CompressionBenchmark
     from airlam.evaluation.benchmarks.link_level.benchmark import LinkLevelBenchmark
+    from airlam.evaluation.benchmarks.measured.benchmark import MeasuredBenchmark
     from airlam.evaluation.benchmarks.probes.benchmark import ProbeBenchmark
     from airlam.evaluation.benchmarks.realtime.benchmark import RealtimeBenchmark
     from airlam.evaluation.benchmarks.reconstruction.benchmark import ReconstructionBenchmark
@@ -34,6 +35,7 @@ _HOMES = {
     "CompressionBenchmark": "benchmarks.csi_compression.benchmark",
     "Figure": "rows",
     "LinkLevelBenchmark": "benchmarks.link_level.benchmark",
+    "MeasuredBenchmark": "benchmarks.measured.benchmark",
     "ProbeBenchmark": "benchmarks.probes.benchmark",
     "RealtimeBenchmark": "benchmarks.realtime.benchmark",
     "ReconstructionBenchmark": "benchmarks.reconstruction.benchmark",
@@ -57,6 +59,7 @@ __all__ = [
     "CompressionBenchmark",
     "Figure",
     "LinkLevelBenchmark",
+    "MeasuredBenchmark",
     "ProbeBenchmark",
     "RealtimeBenchmark",
     "ReconstructionBenchmark",

@@ -50,7 +50,7 @@ class Importer:
         raise NotImplementedError(f"{type(self).__name__} must bring read(path)")
 
 
-def align(recording: Recording, num_reference: int = 16, *, timing: bool = True) -> Recording:
+def align(recording: Recording, num_reference: int = 16, *, timing: bool = True, gain: bool = True) -> Recording:
     """Remove each packet's common phase, timing offset and gain.
 
     Packet ``h_p[f, r]`` becomes ``g h_p[f, r] exp(-j (a + b k_f))`` with subcarrier numbers ``k_f``. ``b`` and ``a``
@@ -62,7 +62,8 @@ def align(recording: Recording, num_reference: int = 16, *, timing: bool = True)
     Args:
         recording: as :func:`read_recording` returns it.
         num_reference: packets that make the reference, at least 1.
-        timing: ``False`` leaves the timing offsets in: only phase and gain are removed.
+        timing: ``False`` leaves the timing offsets in.
+        gain: ``False`` leaves the gains in: each packet keeps its power.
 
     Example:
         >>> h = torch.randn(1, 8, 1, 1, dtype=torch.complex64).expand(4, -1, -1, -1)
@@ -73,10 +74,11 @@ def align(recording: Recording, num_reference: int = 16, *, timing: bool = True)
     """
     if num_reference < 1:
         raise ValueError(f"num_reference must be at least 1, got {num_reference}")
-    csi = recording.csi
-    csi = csi / csi.abs().square().mean((1, 2, 3), keepdim=True).sqrt()
+    power = recording.csi.abs().square().mean((1, 2, 3), keepdim=True)
+    csi = recording.csi / power.sqrt()
     start = _turned(csi[:num_reference], csi[0], recording.tones, timing)
-    return replace(recording, csi=_turned(csi, start.mean(0), recording.tones, timing))
+    turned = _turned(csi, start.mean(0), recording.tones, timing)
+    return replace(recording, csi=turned if gain else turned * power.sqrt())
 
 
 def _turned(csi: Tensor, reference: Tensor, tones: Tensor, timing: bool) -> Tensor:

@@ -85,6 +85,17 @@ class Cell:
         text = "_".join(words)
         return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
 
+    @property
+    def where(self) -> str:
+        """The cell as messages to a person have it."""
+        label = f", {self.label}" if self.label else ""
+        return f"{self.data} at {self.at}, CSI SNR {self.csi_snr_db:g} dB{label}"
+
+    @property
+    def progress(self) -> str:
+        """The cell as the line of progress has it."""
+        return f"{self.group} {self.data} {self.at} {self.label}"
+
     def links(self, purpose: str, num_links: int) -> LinkBatch:
         """Links for "test" or "tune". Cells that differ in CSI SNR or impairment alone see the same links."""
         needs_rays = purpose == "test" and any(method.startswith("genie") for method in self.methods)
@@ -116,9 +127,7 @@ def named_in_errors(cell: Cell) -> Iterator[None]:
     try:
         yield
     except RecipeError as error:
-        label = f", {cell.label}" if cell.label else ""
-        where = f"{cell.data} at {cell.at}, CSI SNR {cell.csi_snr_db:g} dB{label}"
-        raise RecipeError(f"{error} (cell: {where})") from error
+        raise RecipeError(f"{error} (cell: {cell.where})") from error
 
 
 @dataclass

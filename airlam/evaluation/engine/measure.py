@@ -76,8 +76,7 @@ def run_cells(
     with ProgressLines(*columns, transient=False) as progress:
         task = progress.add_task("", total=sum(cost(cell) for cell in cells))
         for cell in cells:
-            speed = "any speed" if cell.speed_kmh is None else f"{cell.speed_kmh:g} km/h"
-            progress.update(task, description=f"{cell.group} {cell.data} {speed} {cell.label}")
+            progress.update(task, description=cell.progress)
             depends = weights(cell)
             path = None if UNCACHED in depends else out / CELLS / f"{cell.name}_{depends}.json"
             record = finished(path, CellRecord) if path is not None else None
