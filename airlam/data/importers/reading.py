@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from airlam.data.importers.captures import Intel5300, Nexmon
 from airlam.data.importers.recording import Importer, Recording
 from airlam.data.importers.wifi import Esp32, WifiArrays
 from airlam.errors import StoreError
 from airlam.recipes.registry import Registry
 
-IMPORTERS: Registry[Importer] = Registry("format", "airlam.importers", Importer, [WifiArrays, Esp32])
+IMPORTERS: Registry[Importer] = Registry("format", "airlam.importers", Importer, [WifiArrays, Esp32, Intel5300, Nexmon])
 
 
 def read_recording(path: str | Path, format: str | None = None) -> Recording:
@@ -20,7 +21,8 @@ def read_recording(path: str | Path, format: str | None = None) -> Recording:
     Args:
         path: of the file.
         format: ``wifi-arrays`` (a ``.npz`` of PicoScenes or Nexmon arrays), ``esp32`` (a ``.csv`` of the ESP32
-            toolkit), a name in ``IMPORTERS``, or the class path of an :class:`Importer` of your own
+            toolkit), ``intel5300`` (a ``.dat`` of the 802.11n CSI Tool) and ``nexmon`` (a ``.pcap``), both with the
+            package ``csiread``, a name in ``IMPORTERS``, or the class path of an :class:`Importer` of your own
             (``my_importer.Matrices``); ``None``: the one that takes files of this suffix.
 
     Raises:

@@ -1,7 +1,8 @@
 """Recordings of Wi-Fi receivers, as the tools PicoScenes, Nexmon and the ESP32 CSI toolkit write them.
 
 Example recordings of every kind ship with the public project CSIKit (https://github.com/Gi-z/CSIKit, MIT licence). Its
-binary files become the arrays that are read here with the package ``csiread``:
+binary files become the arrays that are read here with the package ``csiread`` (those of Intel's and Nexmon's own tools
+are read directly, too: :mod:`airlam.data.importers.captures`):
 
 - Intel 5300 and AX200 through PicoScenes: ``.npz`` with ``csi [packet, tone, tx, rx]``, ``subcarrier_index [tone]``,
   ``timestamp_us [packet]``;
@@ -46,14 +47,14 @@ class WifiArrays(Importer):
             found = "no array csi" if csi is None else f"csi {csi.dtype} {list(csi.shape)}"
             raise StoreError(f"{path} has {found}; csi must be [packet, tone, tx, rx] or [packet, tone]")
         if csi.ndim == 2:
-            tones, times, receiver = _fft_order(csi.shape[1]), arrays.get("time_s"), "Nexmon"
+            tones, times, receiver = fft_order(csi.shape[1]), arrays.get("time_s"), "Nexmon"
             csi = csi[:, :, None, None]
         else:
             tones, times, receiver = arrays.get("subcarrier_index"), arrays.get("timestamp_us"), "PicoScenes"
             if tones is None or tones.shape != csi.shape[1:2]:
                 raise StoreError(f"{path} has csi of {csi.shape[1]} tones, but no subcarrier_index of that length")
             times = None if times is None else times * 1e-6
-        return _recording(path, csi, times, tones, receiver)
+        return recording_of(path, csi, times, tones, receiver)
 
 
 class Esp32(Importer):
@@ -89,15 +90,15 @@ class Esp32(Importer):
         pairs = np.asarray(packets, np.float32).reshape(len(packets), ESP32_TONES, 2)
         csi = (pairs[..., 1] + 1j * pairs[..., 0])[:, ESP32_INVALID:, None, None]
         notes = [f"{skipped} rows without {ESP32_TONES} whole tones were left out."] if skipped else []
-        return _recording(path, csi, np.asarray(times), _fft_order(ESP32_TONES)[ESP32_INVALID:], "ESP32", notes)
+        return recording_of(path, csi, np.asarray(times), fft_order(ESP32_TONES)[ESP32_INVALID:], "ESP32", notes)
 
 
-def _fft_order(count: int) -> np.ndarray:
+def fft_order(count: int) -> np.ndarray:
     """Subcarrier numbers of FFT bins: 0, 1, ..., -2, -1."""
     return np.fft.fftfreq(count, 1 / count).round().astype(np.int64)
 
 
-def _recording(path, csi, times, tones, receiver, notes=()) -> Recording:
+def recording_of(path, csi, times, tones, receiver, notes=()) -> Recording:
     """Arrays ``csi [packet, tone, tx, rx]`` as a :class:`Recording`: live tones and antennas, tones in rising order."""
     notes = list(notes)
     if not np.isfinite(csi).all():

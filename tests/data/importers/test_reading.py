@@ -76,7 +76,7 @@ def test_class_paths_with_a_dot_and_with_a_colon(tmp_path):
     for path, message in (
         ("torch.nn.Linear", "format is 'torch.nn.Linear', which is no subclass of Importer"),
         ("importer_of_a_test.Twos", "has no 'Twos'"),
-        ("espp32", "format is 'espp32', but must be one of wifi-arrays, esp32; did you mean 'esp32'"),
+        ("espp32", "must be one of wifi-arrays, esp32, intel5300, nexmon; did you mean 'esp32'"),
     ):
         with pytest.raises(RecipeError, match=message):
             read_recording(tmp_path / "importer_of_a_test.py", path)

@@ -12,7 +12,7 @@ from airlam.errors import StoreError
 
 MEASURED = os.environ.get("AIRLAM_MEASURED_DIR")
 measured = pytest.mark.skipif(
-    not MEASURED, reason="AIRLAM_MEASURED_DIR names no folder with recordings (see docs/baselines.md)"
+    not MEASURED, reason="AIRLAM_MEASURED_DIR names no folder with recordings (see docs/measured.md)"
 )
 
 
@@ -100,7 +100,7 @@ def _text(path: Path, text: str) -> Path:
     ("make", "message"),
     [
         (lambda p: p / "absent.npz", "no recording"),
-        (lambda p: _text(p / "x.dat", "?"), "no importer takes; name one of wifi-arrays .*, esp32"),
+        (lambda p: _text(p / "x.bin", "?"), "no importer takes; name one of wifi-arrays .*, nexmon"),
         (lambda p: _text(p / "x.npz", "not a zip file"), "cannot be read as .npz"),
         (lambda p: _text(p / "x.csv", "a,b\n1,2\n"), "no columns CSI_DATA"),
         (lambda p: _text(p / "x.csv", "real_timestamp,CSI_DATA\n1,[3 4]\n"), "no row with 64 tones"),

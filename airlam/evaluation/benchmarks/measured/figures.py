@@ -11,6 +11,8 @@ from airlam.evaluation.report.sections import ReportFigure, Section
 from airlam.evaluation.report.style import order, title
 from airlam.evaluation.rows import Results, Row
 
+FAR_DB = 10.0  # noise that lies so far below all methods is written, not drawn
+
 
 def first_view(results: Results) -> list[Row]:
     """Rows of the headline's view."""
@@ -32,12 +34,15 @@ def error_and_noise(results: Results) -> Figure | None:
                 )
                 if figure.interval:
                     axes.plot(figure.interval, [place, place], color=style.color, linewidth=1.6, alpha=0.7)
-        noise = results.extras["noise"][data]
-        for name, line, label in (
-            ("across_tones", "--", "noise across tones"),
-            ("across_packets", ":", "noise across packets"),
-        ):
-            axes.axvline(noise[name]["db"], color="#444444", linestyle=line, linewidth=1.4, label=label)
+        noise, least = results.extras["noise"][data], axes.get_xlim()[0]
+        for name, line in (("across_tones", "--"), ("across_packets", ":")):
+            label, value = f"noise {name.replace('_', ' ')}", noise[name]["db"]
+            if value < least - FAR_DB:  # a line there would squeeze all others
+                axes.text(
+                    0.98, 0.99, f"{label}: {value:.0f} dB", transform=axes.transAxes, fontsize=9, ha="right", va="top"
+                )
+            else:
+                axes.axvline(value, color="#444444", linestyle=line, linewidth=1.4, label=label)
         left = data in recordings[::columns]
         axes.set_yticks(range(len(methods)), [looks[m].label for m in methods] if left else [""] * len(methods))
         axes.set_ylim(len(methods) - 0.5, -0.5)
@@ -53,12 +58,12 @@ def error_and_noise(results: Results) -> Figure | None:
 def what_offsets_cost(results: Results) -> Figure | None:
     """NMSE of every method in each view."""
     looks, rows = Looks.of(results), results.select(group="cell")
-    views = [view for view in VIEWS if any(row.label == view for row in rows)]
-    if len(views) < 2:
+    if len({row.label for row in rows}) < 2:
         return None
     several = {m for m in {r.method for r in rows} if len({r.label for r in rows if r.method == m}) > 1}
 
     def panel(axes: Any, data: str) -> None:
+        views = [view for view in VIEWS if any((row.data, row.label) == (data, view) for row in rows)]
         for number, method in enumerate(order(several)):
             mine = {row.label: row.figures["nmse_db"] for row in rows if (row.data, row.method) == (data, method)}
             style, aside = looks[method], 0.12 * (number - (len(several) - 1) / 2)

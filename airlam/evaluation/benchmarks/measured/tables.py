@@ -12,7 +12,7 @@ from airlam.evaluation.engine.summarise import cell_rows, mean_rows
 from airlam.evaluation.report.style import order, title
 from airlam.evaluation.report.verdicts import verdict
 from airlam.evaluation.results import CellRecord, file_names
-from airlam.evaluation.rows import Figure, Results, Row
+from airlam.evaluation.rows import Results, Row
 
 NOTES = (
     "Measured: computed on recordings of real receivers in this run.",
@@ -128,21 +128,30 @@ def less_noise_table(main: list[CellRecord]) -> dict[str, Any]:
         line = [method]
         for record in main:
             nmse = float(record.values(method, "nmse").mean())
-            noise = float(record.values(NOISE, "across_tones", PAIR).mean())
-            line.append(f"{_db(nmse):.2f} ({without_noise_text(nmse, noise)})")
+            line.append(f"{_db(nmse):.2f} ({without_noise_text(nmse, noise_of(record)['across_tones'])})")
         lines.append(line)
     text = (
-        f"{VIEWS[main[0].cell['label']].text.capitalize()}. NMSE against the measured future; in brackets after the "
-        "noise across tones was taken off: an estimate of the NMSE against the true channel, which is too high where "
-        "noise is smooth over tones."
+        f"{VIEWS[main[0].cell['label']].text.capitalize()}. In brackets after the noise across tones was taken off: an "
+        "estimate of the NMSE against the true channel, too high where noise is smooth over tones. “At the noise”: the "
+        "difference is within the interval of the noise."
     )
     return {"title": "NMSE [dB] against the measured future", "columns": columns, "lines": lines, "text": text}
 
 
-def without_noise_text(nmse: float, noise: float) -> str:
-    """NMSE against the channel behind the noise [dB]: target power and error both less the noise."""
-    left = (nmse - noise) / (1 - noise)
-    return f"{_db(left):.2f}" if left > 0 else "at the noise"
+def without_noise_text(nmse: float, noise: dict[str, Any]) -> str:
+    """NMSE against the channel behind the noise [dB]: target power and error both less the noise.
+
+    Args:
+        nmse: against the measured future, linear. noise: of :func:`noise_of`.
+
+    Example:
+        >>> without_noise_text(0.02, {"db": -20.0, "ends": [-20.1, -19.9]})
+        '-19.96'
+    """
+    if _db(nmse) <= noise["ends"][1]:
+        return "at the noise"
+    power = 10 ** (noise["db"] / 10)
+    return f"{_db((nmse - power) / (1 - power)):.2f}"
 
 
 def views_tables(records: list[CellRecord]) -> list[dict[str, Any]]:
@@ -197,8 +206,3 @@ def _db(value: float) -> float:
 def _ends_text(noise: dict[str, Any]) -> str:
     low, high = noise["ends"]
     return f"{noise['db']:.1f} ({low:.1f} to {high:.1f})"
-
-
-def floor_figure(noise: dict[str, Any]) -> Figure:
-    """A noise floor of ``extras["noise"]`` as a figure."""
-    return Figure(noise["db"], "dB", "measured", tuple(noise["ends"]))
