@@ -18,6 +18,7 @@ from airlam.csi import (
     receive,
     sweep_schedule,
     to_beam_delay,
+    turn_to_last,
 )
 
 
@@ -153,3 +154,22 @@ def test_quantisation_halves_its_error_with_every_bit():
     for bits in (0, 25, 2.5):
         with pytest.raises(ValueError, match="bits is"):
             quantise(h, bits)
+
+
+def test_turn_to_last_removes_what_a_receiver_adds_to_each_packet_and_looks_at_nothing_else():
+    g = torch.Generator().manual_seed(3)
+    h = torch.randn(2, 6, 12, 1, 4, dtype=torch.complex128, generator=g)
+    factor = torch.randn(2, 6, 1, 1, 1, dtype=torch.complex128, generator=g)
+    turned = turn_to_last(h)
+    # the same packets with other phases and gains end at the same history, in the phase and power of the last one
+    expected = turned * factor[:, -1:]
+    torch.testing.assert_close(turn_to_last(factor * h), expected)
+    torch.testing.assert_close(turned[:, -1], h[:, -1])
+    power = turned.abs().square().sum((2, 3, 4))
+    torch.testing.assert_close(power, power[:, -1:].expand(-1, 6))
+    h[:, 2] = 0  # a lost packet
+    assert float(turn_to_last(h)[:, 2].abs().max()) == 0.0
+    with pytest.raises(TypeError, match="h_past must be complex"):
+        turn_to_last(h.real)
+    with pytest.raises(ValueError, match=r"must be \[..., slot, subcarrier, rx_ant, tx_ant\], got \[3, 4\]"):
+        turn_to_last(h[0, :3, :4, 0, 0])

@@ -23,6 +23,7 @@ from airlam.csi.feedback import Feedback, feed_back
 from airlam.csi.lazy import resolve_inputs, resolved
 from airlam.csi.measurement import Impairment, impair, lose_slots, mean_power, measure, normalise, quantise, receive
 from airlam.csi.pilots import observe_pilots, phase_combiner
+from airlam.csi.turning import turn_to_last
 
 __all__ = [
     "RX_ANT",
@@ -57,4 +58,5 @@ __all__ = [
     "sweep_schedule",
     "to_beam_delay",
     "to_sionna",
+    "turn_to_last",
 ]

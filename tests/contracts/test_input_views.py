@@ -73,6 +73,7 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
     "csi.from_beam_delay": (lambda x: csi.from_beam_delay(x, PORTS), (LINKS,)),
     "csi.series_along": (lambda x: csi.series_along(x, "column", PORTS)[0], (LINKS,)),
     "csi.series_back": (lambda x: csi.series_back(x, "column", PORTS, (8, 12, 1, 8)), (h(3, 2, 12, 8, 4),)),
+    "csi.turn_to_last": (csi.turn_to_last, (LINKS,)),
     "csi.mean_power": (csi.mean_power, (LINKS,)),
     "csi.normalise": (csi.normalise, (LINKS,)),
     "csi.measure": (lambda x, snr: csi.measure(x, snr, generator()), (LINKS, 10 * reals(3))),

@@ -7,13 +7,15 @@ import os
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from airlam.cli import main
 from airlam.data.importers import Recording, align
 from airlam.errors import RecipeError
 from airlam.evaluation import MeasuredBenchmark, Results
 from airlam.evaluation.benchmarks.measured.cell import turned_nmse
 from airlam.evaluation.benchmarks.measured.config import VIEWS, MeasuredSizes
-from airlam.evaluation.benchmarks.measured.figures import error_and_noise, what_offsets_cost
+from airlam.evaluation.benchmarks.measured.figures import error_and_noise, what_offsets_cost, what_offsets_do_to_shape
 from airlam.evaluation.benchmarks.measured.noise import ORDER, divided_differences, packet_noise, tone_noise
 from airlam.evaluation.benchmarks.measured.windows import blocks_of, cut, halves, is_regular
 from airlam.evaluation.runner import run
@@ -37,7 +39,7 @@ def made(packets: int, snr_db: float, seed: int = 0, *, moving: float = 0.0, off
     h = h / h.abs().square().mean().sqrt()
     h = h + 10 ** (-snr_db / 20) * torch.randn(h.shape, dtype=h.dtype, generator=g)
     if offsets:
-        phase, slope = 6.28 * torch.rand(packets, 1, generator=g), 0.6 * torch.rand(packets, 1, generator=g) - 0.3
+        phase, slope = 6.28 * torch.rand(packets, 1, generator=g), 0.06 * torch.rand(packets, 1, generator=g) - 0.03
         h = h * torch.polar(0.3 + torch.rand(packets, 1, generator=g), phase + slope * TONES)
     return Recording(h[:, :, None, None], 0.01 * torch.arange(packets, dtype=torch.float64), TONES, "made up")
 
@@ -151,7 +153,7 @@ def results(tmp_path_factory):
     changes = {
         "methods": ["hold", "mean", "ar", "{model}"],
         "headline_only": ["ar"],  # its tuning takes the most time here
-        "views": ["aligned", "gain left in", "as recorded", "regular grid"],
+        "views": ["aligned", "gain left in", "as recorded", "history turned", "regular grid"],
         "sizes": {"step": 4, "blocks": 5},
     }
     report = run("tasks/channel_prediction/measured.yaml", out, data=str(folder), **changes)
@@ -172,6 +174,8 @@ def test_rows_of_made_recordings(results):
     assert results.extras["noise"]["still"]["across_tones"]["db"] == pytest.approx(-20.04, abs=0.4)
     # nothing can predict a random phase, but the shape of the channel is still there
     assert error["still", "as recorded", "airlam-tiny"] > 0.3
+    shape = {key: row.figures["nmse_turned_db"].number for key, row in rows.items()}
+    assert shape["still", "history turned", "airlam-tiny"] < shape["still", "as recorded", "airlam-tiny"] - 1.0
     assert error["still", "gain left in", "mean"] > 3 * error["still", "aligned", "mean"]
     gain = rows["still", "aligned", "airlam-tiny"].figures["gain_db"]
     assert gain.note == "mean" and gain.groups == 5 and rows["still", "aligned", "ar"].settings
@@ -181,10 +185,16 @@ def test_words_and_plots(results):
     assert "airlam-tiny (as it is)" in results.headline and "from mean" in results.headline
     assert any("short.npz has 40 packets" in note for note in results.notes)
     assert any("broken.npz cannot be read" in note for note in results.notes)
-    assert error_and_noise(results) is not None and what_offsets_cost(results) is not None
+    for draw in (error_and_noise, what_offsets_cost, what_offsets_do_to_shape):
+        assert draw(results) is not None
     tables = {table["title"]: table for table in results.extras["tables"]}
     assert tables["Recordings"]["lines"][0][3] == "10 ms, irregular"
     assert {"still: what is removed", "lossy: what is removed"} <= set(tables)
+
+
+def test_the_folder_is_an_option_of_the_command(capsys):
+    main(["evaluate", "--config", "tasks/channel_prediction/measured.yaml", "--data", "recordings", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["init_args"]["data"] == "recordings"
 
 
 def test_refusals(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ class View:
 
     Attributes:
         align: whether the receiver's offsets are removed at all; timing, gain: whether these are, too.
+        turn: whether each history is turned in phase and gain to its own last packet: a receiver can do that.
         grid: whether packets are put on a regular grid of times.
     """
 
@@ -27,6 +28,7 @@ class View:
     align: bool = True
     timing: bool = True
     gain: bool = True
+    turn: bool = False
     grid: bool = False
 
 
@@ -35,6 +37,7 @@ VIEWS = {
     "gain left in": View("phase and timing removed", gain=False),
     "timing left in": View("phase and gain removed", timing=False),
     "as recorded": View("nothing removed", align=False),
+    "history turned": View("only histories turned, to the phase and gain of their last packet", align=False, turn=True),
     "regular grid": View("as aligned, on a regular grid of times", grid=True),
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 from airlam.evaluation.benchmarks.measured.config import VIEWS
 from airlam.evaluation.report.drawing import Figure, draw_panels, unique
 from airlam.evaluation.report.palette import Looks
-from airlam.evaluation.report.sections import ReportFigure, Section
+from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
 from airlam.evaluation.report.style import order, title
 from airlam.evaluation.rows import Results, Row
 
@@ -57,6 +57,15 @@ def error_and_noise(results: Results) -> Figure | None:
 
 def what_offsets_cost(results: Results) -> Figure | None:
     """NMSE of every method in each view."""
+    return _over_views(results, "nmse_db", "NMSE [dB]")
+
+
+def what_offsets_do_to_shape(results: Results) -> Figure | None:
+    """NMSE of every method in each view, after every predicted packet was turned and scaled to fit best."""
+    return _over_views(results, "nmse_turned_db", "NMSE of the shape [dB]")
+
+
+def _over_views(results: Results, name: str, label: str) -> Figure | None:
     looks, rows = Looks.of(results), results.select(group="cell")
     if len({row.label for row in rows}) < 2:
         return None
@@ -65,7 +74,7 @@ def what_offsets_cost(results: Results) -> Figure | None:
     def panel(axes: Any, data: str) -> None:
         views = [view for view in VIEWS if any((row.data, row.label) == (data, view) for row in rows)]
         for number, method in enumerate(order(several)):
-            mine = {row.label: row.figures["nmse_db"] for row in rows if (row.data, row.method) == (data, method)}
+            mine = {row.label: row.figures[name] for row in rows if (row.data, row.method) == (data, method)}
             style, aside = looks[method], 0.12 * (number - (len(several) - 1) / 2)
             places = [views.index(view) + aside for view in mine]
             values = [figure.number for figure in mine.values()]
@@ -79,7 +88,7 @@ def what_offsets_cost(results: Results) -> Figure | None:
         axes.grid(axis="x", visible=False)
         axes.set_title(title(data))
 
-    return draw_panels(panel, unique(row.data for row in rows), "NMSE [dB]", height=2.7, beside=False)
+    return draw_panels(panel, unique(row.data for row in rows), label, height=2.7, beside=False)
 
 
 SECTIONS = (
@@ -101,7 +110,13 @@ SECTIONS = (
             ReportFigure(
                 what_offsets_cost,
                 "The same packets with fewer offsets removed. Above the line at 0 dB a prediction is worse than zero.",
-                lambda results: results.select(group="cell"),
+                rows_of("cell"),
+            ),
+            ReportFigure(
+                what_offsets_do_to_shape,
+                "The same, after every predicted packet was turned and scaled to fit the measured one best: what is left "
+                "is the shape over tones, which is what a precoder uses. “History turned” is what a receiver can do.",
+                rows_of("cell"),
             ),
         ),
     ),

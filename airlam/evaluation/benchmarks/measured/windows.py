@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from airlam.csi import turn_to_last
 from airlam.data.importers import Recording, align, windows
 from airlam.evaluation.benchmarks.measured.config import MeasuredSizes, View
 
@@ -53,6 +54,7 @@ def cut(seen: Recording, part: slice, view: View, sizes: MeasuredSizes) -> Windo
     if view.grid and seen.time_s is not None:
         return _on_grid(csi, seen.time_s[part], spacing(seen.time_s), first, sizes)
     past, future = windows(csi, sizes.history, sizes.horizon, sizes.step)
+    past = turn_to_last(past) if view.turn else past
     return Windows(past, future, first + sizes.history + sizes.step * torch.arange(len(past)))
 
 
