@@ -39,7 +39,7 @@ def error_and_noise(results: Results) -> Figure | None:
             label, value = f"noise {name.replace('_', ' ')}", noise[name]["db"]
             if value < least - FAR_DB:  # a line there would squeeze all others
                 axes.text(
-                    0.98, 0.99, f"{label}: {value:.0f} dB", transform=axes.transAxes, fontsize=9, ha="right", va="top"
+                    0.98, 0.5, f"{label}: {value:.0f} dB", transform=axes.get_yaxis_transform(), ha="right", fontsize=9
                 )
             else:
                 axes.axvline(value, color="#444444", linestyle=line, linewidth=1.4, label=label)
@@ -114,8 +114,8 @@ SECTIONS = (
             ),
             ReportFigure(
                 what_offsets_do_to_shape,
-                "The same, after every predicted packet was turned and scaled to fit the measured one best: what is left "
-                "is the shape over tones, which is what a precoder uses. “History turned” is what a receiver can do.",
+                "The same, after every predicted packet was turned and scaled to fit the measured one best: what is "
+                "left is the shape over tones, which a precoder uses. “History turned” is what a receiver can do.",
                 rows_of("cell"),
             ),
         ),
