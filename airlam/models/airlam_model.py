@@ -17,8 +17,9 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from airlam.models.auto import FromPretrained
 from airlam.models.backbone import build_backbone, freeze_unused
 from airlam.models.config import AirlamConfig
 from airlam.models.context import ContextTokens, Readings
@@ -30,7 +31,7 @@ from airlam.models.spectral_model import Spectra, SpectralModel
 from airlam.models.tokens import NUM_SCALARS, START_SLOTS
 
 
-class AirlamModel(SpectralModel, PreTrainedModel):
+class AirlamModel(SpectralModel, FromPretrained, PreTrainedModel):
     """See the module's docstring.
 
     Example:
@@ -139,3 +140,7 @@ class AirlamModel(SpectralModel, PreTrainedModel):
         if self.config.error_variance:
             log_scale = out[..., -1:].to(single)  # see airlam.tasks.calibrate_variance
         return Spectra(power, noise, gate, log_scale)
+
+
+AutoConfig.register("airlam", AirlamConfig, exist_ok=True)
+AutoModel.register(AirlamConfig, AirlamModel, exist_ok=True)

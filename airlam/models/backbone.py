@@ -14,10 +14,16 @@ def build_backbone(spec: dict[str, Any] | str) -> PreTrainedModel:
     """A Hugging Face transformer from a configuration (random weights), a local folder or a hub id (its weights).
 
     Raises:
-        ValueError: more than :data:`airlam.models.fields.MAX_PARAMETERS` parameters, or sizes that do not fit together.
+        ValueError: more than :data:`airlam.models.fields.MAX_PARAMETERS` parameters, or sizes that do not fit together;
+            a model of airlam.
     """
     if isinstance(spec, str):
         model = AutoModel.from_pretrained(spec)
+        if model.config.model_type.startswith("airlam"):  # those types are registered, too
+            raise ValueError(
+                f"backbone names {spec}, a model of airlam, which cannot be the backbone of another; load it with "
+                "AirlamModel.from_pretrained, or name a Hugging Face transformer"
+            )
     else:
         check_backbone_size(spec)
         model = AutoModel.from_config(backbone_config(spec))

@@ -21,7 +21,7 @@ from transformers import PretrainedConfig
 from airlam.errors import CheckpointError
 from airlam.io import file_hash, flush_to_disk, use_umask
 from airlam.models.airlam_model import AirlamModel
-from airlam.models.backbone import freeze_unused
+from airlam.models.auto import CHECKSUM
 from airlam.models.beams import AirlamBeams
 from airlam.models.fields import check_size, refuse_unknown_fields, shown
 from airlam.models.path_model import AirlamPaths
@@ -42,7 +42,6 @@ TAKEN_BY = {
     "airlam-pilots": "airlam.models.load_pilots takes it",
     "airlam-precoder": "airlam.load_precoder takes it",
 }
-CHECKSUM = "weights_sha256"  # key of config.json
 MAX_CONFIG = 1_000_000  # bytes of a config.json; the largest shipped one has 1,000
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
@@ -138,7 +137,6 @@ def _load(folder: Path, model_class: type[Loaded], hint: str, backbone: Any = No
             f"{folder}: config.json and model.safetensors do not belong together ({reason_of(error)})"
         ) from error
     check_finite(weights, model.state_dict())
-    freeze_unused(model)  # from_pretrained makes every parameter trainable
     return model.eval()
 
 

@@ -9,10 +9,11 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from airlam.errors import CheckpointError
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.auto import FromPretrained
 from airlam.models.shared import FIELD, SharedBackbone, add_adapters, backbone_hash, shared_copy
 
 
-class OnBackbone(PreTrainedModel):
+class OnBackbone(FromPretrained, PreTrainedModel):
     """A model with a ``backbone`` and layers of its own, which start small.
 
     Attributes:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.eigen_ar import block_diagonal
 from airlam.baselines.path_fit import Search
@@ -379,3 +379,7 @@ class AirlamPathsPredictor(AirlamPredictor):
 
     def _with_variance(self, covariance: bool = False) -> Callable:
         return functools.partial(self.model.forward_with_variance, views=self.views, covariance=covariance)
+
+
+AutoConfig.register("airlam-paths", AirlamPathsConfig, exist_ok=True)
+AutoModel.register(AirlamPathsConfig, AirlamPaths, exist_ok=True)
