@@ -13,6 +13,7 @@ from safetensors import safe_open
 from airlam import __version__
 from airlam.errors import CheckpointError
 from airlam.models.airlam_model import AirlamModel
+from airlam.models.cards import card_metadata
 from airlam.models.checkpoint import check_finite, compare_shapes, read_config, reason_of, replace_files
 from airlam.models.fields import check_real, check_whole, shown
 from airlam.models.precoder import AirlamPrecoder
@@ -20,7 +21,8 @@ from airlam.recipes import shipped_name
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 UTILITY_FILE = "precoder.json"
-CARD_MARK = "<!-- written by airlam: replaced when the adapters are saved again -->"
+REMARK = "written by airlam: replaced when the adapters are saved again, unless this line is removed"
+OLD_MARK = "<!-- written by airlam: replaced when the adapters are saved again -->"  # first line until 0.1
 MAX_RANK = 1024
 # keys of adapter_config.json that are checked one by one, or say nothing about the layers
 READ = frozenset(
@@ -128,7 +130,7 @@ def _is_ours(card: Path) -> bool:
         return True
     except (OSError, UnicodeDecodeError):
         return False
-    return text.startswith(CARD_MARK) or "[More Information Needed]" in text
+    return text.startswith((f"---\n# {REMARK}\n", OLD_MARK)) or "[More Information Needed]" in text
 
 
 def _card(described: dict[str, Any], model: PeftModel) -> str:
@@ -140,7 +142,14 @@ def _card(described: dict[str, Any], model: PeftModel) -> str:
     is_precoder = isinstance(model.get_base_model(), AirlamPrecoder)
     load, what = ("load_precoder", "precoder") if is_precoder else ("load_predictor", "model")
     size = sum(x.numel() for layer in lora_layers(model).values() for x in _matrices(layer))
-    return f"""{CARD_MARK}
+    metadata = card_metadata(
+        tags=("CSI", "lora"),
+        remark=REMARK,
+        license="apache-2.0" if is_name else None,  # that of the shipped checkpoints
+        base_model=base if is_name else None,
+    )
+    return f"""{metadata}
+
 # Low-rank adapters for {name}
 
 Adapters (LoRA) of rank {described["r"]}, scaled by {described["lora_alpha"] / described["r"]:g}, for each linear layer
@@ -155,8 +164,8 @@ For a checkpoint that needs no base, merge them:
     from airlam.models import save_checkpoint
     save_checkpoint({load}("this folder").model.merge_and_unload(), "merged")
 
-Say here what they were trained on, how they score, and where they fail, and remove the first line of this file: then it
-is not replaced when the adapters are saved again.
+Say here what they were trained on, how they score, and where they fail, and remove the second line of this file: then it
+is not replaced when the adapters are saved again. For the Hugging Face hub add `license`, `datasets` and `metrics` above.
 """
 
 

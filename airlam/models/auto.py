@@ -29,7 +29,8 @@ class FromPretrained:
         Example:
             >>> import airlam.models
             >>> from transformers import AutoModel
-            >>> type(AutoModel.from_pretrained("checkpoints/airlam-tiny")).__name__
+            >>> from airlam.recipes import find_checkpoint
+            >>> type(AutoModel.from_pretrained(find_checkpoint("airlam-tiny"))).__name__
             'AirlamModel'
         """
         parent: Any = super()

@@ -24,6 +24,7 @@ from airlam.edge.parallel.recipe import RECIPE
 from airlam.errors import CheckpointError, StoreError
 from airlam.io import file_hash, read_json, write_json, write_text
 from airlam.models import AirlamModel
+from airlam.models.cards import card_metadata
 from airlam.models.checkpoint import CHECKSUM, compare_shapes, replace_files
 
 STATE = "state.json"
@@ -249,7 +250,8 @@ def _publish(work: Path, out: Path, model: AirlamModel) -> None:
 
     replace_files(out, write)
     if not (out / "README.md").exists():
-        write_text(out / "README.md", f"# A model trained by `airlam parallel`\n\nIts recipe: `../{RECIPE}`.\n")
+        text = f"# A model trained by `airlam parallel`\n\nIts recipe: `../{RECIPE}`.\n"
+        write_text(out / "README.md", f"{card_metadata(tags=('CSI', 'channel-prediction'))}\n\n{text}")
     shutil.rmtree(work, ignore_errors=True)
 
 
