@@ -164,8 +164,8 @@ For a checkpoint that needs no base, merge them:
     from airlam.models import save_checkpoint
     save_checkpoint({load}("this folder").model.merge_and_unload(), "merged")
 
-Say here what they were trained on, how they score, and where they fail, and remove the second line of this file: then it
-is not replaced when the adapters are saved again. For the Hugging Face hub add `license`, `datasets` and `metrics` above.
+Say here what they were trained on, how they score, and where they fail, and remove the second line of this file: it
+is then not replaced when the adapters are saved again. For a hub add `license`, `datasets` and `metrics` above.
 """
 
 

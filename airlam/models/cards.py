@@ -1,4 +1,4 @@
-"""Metadata blocks of model cards that airlam writes: YAML between two lines ``---``, as the Hugging Face hub reads it."""
+"""Metadata blocks of model cards that airlam writes: YAML between two lines ``---``, as the hub reads it."""
 
 from __future__ import annotations
 
