@@ -11,10 +11,32 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import SaveConfigCallback
 
 from airlam.progress import clock
 
 OPTIMISER_FIELDS = ("learning_rate", "weight_decay", "warmup_steps")
+
+
+class SaveExperiment(SaveConfigCallback):
+    """Lightning's, also for loggers without a folder, such as MLflow's with a database.
+
+    ``config.yaml`` then goes to ``default_root_dir``; Lightning fails on an assertion there.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Choose the folder."""
+        self.save_to_log_dir = trainer.log_dir is not None
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Called by the first process alone."""
+        if not self.save_to_log_dir:
+            folder = Path(trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.parser.save(
+                self.config, str(folder / self.config_filename), skip_none=False, overwrite=True, multifile=False
+            )
 
 
 class SaveOnInterrupt(L.Callback):

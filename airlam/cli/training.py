@@ -28,6 +28,7 @@ from airlam.cli.fit_callbacks import (
     LastIsNewest,
     OptionsWin,
     ProgressInLines,
+    SaveExperiment,
     SaveOnInterrupt,
 )
 from airlam.cli.outputs import add_options, make_room, moved, next_steps, recipe_root_dir, values_of
@@ -92,6 +93,7 @@ class AirlamCLI(LightningCLI):
                 args=[subcommand, *arguments],
                 seed_everything_default=0,
                 trainer_defaults={"default_root_dir": RUNS},
+                save_config_callback=SaveExperiment,
                 save_config_kwargs={"overwrite": True},
                 auto_configure_optimizers=False,  # tasks bring their own
                 parser_kwargs={"prog": "airlam", **strict, subcommand: {"prog": f"airlam {subcommand}", **strict}},
