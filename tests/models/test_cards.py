@@ -39,9 +39,10 @@ def test_a_written_block_can_be_read():
     block = card_metadata(tags=("CSI",), remark="a remark: of mine", license=None, base_model="airlam-tiny")
     assert block.splitlines()[1] == "# a remark: of mine"
     data = ModelCard(f"{block}\n\n# Title\n").data
-    assert data.to_dict() == ModelCardData(
-        library_name="airlam", tags=["wireless", "CSI"], base_model="airlam-tiny"
-    ).to_dict()
+    assert (
+        data.to_dict()
+        == ModelCardData(library_name="airlam", tags=["wireless", "CSI"], base_model="airlam-tiny").to_dict()
+    )
 
 
 def test_the_card_of_adapters(tmp_path):
