@@ -143,7 +143,7 @@ def se_llm4cp(
         float64 scalar, the mean over all samples, slots and subcarriers; 0 where a prediction is zero.
 
     Raises:
-        As :func:`nmse_llm4cp`.
+        ValueError: as :func:`nmse_llm4cp`.
 
     Example:
         >>> h = torch.ones(1, 4, 48, 1, 16, dtype=torch.complex64)
@@ -175,7 +175,7 @@ def nmse_wifo(h_hat: Tensor, target: Tensor) -> Tensor:
         float64 scalar.
 
     Raises:
-        As :func:`nmse_llm4cp`.
+        ValueError: as :func:`nmse_llm4cp`.
 
     Example:
         >>> h = torch.ones(2, 4, 48, 1, 8, dtype=torch.complex64)
