@@ -24,7 +24,7 @@ def test_exports_a_checkpoint(airlam, refuses, tmp_path, tiny_backbone):
 
 def test_mistakes(refuses, tmp_path):
     assert "did you mean 'onnx'?" in refuses("export", "airlam-tiny", "--format", "onxx", "--out", "x")
-    assert "formats: onnx" in refuses("export", "airlam-tiny", "--format", "tflite", "--out", "x")
+    assert "formats: onnx, litert, tensorflow" in refuses("export", "airlam-tiny", "--format", "zzzz", "--out", "x")
     assert "--out" in refuses("export", "airlam-tiny")
     assert "CHECKPOINT" in refuses("export", "--out", "x")
     assert "did you mean 'airlam-tiny'?" in refuses("export", "airlam-tny", "--out", "x")
