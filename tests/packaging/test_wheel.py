@@ -57,7 +57,7 @@ def clean_python(wheel, tmp_path_factory) -> Path:
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=home)
     # A .pth line makes the borrowed packages visible, but does not run the .pth files that stand there: the editable
     # installation of this repository stays out.
-    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    borrowed = {path for path in sys.path if Path(path).name == "site-packages"}
     (site / "borrowed.pth").write_text("\n".join(sorted(borrowed)) + "\n")
     return python
 
@@ -96,3 +96,32 @@ def test_a_recipe_by_name_from_another_folder(clean_python, tmp_path):
     )
     shape = run(clean_python, "-c", code, cwd=tmp_path).strip().splitlines()[-1]
     assert shape.startswith("(2, 3, ")
+
+
+def test_the_version_is_that_of_the_source(clean_python, wheel, tmp_path):
+    from airlam import __version__
+
+    assert wheel.name.startswith(f"airlam-{__version__}-")
+    assert run(clean_python.parent / "airlam", "--version", cwd=tmp_path).strip() == f"airlam {__version__}"
+
+
+def test_every_shipped_checkpoint_loads_from_another_folder(clean_python, tmp_path):
+    code = (
+        "import airlam.models\n"
+        "from airlam.models.checkpoint import load_shipped\n"
+        "from airlam.recipes import find_checkpoint, list_recipes\n"
+        "from transformers import AutoModel\n"
+        "names = [entry.split('/')[-1] for entry in list_recipes('checkpoints')]\n"
+        "for name in names: load_shipped(name)\n"
+        "AutoModel.from_pretrained(find_checkpoint('airlam-tiny'))\n"
+        "print(*names)"
+    )
+    found = run(clean_python, "-c", code, cwd=tmp_path).split()
+    assert sorted(found) == sorted(path.parent.name for path in ROOT.glob("checkpoints/airlam-*/config.json"))
+
+
+def test_training_by_the_names_of_recipes_from_another_folder(clean_python, tmp_path):
+    airlam = clean_python.parent / "airlam"
+    recipe = "tasks/channel_prediction/airlam_tiny.yaml"
+    run(airlam, "fit", "--config", recipe, "--data", "tiny", "--trainer.max_steps", 2, "--out", "mine", cwd=tmp_path)
+    assert (tmp_path / "mine" / "adapter" / "adapter_config.json").is_file()
