@@ -10,13 +10,13 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 # Not as root: files that it writes into a mounted folder would belong to root.
-RUN useradd --create-home --uid 1000 airlam
+RUN useradd --create-home --uid 1000 airlam && install -d -o airlam -g airlam /srv/airlam
 USER airlam
-WORKDIR /home/airlam/airlam
+WORKDIR /srv/airlam
+ENV PIP_NO_CACHE_DIR=1 PATH=/srv/airlam/.venv/bin:$PATH
 COPY --chown=airlam:airlam . .
 
 ARG TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
-RUN make install TORCH_ARGS="$TORCH_ARGS" && rm -rf /home/airlam/.cache/pip
-ENV PATH=/home/airlam/airlam/.venv/bin:$PATH
+RUN make install TORCH_ARGS="$TORCH_ARGS"
 
 CMD ["make", "demo"]

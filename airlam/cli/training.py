@@ -76,9 +76,8 @@ class AirlamCLI(LightningCLI):
 
     def __init__(self, subcommand: str, arguments: Sequence[str]) -> None:
         allow_imports_from()  # class paths of files in the current folder: --model my_task.MyTask
-        self._name = subcommand
         self._version: str | None = None
-        arguments = find_recipes(arguments)
+        self._name, arguments = subcommand, find_recipes(arguments)
         self.run_name = run_name(arguments)
         self._arguments = arguments
         self._recipe_root = recipe_root_dir(arguments)
