@@ -78,6 +78,7 @@ def import_data_set(arguments: Sequence[str]) -> None:
     for note in notes:
         print(f"note: {note}")
     print(f"use it with: airlam fit --config tasks/... --data.store {known.out}")
+    print(f"or: airlam evaluate --config tasks/channel_prediction/stored_set.yaml --store {known.out}")
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], float]) -> list:
