@@ -126,7 +126,7 @@ def test_what_cannot_be_hashed_is_not_cached_and_says_so(capsys):
 
 def test_a_run_of_cells_keeps_only_what_it_may(tmp_path):
     class Cell:
-        name, group, data, speed_kmh, label = "cell", "cell", "uma", 3.0, ""
+        name, progress = "cell", "cell uma 3 km/h"
 
     runs: list[int] = []
 
