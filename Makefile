@@ -69,7 +69,7 @@ docs: $(DOCS_STAMP)
 # LiteRT's converter and TensorFlow do not go with the tested set of versions: an environment of its own for each
 test-exports: build/venv-litert/.installed build/venv-tensorflow/.installed
 	build/venv-litert/bin/python -m pytest -q -m "" tests/export/test_litert.py
-	build/venv-tensorflow/bin/python -m pytest -q -m "" tests/export/test_tensorflow.py tests/data/test_tf_dataset.py
+	build/venv-tensorflow/bin/python -m pytest -q -m "" tests/export/test_tensorflow.py tests/export/test_tf_dataset.py
 
 build/venv-litert/.installed: constraints-litert.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m venv build/venv-litert

@@ -7,7 +7,6 @@ Names come in on first use, so that importing this room costs nothing:
 - :class:`~airlam.data.store.CSIStore`: reads one.
 - :class:`~airlam.data.datamodule.CSIDataModule`: train, validation and test loaders for Lightning.
 - :class:`~airlam.data.batches.OnTheFly`: fresh links for every batch, no file.
-- :func:`~airlam.data.tensorflow.tf_dataset`: a store as a ``tf.data.Dataset``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from airlam.data.generation import generate
     from airlam.data.recipe import DatasetRecipe
     from airlam.data.store import CSIStore
-    from airlam.data.tensorflow import tf_dataset
 
 _HOME = {
     "CSIDataModule": "airlam.data.datamodule",
@@ -29,9 +27,8 @@ _HOME = {
     "DatasetRecipe": "airlam.data.recipe",
     "OnTheFly": "airlam.data.batches",
     "generate": "airlam.data.generation",
-    "tf_dataset": "airlam.data.tensorflow",
 }
-__all__ = ["CSIDataModule", "CSIStore", "DatasetRecipe", "OnTheFly", "generate", "tf_dataset"]
+__all__ = ["CSIDataModule", "CSIStore", "DatasetRecipe", "OnTheFly", "generate"]
 
 
 def __getattr__(name: str) -> Any:

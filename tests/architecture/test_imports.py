@@ -63,6 +63,11 @@ EXCLUSIVE = {
     "ray": {"data", "edge", "serving"},
     "flwr": {"edge"},
     "tensorflow": {"export"},
+    "keras": {"export"},
+    "litert_torch": {"export"},
+    "ai_edge_quantizer": {"export"},
+    "ai_edge_litert": {"models"},
+    "csiread": {"data"},
     "onnx": {"export", "realtime"},
     "onnxscript": {"export"},
     "onnxruntime": {"export", "models"},  # models runs what export writes

@@ -7,17 +7,33 @@ import itertools
 import numpy as np
 import pytest
 
-from airlam.data import CSIStore, tf_dataset
+from airlam.data import CSIStore, generate
 from airlam.data.batches import StoredBatches, StoredLinks
 from airlam.errors import StoreError
+from airlam.export import tf_dataset
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install 'airlam[tensorflow]'")
 pytestmark = pytest.mark.slow  # TensorFlow takes several seconds to import
 
 
-@pytest.fixture
-def store(store_path):
-    with CSIStore(store_path) as found:
+RECIPE = {
+    "channel": "cdl_a",
+    "channel_overrides": {"num_subcarriers": 6, "bs_panel": {"rows": 1, "columns": 2, "polarisation": "dual"}},
+    "num_train": 21,
+    "num_val": 0,
+    "num_test": 7,
+    "history": 16,
+    "horizon": 4,
+    "csi_snr_db": 20.0,
+    "batch_size": 4,
+    "seed": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = generate(RECIPE, tmp_path_factory.mktemp("store") / "small.h5", workers=1, progress=False)
+    with CSIStore(path) as found:
         yield found
 
 
@@ -65,5 +81,7 @@ def test_what_is_refused(store):
         tf_dataset(store, "training")
     with pytest.raises(StoreError, match="holds 20 slots"):
         tf_dataset(store, history=18, horizon=4)
+    with pytest.raises(StoreError, match="no links in val"):
+        tf_dataset(store, "val")
     with pytest.raises(StoreError, match="at least 1"):
         tf_dataset(store, batch_size=0)

@@ -49,7 +49,8 @@ def tf_dataset(
         StoreError: no such split, an empty one, or fewer slots than asked for; TensorFlow is not installed.
 
     Example:
-        >>> from airlam.data import CSIStore, tf_dataset
+        >>> from airlam.data import CSIStore
+        >>> from airlam.export import tf_dataset
         >>> store = CSIStore("uma_nlos.h5")                                            # doctest: +SKIP
         >>> for batch in tf_dataset(store, "test", batch_size=8):                      # doctest: +SKIP
         ...     print(batch["h_past"].shape)
