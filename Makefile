@@ -25,7 +25,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-all coverage lint docs test-exports benchmark clean
+.PHONY: help install demo test test-slow test-all coverage lint docs install-docs test-exports install-exports benchmark clean
 
 help:
 	@echo "make demo       generate channels, adapt the shipped model to a site, evaluate, write a report (5 minutes)"
@@ -66,22 +66,26 @@ docs: $(DOCS_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/$(SITE) build --clean --strict
 	$(BIN)/python -P docs/site/finish.py build/site
 
+install-docs: $(DOCS_STAMP)
+
 # LiteRT's converter and TensorFlow do not go with the tested set of versions: an environment of its own for each
-test-exports: build/venv-litert/.installed build/venv-tensorflow/.installed
+install-exports: build/venv-litert/.installed build/venv-tensorflow/.installed
+
+test-exports: install-exports
 	build/venv-litert/bin/python -m pytest -q -m "" tests/export/test_litert.py
 	build/venv-tensorflow/bin/python -m pytest -q -m "" tests/export/test_tensorflow.py tests/export/test_tf_dataset.py
 
 build/venv-litert/.installed: constraints-litert.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m venv build/venv-litert
-	build/venv-litert/bin/python -m pip --disable-pip-version-check install --quiet -c constraints-litert.txt torch $(TORCH_ARGS) -e ".[litert-export]" \
+	build/venv-litert/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints-litert.txt torch $(TORCH_ARGS) -e ".[litert-export]" \
 	  pytest hypothesis
 	@touch $@
 
 build/venv-tensorflow/.installed: constraints.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m venv build/venv-tensorflow
 	sed 's/^tensorboard==.*/tensorboard==2.20.0/' constraints.txt > build/venv-tensorflow/constraints.txt
-	build/venv-tensorflow/bin/python -m pip --disable-pip-version-check install --quiet -c build/venv-tensorflow/constraints.txt torch $(TORCH_ARGS)
-	build/venv-tensorflow/bin/python -m pip --disable-pip-version-check install --quiet -c build/venv-tensorflow/constraints.txt \
+	build/venv-tensorflow/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -c build/venv-tensorflow/constraints.txt torch $(TORCH_ARGS)
+	build/venv-tensorflow/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -c build/venv-tensorflow/constraints.txt \
 	  -e ".[tensorflow]" pytest hypothesis
 	@touch $@
 
