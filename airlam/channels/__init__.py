@@ -7,6 +7,7 @@ from airlam.channels.loading import load_channel
 from airlam.channels.mixture import MixtureChannel
 from airlam.channels.ray_tracing import rt_available
 from airlam.channels.recipe import recipe_names
+from airlam.channels.stations import by_station
 
 __all__ = [
     "ChannelModel",
@@ -14,6 +15,7 @@ __all__ = [
     "LinkBatch",
     "MixtureChannel",
     "Rays",
+    "by_station",
     "draw_velocity",
     "load_channel",
     "recipe_names",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from airlam.channels.stations import draw_heights, draw_places
+
 # TR 38.901 tables 7.2-1, 7.2-3, 7.8-1: inter-site distance, height of the base station, least distance [m],
 # and the share of indoor users.
 _SECTORS = {
@@ -30,9 +32,9 @@ _CANDIDATES = 64  # per user, of which the first inside the hall is taken
 
 @dataclass
 class Drops:
-    """Topologies: ``bs_* [drop, 1, 3]``, ``ut_*, velocity [drop, user, 3]``, ``indoor, in_car [drop, user]``.
+    """Topologies: ``bs_* [drop, station, 3]``, ``ut_*, velocity [drop, user, 3]``, ``indoor, in_car [drop, user]``.
 
-    The base station stands at x = y = 0. Orientations are (bearing, downtilt, slant) in radians.
+    A single base station stands at x = y = 0. Orientations are (bearing, downtilt, slant) in radians.
     """
 
     bs_position: Tensor
@@ -87,6 +89,8 @@ def draw_drops(recipe: dict, num_drops: int, generator: torch.Generator) -> Drop
     velocity = draw_velocity(recipe["speed_kmh"], shape, generator)
     # A device held in any way: bearing, downtilt and slant within +-90 degrees
     ut_orientation = math.pi * (torch.rand(*shape, 3, generator=generator) - 0.5)
+    if recipe.get("stations"):
+        return _site(recipe, shape, velocity, ut_orientation, generator)
     if recipe["scenario"] in _SECTORS:
         bs_height, tilt, position, indoor = _sector(recipe, shape, generator)
     else:
@@ -106,6 +110,46 @@ def draw_drops(recipe: dict, num_drops: int, generator: torch.Generator) -> Drop
     )
 
 
+def hall_of(recipe: dict) -> tuple[float, float, float, float, float] | None:
+    """Length, width, distance between sites, height of base station and of user [m]; None outdoors."""
+    if recipe["scenario"] in _SECTORS:
+        return None
+    return _HALLS["inh" if recipe["scenario"] == "inh" else f"inf-{recipe['factory']}"]
+
+
+def _site(recipe: dict, shape, velocity: Tensor, ut_orientation: Tensor, generator: torch.Generator) -> Drops:
+    """All stations of a site; every user is outdoors, or in the hall. ``shape`` counts links."""
+    stations = torch.tensor(recipe["stations"])  # x, y, bearing
+    shape = (shape[0], shape[1] // len(stations))
+    hall = hall_of(recipe)
+    if hall is None:
+        inter_site, bs_height, nearest, _ = _SECTORS[recipe["scenario"]]
+        ut_height, tilt = 1.5, _sector_tilt(inter_site, bs_height, nearest)
+    else:
+        bs_height, ut_height, nearest = *hall[3:], 1.0
+        tilt = math.radians(20.0) if bs_height > ut_height else 0.0
+    place = draw_places(recipe["area"], stations[:, :2], nearest, shape, generator)
+    height = draw_heights(recipe.get("user_height") or [ut_height], shape, generator)
+    level = torch.full_like(stations[:, :1], bs_height)
+    bearing = torch.deg2rad(stations[:, 2:])
+    orientation = torch.cat((bearing, torch.full_like(bearing, tilt), torch.zeros_like(bearing)), 1)
+    indoor = torch.full(shape, hall is not None)
+    return Drops(
+        bs_position=torch.cat((stations[:, :2], level), 1).expand(shape[0], -1, -1),
+        bs_orientation=orientation.expand(shape[0], -1, -1),
+        ut_position=torch.cat((place, height[..., None]), -1),
+        ut_orientation=ut_orientation[:, : shape[1]],
+        velocity=velocity[:, : shape[1]],
+        indoor=indoor,
+        in_car=torch.zeros_like(indoor),
+    )
+
+
+def _sector_tilt(inter_site: float, bs_height: float, nearest: float) -> float:
+    """At the middle of the sector."""
+    return math.pi / 2 - math.atan(0.5 * (nearest + 0.5 * inter_site) / bs_height)
+
+
 def _sector(recipe: dict, shape, generator):
     """Users uniform over a 120 degree sector that looks along +x, with the area of a hexagonal cell's sector."""
     inter_site, bs_height, nearest, indoor_share = _SECTORS[recipe["scenario"]]
@@ -119,15 +163,16 @@ def _sector(recipe: dict, shape, generator):
     floor = (num_floors * torch.rand(shape, generator=generator)).floor()
     floor = torch.zeros_like(floor) if recipe["scenario"] == "rma" else floor
     height = torch.where(indoor, 3 * floor + 1.5, torch.full(shape, 1.5))
-    tilt = math.pi / 2 - math.atan(0.5 * (nearest + 0.5 * inter_site) / bs_height)  # at the middle of the sector
+    tilt = _sector_tilt(inter_site, bs_height, nearest)
     position = torch.stack((distance * azimuth.cos(), distance * azimuth.sin(), height), -1)
     return bs_height, tilt, position, indoor
 
 
 def _hall(recipe: dict, shape, generator):
     """Users uniform over the 120 degrees in front of a base station at one site of the hall's lattice."""
-    kind = "inh" if recipe["scenario"] == "inh" else f"inf-{recipe['factory']}"
-    length, width, spacing, bs_height, ut_height = _HALLS[kind]
+    hall = hall_of(recipe)
+    assert hall is not None  # for the type checker: only indoor recipes come here
+    length, width, spacing, bs_height, ut_height = hall
     num_drops, num_users = shape
     columns, rows = int(length // spacing), int(width // spacing)
     site = torch.rand(num_drops, 1, 1, 2, generator=generator)

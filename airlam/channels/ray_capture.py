@@ -110,13 +110,13 @@ def install(model: torch.nn.Module, attribute: str) -> RayCapture | None:
 
 
 def _flatten(phase, k_factor, rays, topology, c_ds, subclustering: bool) -> CapturedRays:
-    """Sionna's ``[batch, tx = 1, rx, ...]`` to ``[link, ...]`` with links running over batch, then rx."""
+    """Sionna's ``[batch, tx, rx, ...]`` to ``[link, ...]`` with links running over batch, then rx, then tx."""
     batch, num_tx, num_rx = rays.delays.shape[:3]
-    if num_tx != 1 or topology.moving_end != "rx":
-        raise NotImplementedError("rays are captured for one base station that transmits to moving users")
+    if topology.moving_end != "rx":
+        raise NotImplementedError("rays are captured for base stations that transmit to moving users")
 
     def links(x: Tensor) -> Tensor:
-        return x.expand(batch, 1, num_rx, *x.shape[3:]).flatten(0, 2)
+        return x.expand(batch, num_tx, num_rx, *x.shape[3:]).transpose(1, 2).flatten(0, 2)
 
     # Strongest cluster first: the first two are those that split, the last ones those below -25 dB, without power.
     power = links(rays.powers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from airlam.channels import ray_capture, ray_response
 from airlam.channels.channel_model import write_normalised
 from airlam.channels.link_batch import Rays
 from airlam.channels.ray_atoms import ray_atoms
+from airlam.channels.ray_capture import CapturedRays
 from airlam.csi import from_sionna
 from airlam.errors import RecipeError
 from airlam.recipes import check_number
@@ -66,6 +68,7 @@ class RayEvaluation:
         *,
         delay_scale: Tensor | None = None,
         points: int | None = None,
+        arrival: Callable[[CapturedRays], Tensor] | None = None,
         return_rays: bool = False,
     ) -> tuple[Tensor, Tensor, Rays | None]:
         """Call the model and evaluate the first ``len(h)`` links of what it draws.
@@ -78,6 +81,7 @@ class RayEvaluation:
             delay_scale: ``[link]``, multiplies the delays the model draws (of the whole chunk).
             points: every so many links are the points of one path. The line of sight then has the phase of the first of
                 them: how it turns on the way is its Doppler shift's, and would else count twice.
+            arrival: from the rays to what is added to all delays of a link ``[link]`` s (of the whole chunk).
 
         Returns:
             the amplitude gain of each link that is not yet in ``power``, its RMS delay spread [s], and the rays if
@@ -98,6 +102,12 @@ class RayEvaluation:
                 raise NotImplementedError("tracks need rays as Sionna 2.2 has them, and flat panels without blockage")
             rays = self.capture.rays
             rays.distance = rays.distance[::points].repeat_interleave(points)
+        if arrival is not None:
+            if not self.fast or self.capture is None or self.capture.rays is None:
+                raise NotImplementedError("absolute_delay needs rays as Sionna 2.2 has them, and flat panels")
+            rays = self.capture.rays
+            later = arrival(rays)
+            rays.delay, rays.first_delay = rays.delay + later[:, None], rays.first_delay + later
         if self.fast:
             gain = a.abs().flatten()[: len(h)]
             self._sum_rays(grid, h, power)

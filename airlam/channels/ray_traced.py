@@ -103,7 +103,8 @@ class RayTracedChannel(ChannelModel):
         num_keys = 1 + max(1, math.ceil(fastest * self.slot_duration * (num_slots - 1) / distance - 1e-9))
         tracks, found = self._users(num_users, num_keys, generator)
         links = slice(0, len(h))
-        response = torch.stack([self._response(tracks[[u]], paths, num_slots) for u, paths in enumerate(found[links])])
+        panel = _bs_orientation(self.recipe)
+        response = torch.stack([self._response(tracks[[u]], p, num_slots, panel) for u, p in enumerate(found[links])])
         write_normalised(response, h, power)
         first = [paths.gain[0].abs().square().sum((-2, -1)) for paths in found[links]]
         base_station = torch.tensor(self.recipe["bs_position"])
@@ -112,9 +113,11 @@ class RayTracedChannel(ChannelModel):
         return Chunk(
             gain=torch.ones(len(h)),
             path_loss_db=torch.zeros(len(h)),
-            los=torch.stack([_is_los(paths) for paths in found[links]]),
+            los=torch.stack([is_los(paths) for paths in found[links]]),
             indoor=torch.zeros(len(h), dtype=torch.bool),
-            delay_spread=torch.stack([_rms(p.delay[0], w) for p, w in zip(found[links], first, strict=True)]).float(),
+            delay_spread=torch.stack(
+                [rms_spread(p.delay[0], w) for p, w in zip(found[links], first, strict=True)]
+            ).float(),
             position=position[links],
             velocity=(tracks.heading * tracks.speed[:, None])[links],
         ), None
@@ -134,7 +137,7 @@ class RayTracedChannel(ChannelModel):
             where = tracks.start[:, None] + keys[:, None] * tracks.heading[:, None]
             for user, paths in enumerate(self._tracer.trace(where, tracks.orientation)):
                 reached = (paths.gain.abs().sum((-2, -1)) > 0).any(1).all()
-                wanted = self.recipe["state"] in ("random", "los" if _is_los(paths) else "nlos")
+                wanted = self.recipe["state"] in ("random", "los" if is_los(paths) else "nlos")
                 if reached and wanted:
                     kept.append(tracks[[user]])
                     found.append(paths)
@@ -146,19 +149,20 @@ class RayTracedChannel(ChannelModel):
             "rays reach too few places; raise max_distance or max_depth, or move bs_position"
         )
 
-    def _response(self, track: Tracks, paths: TracedPaths, num_slots: int) -> Tensor:
+    def _response(self, track: Tracks, paths: TracedPaths, num_slots: int, bs_orientation: Tensor) -> Tensor:
         """CSI of one user ``complex64 [slot, subcarrier, rx_ant, tx_ant]``."""
-        distance = self.recipe["key_distance"]
+        distance = self.recipe.get("key_distance", 1.0)
         walked = track.speed.double() * self.slot_duration * torch.arange(num_slots)
         segment = (walked / distance).floor().clamp(max=len(paths.delay) - 2).long()
         share = walked / distance - segment
-        ports = self._ports(paths, track.orientation)
+        ports = self._ports(paths, track.orientation, bs_orientation)
         tones = self.subcarrier_spacing * (torch.arange(self.num_subcarriers) - self.num_subcarriers // 2)
         frequency = self.carrier_frequency + tones.double()
         out = torch.zeros(num_slots, self.num_subcarriers, ports.shape[-1], dtype=torch.complex64)
         for key in range(len(paths.delay)):
             # a key's weight falls linearly to zero at its neighbours
             weight = torch.where(segment == key, 1 - share, torch.where(segment == key - 1, share, 0.0))
+            weight = torch.ones_like(weight) if len(paths.delay) == 1 else weight
             slots = weight.nonzero()[:, 0]
             heard = paths.gain[key].abs().sum((-2, -1)) > 0
             if not len(slots) or not heard.any():
@@ -171,10 +175,10 @@ class RayTracedChannel(ChannelModel):
             out[slots] += phasor @ ports[key, heard]
         return out.unflatten(-1, (self.num_rx_ant, self.num_tx_ant))
 
-    def _ports(self, paths: TracedPaths, orientation: Tensor) -> Tensor:
+    def _ports(self, paths: TracedPaths, orientation: Tensor, bs_orientation: Tensor) -> Tensor:
         """Response of all antenna pairs to each path ``complex64 [key, path, rx_ant * tx_ant]``."""
         rx = steering(self.recipe["ut_panel"], paths.arrival, orientation.double())
-        tx = steering(self.recipe["bs_panel"], paths.departure, _bs_orientation(self.recipe)[None].double())
+        tx = steering(self.recipe["bs_panel"], paths.departure, bs_orientation[None].double())
         return port_response(paths.gain, rx, tx)
 
 
@@ -188,10 +192,14 @@ class Tracer:
         self.scene.frequency = recipe["carrier_frequency"]
         for end, name in (("tx_array", "bs_panel"), ("rx_array", "ut_panel")):
             setattr(self.scene, end, self._element(recipe[name]))
-        orientation = _bs_orientation(recipe).tolist()
-        self.scene.add(self.rt.Transmitter("bs", list(recipe["bs_position"]), orientation=orientation))
+        self.add_stations()
         self.solver = self.rt.PathSolver(deterministic=True)
         self.ground = self.scene.objects[SCENES[recipe["scene"]].ground].mi_mesh
+
+    def add_stations(self) -> None:
+        """Put the base station into the scene."""
+        orientation = _bs_orientation(self.recipe).tolist()
+        self.scene.add(self.rt.Transmitter("bs", list(self.recipe["bs_position"]), orientation=orientation))
 
     def _element(self, panel: dict):
         """One element with its polarisations: the panel itself is applied to the paths, see :func:`steering`."""
@@ -215,17 +223,17 @@ class Tracer:
         x = self.recipe["bs_position"][0] + squared.sqrt() * bearing.cos()
         y = self.recipe["bs_position"][1] + squared.sqrt() * bearing.sin()
         way = torch.stack((heading.cos(), heading.sin(), torch.zeros(shape)), -1)
-        height, outdoors = self._look_down(x.flatten(), y.flatten())
+        height, outdoors = self.look_down(x.flatten(), y.flatten())
         start = torch.stack((x, y, height.view(shape) + USER_HEIGHT), -1)
         end = start + length * way
-        outdoors &= self._look_down(end[..., 0].flatten(), end[..., 1].flatten())[1]
+        outdoors &= self.look_down(end[..., 0].flatten(), end[..., 1].flatten())[1]
         free = outdoors & self._free(start.flatten(0, 1), way.flatten(0, 1), length)
         first = free.view(shape).int().argmax(1)
         users = torch.arange(num_users)
         there = free.view(shape).any(1)
         return Tracks(start[users, first][there], way[users, first][there], speed[there], orientation[there])
 
-    def _look_down(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def look_down(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Height of what is seen from above, and whether that is the ground."""
         import drjit as dr
         import mitsuba as mi
@@ -245,12 +253,16 @@ class Tracer:
         ray.maxt = mi.Float(length + 0.5)  # type: ignore[assignment, unused-ignore]  # nobody scrapes along a wall
         return torch.from_numpy(~self.scene.mi_scene.ray_test(ray).numpy())
 
-    def trace(self, where: Tensor, orientation: Tensor) -> list[TracedPaths]:
-        """Paths to every key position of each user.
+    def trace(self, where: Tensor, orientation: Tensor, stations: int = 1) -> list[TracedPaths]:
+        """Paths to every key position of each user, from each station.
 
         Args:
             where: ``[user, key, 3]`` m, in the scene's coordinates.
             orientation: ``[user, 3]`` rad.
+            stations: how many there are.
+
+        Returns:
+            One entry for each user and station, stations running fastest.
         """
         num_users, num_keys = where.shape[:2]
         names = []
@@ -267,12 +279,14 @@ class Tracer:
                 diffraction=self.recipe["diffraction"],
                 refraction=False,
             )
-            found = _collect(paths)
+            found = [_collect(paths, station) for station in range(stations)]
         finally:
             for name in names:
                 self.scene.remove(name)
-        columns = [getattr(found, name).split(num_keys) for name in TracedPaths.__dataclass_fields__]
-        return [TracedPaths(*of_user) for of_user in zip(*columns, strict=True)]
+        names = list(TracedPaths.__dataclass_fields__)
+        parts = [[getattr(of_one, name).split(num_keys) for name in names] for of_one in found]
+        by_user = [[TracedPaths(*of_user) for of_user in zip(*columns, strict=True)] for columns in parts]
+        return [of_user for users in zip(*by_user, strict=True) for of_user in users]
 
 
 def length_change(source: Tensor, arrival: Tensor, moved: Tensor) -> Tensor:
@@ -314,40 +328,40 @@ def _bs_orientation(recipe: dict) -> Tensor:
     return torch.tensor([math.radians(recipe["bs_bearing_deg"]), math.radians(recipe["bs_downtilt_deg"]), 0.0])
 
 
-def _is_los(paths: TracedPaths) -> Tensor:
+def is_los(paths: TracedPaths) -> Tensor:
     return (paths.direct[0] & (paths.gain[0].abs().sum((-2, -1)) > 0)).any()
 
 
-def _rms(delay: Tensor, power: Tensor) -> Tensor:
+def rms_spread(delay: Tensor, power: Tensor) -> Tensor:
     """RMS delay spread of paths."""
     share = power.double() / power.sum().clamp_min(torch.finfo(power.dtype).tiny)
     mean = (share * delay).sum()
     return (share * (delay - mean).square()).sum().sqrt()
 
 
-def _collect(paths) -> TracedPaths:
+def _collect(paths, station: int = 0) -> TracedPaths:
     """Sionna's paths of one base station as tensors, by position."""
-    real, imag = (np.array(part.numpy()) for part in paths.a)  # [rx, rx_pol, 1, tx_pol, path]
-    delay = torch.from_numpy(np.array(paths.tau.numpy()))[:, 0].double()
+    real, imag = (np.array(part.numpy()) for part in paths.a)  # [rx, rx_pol, station, tx_pol, path]
+    delay = torch.from_numpy(np.array(paths.tau.numpy()))[:, station].double()
     num_positions, num_paths = delay.shape
     if not num_paths:
         nothing = torch.zeros(num_positions, 1, 3, dtype=torch.float64)
         gain = torch.zeros(num_positions, 1, real.shape[1], real.shape[3], dtype=torch.complex64)
         return TracedPaths(gain, nothing[..., 0], nothing, nothing, nothing[..., 0], nothing[..., 0] > 0)
     valid = delay >= 0
-    gain = torch.complex(torch.from_numpy(real), torch.from_numpy(imag))[:, :, 0].movedim(-1, 1)
+    gain = torch.complex(torch.from_numpy(real), torch.from_numpy(imag))[:, :, station].movedim(-1, 1)
     gain = torch.where(valid[..., None, None], gain, 0)
     delay = delay.clamp_min(0)
     angles = {
-        name: torch.from_numpy(np.array(getattr(paths, name).numpy()))[:, 0].double()
+        name: torch.from_numpy(np.array(getattr(paths, name).numpy()))[:, station].double()
         for name in ("theta_t", "phi_t", "theta_r", "phi_r")
     }
     arrival = _unit(angles["theta_r"], angles["phi_r"])
     departure = _unit(angles["theta_t"], angles["phi_t"])
     length = SPEED_OF_LIGHT * delay
-    kind = np.array(paths.interactions.numpy())[:, :, 0].astype(np.int64)  # [depth, position, path]
+    kind = np.array(paths.interactions.numpy())[:, :, station].astype(np.int64)  # [depth, position, path]
     source, direct = length, torch.from_numpy((kind == 0).all(0)) & valid
-    place = torch.from_numpy(np.array(paths.vertices.numpy())[:, :, 0]).double()  # [depth, position, path, 3]
+    place = torch.from_numpy(np.array(paths.vertices.numpy())[:, :, station]).double()  # [depth, position, path, 3]
     end = torch.from_numpy(np.array(paths.targets.numpy()).T).double()[:, None].expand(-1, num_paths, -1)
     # From the user back to the first point that scatters; beyond a mirror the sum of the legs is the distance
     walked, there, open_ = torch.zeros_like(length), end, torch.ones_like(valid)

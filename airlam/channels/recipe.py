@@ -22,6 +22,7 @@ MODELS: dict[str, str] = {
     **{f"tdl_{letter}": "airlam.channels.tapped.TappedDelayLine" for letter in "abcde"},
     **{name: "airlam.channels.system_level.SystemLevelChannel" for name in ("umi", "uma", "rma", "inh", "inf")},
     "ray_traced": "airlam.channels.ray_traced.RayTracedChannel",
+    "ray_traced_site": "airlam.channels.ray_traced_site.RayTracedSite",
 }
 MIXTURE = "mixture"  # of the others, see airlam.channels.mixture
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from airlam.channels.arrival import arrival_delay, check_absolute_delay, excess_delay
 from airlam.channels.channel_model import ChannelModel, Chunk, write_normalised
-from airlam.channels.drops import Drops, draw_drops
+from airlam.channels.drops import Drops, draw_drops, hall_of
 from airlam.channels.panels import panel_array
+from airlam.channels.ray_capture import CapturedRays
 from airlam.channels.ray_evaluation import RayEvaluation, check_ray_delay_spread
 from airlam.channels.sionna_stream import import_sionna, sionna_stream
+from airlam.channels.stations import STATION_KEYS, check_stations
 from airlam.errors import RecipeError
 from airlam.recipes import check_choice, check_switch
 
@@ -37,9 +41,20 @@ class SystemLevelChannel(ChannelModel):
     all users of a drop are one spatially consistent snapshot: angles, delays, powers and the line of sight drift and
     change along the path, besides the Doppler shifts. A batch then says of a link what held at its first slot. Such
     channels are for slots of tens of milliseconds, and for tens of them.
+
+    With ``stations`` a drop has several base stations, each with large- and small-scale parameters of its own
+    (:mod:`airlam.channels.stations`). With ``absolute_delay`` paths arrive as late as they are long (clause 7.6.9);
+    else the first path of each link has delay zero.
     """
 
-    keys = {"fast": "auto", "spatial_consistency": False, "tracks": False, "ray_delay_spread": 0.0}
+    keys = {
+        "fast": "auto",
+        "spatial_consistency": False,
+        "tracks": False,
+        "ray_delay_spread": 0.0,
+        "absolute_delay": False,
+        **STATION_KEYS,
+    }
 
     @classmethod
     def recipe_keys(cls, scenario: str) -> dict[str, Any]:
@@ -61,6 +76,9 @@ class SystemLevelChannel(ChannelModel):
         check_ray_delay_spread(out)
         for key, values in CHOICES[scenario].items():
             out[key] = check_choice(key, recipe[key], values)
+        check_absolute_delay(out)
+        site = _check_site(out | {"factory": recipe.get("factory"), "scenario": scenario})
+        out = {key: value for key, value in out.items() if key not in STATION_KEYS} | site
         if scenario == "rma" and carrier > 30e9:
             raise RecipeError(
                 f"carrier_frequency is {carrier:g}, but RMa holds up to 3e+10 Hz (TR 38.901 table 7.4.1-1)"
@@ -125,27 +143,37 @@ class SystemLevelChannel(ChannelModel):
 
     def _evaluate(self, drops: Drops, h, power, sionna_seed, return_rays, points=None):
         evaluation = self._build()
+        arrival = self._arrival(drops, sionna_seed) if self.recipe.get("absolute_delay") else None
         with sionna_stream(sionna_seed):
             self._set_topology(evaluation.model, drops)
             arguments = (h.shape[1], 1.0 / self.slot_duration)
             gain, delay_spread, atoms = evaluation.run(
-                arguments, self.grid(h.shape[1]), h, power, points=points, return_rays=return_rays
+                arguments, self.grid(h.shape[1]), h, power, points=points, arrival=arrival, return_rays=return_rays
             )
-        links = slice(0, len(h))
+        links, stations = slice(0, len(h)), drops.bs_position.shape[1]
         lsp = getattr(evaluation.model, "_lsp", None)
         path_loss = getattr(lsp, "pathloss", None)
         scenario = evaluation.model._scenario
         path_loss = scenario.basic_pathloss if path_loss is None else path_loss
         chunk = Chunk(
             gain=gain,
-            path_loss_db=path_loss.flatten()[links].clone(),
-            los=scenario.los.flatten()[links].clone(),
-            indoor=drops.indoor.flatten()[links],
+            path_loss_db=path_loss.transpose(1, 2).flatten()[links].clone(),  # [drop, station, user]
+            los=scenario.los.transpose(1, 2).flatten()[links].clone(),
+            indoor=drops.indoor.flatten().repeat_interleave(stations)[links],
             delay_spread=delay_spread,
-            position=drops.ut_position.flatten(0, 1)[links],
-            velocity=drops.velocity.flatten(0, 1)[links],
+            position=drops.ut_position.flatten(0, 1).repeat_interleave(stations, 0)[links],
+            velocity=drops.velocity.flatten(0, 1).repeat_interleave(stations, 0)[links],
         )
         return chunk, atoms
+
+    def _arrival(self, drops: Drops, sionna_seed: int) -> Callable[[CapturedRays], Tensor]:
+        """Distance and excess of all links of a chunk; random numbers of its own, so all else stays as it is."""
+        scenario, hall = self.recipe["scenario"], hall_of(self.recipe)
+        kind = f"inf-{self.recipe['factory']}" if scenario == "inf" else scenario
+        generator = torch.Generator().manual_seed(sionna_seed % 2**63 ^ 2)
+        excess = excess_delay(kind, drops.ut_position, drops.bs_position.shape[1], generator).flatten()
+        longest = None if hall is None else max(hall[:2])
+        return lambda rays: arrival_delay(rays.distance, rays.los, excess, longest)
 
     def _set_topology(self, model, drops: Drops) -> None:
         state = self.recipe["state"]
@@ -164,6 +192,24 @@ class SystemLevelChannel(ChannelModel):
             los={"los": True, "nlos": False}.get(state, "random"),
             **more,
         )
+
+
+def _check_site(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of several stations."""
+    hall = hall_of(dict(recipe))
+    area = None if hall is None else [-hall[0] / 2, hall[0] / 2, -hall[1] / 2, hall[1] / 2]
+    found = check_stations(recipe, coordinates=2, area=area)
+    if not found:
+        return {}
+    if recipe.get("tracks"):
+        raise RecipeError(
+            "tracks is true, but stations are several; a track has one base station, leave one of them out"
+        )
+    if hall is None and recipe["state"] in ("indoor", "random"):
+        raise RecipeError(
+            f"state is {recipe['state']!r}, but users of several stations are outdoors; write los, nlos or outdoor"
+        )
+    return found
 
 
 def _check_state(scenario: str, state: object, factory: object) -> None:

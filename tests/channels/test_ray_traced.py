@@ -220,3 +220,54 @@ def _sionnas_cfr(model, tracks):
         for name in names:
             scene.remove(name)
     return torch.from_numpy(h[:, 0, 0, :, 0].copy()).mT
+
+
+SITE = {
+    "scenario": "ray_traced_site",
+    "scene": "simple_street_canyon",
+    "carrier_frequency": 3.5e9,
+    "num_subcarriers": 64,
+    "subcarrier_spacing": 1.5e6,
+    "speed_kmh": 0,
+    "num_samples": 10_000,
+    "stations": [[-33.0, 11.0, 20.0, 0.0], [33.0, -5.0, 10.0, 180.0]],
+    "area": [-60.0, 60.0, -12.0, 12.0],
+    "links_per_drop": 2,
+    "bs_panel": {"rows": 1, "columns": 4, "polarisation": "dual", "pattern": "38.901"},
+}
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({"stations": None}, "stations is"),
+        ({"stations": None, "area": None}, "needs at least one"),
+        ({"stations": [[1, 2, 3]]}, r"must be \[x, y, z, bearing_deg\]"),
+        ({"area": None}, "no area"),
+        ({"cars": [[1, 2]]}, r"cars\[0\] is \[1, 2\]"),
+        ({"state": "los"}, "write random"),
+        ({"max_distance": 50}, "no key 'max_distance'"),
+    ],
+)
+def test_mistakes_in_a_site_are_named(change, text):
+    words = "area is" if change == {"stations": None} else text
+    with pytest.raises(RecipeError, match=words):
+        load_channel({**SITE, **change})
+
+
+def test_a_site_has_paths_as_long_as_the_way_and_its_cars_change_it(traced):
+    from airlam.channels import by_station
+
+    links = load_channel(SITE).sample(48, 1, seed=1)
+    h, first = by_station(links)
+    stations = torch.tensor(SITE["stations"])[:, :3]
+    distance = torch.cdist(links.position[first], stations)
+    profile = torch.fft.ifft(h[:, :, 0, :, 0], 16 * 64, dim=2).abs().square().sum(-1)
+    strongest = profile.argmax(-1) / (16 * 64 * 1.5e6) * C
+    clear = links.los.view(-1, 2)
+    # a tap is 3.1 m; the strongest peak is the line of sight, bent by the reflections within its tap
+    assert clear.float().mean() > 0.3 and (strongest - distance)[clear].abs().median() < 0.5
+    assert torch.equal(load_channel(SITE).sample(24, 1, seed=1).position, links.position[:24])
+    cars = load_channel({**SITE, "cars": [[-10.0, 3.0, 90.0], [15.0, -2.0, 0.0]]}).sample(48, 1, seed=1)
+    same = (cars.position == links.position).all(1)
+    assert same.float().mean() > 0.5 and not torch.allclose(cars.h[same], links.h[same], atol=0.1)
