@@ -138,6 +138,34 @@ def check_folder(out: str | Path) -> Path:
 
 
 @contextlib.contextmanager
+def results_folder(out: str | Path) -> Iterator[Path]:
+    """:func:`check_folder` for some work: if it fails, the folders made for it go again where they are empty.
+
+    Raises:
+        RecipeError: as :func:`check_folder`.
+
+    Example:
+        >>> import tempfile
+        >>> out = Path(tempfile.mkdtemp()) / "outputs" / "task"
+        >>> try:
+        ...     with results_folder(out):
+        ...         raise ValueError("nothing to do")
+        ... except ValueError:
+        ...     out.parent.exists()
+        False
+    """
+    made = [path for path in (Path(out), *Path(out).parents) if not path.exists()]
+    out = check_folder(out)
+    try:
+        yield out
+    except BaseException:
+        with contextlib.suppress(OSError):  # something was written: finished cells, which the next run reads
+            for path in made:
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def locked(path: str | Path, *, by: str = "another process") -> Iterator[None]:
     """Holds the lock of ``path``: no other process or thread gets it meanwhile. A lock dies with its process.
 

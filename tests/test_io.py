@@ -18,6 +18,7 @@ from airlam.io import (
     read_json,
     recipe_hash,
     replacing,
+    results_folder,
     write_json,
     write_text,
 )
@@ -97,3 +98,16 @@ def test_a_folder_below_a_file_is_refused_in_words(tmp_path):
     with pytest.raises(RecipeError, match="is a file"):
         check_folder(tmp_path / "file" / "out")
     assert check_folder(tmp_path / "new").is_dir()
+
+
+def test_results_folder_goes_again_unless_something_was_written(tmp_path):
+    for inside in (False, True):
+        with pytest.raises(ValueError, match="fails"), results_folder(tmp_path / "outputs" / "task") as out:
+            if inside:
+                (out / "cells").mkdir()
+            raise ValueError("fails")
+        assert (tmp_path / "outputs").exists() == inside
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(KeyboardInterrupt), results_folder(tmp_path / "mine"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "mine").is_dir()  # was there before

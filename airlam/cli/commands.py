@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
@@ -99,11 +100,10 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     from airlam.evaluation import run
     from airlam.evaluation.report.paper import write_paper
-    from airlam.io import check_folder
+    from airlam.io import results_folder
 
-    if known.paper is not None:
-        check_folder(known.paper)  # before hours of work
-    report = run(known.config, known.out, **fields)
+    with contextlib.nullcontext() if known.paper is None else results_folder(known.paper):  # before hours of work
+        report = run(known.config, known.out, **fields)
     print(f"report: {report}")
     if known.paper is not None:
         paper = write_paper(report.parent / "results.json", known.paper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,15 +43,14 @@ def bench_latency(arguments: Sequence[str]) -> None:
 
     from airlam.evaluation.latency.benchmark import METHODS, LatencyBenchmark, busy_line, table, write
     from airlam.evaluation.latency.streams import STREAMS
-    from airlam.io import check_folder
+    from airlam.io import results_folder
 
     benchmark = LatencyBenchmark(**known)
-    if out is not None:
-        check_folder(Path(out).parent)
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a pipe has no width: cut nothing
-    with console.status("loading") as status:
+    kept = contextlib.nullcontext() if out is None else results_folder(Path(out).parent)
+    with kept, console.status("loading") as status:
         found = benchmark.run(methods or (*METHODS, *STREAMS), report=lambda label: status.update(f"timing {label}"))
     console.print(table(found))
     if line := busy_line(found):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airlam.errors import RecipeError
-from airlam.io import check_folder
+from airlam.io import results_folder
 from airlam.recipes import find_class, find_recipe, instantiate, merged, read_class, read_yaml
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def run(config: str | Path, out: str | Path | None = None, **overrides: Any) -> 
     path = find_recipe(config)
     class_path, init_args = read_benchmark(path)
     runner = load_runner(class_path, init_args, overrides, source=str(path))
-    report = runner.run(check_folder(out if out is not None else Path("outputs") / path.parent.name))
+    with results_folder(out if out is not None else Path("outputs") / path.parent.name) as folder:
+        report = runner.run(folder)
     if not isinstance(report, (str, Path)):
         raise RecipeError(
             f"{path}: run of {class_path} returned {type(report).__name__}, but must return the path of its report; "

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from airlam.errors import CheckpointError
-from airlam.io import file_hash, flush_to_disk, use_umask
+from airlam.io import file_hash, flush_to_disk, results_folder, use_umask
 from airlam.models import AirlamModel
 from airlam.models.checkpoint import CHECKSUM as WEIGHTS_CHECKSUM
 from airlam.models.exported import (
@@ -59,17 +59,17 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise CheckpointError(f"{folder} exists and is not an empty folder; name another one, or remove it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".exporting-", dir=folder.parent))
-    try:
-        write(work)
-        for path in [*sorted(work.rglob("*")), work]:
-            if path.is_file():
-                flush_to_disk(path)
-            use_umask(path)
-        os.replace(work, folder)  # onto nothing or an empty folder; anything else is refused by the system as well
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with results_folder(folder.parent) as parent:
+        work = Path(tempfile.mkdtemp(prefix=".exporting-", dir=parent))
+        try:
+            write(work)
+            for path in [*sorted(work.rglob("*")), work]:
+                if path.is_file():
+                    flush_to_disk(path)
+                use_umask(path)
+            os.replace(work, folder)  # onto nothing or an empty folder; anything else is refused by the system as well
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     return folder
 
 

@@ -40,11 +40,7 @@ def keras_network(model: AirlamModel) -> Any:
         >>> from airlam.export import keras_network
         >>> network = keras_network(airlam.load_predictor("airlam-tiny").model)  # doctest: +SKIP
     """
-    check_model(model, PACKAGES, "TensorFlow", INSTALL)
-    kind = model.backbone.config.model_type
-    if kind != BACKBONE or model.config.loops > 1:
-        what = f"a backbone of type {kind!r}" if kind != BACKBONE else f"{model.config.loops} loops"
-        raise CheckpointError(f"{what} cannot be exported to TensorFlow, only type {BACKBONE!r} without loops")
+    _check_fits(model)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
     from keras import layers, ops
@@ -132,15 +128,25 @@ def export_tensorflow(model: AirlamModel, folder: str | Path) -> Path:
         >>> from airlam.models import AirlamConfig, AirlamModel
         >>> folder = export_tensorflow(AirlamModel(AirlamConfig()), "saved_model")  # doctest: +SKIP
     """
-    network = keras_network(model)
+    _check_fits(model)
 
-    def write(work: Path) -> None:
+    def write(work: Path) -> None:  # called once the folder is known to be free
         import tensorflow as tf
 
+        network = keras_network(model)
         network.export(str(work), verbose=False)
         _compare(model, tf.saved_model.load(str(work)))
 
     return write_folder(folder, write)
+
+
+def _check_fits(model: AirlamModel) -> None:
+    """Raises CheckpointError or TypeError unless the model can be exported and the packages are there."""
+    check_model(model, PACKAGES, "TensorFlow", INSTALL)
+    kind = model.backbone.config.model_type
+    if kind != BACKBONE or model.config.loops > 1:
+        what = f"a backbone of type {kind!r}" if kind != BACKBONE else f"{model.config.loops} loops"
+        raise CheckpointError(f"{what} cannot be exported to TensorFlow, only type {BACKBONE!r} without loops")
 
 
 def _compare(model: AirlamModel, saved: Any) -> None:

@@ -23,6 +23,15 @@ def test_evaluate_refuses_typos(refuses):
     assert "did you mean 'num_links'" in refuses("evaluate", "--config", benchmark, "--sizes.num_link", 3)
 
 
+def test_commands_that_fail_early_leave_no_folder(refuses, tmp_path):
+    task = "tasks/channel_prediction"
+    assert "store is null" in refuses("evaluate", "--config", f"{task}/stored_set.yaml", "--paper", "paper")
+    assert "no predictor or checkpoint" in refuses("demo", "--model", "nowhere")
+    assert "no checkpoint 'nowhere'" in refuses("federate", "--config", f"{task}/federated.yaml", "--model", "nowhere")
+    assert "no predictor or checkpoint" in refuses("bench-latency", "nowhere", "--out", "times/x.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_demo_hands_on(airlam, refuses, monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr("airlam.evaluation.demo.run", lambda *a, **k: calls.append((a, k)) or tmp_path / "report.html")

@@ -13,7 +13,7 @@ from airlam.edge.parallel.launching.launch import Launch, Outcome, launch
 from airlam.edge.parallel.launching.store import listen
 from airlam.edge.parallel.recipe import RECIPE, ParallelTraining, parallel_recipe
 from airlam.errors import CheckpointError, RecipeError, StoreError
-from airlam.io import check_folder, read_json, write_json
+from airlam.io import read_json, results_folder, write_json
 
 OUT = "outputs/parallel"
 RESULTS = (
@@ -81,7 +81,21 @@ def parallel(
         run = resolved(run)
     if from_lightning is not None and not Path(from_lightning).is_file():
         raise CheckpointError(f"no checkpoint file {from_lightning}; --from-lightning takes a .ckpt of 'airlam fit'")
-    folder = check_folder(out if out is not None else OUT)
+    with results_folder(out if out is not None else OUT) as folder:
+        return _train(run, folder, again, resume, overwrite, prepare, from_lightning, port)
+
+
+def _train(
+    run: ParallelTraining,
+    folder: Path,
+    again: str,
+    resume: bool,
+    overwrite: bool,
+    prepare: bool,
+    from_lightning: str | Path | None,
+    port: int,
+) -> Outcome:
+    """:func:`parallel` with a recipe that was read and a folder that is there."""
     what = Launch(
         folder,
         WORKER,

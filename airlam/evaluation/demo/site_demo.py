@@ -22,7 +22,7 @@ from airlam.evaluation.report.verdicts import banner
 from airlam.evaluation.results import CellRecord
 from airlam.evaluation.rows import environment
 from airlam.evaluation.runner import narrator
-from airlam.io import check_folder
+from airlam.io import results_folder
 from airlam.loading import load_predictor
 from airlam.metrics import cpu_threads
 
@@ -45,11 +45,15 @@ class SiteDemo(DemoArguments):
         Returns:
             The path of ``report.html``, also printed.
         """
+        with results_folder(out) as folder:
+            return self._run(folder)
+
+    def _run(self, out: Path) -> Path:
         from rich.console import Console
 
         from airlam.models import save_lora
 
-        out, console = check_folder(out), Console()
+        console = Console()
         say, threads = narrator(console), self.threads or idle_cores()
         with cpu_threads(threads):
             shipped = load_predictor(self.model)

@@ -21,7 +21,7 @@ from airlam.evaluation.report.palette import Looks
 from airlam.evaluation.report.sections import Section
 from airlam.evaluation.report.table import Table
 from airlam.evaluation.rows import Results
-from airlam.io import check_folder, replacing, write_text
+from airlam.io import replacing, results_folder, write_text
 from airlam.methods.citing import bibliography, methods_in
 
 FOLDERS = ("tables", "figures")
@@ -89,18 +89,18 @@ def write_paper(results: Results | str | Path, out: str | Path, sections: Sequen
     """
     if not isinstance(results, Results):
         results = _read(Path(results))
-    out = check_folder(out)
-    sections = sections_of(results.task) if sections is None else sections
-    for name in FOLDERS:
-        (out / name).mkdir(exist_ok=True)
-    tables = _tables(report_tables(results, sections), out / "tables")
-    figures = _figures(sections, results, out / "figures")
-    entries, unreferenced = references_of(results)
-    note = f"% Without a reference: {', '.join(unreferenced)}\n\n" if unreferenced else ""
-    write_text(out / "references.bib", note + "\n\n".join(entries.values()) + "\n")
-    title = f"\\title{{{escape(results.title)}}}\n\\author{{}}\\date{{}}\\maketitle"
-    text = "\n".join([_origin(results), HEAD, title, *tables.values(), r"\clearpage", *figures.values(), TAIL])
-    return Paper(write_text(out / "paper.tex", text), list(tables), list(figures), list(entries), unreferenced)
+    with results_folder(out) as folder:
+        sections = sections_of(results.task) if sections is None else sections
+        for name in FOLDERS:
+            (folder / name).mkdir(exist_ok=True)
+        tables = _tables(report_tables(results, sections), folder / "tables")
+        figures = _figures(sections, results, folder / "figures")
+        entries, unreferenced = references_of(results)
+        note = f"% Without a reference: {', '.join(unreferenced)}\n\n" if unreferenced else ""
+        write_text(folder / "references.bib", note + "\n\n".join(entries.values()) + "\n")
+        title = f"\\title{{{escape(results.title)}}}\n\\author{{}}\\date{{}}\\maketitle"
+        text = "\n".join([_origin(results), HEAD, title, *tables.values(), r"\clearpage", *figures.values(), TAIL])
+        return Paper(write_text(folder / "paper.tex", text), list(tables), list(figures), list(entries), unreferenced)
 
 
 def references_of(results: Results) -> tuple[dict[str, str], list[str]]:

@@ -20,7 +20,7 @@ from airlam.edge.federated.recipe.federation import Federation
 from airlam.edge.federated.recipe.read import federated_recipe
 from airlam.edge.federated.server.state import STATE, State
 from airlam.errors import AirlamError, RecipeError
-from airlam.io import check_folder, inheritable_lock, write_json
+from airlam.io import inheritable_lock, results_folder, write_json
 from airlam.metrics import cpu_threads
 from airlam.models.split import check_split
 from airlam.recipes import check_choice
@@ -55,8 +55,7 @@ def federate(
     engines = (*ENGINES, "deployment")
     check_choice("engine", engine, engines)
     federation, _ = federated_recipe(config, changes)
-    folder = check_folder(out if out is not None else "outputs/federated")
-    with only_run(folder) as lock:
+    with results_folder(out if out is not None else "outputs/federated") as folder, only_run(folder) as lock:
         check_results(federation, folder, resume=resume, overwrite=overwrite)
         places = Places()
         check_startable(federation, engine, places)
@@ -76,7 +75,12 @@ def only_run(folder: Path) -> Iterator[int]:
     path = folder / LOCK
     path.touch()
     with inheritable_lock(path, by="a run, or the deployed processes of one that was killed") as lock:
-        yield lock
+        try:
+            yield lock
+        except BaseException:
+            if list(folder.iterdir()) == [path]:  # it failed before anything was written or started
+                path.unlink()
+            raise
 
 
 def _federate(federation: Federation, folder: Path, engine: str, resume: bool, lock: int, places: Places) -> None:
