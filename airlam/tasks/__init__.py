@@ -10,6 +10,7 @@ from airlam.tasks.export_checkpoint import ExportCheckpoint
 from airlam.tasks.path_pretraining import FindPaths, PathPretraining
 from airlam.tasks.phase_tracking import PhaseTracking
 from airlam.tasks.pilot_beamforming import PilotBeamforming
+from airlam.tasks.positioning import Positioning
 from airlam.tasks.pretraining import Pretraining
 from airlam.tasks.reconstruction import Reconstruction, sampling_pattern
 from airlam.tasks.write_predictions import WritePredictions
@@ -26,6 +27,7 @@ __all__ = [
     "PathPretraining",
     "PhaseTracking",
     "PilotBeamforming",
+    "Positioning",
     "Pretraining",
     "Reconstruction",
     "WritePredictions",
