@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.csi_compression.benchmark import CompressionBenchmark
     from airlam.evaluation.benchmarks.link_level.benchmark import LinkLevelBenchmark
     from airlam.evaluation.benchmarks.measured.benchmark import MeasuredBenchmark
+    from airlam.evaluation.benchmarks.positioning.benchmark import PositioningBenchmark
     from airlam.evaluation.benchmarks.probes.benchmark import ProbeBenchmark
     from airlam.evaluation.benchmarks.realtime.benchmark import RealtimeBenchmark
     from airlam.evaluation.benchmarks.reconstruction.benchmark import ReconstructionBenchmark
@@ -36,6 +37,7 @@ _HOMES = {
     "Figure": "rows",
     "LinkLevelBenchmark": "benchmarks.link_level.benchmark",
     "MeasuredBenchmark": "benchmarks.measured.benchmark",
+    "PositioningBenchmark": "benchmarks.positioning.benchmark",
     "ProbeBenchmark": "benchmarks.probes.benchmark",
     "RealtimeBenchmark": "benchmarks.realtime.benchmark",
     "ReconstructionBenchmark": "benchmarks.reconstruction.benchmark",
@@ -60,6 +62,7 @@ __all__ = [
     "Figure",
     "LinkLevelBenchmark",
     "MeasuredBenchmark",
+    "PositioningBenchmark",
     "ProbeBenchmark",
     "RealtimeBenchmark",
     "ReconstructionBenchmark",

@@ -45,7 +45,9 @@ class RadioMap:
             alike beam-delay powers are a mixture of Gaussians as wide as labels are apart, beside a uniform density.
     """
 
-    GRID = tuple({"temper": t, "prints": w} for w in (0.0, 0.5, 1.0, 2.0) for t in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5))
+    GRID = tuple(
+        {"temper": t, "prints": w} for w in (0.0, 0.5, 1.0, 2.0) for t in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+    )
 
     def __init__(self, step: float = 1.5, temper: float = 0.5, prints: float = 0.0):
         self.step, self.temper, self.prints = float(step), float(temper), float(prints)
@@ -67,7 +69,7 @@ class RadioMap:
         return self
 
     def evidence(self, csi: SiteCSI) -> tuple[Tensor, Tensor]:
-        """Log-likelihoods ``float64 [user, place]`` of maps and of fingerprints, not normalised, without their powers."""
+        """Log-likelihoods ``float64 [user, place]`` of maps and of fingerprints, without constants and powers."""
         return self._of_maps(csi), self._of_prints(csi)
 
     def _of_prints(self, csi: SiteCSI) -> Tensor:

@@ -1,4 +1,4 @@
-"""Regression of positions on delays, angles and powers: a Gaussian process, its kernel fitted by marginal likelihood."""
+"""Regression of positions on delays, angles and powers: a Gaussian process with a fitted kernel."""
 
 from __future__ import annotations
 

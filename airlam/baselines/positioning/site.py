@@ -51,7 +51,9 @@ class SiteCSI:
             )
         for name in ("h", "position"):
             value = getattr(self, name)
-            if value is not None and not bool(torch.isfinite(torch.view_as_real(value) if name == "h" else value).all()):
+            if value is not None and not bool(
+                torch.isfinite(torch.view_as_real(value) if name == "h" else value).all()
+            ):
                 raise ValueError(f"{name} holds NaN or infinite values; leave such users out")
         if self.position is not None and self.position.shape != (len(self), 3):
             raise ValueError(f"position must be [{len(self)}, 3], got {list(self.position.shape)}")
@@ -71,7 +73,9 @@ class SiteCSI:
             ValueError: there are none.
         """
         if self.position is None:
-            raise ValueError("this site has no positions, and a method that learns needs some: use a recipe with places")
+            raise ValueError(
+                "this site has no positions, and a method that learns needs some: use a recipe with places"
+            )
         return self.position.double()
 
 
@@ -108,6 +112,10 @@ def calibration(estimate: PositionEstimate, position: Tensor) -> float:
 
 def lengths(stations: Tensor, place: Tensor, height: float) -> Tensor:
     """Distances ``float64 [place, station]`` m from places on the ground ``[place, 2]`` at a height of the users."""
-    return (place[:, None].double() - stations[:, :2].double()).square().sum(-1).add(
-        (height - stations[:, 2].double()).square()
-    ).sqrt()
+    return (
+        (place[:, None].double() - stations[:, :2].double())
+        .square()
+        .sum(-1)
+        .add((height - stations[:, 2].double()).square())
+        .sqrt()
+    )
