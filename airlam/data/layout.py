@@ -174,6 +174,18 @@ def _column(dataset: h5py.Dataset, path: Path) -> Column:
     return Column(first.byte_offset, rows, dtype, shape)
 
 
+def is_store(path: str | Path) -> bool:
+    """Whether a file is an airlam store. A broken ``.h5`` counts as one: opening it says what is wrong."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return file.attrs.get("airlam_format") == FORMAT
+    except OSError:
+        return path.suffix in (".h5", ".hdf5")
+
+
 def open_layout(path: Path) -> tuple[dict[str, Any], dict[str, Column]]:
     """Attributes and columns of a store, finished or not; the one place that decides what is a store.
 

@@ -1,5 +1,7 @@
 """The benchmark on stored links: an imported file of LLM4CP's or WiFo's layout, under its own convention."""
 
+from dataclasses import fields
+
 import h5py
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import torch
 from airlam.csi import mean_power
 from airlam.data import CSIStore
 from airlam.data.importers.sets import Description, import_set
-from airlam.errors import RecipeError
+from airlam.data.importers.sets.reading import LAYOUTS
+from airlam.errors import RecipeError, StoreError
 from airlam.evaluation import Results, StoredSetBenchmark
 
 METHODS = ["hold", "{model}", "perfect"]  # classics without a grid: seconds
@@ -122,7 +125,7 @@ def test_measured_layouts_are_said_to_be_of_unknown_noise(tmp_path):
 
 
 def test_errors(llm4cp):
-    with pytest.raises(RecipeError, match="store is null; name the file"):
+    with pytest.raises(RecipeError, match="store is null; name a data set or the file"):
         StoredSetBenchmark().all_cells()
     with pytest.raises(RecipeError, match="holds no rays for a genie"):
         StoredSetBenchmark(methods=["ar", "{model}", "genie_lmmse"])
@@ -131,3 +134,44 @@ def test_errors(llm4cp):
     with pytest.raises(RecipeError, match="must be airlam, llm4cp or wifo"):
         StoredSetBenchmark(convention="x")
     assert CSIStore(llm4cp).h.shape[1] == 20
+
+
+def test_a_foreign_file_goes_to_a_report_in_one_step(tmp_path, capsys):
+    """It is imported once into the folder of results; a change of it, or of an option, is seen."""
+    put(tmp_path / "X_test.mat", "X_val", rays(12, 16, 6, 8, 10))
+    told = {"slot_s": 0.5e-3, "carrier_hz": 2.4e9, "subcarrier_spacing_hz": 180e3, "port_shape": "1,2,4"}
+    arguments = {"convention": "wifo", "model": "mean", "bar": "hold", "methods": METHODS, "num_tune": 2}
+
+    def judged(**changes):
+        options = {"store": str(tmp_path / "X_test.mat"), **arguments, **told, **changes}
+        report = StoredSetBenchmark(**options).run(tmp_path / "out")
+        assert report.is_file() and (tmp_path / "out" / "plots").is_dir()
+        return Results.load(tmp_path / "out" / "results.json").select(group="cell", method="hold")[0]
+
+    row, store = judged(), tmp_path / "out" / "imported" / "X_test.h5"
+    first = store.stat().st_ino
+    assert (row.num_links, row.horizon, CSIStore(store).port_shape) == (10, 8, (1, 2, 4))  # two are set aside
+    assert judged().figures["nmse"].value == row.figures["nmse"].value and store.stat().st_ino == first
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 1
+    assert judged(port_shape=[1, 4, 2]).num_links == 10 and CSIStore(store).port_shape == (1, 4, 2)
+    put(tmp_path / "X_test.mat", "X_val", rays(12, 16, 6, 8, 90))
+    assert judged().figures["nmse"].value > 2 * row.figures["nmse"].value  # the new file's users are faster
+    assert "importing" in capsys.readouterr().out
+
+
+def test_errors_of_a_foreign_file(tmp_path, llm4cp):
+    put(tmp_path / "X_test.mat", "X_val", rays(4, 16, 6, 8, 10))
+    with pytest.raises(RecipeError, match="does not tell everything about its CSI; give --slot-s"):
+        StoredSetBenchmark(store=str(tmp_path / "X_test.mat")).run(tmp_path / "out")
+    with pytest.raises(RecipeError, match="port_shape is 'wide', but must be numbers"):
+        StoredSetBenchmark(store=str(tmp_path / "X_test.mat"), port_shape="wide").run(tmp_path / "out")
+    with pytest.raises(RecipeError, match="slots is an option of an import, but store is .*test.h5"):
+        StoredSetBenchmark(store=str(llm4cp), slots=3).run(tmp_path / "out")
+    with pytest.raises(StoreError, match="no store at nothing.h5"):
+        StoredSetBenchmark(store="nothing.h5").run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_option_of_an_import_is_an_argument():
+    own = {option for name in LAYOUTS.names() for option in LAYOUTS.find(name).options}
+    assert own <= {each.name for each in fields(StoredSetBenchmark)}

@@ -64,7 +64,6 @@ def report_tables(results: Results, sections: Iterable[Section] | None = None) -
 def draw_all(sections: Iterable[Section], results: Results, folder: str | Path) -> dict[str, Drawing]:
     """Draw every figure that the results allow and write it as ``<name>.svg`` and ``<name>.png``."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     drawings = {}
     for each in (figure for section in sections for figure in section.figures):
         if (figure := each.draw(results)) is None:

@@ -24,6 +24,7 @@ from airlam.data.layout import (
     TRUTH,
     Column,
     block_digest,
+    content_hash,
     create_store,
     open_layout,
     read_rows,
@@ -59,6 +60,7 @@ def import_set(
     description: Description | None = None,
     options: dict[str, Any] | None = None,
     overwrite: bool = False,
+    reuse: bool = False,
 ) -> tuple[str, ...]:
     """Writes the store ``out`` from a file of a foreign data set.
 
@@ -70,6 +72,7 @@ def import_set(
         path: the file or folder. out: the store to write. layout: see :func:`choose_layout`. options: of the layout.
         description: what the file does not tell.
         overwrite: replace a store that is there.
+        reuse: keep a store that the same files, layout and options gave, replace any other.
 
     Returns:
         Notes on the import, one sentence each.
@@ -87,6 +90,7 @@ def import_set(
         raise StoreError(f"no file {path}; name a file or folder of a data set")
     chosen = choose_layout(path, layout, options or {})
     chosen.scratch, chosen.description = out.parent, description
+    overwrite = overwrite or reuse
     _check_target(out, overwrite)
     with chosen.open(path) as contents:
         grid, notes = _grid(path, contents, description)
@@ -112,6 +116,8 @@ def import_set(
             "seed": description.seed,
             "block_size": BLOCK_SIZE,
         }
+        if reuse and out.exists() and open_layout(out)[0]["recipe_hash"] == content_hash(content):
+            return (*contents.notes, *notes)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             with locked(out, by="another import or 'airlam generate'"):

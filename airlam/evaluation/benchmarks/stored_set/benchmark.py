@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from airlam.data.layout import is_store
 from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.channel_prediction.tables import main_cells
 from airlam.evaluation.benchmarks.stored_set.cell import StoredCell, cells_of
@@ -53,11 +54,31 @@ class StoredSetBenchmark(StoredSetArguments):
         if self.bar not in self.names:
             raise RecipeError(f"bar is {self.bar!r}, which is not among the methods {', '.join(self.names)}; add it")
 
-    def all_cells(self) -> list[StoredCell]:
-        """Every cell."""
-        if self.store is None:
-            raise RecipeError("store is null; name the file that 'airlam import' wrote: --store FILE")
-        return cells_of(self, self.names)
+    def all_cells(self, store: str | Path | None = None) -> list[StoredCell]:
+        """Every cell, of the links of ``store`` (without it: of the argument ``store``)."""
+        store = self.store if store is None else store
+        if store is None:
+            raise RecipeError("store is null; name a data set or the file that 'airlam import' wrote: --store FILE")
+        return cells_of(self, self.names, store)
+
+    def stored(self, out: Path) -> str | Path | None:
+        """``store`` itself; or, where it is a foreign data set, the store it is imported to, in ``out``.
+
+        Raises:
+            StoreError, RecipeError: the data set cannot be imported; or options of an import beside a store.
+        """
+        path = Path(self.store or "").expanduser()
+        if self.store is None or not path.exists() or is_store(path):
+            if said := self.said():
+                raise RecipeError(
+                    f"{said[0]} is an option of an import, but store is {self.store}, no foreign data set; leave it out"
+                )
+            return self.store
+        print(f"importing {path}", flush=True)
+        store, notes = self.import_to(path, out, self.seed)
+        for note in notes:
+            print(f"note: {note}", flush=True)
+        return store
 
     def run(self, out: str | Path) -> Path:
         """Run what is not finished yet, and write ``results.json``, ``report.html``, ``leaderboard.md``.
@@ -67,13 +88,13 @@ class StoredSetBenchmark(StoredSetArguments):
         """
         out = Path(out)
         with cpu_threads(self.threads):
-            models, cells = self.entries.built(), self.all_cells()
+            models, cells = self.entries.built(), self.all_cells(self.stored(out))
             depends = what_cells_depend_on(what_rows_depend_on(self.names, models))
             by_name = {cell.name: cell for cell in cells}
             records = run_cells(
                 list(cells), lambda cell: _measured(by_name[cell.name], models), lambda _: depends, out, _cost
             )
-        return publish(self.results(records), out, threads=self.threads, sections=())
+        return publish(self.results(records), out, threads=self.threads)
 
     def results(self, records: list[CellRecord]) -> Results:
         """Rows and tables from the records of all cells."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,15 +68,16 @@ class StoredCell(Cell):
         )
 
 
-def cells_of(arguments: StoredSetArguments, methods: list[str]) -> list[StoredCell]:
-    """A cell for each speed of the test links, or one for all.
+def cells_of(arguments: StoredSetArguments, methods: list[str], path: str | Path) -> list[StoredCell]:
+    """A cell for each speed of the test links of the store ``path``, or one for all.
 
     Raises:
         StoreError: no test links, or one alone. RecipeError: links that are too short.
     """
-    with CSIStore(arguments.store or "") as store:
+    with CSIStore(path) as store:
         recipe = dict(store.recipe["channel"])
         recipe |= {name: store.attrs[name] for name in GRID if name in store.attrs}
+        recipe["store"] = store.attrs["recipe_hash"]  # another seed or split: other links, so other cells
         setting = arguments.setting(store.h.shape[1])
         spans = {name: torch.arange(*ends) for name, ends in store.splits.items()}
         speed, drop = store.truth["speed"], store.truth["drop"]
@@ -104,7 +106,7 @@ def cells_of(arguments: StoredSetArguments, methods: list[str]) -> list[StoredCe
                     seed=arguments.seed,
                     headline=True,
                     convention="" if arguments.convention == OWN else arguments.convention,
-                    store=str(arguments.store),
+                    store=str(path),
                     test=tuple(test[: arguments.num_links].tolist()),
                     tune=tuple(tune[: arguments.num_tune].tolist()),
                     shared_noise=setting.shared_noise,

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from airlam.errors import RecipeError
 from airlam.evaluation.benchmarks.channel_prediction.config import OWN
-from airlam.evaluation.engine.config import Arguments, at_least
+from airlam.evaluation.benchmarks.stored_set.foreign import ForeignFile
+from airlam.evaluation.engine.config import at_least
 from airlam.metrics import CONVENTIONS
 
 METHODS = ("hold", "mean", "wiener", "pad", "ar", "eigen-ar", "{model}", "perfect")
@@ -44,11 +45,12 @@ def setting_of(convention: str, slots: int) -> Setting:
 
 
 @dataclass(frozen=True)
-class StoredSetArguments(Arguments):
-    """Arguments of the benchmark on stored links.
+class StoredSetArguments(ForeignFile):
+    """Arguments of the benchmark on stored links, and those of a file that is to be imported first.
 
     Attributes:
-        store: the file of ``airlam import`` or ``airlam generate``.
+        store: the file of ``airlam import`` or ``airlam generate``; or a foreign data set, which is imported into the
+            folder of results, with the options of ``airlam import`` as further arguments.
         convention: ``airlam``; or ``llm4cp`` or ``wifo``: histories as that publication measures them, and its scores
             beside airlam's (docs/metrics.md).
         model: the learned method, as of the benchmark of channel prediction.
@@ -62,7 +64,7 @@ class StoredSetArguments(Arguments):
         csi_snr_db: SNR of the histories [dB]; ``null``: as the convention says.
         history: slots seen; ``null``: as the convention says.
         horizon: slots predicted; ``null``: as the convention says.
-        seed: of noise.
+        seed: of noise, and of the draw of an import's splits.
         threads: CPU threads.
         title: of the report.
 
