@@ -64,15 +64,15 @@ class ForeignFile(Arguments):
             StoreError, RecipeError: as :func:`airlam.data.importers.sets.import_set`.
         """
         store = folder / FOLDER / f"{path.name.removesuffix(path.suffix) or path.name}.h5"
-        lists = {name: _numbers(name, getattr(self, name), kind) for name, kind in LISTS.items()}
-        units = {name: getattr(self, name) for name in UNITS}
+        told: dict[str, Any] = {name: getattr(self, name) for name in UNITS}
+        told |= {name: _numbers(name, getattr(self, name), kind) for name, kind in LISTS.items()}
         own = [each.name for each in fields(ForeignFile) if each.name not in ("layout", *UNITS, *LISTS)]
         options = {name: str(getattr(self, name)) for name in own if getattr(self, name) is not None}
         notes = import_set(
             path,
             store,
             layout=self.layout,
-            description=Description(**units, **{k: v for k, v in lists.items() if v is not None}, seed=seed),
+            description=Description(**told, seed=seed),
             options=options,
             reuse=True,
         )
