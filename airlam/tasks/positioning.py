@@ -50,7 +50,8 @@ class Positioning(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Mean negative log-likelihood."""
         *inputs, truth = batch
-        loss = position_loss(*self.model(*inputs), truth).mean()
+        mean, factor = self.model(*inputs)
+        loss = position_loss(mean, factor, truth).mean()
         self.log("train_nll", loss.detach(), prog_bar=True)
         return loss
 

@@ -35,6 +35,9 @@ class _Map(NamedTuple):
     variance: Tensor
 
 
+_Known = dict[tuple[int, int, float, float], Tensor]
+
+
 class RadioMap:
     """Posterior over a grid of places, from maps of delays, angles and powers.
 
@@ -61,11 +64,12 @@ class RadioMap:
         self.grid = torch.cartesian_prod(*axes).double()
         audible = heard(features)
         self.nearest = NearestFingerprints(NEAREST).fit(csi)
-        self.maps = []
+        self.maps: list[_Map] = []
+        known: _Known = {}
         for number, name in enumerate(NAMES):
             trend = [_trend(name, csi.stations, where, self.height) for where in (place, self.grid)]
             there = torch.ones_like(audible) if name == "power" else audible
-            self.maps.append(_krige(_value(name, features[..., number]), there, place, self.grid, *trend))
+            self.maps.append(_krige(_value(name, features[..., number]), there, place, self.grid, *trend, known))
         return self
 
     def evidence(self, csi: SiteCSI) -> tuple[Tensor, Tensor]:
@@ -129,8 +133,13 @@ def _trend(name: str, stations: Tensor, place: Tensor, height: float) -> Tensor:
     return torch.stack(terms, -1)
 
 
-def _krige(z: Tensor, there: Tensor, place: Tensor, grid: Tensor, trend: Tensor, trend_grid: Tensor) -> _Map:
-    """One feature of all stations: a common trend, correlation distance and nugget, a field of each station."""
+def _krige(
+    z: Tensor, there: Tensor, place: Tensor, grid: Tensor, trend: Tensor, trend_grid: Tensor, shared: _Known
+) -> _Map:
+    """One feature of all stations: a common trend, correlation distance and nugget, a field of each station.
+
+    ``shared`` keeps shares of variance that are known, which features of equal settings have in common.
+    """
     weights = torch.linalg.lstsq(trend[there], z[there][:, None]).solution[:, 0] if there.any() else trend[0, 0] * 0
     rest, stations = z - trend @ weights, range(z.shape[1])
     gap, best = torch.cdist(place, place), (math.inf, LENGTHS[0], NUGGETS[-1], 1.0)
@@ -153,8 +162,10 @@ def _krige(z: Tensor, there: Tensor, place: Tensor, grid: Tensor, trend: Tensor,
             factor = _factor(gap[users][:, users], length, nugget)
             cross = (1 - nugget) * torch.exp(-torch.cdist(grid, place[users]) / length)
             mean[:, s] += (cross @ torch.cholesky_solve(rest[users, s, None], factor))[:, 0]
-            known = torch.linalg.solve_triangular(factor, cross.mT, upper=False).square().sum(0)
-            variance[:, s] = power * (1 - known).clamp_min(1e-4)
+            key = (s, len(users), length, nugget)
+            if key not in shared:
+                shared[key] = torch.linalg.solve_triangular(factor, cross.mT, upper=False).square().sum(0)
+            variance[:, s] = power * (1 - shared[key]).clamp_min(1e-4)
     return _Map(mean, variance)
 
 

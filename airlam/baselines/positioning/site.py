@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,9 @@ class SiteCSI:
 
     def __getitem__(self, users) -> SiteCSI:
         """Some of the users (slice, list or tensor)."""
-        some = {name: None if (x := getattr(self, name)) is None else x[users] for name in ("h", "position", "los")}
+        some: dict[str, Any] = {
+            name: None if (x := getattr(self, name)) is None else x[users] for name in ("h", "position", "los")
+        }
         return replace(self, **some)
 
     def known(self) -> Tensor:

@@ -58,8 +58,8 @@ class PositionTraining:
             those of the first, errors of all.
     """
 
-    steps: int = 200
-    batch_size: int = 64
+    steps: int = 150
+    batch_size: int = 32
     learning_rate: float = 5e-4
     seeds: Sequence[int] = (0,)
 

@@ -15,14 +15,14 @@ from airlam.evaluation.engine.quiet import quiet
 from airlam.models.position import AirlamPosition, PositionInputs, position_loss
 from airlam.tasks import Positioning
 
-FOLDS = 5  # of labelled users, whose starts come from maps of the others
+FOLDS, MANY = 5, 200  # of labelled users, whose starts come from maps of the others; two where they are many
 LOOKS = 8  # at the validation users, evenly over the steps
 Start = Callable[[SiteCSI], PositionEstimate]
 
 
 def unseen_starts(maps: Tuned, labelled: SiteCSI) -> PositionEstimate:
     """What maps of the other labelled users say of each labelled user."""
-    folds = min(FOLDS, len(labelled))
+    folds = FOLDS if len(labelled) <= MANY else 2
     mean = torch.zeros(len(labelled), 2, dtype=torch.float64)
     covariance = torch.zeros(len(labelled), 2, 2, dtype=torch.float64)
     number = torch.arange(len(labelled)) % folds
@@ -55,7 +55,8 @@ class KeepBest(L.Callback):
         """One look; the weights before training are a candidate, too."""
         model.eval()
         with torch.no_grad():
-            value = float(position_loss(*model(*self.inputs), self.truth).mean())
+            mean, factor = model(*self.inputs)
+            value = float(position_loss(mean, factor, self.truth).mean())
         model.train()
         if value < self.best:
             self.best, self.step = value, step
