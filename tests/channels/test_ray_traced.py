@@ -255,6 +255,7 @@ def test_mistakes_in_a_site_are_named(change, text):
         load_channel({**SITE, **change})
 
 
+@pytest.mark.slow
 def test_a_site_has_paths_as_long_as_the_way_and_its_cars_change_it(traced):
     from airlam.channels import by_station
 
