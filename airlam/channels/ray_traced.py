@@ -103,8 +103,7 @@ class RayTracedChannel(ChannelModel):
         num_keys = 1 + max(1, math.ceil(fastest * self.slot_duration * (num_slots - 1) / distance - 1e-9))
         tracks, found = self._users(num_users, num_keys, generator)
         links = slice(0, len(h))
-        panel = _bs_orientation(self.recipe)
-        response = torch.stack([self._response(tracks[[u]], p, num_slots, panel) for u, p in enumerate(found[links])])
+        response = torch.stack([self._response(tracks[[u]], paths, num_slots) for u, paths in enumerate(found[links])])
         write_normalised(response, h, power)
         first = [paths.gain[0].abs().square().sum((-2, -1)) for paths in found[links]]
         base_station = torch.tensor(self.recipe["bs_position"])
@@ -149,13 +148,16 @@ class RayTracedChannel(ChannelModel):
             "rays reach too few places; raise max_distance or max_depth, or move bs_position"
         )
 
-    def _response(self, track: Tracks, paths: TracedPaths, num_slots: int, bs_orientation: Tensor) -> Tensor:
+    def _response(
+        self, track: Tracks, paths: TracedPaths, num_slots: int, bs_orientation: Tensor | None = None
+    ) -> Tensor:
         """CSI of one user ``complex64 [slot, subcarrier, rx_ant, tx_ant]``."""
         distance = self.recipe.get("key_distance", 1.0)
         walked = track.speed.double() * self.slot_duration * torch.arange(num_slots)
         segment = (walked / distance).floor().clamp(max=len(paths.delay) - 2).long()
         share = walked / distance - segment
-        ports = self._ports(paths, track.orientation, bs_orientation)
+        panel = _bs_orientation(self.recipe) if bs_orientation is None else bs_orientation
+        ports = self._ports(paths, track.orientation, panel)
         tones = self.subcarrier_spacing * (torch.arange(self.num_subcarriers) - self.num_subcarriers // 2)
         frequency = self.carrier_frequency + tones.double()
         out = torch.zeros(num_slots, self.num_subcarriers, ports.shape[-1], dtype=torch.complex64)
