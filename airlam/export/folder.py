@@ -68,6 +68,9 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
                     flush_to_disk(path)
                 use_umask(path)
             os.replace(work, folder)  # onto nothing or an empty folder; anything else is refused by the system as well
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise CheckpointError(f"cannot write {folder}: {why}; free some space, or name another folder") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return folder

@@ -79,6 +79,8 @@ def _write_graph(network: Network, inputs: tuple[Tensor, ...], path: Path) -> No
             )
             assert program is not None  # for the type checker: dynamo=True
             program.save(path)
+    except OSError:  # the disk's affair, not the backbone's
+        raise
     except Exception as error:  # the exporter wraps whatever goes wrong in its own types
         reason = " ".join(str(error).split())[:200]
         kind = network.model.backbone.config.model_type

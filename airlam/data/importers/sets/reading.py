@@ -13,6 +13,7 @@ from airlam.data.importers.sets.matlab_5g import Matlab5G
 from airlam.data.importers.sets.numpy_arrays import NumpyArrays
 from airlam.data.importers.sets.quadriga import QuaDRiGa
 from airlam.data.importers.sets.sionna import Sionna
+from airlam.data.importers.sets.stored import SUFFIXES, array_shapes
 from airlam.data.importers.sets.wifo import WiFo
 from airlam.data.importers.sets.wimae import WiMAE
 from airlam.errors import RecipeError, StoreError
@@ -50,6 +51,8 @@ def _recognised(path: Path, given: dict[str, Any]) -> type[Layout]:
         others = [cls for cls in fitting if cls is not NumpyArrays and set(given) <= set(cls.options)]
         fitting = others or [NumpyArrays]
     if len(fitting) != 1:
+        if not fitting and path.is_file() and path.suffix in SUFFIXES:
+            array_shapes(path)  # raises if it is damaged
         found = " and ".join(cls.name for cls in fitting) or f"none of {', '.join(names)}"
         raise StoreError(f"{path} looks like {found}; say which it is with --layout NAME")
     return fitting[0]

@@ -3,7 +3,7 @@
 ``OUT.partial`` has its final size from the start, is filled link by link, synced, and renamed at the end: a process
 that is killed leaves no store. Splits are drawn by whole drops from the seed, because files are often sorted (LLM4CP's
 by speed): cut in their order, training, validation and test would differ in kind. Unlike generation an import starts
-again after an interruption.
+again after an interruption. One that fails removes its work file.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from airlam.data.layout import (
     block_digest,
     content_hash,
     create_store,
+    is_store,
     open_layout,
     read_rows,
     write_rows,
@@ -88,6 +89,9 @@ def import_set(
     path, out, description = Path(path).expanduser(), Path(out).expanduser(), description or Description()
     if not path.exists():
         raise StoreError(f"no file {path}; name a file or folder of a data set")
+    if layout == "auto" and is_store(path):
+        open_layout(path)  # raises if it is damaged
+        raise StoreError(f"{path} is an airlam store already; use it as it is, with --data.store or --store")
     chosen = choose_layout(path, layout, options or {})
     chosen.scratch, chosen.description = out.parent, description
     overwrite = overwrite or reuse
@@ -123,10 +127,14 @@ def import_set(
             with locked(out, by="another import or 'airlam generate'"):
                 _check_target(out, overwrite)
                 partial = out.with_name(out.name + ".partial")
-                create_store(partial, content, grid)
-                reserve(partial)
-                _fill(partial, content, contents, places, drops, description.conjugate)
-                os.replace(partial, out)
+                try:
+                    create_store(partial, content, grid)
+                    reserve(partial)
+                    _fill(partial, content, contents, places, drops, description.conjugate)
+                    os.replace(partial, out)
+                except BaseException:
+                    partial.unlink(missing_ok=True)
+                    raise
             sync_folder(out.parent)
         except StoreError:
             raise

@@ -107,7 +107,6 @@ class StoredSetBenchmark(StoredSetArguments):
         results.recipes = {record.cell["data"]: record.cell["recipe"] for record in main}
         results.headline = headline(results, self.label, self.bar)
         results.extras = {"focus": self.label, "bar": self.bar, "compared": _compared(main, self.convention)}
-        results.extras["details"] = results.extras["compared"]
         results.extras["tables"] = [convention_table(results, self.convention)]
         results.notes = [NOTES[name] for name in ("tags", "nmse", "intervals", "single")]
         return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -238,3 +239,28 @@ def import_and_return(folder, csi, **arguments):
     np.save(folder / "x.npy", csi)
     import_set(folder / "x.npy", folder / "kept.h5", description=UNITS, **arguments)
     return folder / "kept.h5"
+
+
+def test_a_refused_file_leaves_nothing_and_says_what_it_is(tmp_path, golden):
+    """Values are seen only while they are written; a damaged file is not called one of an unknown layout."""
+    h = np.ones((3, 4, 2, 2), np.complex64)
+    h[1, 0, 0, 0] = np.nan
+    np.save(tmp_path / "nan.npy", h)
+    (tmp_path / "text.mat").write_text("no MATLAB file" * 50)
+    golden.put_v73(tmp_path / "whole.mat", "X_val", np.ones((3, 4, 2, 2), complex))
+    (tmp_path / "half.mat").write_bytes((tmp_path / "whole.mat").read_bytes()[:1500])
+    (tmp_path / "x.npz").write_text("no archive")
+    options = {"axes": "link,slot,subcarrier,tx_ant"}
+    units = replace(golden.units, port_shape=(1, 2, 1))
+    out = tmp_path / "out" / "x.h5"
+    with pytest.raises(StoreError, match="link 1 has NaN"):
+        import_set(tmp_path / "nan.npy", out, description=units, options=options)
+    assert not list(out.parent.iterdir())
+    for name, said in {"text.mat": "cannot be read as a MATLAB file", "half.mat": "trunc", "x.npz": "damaged"}.items():
+        with pytest.raises(StoreError, match=said):
+            import_set(tmp_path / name, out, description=units)
+    h[1] = 1
+    np.save(tmp_path / "nan.npy", h)
+    import_set(tmp_path / "nan.npy", out, description=units, options=options)
+    with pytest.raises(StoreError, match="is an airlam store already"):
+        import_set(out, tmp_path / "y.h5", description=units)
