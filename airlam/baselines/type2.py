@@ -125,7 +125,7 @@ class EnhancedType2:
         self.num_beams, self.num_delays = of.beams, math.ceil(of.delays * subbands)
         self.most_kept = math.ceil(of.kept * 2 * of.beams * self.num_delays)  # of a layer (K0); of two together 2 K0
         self.candidates, self.rounds = candidates, rounds
-        self.groups = _orthogonal_groups(self.columns, self.rows)  # [group, port, beam]
+        self.groups = orthogonal_groups(self.columns, self.rows)  # [group, port, beam]
 
     # -- the user --------------------------------------------------------------------------------------------------
 
@@ -290,7 +290,7 @@ def _better(best: tuple[Type2Report, Tensor] | None, trial: tuple[Type2Report, T
     return Type2Report(*chosen), torch.maximum(best[1], trial[1])
 
 
-def _orthogonal_groups(columns: int, rows: int) -> Tensor:
+def orthogonal_groups(columns: int, rows: int) -> Tensor:
     """Orthonormal beams of each oversampled group, ``complex64 [group, port, beam]``: port and beam are ``column rows +
     row``, the group is ``q1 O2 + q2``."""
 

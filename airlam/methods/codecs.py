@@ -29,4 +29,18 @@ METHODS = [
         )
         for number in range(1, 9)
     ),
+    *(
+        Method(
+            f"context-codec-{bits}",
+            "codec",
+            kind="learned",
+            factory="airlam.models.csi_codec:ContextCodec",
+            options={"payload": bits},
+            what=f"Beams and delays, coded with learned contexts, {bits} bits.",
+            label=f"context codec, {bits} bits",
+            short=f"context {bits}",
+            color="#d55e00",
+        )
+        for bits in (32, 48, 64, 88, 120, 160, 184, 224, 256, 384, 512)
+    ),
 ]

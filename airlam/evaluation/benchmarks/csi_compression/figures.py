@@ -12,6 +12,7 @@ from airlam.evaluation.rows import Results, Row
 
 FAMILIES = {  # beginning of a method's name -> its line
     "type1": Look("Type I", "#56b4e9", ":", "s"),
+    "context-codec": Look("context codec", "#d55e00", "-", "D"),
     "type2": Look("enhanced Type II", "#0072b2", "-", "o"),
     GAUSSIAN: Look("Gaussian code of the cell's covariance", "#444444", "--", ""),
 }
