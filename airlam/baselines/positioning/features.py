@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.positioning.site import SiteCSI
+from airlam.constants import SPEED_OF_LIGHT
 from airlam.csi import check_port_shape
 from airlam.csi.beam_delay import to_beam_delay
 
-LIGHT = 299_792_458.0  # m/s
 FINE = 8  # points of the delay profile for each tap
 NAMES = ("first", "peak", "mean", "spread", "power", "lag_re", "lag_im", "first_re", "first_im")
 HALF_WIDTH = 0.603  # taps from the half-amplitude point of a tap's sinc to its top
@@ -49,7 +49,7 @@ def heard(features: Tensor) -> Tensor:
 
 def _of(csi: SiteCSI) -> Tensor:
     tones, ports = csi.h.shape[-2:]
-    metre = LIGHT / (FINE * tones * csi.subcarrier_spacing)  # of one point of the profile
+    metre = SPEED_OF_LIGHT / (FINE * tones * csi.subcarrier_spacing)  # of one point of the profile
     response = torch.fft.ifft(csi.h, FINE * tones, dim=2) * FINE * math.sqrt(tones)
     profile = response.abs().square().mean(-1)  # noise has mean 1
     top = profile.amax(-1, keepdim=True)

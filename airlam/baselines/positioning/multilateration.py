@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from airlam.baselines.positioning.features import HALF_WIDTH, LIGHT, delay_angle, heard
+from airlam.baselines.positioning.features import HALF_WIDTH, delay_angle, heard
 from airlam.baselines.positioning.site import PositionEstimate, SiteCSI, lengths
+from airlam.constants import SPEED_OF_LIGHT
 
 
 class Multilateration:
@@ -53,7 +54,7 @@ class Multilateration:
     def locate(self, csi: SiteCSI) -> PositionEstimate:
         """Where users are."""
         features = delay_angle(csi)
-        half = HALF_WIDTH / (csi.h.shape[2] * csi.subcarrier_spacing) * LIGHT
+        half = HALF_WIDTH / (csi.h.shape[2] * csi.subcarrier_spacing) * SPEED_OF_LIGHT
         bias = torch.full((csi.h.shape[1],), -half).double() if self.bias is None else self.bias
         weight = heard(features).double()
         return solve(self, features[..., 0] - bias, csi.stations, weight=weight, clock=self.clock)
