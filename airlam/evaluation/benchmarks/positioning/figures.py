@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
 from airlam.evaluation.benchmarks.positioning.config import LABELS
 from airlam.evaluation.report.drawing import Figure, draw_line, draw_panels, intervals_of
 from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
@@ -28,6 +30,7 @@ def error_cdf(results: Results) -> Figure | None:
                 curve, style = row.figures["cdf"], LOOKS[row.method]
                 draw_line(axes, Look(style.label, style.color, style.line, ""), curve.value, curve.axis)
         axes.set_xscale("log")
+        _plain(axes.xaxis, (0.3, 1, 3, 10, 30, 100))
         axes.set_title(site)
         axes.set_xlabel("error [m]")
 
@@ -48,10 +51,19 @@ def error_over_share(results: Results) -> Figure | None:
                 draw_line(axes, style, x, [figure.number for figure in found], intervals_of(found))
         axes.set_xscale("log")
         axes.set_yscale("log")
+        _plain(axes.xaxis, tuple(sorted({row.settings["known positions"] for row in rows})))
+        _plain(axes.yaxis, (1, 3, 10, 30, 100))
         axes.set_title(site)
         axes.set_xlabel("known positions")
 
     return draw_panels(panel, sites, "90 % error [m]", share_y=False) if sites else None
+
+
+def _plain(axis: Any, ticks: tuple[float, ...]) -> None:
+    """Numbers as they are on a logarithmic axis."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 SECTIONS = (
