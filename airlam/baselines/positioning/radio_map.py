@@ -67,9 +67,9 @@ class RadioMap:
         self.maps: list[_Map] = []
         known: _Known = {}
         for number, name in enumerate(NAMES):
-            trend = [_trend(name, csi.stations, where, self.height) for where in (place, self.grid)]
+            here, grid = (_trend(name, csi.stations, where, self.height) for where in (place, self.grid))
             there = torch.ones_like(audible) if name == "power" else audible
-            self.maps.append(_krige(_value(name, features[..., number]), there, place, self.grid, *trend, known))
+            self.maps.append(_krige(_value(name, features[..., number]), there, place, self.grid, here, grid, known))
         return self
 
     def evidence(self, csi: SiteCSI) -> tuple[Tensor, Tensor]:
