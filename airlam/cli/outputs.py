@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,14 @@ def earlier_results(callbacks: Any) -> list[Path]:
     exported = [Path(folder) for folder in values_of(callbacks, "folder") if folder]
     named = ("config.json", "adapter_config.json")
     return [*sorted(files), *(folder for folder in exported if any((folder / name).is_file() for name in named))]
+
+
+def check_place(folder: Path) -> None:
+    """Raises RecipeError where a folder cannot be made or written to; makes nothing."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        why = "is read-only" if place.is_dir() else "is a file"
+        raise RecipeError(f"cannot write to the folder {folder}: {place} {why}; name another one with --out")
 
 
 def make_room(callbacks: Any, overwrite: bool, resumed: str | None) -> None:

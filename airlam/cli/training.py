@@ -31,7 +31,7 @@ from airlam.cli.fit_callbacks import (
     SaveExperiment,
     SaveOnInterrupt,
 )
-from airlam.cli.outputs import add_options, make_room, moved, next_steps, recipe_root_dir, values_of
+from airlam.cli.outputs import add_options, check_place, make_room, moved, next_steps, recipe_root_dir, values_of
 from airlam.cli.parsing import refuse_option
 from airlam.data import CSIDataModule
 from airlam.errors import CheckpointError, RecipeError
@@ -129,6 +129,7 @@ class AirlamCLI(LightningCLI):
         if self._out == "":
             raise UsageError("--out is empty; name a folder")
         if self._out:
+            check_place(Path(self._out))
             trainer["default_root_dir"] = self._out
         old, new = self._recipe_root, trainer.get("default_root_dir")
         if old and new and Path(old) != Path(new):

@@ -42,7 +42,9 @@ def read_lightning(path: str, *, described: bool = True) -> dict[str, Any]:
     if isinstance(saved, dict) and not described:
         saved.setdefault("hyper_parameters", {})
     if not isinstance(saved, dict) or not {"state_dict", "hyper_parameters"} <= saved.keys():
-        raise CheckpointError(f"{path} is no Lightning checkpoint: it has no state_dict with hyper_parameters")
+        raise CheckpointError(
+            f"{path} is no Lightning checkpoint: it has no state_dict with hyper_parameters; name one of 'airlam fit'"
+        )
     state, hyper = saved["state_dict"], saved["hyper_parameters"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path} is no Lightning checkpoint: its state_dict holds more than tensors")

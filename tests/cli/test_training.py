@@ -218,6 +218,13 @@ def test_out_takes_everything_and_a_second_run_is_refused(airlam, refuses, tmp_p
     assert moved.code == 0 and (tmp_path / "elsewhere" / "adapter" / "adapter_config.json").is_file()
 
 
+def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(refuses, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    line = refuses("fit", "--config", "tasks/channel_prediction/airlam_tiny.yaml", "--data", "tiny", "--out", "file/x")
+    assert "cannot write to the folder file/x" in line and "file is a file; name another one" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_last_is_the_newest_though_no_better(airlam, tmp_path):
     """Training that stands still: the best checkpoint is the first, the last one is of the last step."""
     still = ("--model.learning_rate", "0", "--trainer.max_epochs", 3)
