@@ -222,13 +222,15 @@ def _small_print(results: Results, rows: list[Row]) -> str:
     """What the figures of the table mean that are there."""
     there = {name for row in rows for name in row.figures}
     what = results.extras.get("latency_text", "median and 99th percentile of one prediction, batch 1, one thread")
+    below = "; below it what 95 % of the users of the smallest groups exceed" if "se_5pct" in there else ""
     sentences = {
-        "se_single": "SE of one user: alone, with a matched beam; below it what 95 % of the users of the smallest "
-        "groups exceed.",
+        "se_single": f"SE of one user: alone, with a matched beam{below}.",
         "latency_p50_ms": f"Latency: {what}.",
         "flops": "FLOPs are those of matrix products.",
     }
-    words = ["Below each figure: its 95 % interval.", *(text for name, text in sentences.items() if name in there)]
+    known = any(figure.interval is not None for row in rows for figure in row.figures.values())
+    words = ["Below each figure: its 95 % interval."] if known else []
+    words += [text for name, text in sentences.items() if name in there]
     if any(is_busy(row.figures.get("latency_p50_ms")) for row in rows):
         words.append(
             f"“{BUSY}”: other programs held the core for more than a tenth of the timed calls, so an idle machine is "
