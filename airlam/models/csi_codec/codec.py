@@ -23,6 +23,7 @@ from airlam.models.csi_codec.sizes import SizeModel
 VERSION = 1
 VERSION_BITS, CHECK_BITS, STEP_BITS = 2, 4, (STEPS - 1).bit_length()
 LEAST, MOST = 24, 4096  # bits of a report
+AT_ONCE = 8  # links that are searched together: more do not stay in a cache
 WEIGHTS = Path(__file__).with_name("sizes.safetensors")
 
 
@@ -38,8 +39,8 @@ class ContextCodec:
     """Reports of a fixed number of bits for any array and band, without a network at the base station.
 
     Vectors are told as beams and delays. The user chooses an oversampled group of orthogonal beams, turns the phases of
-    subbands, which do not count, and quantises at the price that each coefficient has in bits. An arithmetic code writes
-    sizes with frequencies that a small integer network finds from the sizes written before.
+    subbands, which do not count, and quantises at the price that each coefficient has in bits. An arithmetic code
+    writes sizes with frequencies that a small integer network finds from the sizes written before.
 
     Args:
         payload: bits of a report, 24 to 4096, all counted: version (2), checksum (4), step (5), beams, coefficients.
@@ -53,7 +54,7 @@ class ContextCodec:
         (torch.Size([3, 64]), torch.Size([3, 12, 32, 1]))
     """
 
-    def __init__(self, payload: int, candidates: int = 2):
+    def __init__(self, payload: int, candidates: int = 4):
         if isinstance(payload, bool) or not isinstance(payload, int) or not LEAST <= payload <= MOST:
             raise ValueError(f"payload is {payload!r}, but must be a whole number of bits from {LEAST} to {MOST}")
         if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
@@ -93,15 +94,19 @@ class ContextReports:
             ValueError: another shape, or NaN.
         """
         if not v.is_complex() or v.dim() != 4 or tuple(v.shape[1:]) != (self.subbands, self.beams, 1):
-            raise ValueError(f"v is {v.dtype} {tuple(v.shape)}, but must be complex [link, {self.subbands}, {self.beams}, 1]")
+            wanted = f"[link, {self.subbands}, {self.beams}, 1]"
+            raise ValueError(f"v is {v.dtype} {tuple(v.shape)}, but must be complex {wanted}")
         if not bool(torch.isfinite(torch.view_as_real(v)).all()):
             raise ValueError("v contains NaN or infinity; leave those links out")
         if not len(v):
             return torch.zeros(0, self.bits, dtype=torch.uint8)
         # a step, a group and a main beam are told first; an arithmetic code ends up to two bits late
         budget = self._room - math.log2(len(self.groups) * self.beams) - 1
-        found = search(v[..., 0].cpu().numpy(), budget, self.model, self.place, self.groups, self.effort)
-        return torch.from_numpy(np.stack([self._written(found, link) for link in range(len(v))]))
+        written = []
+        for part in v[..., 0].cpu().split(AT_ONCE):
+            found = search(part.numpy(), budget, self.model, self.place, self.groups, self.effort)
+            written += [self._written(found, link) for link in range(len(part))]
+        return torch.from_numpy(np.stack(written))
 
     @property
     def _room(self) -> int:
@@ -165,7 +170,8 @@ class ContextReports:
 
     def _checked(self, report: Tensor) -> list[list[int]]:
         if report.dim() != 2 or report.shape[1] != self.bits:
-            raise ValueError(f"the report is {tuple(report.shape)}, but must be [link, {self.bits}] bits; it is truncated or of another rate")
+            what = f"the report is {tuple(report.shape)}, but must be [link, {self.bits}] bits"
+            raise ValueError(f"{what}; it is truncated or of another rate")
         if not bool(((report == 0) | (report == 1)).all()):
             raise ValueError("a report is made of zeros and ones")
         bits = report.tolist()

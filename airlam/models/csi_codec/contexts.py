@@ -71,8 +71,13 @@ class Places:
         self.sums = csr_array(np.stack(masks, 1).reshape(count * SUMS, count).astype(np.int64))
         size = [round(8 * math.log2(min(n, most))) for n, most in ((columns, 4), (rows, 4), (delays, 12))]  # as trained
         facts = [
-            p * 16, np.minimum(far_c, 4) * 8, np.minimum(far_r, 4) * 8, np.minimum(far_d, 8) * 8,
-            LOG[np.minimum(far_d, 99)], (2 * d <= delays) * 16, (rank == 0) * 32,
+            p * 16,
+            np.minimum(far_c, 4) * 8,
+            np.minimum(far_r, 4) * 8,
+            np.minimum(far_d, 8) * 8,
+            LOG[np.minimum(far_d, 99)],
+            (2 * d <= delays) * 16,
+            (rank == 0) * 32,
             LOG[np.minimum(count - rank, 384)],
             *(np.full(count, n) for n in size),
         ]

@@ -19,7 +19,7 @@ PRICE = 0.12  # of a bit, in squared steps: best of 0.06 to 0.25
 class Effort:
     """``candidates``: groups and turns that are tried. ``steps``, ``prices``: rounds for the step and for the price."""
 
-    candidates: int = 2
+    candidates: int = 4
     steps: int = 8
     prices: int = 8
 
@@ -165,7 +165,8 @@ def search(v: NDArray, budget: float, model: SizeModel, place: Places, groups: N
         cost = size_costs(model, place, sizes, step)
         bits = bits_of(cost, sizes)
         score, x = fit(x, beams_of(points(sizes, phases) * step_size(step), place))
-        best = _better(best, Found(chosen.reshape(-1) // 2, main, step, sizes, phases, np.where(bits <= budget, score, -1)))
+        score = np.where(bits <= budget, score, -1)
+        best = _better(best, Found(chosen.reshape(-1) // 2, main, step, sizes, phases, score))
         if 2 <= k < effort.steps - 2:
             change = np.round(2.8 * np.log2(budget / np.maximum(bits, 1))).astype(np.int64)
             step = np.clip(step + change, 0, STEPS - 1)
