@@ -69,8 +69,11 @@ def earlier_results(callbacks: Any) -> list[Path]:
     return [*sorted(files), *(folder for folder in exported if any((folder / name).is_file() for name in named))]
 
 
-def check_place(folder: Path) -> None:
-    """Raises RecipeError where a folder cannot be made or written to; makes nothing."""
+def check_place(out: str) -> None:
+    """Raises RecipeError where the folder ``out`` cannot be made or written to; makes nothing."""
+    if not out:
+        raise RecipeError("--out is empty; name a folder")
+    folder = Path(out)
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         why = "is read-only" if place.is_dir() else "is a file"

@@ -126,10 +126,8 @@ class AirlamCLI(LightningCLI):
         config = self.config[self._name]
         trainer = config["trainer"]
         self._out, config["out"] = config.get("out"), None  # what is saved names the places themselves
-        if self._out == "":
-            raise UsageError("--out is empty; name a folder")
-        if self._out:
-            check_place(Path(self._out))
+        if self._out is not None:
+            check_place(self._out)
             trainer["default_root_dir"] = self._out
         old, new = self._recipe_root, trainer.get("default_root_dir")
         if old and new and Path(old) != Path(new):
