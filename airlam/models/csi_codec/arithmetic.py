@@ -10,7 +10,7 @@ LARGEST_TOTAL = 1 << 24  # of frequencies: far below QUARTER, so that no symbol 
 
 
 class ArithmeticWriter:
-    """Writes symbols of given integer frequencies (Witten, Neal, Cleary, Arithmetic coding for data compression, 1987).
+    """Writes symbols of given integer frequencies (Witten and others, Arithmetic coding for data compression, 1987).
 
     Example:
         >>> writer = ArithmeticWriter()

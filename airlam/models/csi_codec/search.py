@@ -56,7 +56,8 @@ def quantised(c: NDArray, step: NDArray, cost: NDArray | None, price: NDArray) -
     z = c / step_size(step)
     size = np.abs(z)
     nearest = np.minimum(np.round(size).astype(np.int64), LARGEST)
-    best_cost = best_size = best_phase = None
+    best_size, best_phase = np.zeros_like(nearest), np.zeros_like(nearest)
+    best_cost = np.full(z.shape, np.inf)
     turn = np.angle(z) / (2 * np.pi)
     for trial in (nearest, np.maximum(nearest - 1, 0), np.zeros_like(nearest)):
         count = PHASES[trial]
@@ -68,12 +69,9 @@ def quantised(c: NDArray, step: NDArray, cost: NDArray | None, price: NDArray) -
         else:
             bits = bits + np.take_along_axis(cost, np.minimum(trial, SIZES - 1)[..., None], -1)[..., 0]
         total = np.abs(z - points(trial, phase)) ** 2 + price * bits
-        if best_cost is None:
-            best_cost, best_size, best_phase = total, trial, phase
-        else:
-            lower = total < best_cost
-            best_cost = np.where(lower, total, best_cost)
-            best_size, best_phase = np.where(lower, trial, best_size), np.where(lower, phase, best_phase)
+        lower = total < best_cost
+        best_cost = np.where(lower, total, best_cost)
+        best_size, best_phase = np.where(lower, trial, best_size), np.where(lower, phase, best_phase)
     return best_size, best_phase
 
 
@@ -122,7 +120,7 @@ def rolled(x: NDArray) -> tuple[NDArray, NDArray]:
         for axis, (n, at) in enumerate(zip(shape, place, strict=True))
     )
     trial = np.arange(trials).reshape(-1, 1, 1, 1)
-    return x[trial, p, c, r], np.ravel_multi_index(place, shape)
+    return x[trial, p, c, r], np.asarray(np.ravel_multi_index(place, shape))
 
 
 def first_step(budget: float) -> int:
