@@ -12,7 +12,7 @@ from airlam.models.csi_codec.grid import ESCAPE_BITS, LARGEST, PHASE_BITS, PHASE
 from airlam.models.csi_codec.sizes import SizeModel
 
 TINY = 1e-30
-PRICE = 0.12  # of a bit, in squared steps: best of 0.06 to 0.25
+PRICE = 0.12  # of a bit, in squared steps: 0.08 and 0.17 are no better on the whole
 
 
 @dataclass(frozen=True)
