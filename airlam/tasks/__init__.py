@@ -5,6 +5,7 @@ from airlam.tasks.beamforming import Beamforming
 from airlam.tasks.calibration import CalibrateVariance, calibrate_variance
 from airlam.tasks.channel_prediction import ChannelPrediction
 from airlam.tasks.comparison import ComparatorTraining
+from airlam.tasks.context_training import ContextTraining
 from airlam.tasks.cpu_budget import CPUBudget
 from airlam.tasks.export_checkpoint import ExportCheckpoint
 from airlam.tasks.path_pretraining import FindPaths, PathPretraining
@@ -22,6 +23,7 @@ __all__ = [
     "CalibrateVariance",
     "ChannelPrediction",
     "ComparatorTraining",
+    "ContextTraining",
     "ExportCheckpoint",
     "FindPaths",
     "PathPretraining",

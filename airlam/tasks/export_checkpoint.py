@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from airlam.models import AirlamModel, OnBackbone, save_checkpoint, save_lora
 from airlam.models.comparators import Comparator, save_comparator
 from airlam.models.config import FREE
+from airlam.models.csi_codec import SizeNetwork
 
 
 class ExportCheckpoint(L.Callback):
@@ -53,6 +54,8 @@ class ExportCheckpoint(L.Callback):
                 save_checkpoint(module.model, self.folder, self.dtype, **self.inference)
             elif isinstance(module.model, Comparator):
                 save_comparator(module.model, self.folder)
+            elif isinstance(module.model, SizeNetwork):
+                module.model.save(self.folder)
             else:
                 save_lora(module.model, self.folder)
         finally:

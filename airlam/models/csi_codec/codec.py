@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from torch import Tensor
 
 from airlam.baselines.type2 import orthogonal_groups
 from airlam.csi import PortShape, resolve_inputs
+from airlam.io import file_hash
 from airlam.models.csi_codec.arithmetic import ArithmeticReader, ArithmeticWriter
 from airlam.models.csi_codec.contexts import SIZES, STEPS, places
 from airlam.models.csi_codec.grid import ESCAPE_BITS, LARGEST, PHASES, points, step_size
+from airlam.models.csi_codec.network import read_sizes
 from airlam.models.csi_codec.search import Effort, Found, beams_of, search
 from airlam.models.csi_codec.sizes import SizeModel
 
@@ -28,11 +29,9 @@ WEIGHTS = Path(__file__).with_name("sizes.safetensors")
 
 
 @cache
-def size_model() -> SizeModel:
-    """The shipped contexts."""
-    held = {name: value.astype(np.float64) for name, value in load_file(WEIGHTS).items()}
-    layers = range(len(held) // 2)
-    return SizeModel(tuple(held[f"weight{k}"] for k in layers), tuple(held[f"bias{k}"] for k in layers))
+def size_model(path: Path, digest: str) -> SizeModel:
+    """Contexts of a file of this content, read once."""
+    return read_sizes(path)
 
 
 class ContextCodec:
@@ -45,6 +44,8 @@ class ContextCodec:
     Args:
         payload: bits of a report, 24 to 4096, all counted: version (2), checksum (4), step (5), beams, coefficients.
         candidates: groups of beams that are tried to the end.
+        weights: a file of contexts that ``airlam fit`` wrote, for user and base station alike; None: the shipped ones.
+            They are part of the checksum: reports with other contexts are refused as damaged ones are.
 
     Example:
         >>> codec = ContextCodec(64).for_array((2, 4, 4), 12)
@@ -54,23 +55,23 @@ class ContextCodec:
         (torch.Size([3, 64]), torch.Size([3, 12, 32, 1]))
     """
 
-    def __init__(self, payload: int, candidates: int = 4):
+    def __init__(self, payload: int, candidates: int = 4, weights: str | Path | None = None):
         if isinstance(payload, bool) or not isinstance(payload, int) or not LEAST <= payload <= MOST:
             raise ValueError(f"payload is {payload!r}, but must be a whole number of bits from {LEAST} to {MOST}")
         if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
             raise ValueError(f"candidates is {candidates!r}, but must be a whole number of at least 1")
         self.name = f"context-codec-{payload}"
-        self.bits, self.effort = payload, Effort(candidates)
+        self.bits, self.effort, self.weights = payload, Effort(candidates), Path(weights or WEIGHTS)
 
     def for_array(self, port_shape: PortShape, subbands: int, layers: int = 1) -> ContextReports:
         """See :class:`airlam.interfaces.Codec`."""
-        return ContextReports(self.bits, port_shape, subbands, layers, self.effort)
+        return ContextReports(self.bits, port_shape, subbands, layers, self.effort, self.weights)
 
 
 class ContextReports:
     """A :class:`ContextCodec` for one array and band; a report is its bits, ``uint8 [link, payload]``."""
 
-    def __init__(self, payload: int, port_shape: PortShape, subbands: int, layers: int, effort: Effort):
+    def __init__(self, payload: int, port_shape: PortShape, subbands: int, layers: int, effort: Effort, weights: Path):
         if layers != 1:
             raise ValueError(f"layers is {layers!r}, but only reports of one layer are built here")
         if len(port_shape) != 3 or port_shape[0] not in (1, 2) or min(port_shape) < 1:
@@ -81,7 +82,10 @@ class ContextReports:
             raise ValueError(f"{port_shape} ports and {subbands} subbands have more than 4096 coefficients")
         self.bits, self.port_shape, self.subbands, self.effort = payload, tuple(port_shape), subbands, effort
         self.groups = orthogonal_groups(*port_shape[1:]).numpy()
-        self.place, self.model = places(self.port_shape, subbands), size_model()
+        digest = file_hash(weights)
+        self.place, self.model = places(self.port_shape, subbands), size_model(weights, digest)
+        # where the checksum starts: 0 for the shipped contexts, one of 15 other values for others
+        self.start = 0 if digest == file_hash(WEIGHTS) else 1 + int(digest[:8], 16) % 15
         self.beams = math.prod(port_shape)
 
     # -- the user --------------------------------------------------------------------------------------------------
@@ -126,7 +130,7 @@ class ContextReports:
             sizes[told[-1]] = 0
         bits = [*_digits(VERSION, VERSION_BITS), *_digits(int(found.step[link]), STEP_BITS), *code]
         bits += [0] * (self.bits - CHECK_BITS - len(bits))
-        return np.array([*bits, *_digits(_checksum(bits), CHECK_BITS)], dtype=np.uint8)
+        return np.array([*bits, *_digits(_checksum(bits, self.start), CHECK_BITS)], dtype=np.uint8)
 
     def _coded(self, group: int, main: int, step: int, sizes: NDArray, phases: NDArray) -> list[int]:
         f = self.model.frequencies(self.place.features(sizes[:, None], np.array([step])))[:, 0].tolist()
@@ -178,7 +182,7 @@ class ContextReports:
         for row in bits:
             if (version := _number(row[:VERSION_BITS])) != VERSION:
                 raise ValueError(f"the report is of version {version}, but this codec reads version {VERSION}")
-            if _checksum(row[:-CHECK_BITS]) != _number(row[-CHECK_BITS:]):
+            if _checksum(row[:-CHECK_BITS], self.start) != _number(row[-CHECK_BITS:]):
                 raise ValueError("the checksum of the report is wrong; it is damaged")
         return bits
 
@@ -246,9 +250,9 @@ def _number(bits: list[int]) -> int:
     return int("".join(map(str, bits)), 2)
 
 
-def _checksum(bits: list[int]) -> int:
-    """CRC of four bits, x^4 + x + 1 (ITU-T G.704)."""
-    state = 0
+def _checksum(bits: list[int], start: int = 0) -> int:
+    """CRC of four bits, x^4 + x + 1 (ITU-T G.704); messages of one length and different starts never agree."""
+    state = start
     for bit in [*bits, 0, 0, 0, 0]:
         state = state << 1 | bit
         if state & 16:
