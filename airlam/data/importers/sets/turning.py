@@ -11,6 +11,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,9 @@ def link_blocks(variable: MatVariable, link_axes: int, step: int, scratch: Path)
         stored = (*shape[:link_axes], *rest[::-1])  # a tile fills one run of each link
         file.truncate(8 * math.prod(stored))
         order = (*range(link_axes), *range(len(shape) - 1, link_axes - 1, -1))
-        for index in _tiles(variable):
+        for index, part in _read_ahead(variable):
             target = np.memmap(file, np.complex64, "r+", shape=stored)  # mapped anew: pages that are done are let go
-            target[tuple(index[axis] for axis in order)] = variable.part(index).transpose(order)
+            target[tuple(index[axis] for axis in order)] = part.transpose(order)
             del target
         axes = (0, *range(len(rest), 0, -1))
         for start in range(0, links, step):
@@ -53,6 +54,18 @@ def link_blocks(variable: MatVariable, link_axes: int, step: int, scratch: Path)
             block = np.array(flat[start : start + step])
             del flat
             yield block.transpose(axes)
+
+
+def _read_ahead(variable: MatVariable) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """Every tile and what is in it. The next one is read, and unpacked, while one is written."""
+    tiles = list(_tiles(variable))
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(variable.part, tiles[0])
+        for index, following in itertools.zip_longest(tiles, tiles[1:]):
+            part = reading.result()
+            if following is not None:
+                reading = reader.submit(variable.part, following)
+            yield index, part
 
 
 def _flat(whole: np.ndarray, link_shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
