@@ -23,6 +23,7 @@ from airlam.csi.feedback import Feedback, feed_back
 from airlam.csi.lazy import resolve_inputs, resolved
 from airlam.csi.measurement import Impairment, impair, lose_slots, mean_power, measure, normalise, quantise, receive
 from airlam.csi.pilots import observe_pilots, phase_combiner
+from airlam.csi.site import SiteCSI
 from airlam.csi.turning import turn_to_last
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Feedback",
     "Impairment",
     "PortShape",
+    "SiteCSI",
     "beam_power",
     "check_port_shape",
     "dft_codebook",

@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from airlam.baselines.positioning.site import SiteCSI
 from airlam.constants import SPEED_OF_LIGHT
-from airlam.csi import check_port_shape
+from airlam.csi import SiteCSI, check_port_shape
 from airlam.csi.beam_delay import to_beam_delay
 
 FINE = 8  # points of the delay profile for each tap

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.positioning.features import fingerprint
-from airlam.baselines.positioning.site import PositionEstimate, SiteCSI
+from airlam.baselines.positioning.site import PositionEstimate
+from airlam.csi import SiteCSI
 
 
 class NearestFingerprints:

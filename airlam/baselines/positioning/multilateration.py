@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from airlam.baselines.positioning.features import HALF_WIDTH, delay_angle, heard
-from airlam.baselines.positioning.site import PositionEstimate, SiteCSI, lengths
+from airlam.baselines.positioning.site import PositionEstimate, lengths
 from airlam.constants import SPEED_OF_LIGHT
+from airlam.csi import SiteCSI
 
 
 class Multilateration:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from airlam.baselines.positioning.features import NAMES, delay_angle, heard
 from airlam.baselines.positioning.fingerprints import NearestFingerprints
-from airlam.baselines.positioning.site import PositionEstimate, SiteCSI, lengths
+from airlam.baselines.positioning.site import PositionEstimate, lengths
+from airlam.csi import SiteCSI
 
 LENGTHS = (4.0, 8.0, 16.0, 32.0)  # m, correlation distances that are tried
 NUGGETS = (0.03, 0.1, 0.3, 0.6, 0.9)  # shares of a field's variance without correlation

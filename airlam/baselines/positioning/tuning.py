@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 
 from airlam.baselines.positioning.radio_map import RadioMap
-from airlam.baselines.positioning.site import PositionEstimate, SiteCSI, calibration
+from airlam.baselines.positioning.site import PositionEstimate, calibration
+from airlam.csi import SiteCSI
 
 
 class Tuned(NamedTuple):

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 
-from airlam.baselines.positioning import PositionEstimate, RadioMap, SiteCSI, calibration
-from airlam.baselines.positioning.tuning import Tuned
+from airlam.baselines.positioning import PositionEstimate, SiteCSI, calibration
 from airlam.evaluation.benchmarks.positioning.config import PositioningConfig
 from airlam.evaluation.engine.quiet import quiet
 from airlam.models.position import AirlamPosition, PositionInputs, position_loss
 from airlam.tasks import Positioning
+from airlam.tasks.position_starts import Start
 
-FOLDS, MANY = 5, 200  # of labelled users, whose starts come from maps of the others; two where they are many
 LOOKS = 8  # at the validation users, evenly over the steps
-Start = Callable[[SiteCSI], PositionEstimate]
-
-
-def unseen_starts(maps: Tuned, labelled: SiteCSI) -> PositionEstimate:
-    """What maps of the other labelled users say of each labelled user."""
-    folds = FOLDS if len(labelled) <= MANY else 2
-    mean = torch.zeros(len(labelled), 2, dtype=torch.float64)
-    covariance = torch.zeros(len(labelled), 2, 2, dtype=torch.float64)
-    number = torch.arange(len(labelled)) % folds
-    for fold in range(folds):
-        there = (number == fold).nonzero()[:, 0]
-        found = RadioMap(**maps.settings).fit(labelled[(number != fold).nonzero()[:, 0]]).locate(labelled[there])
-        mean[there], covariance[there] = found.mean, found.scaled(maps.factor).covariance
-    return PositionEstimate(mean, covariance)
-
-
-def everywhere(labelled: SiteCSI) -> Start:
-    """The start that knows nothing of a user: where labelled users are."""
-    place = labelled.known()[:, :2]
-    spread = place.T.cov() + torch.eye(2, dtype=torch.float64)
-
-    def start(csi: SiteCSI) -> PositionEstimate:
-        return PositionEstimate(place.mean(0).expand(len(csi), 2), spread.expand(len(csi), 2, 2))
-
-    return start
 
 
 class KeepBest(L.Callback):

@@ -18,8 +18,9 @@ from airlam.baselines.positioning import (
     tuned,
 )
 from airlam.evaluation.benchmarks.positioning.config import PositioningConfig
-from airlam.evaluation.benchmarks.positioning.networks import everywhere, trained, unseen_starts
+from airlam.evaluation.benchmarks.positioning.networks import trained
 from airlam.evaluation.benchmarks.positioning.site import site_users
+from airlam.tasks.position_starts import everywhere, unseen_starts
 
 KINDS: dict[str, type] = {
     "nearest": NearestFingerprints,
