@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from airlam.cli import UsageError
 from airlam.errors import RecipeError
-from airlam.recipes import nearest, parse_yaml
+from airlam.recipes import nearest, parse_yaml, read_yaml
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,3 +60,35 @@ def refuse_option(option: str, valid: Sequence[str]) -> NoReturn:
     if not name.startswith("-"):
         raise UsageError(f"unexpected argument '{name}'")
     raise UsageError(f"unknown option '{name}'{nearest(name, valid) or '; --help shows all'}")
+
+
+def names_data_class(arguments: Sequence[str]) -> bool:
+    """Whether the data of a training are a DataModule by its class path, rather than the arguments of
+    :class:`airlam.data.CSIDataModule`: those of the last ``--data``, else of the last recipe that names some.
+
+    Args:
+        arguments: with the paths of recipes.
+
+    Example:
+        >>> [names_data_class(["--data", text]) for text in ("{class_path: my.Users}", "{channel: uma_nlos}")]
+        [True, False]
+    """
+    words = [word for argument in arguments for word in _halves(argument)]
+    if "--data.class_path" in words:
+        return True
+    given: Any = None
+    for option, value in zip(words, words[1:], strict=False):
+        if option in ("--config", "-c") and (told := read_yaml(value).get("data")) is not None:
+            given = Path(value).parent / told if isinstance(told, str) else told
+    for option, value in zip(words, words[1:], strict=False):
+        if option == "--data":
+            given = parse_yaml(value) if value.lstrip().startswith("{") else Path(value)
+    if isinstance(given, Path):
+        given = read_yaml(given) if given.is_file() else {}  # what is wrong with it, the parser says
+    return isinstance(given, dict) and "class_path" in given
+
+
+def _halves(argument: str) -> list[str]:
+    """``--name=value`` in two."""
+    name, equals, value = argument.partition("=")
+    return [name, value] if equals and name.startswith("-") else [argument]

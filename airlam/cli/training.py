@@ -32,7 +32,7 @@ from airlam.cli.fit_callbacks import (
     SaveOnInterrupt,
 )
 from airlam.cli.outputs import add_options, check_place, make_room, moved, next_steps, recipe_root_dir, values_of
-from airlam.cli.parsing import refuse_option
+from airlam.cli.parsing import names_data_class, refuse_option
 from airlam.data import CSIDataModule
 from airlam.errors import CheckpointError, RecipeError
 from airlam.recipes import allow_imports_from, find_class, find_recipe, nearest, read_yaml
@@ -68,7 +68,8 @@ def predict(arguments: Sequence[str]) -> None:
 class AirlamCLI(LightningCLI):
     """LightningCLI for one subcommand (the other three parsers would only cost time).
 
-    Besides what Lightning does: recipes are found by name; ``--data FILE`` takes a ``datasets/*.yaml``; runs go to
+    Besides what Lightning does: recipes are found by name; ``--data FILE`` takes a ``datasets/*.yaml``, the arguments
+    of :class:`airlam.data.CSIDataModule`, or ``class_path`` and ``init_args`` of another DataModule; runs go to
     ``runs/<recipe>/version_N``, or where ``--out`` says; ``--ckpt_path last`` goes on with the newest checkpoint of
     that recipe; options of the command line win over those of a checkpoint; checkpoints are read without running
     code from them; Ctrl-C saves; mistakes are one line with the nearest valid name.
@@ -88,7 +89,7 @@ class AirlamCLI(LightningCLI):
         try:
             super().__init__(
                 model_class=None,  # any task; those of airlam by their bare names too
-                datamodule_class=CSIDataModule,
+                datamodule_class=None if names_data_class(arguments) else CSIDataModule,
                 args=[subcommand, *arguments],
                 seed_everything_default=0,
                 trainer_defaults={"default_root_dir": RUNS},

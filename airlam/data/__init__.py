@@ -6,6 +6,7 @@ Names come in on first use, so that importing this room costs nothing:
 - :func:`~airlam.data.generation.generate`: writes a store; parallel, resumable, bit-identical.
 - :class:`~airlam.data.store.CSIStore`: reads one.
 - :class:`~airlam.data.datamodule.CSIDataModule`: train, validation and test loaders for Lightning.
+- :class:`~airlam.data.site_datamodule.SiteDataModule`: the same for users of one site with several stations.
 - :class:`~airlam.data.batches.OnTheFly`: fresh links for every batch, no file.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airlam.data.datamodule import CSIDataModule
     from airlam.data.generation import generate
     from airlam.data.recipe import DatasetRecipe
+    from airlam.data.site_datamodule import SiteDataModule
     from airlam.data.store import CSIStore
 
 _HOME = {
@@ -26,9 +28,10 @@ _HOME = {
     "CSIStore": "airlam.data.store",
     "DatasetRecipe": "airlam.data.recipe",
     "OnTheFly": "airlam.data.batches",
+    "SiteDataModule": "airlam.data.site_datamodule",
     "generate": "airlam.data.generation",
 }
-__all__ = ["CSIDataModule", "CSIStore", "DatasetRecipe", "OnTheFly", "generate"]
+__all__ = ["CSIDataModule", "CSIStore", "DatasetRecipe", "OnTheFly", "SiteDataModule", "generate"]
 
 
 def __getattr__(name: str) -> Any:

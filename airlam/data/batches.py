@@ -158,7 +158,7 @@ def as_it_is(batch: Any) -> Any:
 class BatchSource(Protocol):
     """A training stream with random access: batch ``number`` is always the same."""
 
-    def batch(self, number: int) -> dict[str, Any]: ...
+    def batch(self, number: int) -> Any: ...
 
 
 class StoredBatches:

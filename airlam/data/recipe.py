@@ -241,6 +241,8 @@ def load_dataset_recipe(recipe: str | Path | dict | DatasetRecipe) -> DatasetRec
 
 def _from_data(data: dict[str, Any], where: str) -> DatasetRecipe:
     valid = [f.name for f in fields(DatasetRecipe)]
+    if "class_path" in data:
+        raise RecipeError(f"{where} is of {data['class_path']}, which makes its own users; 'airlam fit' alone reads it")
     for key in data:
         if key not in valid:
             hint = nearest(str(key), valid) or f"; valid: {', '.join(valid)}"

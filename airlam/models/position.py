@@ -109,7 +109,7 @@ class AirlamPosition(OnBackbone):
         change = self.head(self.norm(hidden[:, 0].to(mean.dtype)))
         moved = mean + (factor @ (3 * change[:, :2, None])).squeeze(-1)
         turn = torch.diag_embed(change[:, 2:4].clamp(-5, 5).exp())
-        turn = turn + change[:, 4, None, None] * torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+        turn = turn + change[:, 4, None, None] * change.new_tensor([[0.0, 0.0], [1.0, 0.0]])
         return moved, factor @ turn
 
     def locate(self, csi: SiteCSI, start: PositionEstimate) -> PositionEstimate:

@@ -11,6 +11,7 @@ from airlam.tasks.export_checkpoint import ExportCheckpoint
 from airlam.tasks.path_pretraining import FindPaths, PathPretraining
 from airlam.tasks.phase_tracking import PhaseTracking
 from airlam.tasks.pilot_beamforming import PilotBeamforming
+from airlam.tasks.position_starts import PositionStarts
 from airlam.tasks.positioning import Positioning
 from airlam.tasks.pretraining import Pretraining
 from airlam.tasks.reconstruction import Reconstruction, sampling_pattern
@@ -29,6 +30,7 @@ __all__ = [
     "PathPretraining",
     "PhaseTracking",
     "PilotBeamforming",
+    "PositionStarts",
     "Positioning",
     "Pretraining",
     "Reconstruction",

@@ -19,14 +19,14 @@ class Positioning(L.LightningModule):
 
     A batch is ``(stations, mean, factor, position)``: the fields of :class:`~airlam.models.position.PositionInputs` and
     the true places ``[user, 2]`` m. The starts of labelled users must come from a method that did not see their labels:
-    else the network learns to trust them.
+    else the network learns to trust them (:class:`~airlam.tasks.PositionStarts` sees to it).
 
     Args:
         backbone: checkpoint whose pretrained backbone is the start; None: random weights.
         model: arguments of :class:`~airlam.models.position.AirlamPositionConfig`.
         learning_rate, warmup_steps, weight_decay: of AdamW; after the warm-up a cosine down to a hundredth.
 
-    Logs ``train_nll``, ``val_nll`` and ``val_error`` (median) [m].
+    Logs ``train_nll``, ``val_nll``, ``val_error`` (median) and ``val_error_90`` (90 %) [m], and the same of ``test``.
     """
 
     def __init__(
@@ -57,10 +57,19 @@ class Positioning(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Likelihood and error of other users."""
+        self._judge(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """As for validation."""
+        self._judge(batch, "test")
+
+    def _judge(self, batch: tuple[Tensor, ...], name: str) -> None:
         *inputs, truth = batch
         mean, factor = self.model(*inputs)
-        self.log("val_nll", position_loss(mean, factor, truth).mean(), prog_bar=True)
-        self.log("val_error", torch.linalg.vector_norm(mean - truth, dim=1).median())
+        error = torch.linalg.vector_norm(mean - truth, dim=1)
+        self.log(f"{name}_nll", position_loss(mean, factor, truth).mean(), prog_bar=True)
+        self.log(f"{name}_error", error.median())
+        self.log(f"{name}_error_90", error.quantile(0.9))
 
     def configure_optimizers(self):
         """AdamW, warm-up, cosine."""
