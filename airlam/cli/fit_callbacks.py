@@ -1,5 +1,5 @@
-"""What ``airlam fit`` adds to a trainer: saving on Ctrl-C, a last checkpoint that is the newest, options that win over
-a checkpoint, lines without a terminal."""
+"""What ``airlam fit`` adds to a trainer: a data set that fits the task, saving on Ctrl-C, a last checkpoint that is the
+newest, options that win over a checkpoint, lines without a terminal."""
 
 from __future__ import annotations
 
@@ -13,9 +13,28 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
 
+from airlam.data import CSIDataModule, SiteDataModule
+from airlam.errors import RecipeError
 from airlam.progress import clock
 
 OPTIMISER_FIELDS = ("learning_rate", "weight_decay", "warmup_steps")
+
+
+def check_pair(task: L.LightningModule, data: L.LightningDataModule | None) -> None:
+    """Refuse a task of airlam with a data set of airlam whose batches it cannot read; of others nothing is known."""
+    from airlam.tasks import Positioning
+
+    kinds = (CSIDataModule, SiteDataModule)
+    if not type(task).__module__.startswith("airlam.") or not isinstance(data, kinds):
+        return
+    wanted, example = kinds[0], "datasets/uma_nlos.yaml"
+    if isinstance(task, Positioning):
+        wanted, example = kinds[1], "datasets/positions.yaml"
+    if not isinstance(data, wanted):
+        raise RecipeError(
+            f"{type(task).__name__} reads batches of {wanted.__name__}, but the data set is a {type(data).__name__}; "
+            f"give one as {example}"
+        )
 
 
 class SaveExperiment(SaveConfigCallback):

@@ -30,6 +30,7 @@ from airlam.cli.fit_callbacks import (
     ProgressInLines,
     SaveExperiment,
     SaveOnInterrupt,
+    check_pair,
 )
 from airlam.cli.outputs import add_options, check_place, make_room, moved, next_steps, recipe_root_dir, values_of
 from airlam.cli.parsing import names_data_class, refuse_option
@@ -183,6 +184,7 @@ class AirlamCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise RecipeError(explain(str(error), self)) from error
+        check_pair(self.model, self.datamodule)
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self._name]["trainer"]

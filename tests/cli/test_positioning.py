@@ -80,3 +80,10 @@ def test_data_of_ones_own_class(airlam, refuses, hall, tmp_path):
         "fit", "--config", TASK, "--data", hall
     )
     assert "'airlam fit' alone reads it" in refuses("generate", "--config", hall)
+
+
+def test_task_and_data_must_fit(refuses, hall):
+    told = refuses("fit", "--config", TASK, "--data", "datasets/tiny.yaml")
+    assert "Positioning reads batches of SiteDataModule" in told and "datasets/positions.yaml" in told
+    told = refuses("fit", "--config", "tasks/channel_prediction/airlam_tiny.yaml", "--data", hall)
+    assert "reads batches of CSIDataModule, but the data set is a SiteDataModule" in told
