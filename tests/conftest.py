@@ -84,3 +84,26 @@ def _seed_global_generators():
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def write_region():
+    """Writes a region's file for :class:`airlam.data.CityDataModule`, with random powers on flat ground."""
+    import torch
+    from safetensors.torch import save_file
+
+    def write(path: Path, users: int = 40, stations: int = 8) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        generator = torch.Generator().manual_seed(len(path.name))
+        share = torch.rand(users, stations, 32, 4, generator=generator)
+        fields = {
+            "position": 100 * torch.rand(users, 3, generator=generator),
+            "stations": torch.rand(stations, 4, generator=generator),
+            "power": -80 - 20 * torch.rand(users, stations, generator=generator),
+            "share": (share / share.sum((2, 3), keepdim=True)).half(),
+            "height": torch.zeros(10, 10),
+            "corner": torch.tensor([-10.0, -10.0]),
+        }
+        save_file(fields, path)
+
+    return write

@@ -14,6 +14,7 @@ from airlam.channels.drops import draw_velocity
 from airlam.channels.ray_traced import RayTracedChannel, TracedPaths, Tracer, Tracks, is_los, rms_spread
 from airlam.channels.ray_tracing import RAY_TRACED_KEYS, check_ray_traced
 from airlam.channels.stations import STATION_KEYS, check_stations, draw_heights, draw_places
+from airlam.csi import HeightMap
 from airlam.errors import RecipeError
 from airlam.recipes import check_number
 
@@ -135,6 +136,20 @@ class SiteTracer(Tracer):
             car.scaling = 2.0  # a lorry: about 9 m long and 3 m high
             car.position = [x, y, 0.0]
             car.orientation = [math.radians(bearing), 0.0, 0.0]
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """(x, y) m of two opposite corners of the scene."""
+        box = self.scene.mi_scene.bbox()
+        return tuple(torch.tensor([float(corner.x), float(corner.y)]) for corner in (box.min, box.max))  # type: ignore
+
+    def seen_from_above(self, middle: Tensor, reach: float, step: float) -> tuple[HeightMap, Tensor]:
+        """Heights on a square of twice ``reach``, in cells of ``step`` [m], and which cells are ground ``[y, x]``."""
+        cells = round(2 * reach / step)
+        axis = (torch.arange(cells) + 0.5) * step - reach
+        y, x = torch.meshgrid(float(middle[1]) + axis, float(middle[0]) + axis, indexing="ij")
+        height, ground = self.look_down(x.flatten(), y.flatten())
+        corner = (float(middle[0]) - reach, float(middle[1]) - reach)
+        return HeightMap(height.view(cells, cells), corner, step), ground.view(cells, cells)
 
     def draw(self, num_users: int, length: float, generator: torch.Generator) -> Tracks:
         """Users outdoors; fewer than asked for where places are not."""

@@ -20,10 +20,12 @@ from airlam.csi.beam_delay import from_beam_delay, to_beam_delay
 from airlam.csi.beams import beam_power, dft_codebook, dft_line, measure_beams, sweep_schedule
 from airlam.csi.eigenvectors import subband_eigenvectors
 from airlam.csi.feedback import Feedback, feed_back
+from airlam.csi.height_map import HeightMap
 from airlam.csi.lazy import resolve_inputs, resolved
 from airlam.csi.measurement import Impairment, impair, lose_slots, mean_power, measure, normalise, quantise, receive
 from airlam.csi.pilots import observe_pilots, phase_combiner
 from airlam.csi.site import SiteCSI
+from airlam.csi.site_map import SiteMap
 from airlam.csi.turning import turn_to_last
 
 __all__ = [
@@ -32,9 +34,11 @@ __all__ = [
     "SUBCARRIER",
     "TX_ANT",
     "Feedback",
+    "HeightMap",
     "Impairment",
     "PortShape",
     "SiteCSI",
+    "SiteMap",
     "beam_power",
     "check_port_shape",
     "dft_codebook",

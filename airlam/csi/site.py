@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from airlam.csi.axes import PortShape
+from airlam.csi.axes import PortShape, check_port_shape
+from airlam.csi.beam_delay import to_beam_delay
 from airlam.csi.lazy import resolved
 
 
@@ -68,6 +69,12 @@ class SiteCSI:
             name: None if (x := getattr(self, name)) is None else x[users] for name in ("h", "position", "los")
         }
         return replace(self, **some)
+
+    def delay_beam_power(self) -> Tensor:
+        """Power of each delay and beam over the noise, polarisations together ``[user, station, delay, beam]``."""
+        polarisations = check_port_shape(self.h.shape[-1], self.port_shape)[0]
+        x = to_beam_delay(self.h[..., None, :], self.port_shape).squeeze(-2).abs().square()
+        return x.unflatten(-1, (polarisations, -1)).mean(-2)
 
     def known(self) -> Tensor:
         """Positions ``float64 [user, 3]``.

@@ -7,6 +7,7 @@ Names come in on first use, so that importing this room costs nothing:
 - :class:`~airlam.data.store.CSIStore`: reads one.
 - :class:`~airlam.data.datamodule.CSIDataModule`: train, validation and test loaders for Lightning.
 - :class:`~airlam.data.site_datamodule.SiteDataModule`: the same for users of one site with several stations.
+- :class:`~airlam.data.city_regions.CityDataModule`: regions of ray-traced cities, to learn radio maps from.
 - :class:`~airlam.data.batches.OnTheFly`: fresh links for every batch, no file.
 """
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airlam.data.batches import OnTheFly
+    from airlam.data.city_regions import CityDataModule
     from airlam.data.datamodule import CSIDataModule
     from airlam.data.generation import generate
     from airlam.data.recipe import DatasetRecipe
@@ -26,12 +28,13 @@ if TYPE_CHECKING:
 _HOME = {
     "CSIDataModule": "airlam.data.datamodule",
     "CSIStore": "airlam.data.store",
+    "CityDataModule": "airlam.data.city_regions",
     "DatasetRecipe": "airlam.data.recipe",
     "OnTheFly": "airlam.data.batches",
     "SiteDataModule": "airlam.data.site_datamodule",
     "generate": "airlam.data.generation",
 }
-__all__ = ["CSIDataModule", "CSIStore", "DatasetRecipe", "OnTheFly", "SiteDataModule", "generate"]
+__all__ = ["CSIDataModule", "CSIStore", "CityDataModule", "DatasetRecipe", "OnTheFly", "SiteDataModule", "generate"]
 
 
 def __getattr__(name: str) -> Any:

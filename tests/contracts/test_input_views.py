@@ -49,6 +49,16 @@ def site(x: Tensor, stations: Tensor, position: Tensor) -> tuple[Tensor, ...]:
     return csi_of_site.h, csi_of_site.stations, csi_of_site.known()
 
 
+def site_map(x: Tensor, position: Tensor) -> tuple[Tensor, ...]:
+    found = csi.SiteMap.of(csi.SiteCSI(x, torch.zeros(3, 4), 1e6, PORTS, position))
+    return found.power_db, found.profile, found.over_noise(20.0).taps
+
+
+def heights(x: Tensor, place: Tensor) -> tuple[Tensor, ...]:
+    seen = csi.HeightMap(x, (0.0, 0.0), 0.2)
+    return seen.at(place[:, :2]), seen.above_line(place, place.flip(0), 4)
+
+
 def rays(delay, doppler, power, array):
     cluster = torch.arange(power.shape[1]).expand(power.shape) // 2
     return SimpleNamespace(delay=delay, doppler=doppler, power=power, array=array, cluster=cluster)
@@ -101,6 +111,8 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
     ),
     "csi.subband_eigenvectors": (lambda x: csi.subband_eigenvectors(x, 4), (LINKS,)),
     "csi.resolved": (csi.resolved, (LINKS,)),
+    "csi.SiteMap": (site_map, (h(5, 3, 32, 8), reals(5, 3))),
+    "csi.HeightMap": (heights, (reals(4, 6), reals(5, 3))),
     "csi.SiteCSI": (site, (h(5, 3, 12, 8), reals(3, 4), reals(5, 3))),
     "metrics.nmse": (metrics.nmse, (LINKS, h(3, 8, 12, 1, 8, seed=1))),
     "metrics.noisy_target": (lambda x: metrics.noisy_target(x, 18.0, generator(), batch=2), (LINKS,)),
@@ -387,7 +399,8 @@ def test_a_user_without_a_channel_gets_no_beam_and_the_power_is_kept(name):
 
 # of the cases, those that look at no values of their first tensor: there are none on the meta device
 META = (
-    *(name for name in CASES if name.startswith("csi.") and name != "csi.SiteCSI"),  # which looks for NaN
+    # without those that look for NaN
+    *(n for n in CASES if n.startswith("csi.") and n not in ("csi.SiteCSI", "csi.SiteMap", "csi.HeightMap")),
     "metrics.single_user_se",
     "metrics.quantile",
     "metrics.latency_charged_se",

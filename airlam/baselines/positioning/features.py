@@ -9,7 +9,6 @@ from torch import Tensor
 
 from airlam.constants import SPEED_OF_LIGHT
 from airlam.csi import SiteCSI, check_port_shape
-from airlam.csi.beam_delay import to_beam_delay
 
 FINE = 8  # points of the delay profile for each tap
 NAMES = ("first", "peak", "mean", "spread", "power", "lag_re", "lag_im", "first_re", "first_im")
@@ -19,9 +18,7 @@ _AT_ONCE = 256  # users
 
 def fingerprint(csi: SiteCSI) -> Tensor:
     """Power of each beam and delay over the noise, polarisations together: ``[user, station, delay, beam]``, linear."""
-    shape = check_port_shape(csi.h.shape[-1], csi.port_shape)
-    x = to_beam_delay(csi.h[..., None, :], csi.port_shape).squeeze(-2).abs().square()
-    return x.unflatten(-1, (shape[0], -1)).mean(-2)
+    return csi.delay_beam_power()
 
 
 def delay_angle(csi: SiteCSI) -> Tensor:
