@@ -13,23 +13,25 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
 
-from airlam.data import CSIDataModule, SiteDataModule
+from airlam.data import CityDataModule, CSIDataModule, SiteDataModule
 from airlam.errors import RecipeError
 from airlam.progress import clock
 
 OPTIMISER_FIELDS = ("learning_rate", "weight_decay", "warmup_steps")
 
 
+# what tasks read that do not read a CSIDataModule, and an example
+READ = {
+    "Positioning": (SiteDataModule, "datasets/positions.yaml"),
+    "RadioMapping": (CityDataModule, "datasets/city_regions.yaml"),
+}
+
+
 def check_pair(task: L.LightningModule, data: L.LightningDataModule | None) -> None:
     """Refuse a task of airlam with a data set of airlam whose batches it cannot read; of others nothing is known."""
-    from airlam.tasks import Positioning
-
-    kinds = (CSIDataModule, SiteDataModule)
-    if not type(task).__module__.startswith("airlam.") or not isinstance(data, kinds):
+    if not all(type(part).__module__.startswith("airlam.") for part in (task, data)):
         return
-    wanted, example = kinds[0], "datasets/uma_nlos.yaml"
-    if isinstance(task, Positioning):
-        wanted, example = kinds[1], "datasets/positions.yaml"
+    wanted, example = READ.get(type(task).__name__, (CSIDataModule, "datasets/uma_nlos.yaml"))
     if not isinstance(data, wanted):
         raise RecipeError(
             f"{type(task).__name__} reads batches of {wanted.__name__}, but the data set is a {type(data).__name__}; "

@@ -7,6 +7,7 @@ from airlam.models.checkpoint import (
     load_beams,
     load_checkpoint,
     load_learned_precoder,
+    load_map,
     load_paths,
     load_pilots,
     save_checkpoint,
@@ -29,6 +30,7 @@ from airlam.models.path_model import AirlamPaths, AirlamPathsConfig, AirlamPaths
 from airlam.models.pilots import AirlamPilots, AirlamPilotsConfig, PilotPrecoder
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.models.predictor import AirlamPredictor
+from airlam.models.radio_map import AirlamMap, AirlamMapConfig
 from airlam.models.spectral_model import SpectralModel
 from airlam.models.tokens import Tokens
 
@@ -38,6 +40,8 @@ __all__ = [
     "AirlamBeamsConfig",
     "AirlamConfig",
     "AirlamEstimator",
+    "AirlamMap",
+    "AirlamMapConfig",
     "AirlamModel",
     "AirlamPaths",
     "AirlamPathsConfig",
@@ -66,6 +70,7 @@ __all__ = [
     "load_checkpoint",
     "load_learned_precoder",
     "load_lora",
+    "load_map",
     "load_paths",
     "load_pilots",
     "load_parallel_adapter",

@@ -27,17 +27,19 @@ from airlam.models.fields import check_size, refuse_unknown_fields, shown
 from airlam.models.path_model import AirlamPaths
 from airlam.models.pilots import AirlamPilots
 from airlam.models.precoder import AirlamPrecoder
+from airlam.models.radio_map import AirlamMap
 from airlam.models.shared import SharedBackbone, base_of, check_belongs, load_own, own_tensors, read_shared, write_own
 from airlam.recipes import find_checkpoint
 
 # a model of a few megabytes needs no progress bar for each of its files
 transformers.logging.disable_progress_bar()
 
-Loaded = TypeVar("Loaded", AirlamModel, AirlamBeams, AirlamPaths, AirlamPilots, AirlamPrecoder)
+Loaded = TypeVar("Loaded", AirlamModel, AirlamBeams, AirlamMap, AirlamPaths, AirlamPilots, AirlamPrecoder)
 
 TAKEN_BY = {
     "airlam": "airlam.load_predictor takes it",
     "airlam-beams": "airlam.models.load_beams takes it",
+    "airlam-map": "airlam.models.load_map takes it",
     "airlam-paths": "airlam.load_predictor takes it",
     "airlam-pilots": "airlam.models.load_pilots takes it",
     "airlam-precoder": "airlam.load_precoder takes it",
@@ -92,16 +94,22 @@ def load_paths(folder: str | Path) -> AirlamPaths:
     return _load(Path(folder), AirlamPaths, "networks that read paths are of type 'airlam-paths'")
 
 
+def load_map(folder: str | Path) -> AirlamMap:
+    """As :func:`load_checkpoint`, an :class:`~airlam.models.radio_map.AirlamMap`."""
+    return _load(Path(folder), AirlamMap, "networks that make radio maps are of type 'airlam-map'")
+
+
 def load_beams(folder: str | Path, *, backbone: Any = None) -> AirlamBeams:
     """As :func:`load_learned_precoder`, an :class:`~airlam.models.beams.AirlamBeams`."""
     return _load(Path(folder), AirlamBeams, "networks that predict beams are of type 'airlam-beams'", backbone)
 
 
-def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamPaths | AirlamPilots | AirlamPrecoder:
+def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamMap | AirlamPaths | AirlamPilots | AirlamPrecoder:
     """A checkpoint of whatever kind, by its name or folder."""
     folder = find_checkpoint(name)
     loaders: dict[str, Any] = {
         "airlam-beams": load_beams,
+        "airlam-map": load_map,
         "airlam-paths": load_paths,
         "airlam-pilots": load_pilots,
         "airlam-precoder": load_learned_precoder,
@@ -265,7 +273,7 @@ def check_weights(folder: Path, config: dict[str, Any]) -> Path:
 
 
 def save_checkpoint(
-    model: AirlamModel | AirlamPaths | AirlamPilots | AirlamPrecoder,
+    model: AirlamModel | AirlamMap | AirlamPaths | AirlamPilots | AirlamPrecoder,
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     **changes: Any,

@@ -14,6 +14,7 @@ from airlam.tasks.pilot_beamforming import PilotBeamforming
 from airlam.tasks.position_starts import PositionStarts
 from airlam.tasks.positioning import Positioning
 from airlam.tasks.pretraining import Pretraining
+from airlam.tasks.radio_mapping import RadioMapping
 from airlam.tasks.reconstruction import Reconstruction, sampling_pattern
 from airlam.tasks.write_predictions import WritePredictions
 
@@ -33,6 +34,7 @@ __all__ = [
     "PositionStarts",
     "Positioning",
     "Pretraining",
+    "RadioMapping",
     "Reconstruction",
     "WritePredictions",
     "calibrate_variance",

