@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airlam.evaluation.benchmarks.measured.benchmark import MeasuredBenchmark
     from airlam.evaluation.benchmarks.positioning.benchmark import PositioningBenchmark
     from airlam.evaluation.benchmarks.probes.benchmark import ProbeBenchmark
+    from airlam.evaluation.benchmarks.radio_map.benchmark import RadioMapBenchmark
     from airlam.evaluation.benchmarks.realtime.benchmark import RealtimeBenchmark
     from airlam.evaluation.benchmarks.reconstruction.benchmark import ReconstructionBenchmark
     from airlam.evaluation.benchmarks.sites.benchmark import SiteBenchmark
@@ -38,6 +39,7 @@ _HOMES = {
     "LinkLevelBenchmark": "benchmarks.link_level.benchmark",
     "MeasuredBenchmark": "benchmarks.measured.benchmark",
     "PositioningBenchmark": "benchmarks.positioning.benchmark",
+    "RadioMapBenchmark": "benchmarks.radio_map.benchmark",
     "ProbeBenchmark": "benchmarks.probes.benchmark",
     "RealtimeBenchmark": "benchmarks.realtime.benchmark",
     "ReconstructionBenchmark": "benchmarks.reconstruction.benchmark",
@@ -63,6 +65,7 @@ __all__ = [
     "LinkLevelBenchmark",
     "MeasuredBenchmark",
     "PositioningBenchmark",
+    "RadioMapBenchmark",
     "ProbeBenchmark",
     "RealtimeBenchmark",
     "ReconstructionBenchmark",

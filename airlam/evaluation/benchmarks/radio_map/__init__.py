@@ -1,0 +1,1 @@
+"""The benchmark ``radio_map``."""
