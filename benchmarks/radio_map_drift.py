@@ -1,9 +1,9 @@
-"""What geometry says of the power at a place, fitted over many sites: the coefficients in airlam.baselines.radio_maps.CITIES.
+"""What geometry says of the power at a place, fitted over many sites: the source of airlam.baselines.radio_maps.CITIES.
 
     python benchmarks/radio_map_drift.py [--data datasets/city_regions.yaml] [--folder data/city_regions]
 
-Least squares over all stations of the training regions that a third of the places hear, and the deviation of the stations' own
-coefficients from it. Regions are ray-traced first where they are not there.
+Least squares over all stations of the training regions that a third of the places hear, and how far the stations' own
+coefficients deviate from it. Regions are ray-traced first where they are not there.
 """
 
 from __future__ import annotations
