@@ -52,8 +52,8 @@ def maps(results: Results) -> Figure | None:
         "true power [dB]": (picture["power"], "viridis", low, high),
         "kriging [dB]": (said["kriging"]["power"], "viridis", low, high),
         f"{LABELS[best]} [dB]": (said[best]["power"], "viridis", low, high),
-        f"error of {LABELS[best]} [dB]": (error, "RdBu", -20.0, 20.0),
-        f"spread of {LABELS[best]} [dB]": (said[best]["spread"], "magma", 0.0, 20.0),
+        "its error [dB]": (error, "RdBu", -20.0, 20.0),
+        "its spread [dB]": (said[best]["spread"], "magma", 0.0, 20.0),
     }
 
     def panel(axes: Any, name: str) -> None:
