@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,6 +15,7 @@ from torch.utils.data import DataLoader
 from airlam.channels.city import RECIPE, City
 from airlam.csi import HeightMap, SiteMap
 from airlam.data.batches import TrainLoader
+from airlam.data.resuming import ResumingDataModule
 from airlam.data.site import draw_users
 from airlam.errors import RecipeError, StoreError
 from airlam.io import locked, recipe_hash, replacing
@@ -80,7 +79,7 @@ def read_region(path: Path) -> CityRegion:
         raise StoreError(f"{path} holds no region of a city ({error}); delete it, and it is made again") from error
 
 
-class CityDataModule(pl.LightningDataModule):
+class CityDataModule(ResumingDataModule):
     """Regions of cities for :class:`airlam.tasks.RadioMapping`; whole cities, or others of their regions, judge.
 
     Regions are made once (about a minute each on a core; ray tracing must work, see ``airlam doctor``) and kept as
@@ -132,8 +131,6 @@ class CityDataModule(pl.LightningDataModule):
         self.folder, self.users, self.stations = Path(folder), users, stations
         self.regions_per_batch, self.batches_per_epoch, self.seed = regions_per_batch, batches_per_epoch, seed
         self._regions: dict[str, list[CityRegion]] = {}
-        self._train_loader: TrainLoader | None = None
-        self._train_state: dict[str, int] | None = None
 
     def wanted(self, split: str) -> list[tuple[str, int]]:
         """City and seed of each region of a split."""
@@ -171,13 +168,8 @@ class CityDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Random regions without end, fixed by the seed."""
         self.setup()
-        loader = TrainLoader(
-            _RandomRegions(self._regions["train"], self.regions_per_batch, self.seed), self.batches_per_epoch
-        )
-        if self._train_state is not None:
-            loader.load_state_dict(self._train_state)
-        self._train_loader = loader
-        return loader
+        source = _RandomRegions(self._regions["train"], self.regions_per_batch, self.seed)
+        return self.resumed(source, self.batches_per_epoch)
 
     def val_dataloader(self) -> DataLoader:
         return self._whole("val")
@@ -188,16 +180,6 @@ class CityDataModule(pl.LightningDataModule):
     def _whole(self, split: str) -> DataLoader:
         self.setup()
         return DataLoader(self._regions[split], batch_size=1, collate_fn=list)  # type: ignore[arg-type]
-
-    # --- resuming: Lightning keeps this in its checkpoints ---
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"train": self._train_loader.state_dict()} if self._train_loader else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._train_state = state_dict.get("train")
-        if self._train_loader is not None and self._train_state is not None:
-            self._train_loader.load_state_dict(self._train_state)
 
 
 class _RandomRegions:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
 from airlam.data.batches import (
@@ -23,11 +22,12 @@ from airlam.data.batches import (
 )
 from airlam.data.generation import generate
 from airlam.data.recipe import DatasetRecipe
+from airlam.data.resuming import ResumingDataModule
 from airlam.data.store import CSIStore
 from airlam.errors import RecipeError, StoreError
 
 
-class CSIDataModule(pl.LightningDataModule):
+class CSIDataModule(ResumingDataModule):
     """Train, validation and test batches of CSI from a channel recipe.
 
     Splits have seeds of their own and consist of whole drops: no drop, and so no base station's snapshot, is in two of
@@ -113,8 +113,6 @@ class CSIDataModule(pl.LightningDataModule):
         )
         self.store: CSIStore | None = None
         self._kept: dict[str, KeptBatches] = {}
-        self._train_loader: TrainLoader | None = None
-        self._train_state: dict[str, int] | None = None
 
     # --- where the links come from ---
 
@@ -176,11 +174,7 @@ class CSIDataModule(pl.LightningDataModule):
             source = RepeatedBatches(source, *self.repeat, r.seed)
         if self.prepare is not None:
             source = PreparedBatches(source, self.prepare)
-        loader = TrainLoader(source, length, r.num_workers)
-        if self._train_state is not None:
-            loader.load_state_dict(self._train_state)
-        self._train_loader = loader
-        return loader
+        return self.resumed(source, length, r.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         return self._evaluation_loader("val")
@@ -207,16 +201,6 @@ class CSIDataModule(pl.LightningDataModule):
             return DataLoader(
                 self._links(split), batch_size=r.batch_size, num_workers=r.num_workers, collate_fn=prepare
             )
-
-    # --- resuming: Lightning keeps this in its checkpoints ---
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"train": self._train_loader.state_dict()} if self._train_loader else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._train_state = state_dict.get("train")
-        if self._train_loader is not None and self._train_state is not None:
-            self._train_loader.load_state_dict(self._train_state)
 
     def with_changes(self, **changes: Any) -> CSIDataModule:
         """A new data module with some arguments changed."""

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from airlam.csi import SiteCSI
 from airlam.data.batches import TrainLoader
 from airlam.data.recipe import SPLITS
+from airlam.data.resuming import ResumingDataModule
 from airlam.data.site import draw_users, site_recipe, usual_power, with_noise
 from airlam.errors import RecipeError
 from airlam.recipes import check_number
@@ -22,7 +22,7 @@ from airlam.seeds import noise_seed
 Fields = tuple[Tensor, ...]
 
 
-class SiteDataModule(pl.LightningDataModule):
+class SiteDataModule(ResumingDataModule):
     """Train, validation and test users of one site, from a channel recipe with stations.
 
     Unlike the links of :class:`~airlam.data.CSIDataModule`, the users of all splits stand in one drop: they see the
@@ -79,8 +79,6 @@ class SiteDataModule(pl.LightningDataModule):
         self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
         self.prepare = prepare or _as_measured
         self._fields: dict[str, Fields] = {}
-        self._train_loader: TrainLoader | None = None
-        self._train_state: dict[str, int] | None = None
 
     def users(self) -> dict[str, SiteCSI]:
         """The measured CSI of each split; the same at every call."""
@@ -106,11 +104,7 @@ class SiteDataModule(pl.LightningDataModule):
         """Random users without end, fixed by the seed; see :class:`~airlam.data.batches.TrainLoader`."""
         self.setup()
         source = _RandomUsers(self._fields["train"], self.batch_size, self.seed)
-        loader = TrainLoader(source, self.batches_per_epoch)
-        if self._train_state is not None:
-            loader.load_state_dict(self._train_state)
-        self._train_loader = loader
-        return loader
+        return self.resumed(source, self.batches_per_epoch)
 
     def val_dataloader(self) -> DataLoader:
         return self._whole("val")
@@ -125,16 +119,6 @@ class SiteDataModule(pl.LightningDataModule):
         """One batch: medians over users would otherwise depend on its size."""
         self.setup()
         return DataLoader(TensorDataset(*self._fields[split]), batch_size=self.counts[split])
-
-    # --- resuming: Lightning keeps this in its checkpoints ---
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"train": self._train_loader.state_dict()} if self._train_loader else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._train_state = state_dict.get("train")
-        if self._train_loader is not None and self._train_state is not None:
-            self._train_loader.load_state_dict(self._train_state)
 
 
 class _RandomUsers:
