@@ -102,6 +102,16 @@ def read_finished(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def file_words(text: str) -> str:
+    """``text`` as part of a file's name: letters, digits and ``._-``, all else becomes ``-``.
+
+    Example:
+        >>> file_words("UMi, 30 km/h")
+        'UMi--30-km-h'
+    """
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+
+
 def recipe_hash(recipe: Any, *, digits: int = 12) -> str:
     """The first ``digits`` hexadecimal digits of the SHA-256 of a recipe's canonical JSON: equal recipes, equal hashes.
 

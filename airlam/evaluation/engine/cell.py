@@ -13,7 +13,7 @@ from torch import Tensor
 from airlam.channels import LinkBatch, load_channel
 from airlam.csi import Impairment, receive
 from airlam.errors import RecipeError
-from airlam.io import recipe_hash
+from airlam.io import file_words, recipe_hash
 from airlam.seeds import stream_seed
 
 LATER_FIELDS = ("num_pilots", "convention")  # cells finished before these were fields keep their names
@@ -83,7 +83,7 @@ class Cell:
             words.append(f"{1e3 * self.recipe['slot_duration']:g}ms")
         words += ["-".join(self.label.split())] if self.label else []
         text = "_".join(words)
-        return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+        return file_words(text)
 
     @property
     def where(self) -> str:

@@ -77,6 +77,17 @@ def figure_cell(figure: Figure | None, style: str = ".2f") -> Cell | None:
     return None if figure is None else Cell(figure=figure, style=style)
 
 
+def figure_text(figure: Figure | None, form: str = ".1f", scale: float = 1.0) -> str:
+    """A figure and its interval in plain words, for sentences and own tables; nothing where there is no figure."""
+    if figure is None:
+        return ""
+    value = f"{scale * figure.number:{form}}"
+    if figure.interval is None:
+        return value
+    low, high = (scale * end for end in figure.ends)
+    return f"{value} ({low:{form}} to {high:{form}})"
+
+
 def as_cell(content: Content) -> Cell:
     """A cell of any content; an empty one where there is no figure."""
     return content if isinstance(content, Cell) else Cell("" if content in (None, "-") else str(content))

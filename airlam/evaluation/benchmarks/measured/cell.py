@@ -20,6 +20,7 @@ from airlam.evaluation.engine.contenders import OFF, of_predictor, tuned, withou
 from airlam.evaluation.engine.measure import predict_all
 from airlam.evaluation.results import LINK, CellRecord, MethodFacts, Series
 from airlam.interfaces import Predictor
+from airlam.io import file_words
 from airlam.methods import Method, get
 from airlam.metrics import nmse
 
@@ -34,7 +35,7 @@ class MeasuredCell(Cell):
     @property
     def words(self) -> str:
         text = f"{self.data}_{'-'.join(self.label.split())}"
-        return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+        return file_words(text)
 
     @property
     def where(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airlam.errors import StoreError
 from airlam.evaluation.benchmarks.positioning.config import PositioningConfig
 from airlam.evaluation.benchmarks.positioning.one_site import run_site
 from airlam.evaluation.benchmarks.positioning.site import site_recipe
@@ -13,7 +12,7 @@ from airlam.evaluation.engine.contenders import trainable
 from airlam.evaluation.engine.fingerprint import fingerprint
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.runner import narrator
-from airlam.io import read_json, recipe_hash, write_json
+from airlam.io import file_words, read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
 
@@ -46,9 +45,8 @@ class PositioningBenchmark(PositioningConfig):
         with cpu_threads(self.threads):
             records = []
             for label, path in files.items():
-                try:
-                    record = read_json(path)
-                except (OSError, StoreError):
+                record = read_finished(path)
+                if record is None:
                     record = run_site(self, label, say)
                     write_json(path, record)
                 records.append(record)
@@ -60,5 +58,4 @@ class PositioningBenchmark(PositioningConfig):
         arguments = {k: v for k, v in self.plain().items() if k not in ("sites", "title", "threads")}
         weights = fingerprint(trainable(self.model)) if self.networks else ""
         key = recipe_hash([arguments, self.sites[label], site_recipe(self, label), weights])
-        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in label)
-        return out / "sites" / f"{safe}_{key}.json"
+        return out / "sites" / f"{file_words(label)}_{key}.json"

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from airlam.evaluation.benchmarks.positioning.config import LABELS
-from airlam.evaluation.report.drawing import Figure, draw_line, draw_panels, intervals_of
+from airlam.evaluation.report.drawing import Figure, draw_line, draw_panels, draw_points
 from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
 from airlam.evaluation.report.style import Look
 from airlam.evaluation.rows import Results
@@ -48,7 +48,7 @@ def error_over_share(results: Results) -> Figure | None:
             if mine:
                 found = [row.figures["error_90"] for row in mine]
                 x = [row.settings["known positions"] for row in mine]
-                draw_line(axes, style, x, [figure.number for figure in found], intervals_of(found))
+                draw_points(axes, style, x, found)
         axes.set_xscale("log")
         axes.set_yscale("log")
         _plain(axes.xaxis, tuple(sorted({row.settings["known positions"] for row in rows})))

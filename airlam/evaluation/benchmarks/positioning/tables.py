@@ -8,6 +8,7 @@ import numpy as np
 
 from airlam.baselines.positioning import INSIDE_90
 from airlam.evaluation.benchmarks.positioning.config import LABELS, NETWORKS, USUAL, PositioningConfig
+from airlam.evaluation.report.table import figure_text
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.io import recipe_hash
 
@@ -182,13 +183,6 @@ def compared(config: PositioningConfig, records: list[dict[str, Any]]) -> list[s
     return lines
 
 
-def _text(figure: Figure | None, form: str = ".1f", scale: float = 1.0) -> str:
-    if figure is None:
-        return ""
-    low, high = (scale * end for end in figure.ends)
-    return f"{scale * figure.number:{form}} ({low:{form}} to {high:{form}})"
-
-
 def _headline_table(config: PositioningConfig, results: Results, record: dict[str, Any]) -> dict[str, Any]:
     columns = ["50 % [m]", "67 % [m]", "90 % [m]", "90 %, LOS [m]", "90 %, NLOS [m]", "inside 90 % ellipse [%]"]
     names = (*POINTS, "error_90_los", "error_90_nlos")
@@ -196,8 +190,8 @@ def _headline_table(config: PositioningConfig, results: Results, record: dict[st
     lines = [
         [
             LABELS[row.method],
-            *(_text(row.figures.get(name)) for name in names),
-            _text(row.figures["inside"], ".0f", 100.0),
+            *(figure_text(row.figures.get(name)) for name in names),
+            figure_text(row.figures["inside"], ".0f", 100.0),
         ]
         for row in rows
     ]
@@ -210,7 +204,9 @@ def _share_table(config: PositioningConfig, results: Results, record: dict[str, 
     lines = []
     for name in dict.fromkeys(row.method for row in rows):
         mine = {row.settings["share"]: row for row in rows if row.method == name}
-        lines.append([LABELS[name], *(_text(mine[s].figures["error_90"]) if s in mine else "" for s in config.shares)])
+        lines.append(
+            [LABELS[name], *(figure_text(mine[s].figures["error_90"]) if s in mine else "" for s in config.shares)]
+        )
     columns = ["method", *(f"{100 * s:g} % ({config.count(s)} users)" for s in config.shares)]
     text = "Networks and regression get nothing from the CSI of users without a position."
     return {"title": f"{record['label']}: 90 % error [m] over shares", "columns": columns, "lines": lines, "text": text}
@@ -225,7 +221,7 @@ def _shift_table(config: PositioningConfig, results: Results, record: dict[str, 
     for name in dict.fromkeys(row.method for row in rows):
         mine = {row.label: row for row in rows if row.method == name}
         cells = [
-            f"{_text(mine[s].figures['error_90'])}; {100 * mine[s].figures['inside'].number:.0f} %"
+            f"{figure_text(mine[s].figures['error_90'])}; {100 * mine[s].figures['inside'].number:.0f} %"
             for s in ("", *shifts)
         ]
         lines.append([LABELS[name], *cells])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airlam.errors import StoreError
 from airlam.evaluation.benchmarks.radio_map.config import RadioMapConfig
 from airlam.evaluation.benchmarks.radio_map.one_place import run_place
 from airlam.evaluation.benchmarks.radio_map.tables import make_results
 from airlam.evaluation.report.html import publish
 from airlam.evaluation.runner import narrator
-from airlam.io import file_hash, read_json, recipe_hash, write_json
+from airlam.io import file_hash, file_words, read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 from airlam.models import AirlamMap, load_map
 from airlam.recipes import find_checkpoint
@@ -43,9 +42,8 @@ class RadioMapBenchmark(RadioMapConfig):
         with cpu_threads(self.threads):
             for label in self.places:
                 path = self.file(out, label)
-                try:
-                    record = read_json(path)
-                except (OSError, StoreError):
+                record = read_finished(path)
+                if record is None:
                     record = run_place(self, label, model, say)
                     write_json(path, record)
                 records.append(record)
@@ -63,5 +61,4 @@ class RadioMapBenchmark(RadioMapConfig):
         arguments = {k: v for k, v in self.plain().items() if k not in ("places", "title", "threads")}
         weights = "" if self.model is None else file_hash(Path(find_checkpoint(self.model)) / "model.safetensors")
         key = recipe_hash([arguments, self.places[label], weights])
-        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in label)
-        return out / "places" / f"{safe}_{key}.json"
+        return out / "places" / f"{file_words(label)}_{key}.json"

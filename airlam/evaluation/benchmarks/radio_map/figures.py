@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airlam.evaluation.benchmarks.radio_map.config import CLASSICS, LABELS, NETWORKS
-from airlam.evaluation.report.drawing import Figure, draw_line, draw_panels, intervals_of
+from airlam.evaluation.report.drawing import Figure, draw_panels, draw_points
 from airlam.evaluation.report.sections import ReportFigure, Section, rows_of
 from airlam.evaluation.report.style import Look
 from airlam.evaluation.rows import Results
@@ -29,7 +29,7 @@ def error_over_share(results: Results) -> Figure | None:
             if mine:
                 found = [row.figures["rmse"] for row in mine]
                 x = [row.settings["measured places"] for row in mine]
-                draw_line(axes, style, x, [figure.number for figure in found], intervals_of(found))
+                draw_points(axes, style, x, found)
         axes.set_title(place)
         axes.set_xlabel("measured places")
 

@@ -8,6 +8,7 @@ import torch
 
 from airlam.evaluation.benchmarks.radio_map.config import CLASSICS, LABELS, REFERENCES, RadioMapConfig
 from airlam.evaluation.benchmarks.radio_map.judging import METRICS
+from airlam.evaluation.report.table import figure_text
 from airlam.evaluation.rows import Figure, Results, Row
 from airlam.io import recipe_hash
 from airlam.metrics import bootstrap_interval
@@ -27,7 +28,8 @@ NOTES = (
     "Profile similarity: cosine similarity of power over 32 delays and the beams. All classics but the nearest place "
     "take means of neighbours' profiles, moved by the difference of distances.",
     "First estimate: of a user that enters, from one noisy pilot, each delay and beam weighted as the map expects it. "
-    "Without a map, bins above a threshold are kept; its height was tuned on the measured places.",
+    "Without a map, bins above a threshold are kept. How far bins may differ from a map, and the height of the "
+    "threshold, are the best for the users who judge, in every method alike.",
 )
 
 
@@ -110,12 +112,12 @@ def _sentence(config: RadioMapConfig, record: dict[str, Any]) -> str:
     )
     if not any(c["method"] == "network" for c in record["cells"]):
         return head + "."
-    found, usual = gain(record, share, best), gain(record, share, "kriging")
+    found, usual = (figure_text(gain(record, share, other)) for other in (best, "kriging"))
     network = float(of_cells(record, "network", share, "rmse").mean())
-    start = gain(record, share, "no-map", "first_nmse")
+    start = figure_text(gain(record, share, "no-map", "first_nmse"))
     return (
-        f"{head}; airlam-map {network:.1f} dB, {_text(found, '.1f')} dB less, and {_text(usual, '.1f')} dB less than "
-        f"kriging without a drift. With its map a user's first estimate gains {_text(start, '.1f')} dB over no map."
+        f"{head}; airlam-map {network:.1f} dB, {found} dB less, and {usual} dB less than kriging without a drift. With "
+        f"its map a user's first estimate gains {start} dB over no map."
     )
 
 
@@ -134,19 +136,10 @@ def compared(config: RadioMapConfig, records: list[dict[str, Any]]) -> list[str]
     return lines
 
 
-def _text(figure: Figure | None, form: str, scale: float = 1.0) -> str:
-    if figure is None:
-        return ""
-    value = f"{scale * figure.number:{form}}"
-    if figure.interval is None:
-        return value
-    return f"{value} ({scale * figure.ends[0]:{form}} to {scale * figure.ends[1]:{form}})"
-
-
 def _tables(config: RadioMapConfig, results: Results, record: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [row for row in results.rows if row.data == record["label"]]
     head = [
-        [LABELS[row.method], *(_text(row.figures.get(m), form, scale) for m, (_, form, scale) in COLUMNS.items())]
+        [LABELS[row.method], *(figure_text(row.figures.get(m), form, scale) for m, (_, form, scale) in COLUMNS.items())]
         for row in rows
         if row.group == "cell"
     ]
@@ -159,7 +152,7 @@ def _tables(config: RadioMapConfig, results: Results, record: dict[str, Any]) ->
     lines = []
     for name in dict.fromkeys(row.method for row in rows if row.method not in REFERENCES):
         mine = {row.settings["share"]: row for row in rows if row.method == name}
-        lines.append([LABELS[name], *(_text(mine[s].figures["rmse"], ".1f") for s in config.shares)])
+        lines.append([LABELS[name], *(figure_text(mine[s].figures["rmse"], ".1f") for s in config.shares)])
     columns = ["method", *(f"{config.count(s)} measured" for s in config.shares)]
     title = f"{record['label']}: power error [dB] over measured places"
     return [first, {"title": title, "columns": columns, "lines": lines, "text": ""}]

@@ -29,7 +29,7 @@ from airlam.evaluation.report.sentences import details, headline
 from airlam.evaluation.report.style import parts
 from airlam.evaluation.rows import Results
 from airlam.evaluation.runner import narrator
-from airlam.io import recipe_hash, write_json
+from airlam.io import file_words, recipe_hash, write_json
 from airlam.metrics import cpu_threads
 
 
@@ -91,8 +91,7 @@ class SiteBenchmark(SiteArguments):
         """The file of a finished site; its name changes with all that the site's figures depend on."""
         arguments = {k: v for k, v in self.config.items() if k not in ("sites", "title", "threads")}
         key = recipe_hash([arguments, self.recipe(site), weights, BLOCK_M])
-        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in site)
-        return out / "sites" / f"{safe}_{key}.json"
+        return out / "sites" / f"{file_words(site)}_{key}.json"
 
     def recipe(self, label: str) -> dict[str, Any]:
         """The resolved channel recipe of a site."""
