@@ -70,6 +70,11 @@ class SiteCSI:
         }
         return replace(self, **some)
 
+    def of_stations(self, stations: Tensor) -> SiteCSI:
+        """Some of the stations, by their numbers."""
+        los = None if self.los is None else self.los[:, stations]
+        return replace(self, h=self.h[:, stations], stations=self.stations[stations], los=los)
+
     def delay_beam_power(self) -> Tensor:
         """Power of each delay and beam over the noise, polarisations together ``[user, station, delay, beam]``."""
         polarisations = check_port_shape(self.h.shape[-1], self.port_shape)[0]

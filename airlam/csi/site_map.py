@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from airlam.csi.site import SiteCSI
 
 DELAYS = 32  # parts of the delay axis
 FLOOR_DB = -10.0  # over the noise of a tone and port; less is called so much
+HEARD = 0.3  # share of places that must hear a station for a map to be worth its name
 
 
 @dataclass
@@ -66,20 +67,29 @@ class SiteMap:
         added = self.tones / DELAYS  # noise in one part of the delay axis
         deviation = ((added + 2 * true) / polarisations).sqrt()
         taps = true + deviation * torch.randn(true.shape, generator=generator)
-        return SiteMap(self.place, taps.clamp_min(0), self.tones, self.subcarrier_spacing)
+        return replace(self, taps=taps.clamp_min(0))
 
     def over_noise(self, snr_db: float) -> SiteMap:
         """The same powers with the strongest station of the median place ``snr_db`` over the noise."""
         usual = self.taps.sum((-2, -1)).amax(1).median() / (self.tones * self.taps.shape[-1])
         taps = self.taps * (10 ** (snr_db / 10) / usual)
-        return SiteMap(self.place, taps, self.tones, self.subcarrier_spacing)
+        return replace(self, taps=taps)
 
     def __len__(self) -> int:
         return len(self.place)
 
     def __getitem__(self, places) -> SiteMap:
         """Some of the places (slice, list or tensor)."""
-        return SiteMap(self.place[places], self.taps[places], self.tones, self.subcarrier_spacing)
+        return replace(self, place=self.place[places], taps=self.taps[places])
+
+    def of_stations(self, stations: Tensor) -> SiteMap:
+        """Some of the stations, by their numbers."""
+        return replace(self, taps=self.taps[:, stations])
+
+    def worth_mapping(self) -> Tensor:
+        """Numbers of the stations that enough places hear; of all if there are none."""
+        heard = (self.power_db > FLOOR_DB).float().mean(0) > HEARD
+        return heard.nonzero()[:, 0] if heard.any() else torch.arange(len(heard))
 
     @property
     def power_db(self) -> Tensor:

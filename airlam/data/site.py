@@ -6,6 +6,7 @@ of one drop, so that what some of them tell holds for the others.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -81,5 +82,4 @@ def usual_power(csi: SiteCSI) -> Tensor:
 def with_noise(csi: SiteCSI, power: Tensor, snr_db: float, seed: int) -> SiteCSI:
     """CSI in units of the noise, which is the same at all stations: ``snr_db`` below ``power``."""
     noise = torch.randn(csi.h.shape, dtype=csi.h.dtype, generator=torch.Generator().manual_seed(seed))
-    h = csi.h / power.sqrt() * 10 ** (snr_db / 20) + noise
-    return SiteCSI(h, csi.stations, csi.subcarrier_spacing, csi.port_shape, csi.position, csi.los)
+    return replace(csi, h=csi.h / power.sqrt() * 10 ** (snr_db / 20) + noise)

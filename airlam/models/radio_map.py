@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from airlam.baselines.radio_maps import Geometry, Kriging, MapEstimate, drift_terms
-from airlam.baselines.radio_maps.estimate import check_places, check_site
+from airlam.baselines.radio_maps.estimate import check_places
 from airlam.baselines.radio_maps.geometry import AROUND, WAY
 from airlam.baselines.radio_maps.kriging import CITIES
-from airlam.constants import SPEED_OF_LIGHT
+from airlam.baselines.radio_maps.profiles import part_length
 from airlam.csi import HeightMap, SiteMap
 from airlam.csi.site_map import DELAYS, FLOOR_DB
 from airlam.models.backbone import build_backbone, freeze_unused
@@ -59,21 +59,12 @@ class MapInputs(NamedTuple):
     direct: Tensor
 
     @classmethod
-    def of(
-        cls,
-        known: SiteMap,
-        stations: Tensor,
-        heights: HeightMap | None,
-        place: Tensor,
-        start: MapEstimate | None = None,
-    ) -> MapInputs:
-        """From measured places ``known`` and places ``[place, 3]`` to ask for; queries run over places, then stations.
-
-        Args:
-            start: kriging's answer at ``place``; None: it is asked.
-        """
-        start = start or Kriging("heights", CITIES).fit(known, stations, heights).at(place)
-        here, there = Geometry.of(stations, place, heights), Geometry.of(stations, known.place, heights)
+    def of(cls, kriging: Kriging, place: Tensor) -> MapInputs:
+        """From kriging that was fitted to what was measured, and places ``[place, 3]`` to ask for; queries run over
+        places, then stations."""
+        known, stations, heights, there = kriging.known, kriging.stations, kriging.heights, kriging.geometry
+        here = Geometry.of(stations, place, heights)
+        start = kriging.at(place, here)
         count, measured = len(stations), known.power_db
         gap, index = torch.cdist(place[:, :2], known.place[:, :2]).topk(min(NEIGHBOURS, len(known)), largest=False)
         trend = (drift_terms("heights", there) @ CITIES.mean).float()
@@ -91,7 +82,7 @@ class MapInputs(NamedTuple):
         parts = ((z - level) / SCALE_DB, (off - (level - trend_here[:, None])) / SCALE_DB, (z - 20) / SCALE_DB)
         of_pair = torch.stack((*parts, along / 50, across / 50, cosine), -1)
         relation = torch.cat((of_pair, flat[:, :, None].expand(-1, -1, count, -1)), -1).transpose(1, 2)
-        length = SPEED_OF_LIGHT / (known.subcarrier_spacing * DELAYS)
+        length = part_length(known)
         late, late_known = (torch.hypot(g.distance, g.rise) / length for g in (here, there))
         number = torch.full_like(level[:, 0], len(known)).log() - 4
         told = torch.stack(
@@ -125,6 +116,11 @@ class MapInputs(NamedTuple):
         """Some of the queries."""
         shared = {"known", "known_around", "known_profile"}
         return MapInputs(*(x if n in shared else x[queries] for n, x in zip(self._fields, self, strict=True)))
+
+
+def start_of(known: SiteMap, stations: Tensor, heights: HeightMap | None) -> Kriging:
+    """The classic that the network corrects, fitted to what was measured."""
+    return Kriging("heights", CITIES).fit(known, stations, heights)
 
 
 class AirlamMapConfig(PretrainedConfig):
@@ -210,16 +206,14 @@ class _Fitted:
     """The network with what was measured at a site."""
 
     def __init__(self, model: AirlamMap, known: SiteMap, stations: Tensor, heights: HeightMap | None):
-        self.model, self.known, self.stations, self.heights = model, known, check_site(known, stations), heights
-        self.kriging = Kriging("heights", CITIES).fit(known, stations, heights)
+        self.model, self.kriging = model, start_of(known, stations, heights)
 
     def at(self, place: Tensor) -> MapEstimate:
         """What the map says of places ``[place, 3]`` m."""
         place, found = check_places(place), []
         with torch.inference_mode():
-            for some in place.split(max(1, _AT_ONCE // len(self.stations))):
-                x = MapInputs.of(self.known, self.stations, self.heights, some, self.kriging.at(some))
-                power, spread, profile = self.model(*x)
+            for some in place.split(max(1, _AT_ONCE // len(self.kriging.stations))):
+                power, spread, profile = self.model(*MapInputs.of(self.kriging, some))
                 found.append([y.unflatten(0, (len(some), -1)) for y in (power, spread, profile.exp())])
         return MapEstimate(*(torch.cat(column).clone() for column in zip(*found, strict=True)))
 
@@ -281,7 +275,7 @@ def _features(g: Geometry, late: Tensor) -> tuple[Tensor, Tensor]:
         (g.knife_edge - 15) / 10,
         g.way.amax(-1) / 10,
         2 * (g.way > 0).float().mean(-1) - 1,
-        -(12 * (g.bearing.rad2deg() / 65).square()).clamp_max(30.0) / 10 + 1,
+        g.pattern / 10 + 1,
         g.bearing.cos() / 2,
         g.bearing.sin() / 2,
         (g.rise - 10) / 10,

@@ -8,15 +8,14 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from airlam.csi import HeightMap, SiteMap
+from airlam.csi import HeightMap
 from airlam.csi.site_map import FLOOR_DB
 from airlam.models import load_checkpoint
-from airlam.models.radio_map import NEIGHBOURS, AirlamMap, AirlamMapConfig, MapInputs, map_loss
+from airlam.models.radio_map import NEIGHBOURS, AirlamMap, AirlamMapConfig, MapInputs, map_loss, start_of
 from airlam.recipes import find_checkpoint
 from airlam.seeds import noise_seed
 from airlam.tasks.optimisation import configured_adamw
 
-HEARD = 0.3  # share of places that must hear a station for a map to be worth its name
 JUDGED = (26, 77)  # measured places at validation
 
 
@@ -79,14 +78,14 @@ class RadioMapping(L.LightningModule):
                 torch.rand((), generator=generator)
             )
             true = region.map.over_noise(snr_db)
-            heard = worth_mapping(true)
+            heard = true.worth_mapping()
             some = heard[torch.randperm(len(heard), generator=generator)[: h["stations"]]]
             order = torch.randperm(len(true), generator=generator)
             known, asked = order[:count], order[count : count + h["queries"]]
-            measured = of_stations(region.map.measured(snr_db, generator), some)[known]
-            wanted = of_stations(true, some)[asked]
+            measured = region.map.measured(snr_db, generator).of_stations(some)[known]
+            wanted = true.of_stations(some)[asked]
             heights: HeightMap | None = region.heights if h["heights"] else None
-            parts.append(MapInputs.of(measured, region.stations[some], heights, wanted.place))
+            parts.append(MapInputs.of(start_of(measured, region.stations[some], heights), wanted.place))
             power.append(wanted.power_db.flatten())
             profile.append(wanted.profile.flatten(0, 1))
         said, spread, log_profile = self.model(*MapInputs.joined(parts))
@@ -100,12 +99,12 @@ class RadioMapping(L.LightningModule):
         for region in batch:
             generator = torch.Generator().manual_seed(noise_seed(self.hparams["seed"], batch_idx, 1))
             true, measured = region.map.over_noise(snr_db), region.map.measured(snr_db, generator)
-            heard = worth_mapping(true)
+            heard = true.worth_mapping()
             order = torch.randperm(len(true), generator=generator)
             for count in (count for count in JUDGED if count < len(true)):
-                wanted = of_stations(true, heard)[order[count:]]
+                wanted = true.of_stations(heard)[order[count:]]
                 fitted = self.model.fit(
-                    of_stations(measured, heard)[order[:count]],
+                    measured.of_stations(heard)[order[:count]],
                     region.stations[heard],
                     region.heights if self.hparams["heights"] else None,
                 )
@@ -124,17 +123,6 @@ class RadioMapping(L.LightningModule):
     def configure_optimizers(self):
         """AdamW, warm-up, cosine."""
         return configured_adamw(self)
-
-
-def worth_mapping(true: SiteMap) -> Tensor:
-    """Numbers of the stations that enough places hear; of all if there are none."""
-    heard = (true.power_db > FLOOR_DB).float().mean(0) > HEARD
-    return heard.nonzero()[:, 0] if heard.any() else torch.arange(len(heard))
-
-
-def of_stations(site: SiteMap, stations: Tensor) -> SiteMap:
-    """Some of the stations."""
-    return SiteMap(site.place, site.taps[:, stations], site.tones, site.subcarrier_spacing)
 
 
 def _rmse(found: Tensor, truth: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from airlam.baselines.radio_maps import Kriging
 from airlam.baselines.radio_maps.kriging import CITIES
 from airlam.csi import HeightMap, SiteMap
 from airlam.csi.site_map import DELAYS
-from airlam.models.radio_map import AirlamMap, AirlamMapConfig, MapInputs, map_loss
+from airlam.models.radio_map import AirlamMap, AirlamMapConfig, MapInputs, map_loss, start_of
 
 STATIONS = torch.tensor([[3.0, -5.0, 12.0, 30.0], [60.0, 20.0, 8.0, 180.0]])
 
@@ -79,7 +79,7 @@ def test_neither_order_nor_company_matters(model):
 
 def test_sites_of_a_batch_do_not_see_each_other(model):
     one, other = site(), site(20, seed=5)
-    parts = [MapInputs.of(x, STATIONS, roofs(), site(4, seed=6).place) for x in (one, other)]
+    parts = [MapInputs.of(start_of(x, STATIONS, roofs()), site(4, seed=6).place) for x in (one, other)]
     together = model(*MapInputs.joined(parts))
     apart = [torch.cat(found) for found in zip(*(model(*part) for part in parts), strict=True)]
     for a, b in zip(together, apart, strict=True):

@@ -13,7 +13,6 @@ from airlam.baselines.radio_maps.geometry import WAY
 from airlam.csi import HeightMap, SiteMap
 from airlam.csi.site_map import DELAYS
 from airlam.tasks import RadioMapping
-from airlam.tasks.radio_mapping import worth_mapping
 
 
 @dataclass
@@ -84,6 +83,6 @@ def test_stations_that_few_hear_are_left_out():
     taps = made.map.taps.clone()
     taps[10:, 1] = 0
     deaf = SiteMap(made.map.place, taps, 96, 1e6).over_noise(40.0)
-    assert worth_mapping(deaf).tolist() == [0, 2]
+    assert deaf.worth_mapping().tolist() == [0, 2]
     nothing = SiteMap(made.map.place, 1e-12 * made.map.taps, 96, 1e6)
-    assert worth_mapping(nothing).tolist() == [0, 1, 2]
+    assert nothing.worth_mapping().tolist() == [0, 1, 2]

@@ -4,7 +4,7 @@ from airlam.baselines.radio_maps.estimate import MapEstimate
 from airlam.baselines.radio_maps.geometry import Geometry, knife_edge
 from airlam.baselines.radio_maps.interpolation import InverseDistance
 from airlam.baselines.radio_maps.kriging import Drift, Field, Kriging, drift_terms
-from airlam.baselines.radio_maps.profiles import moved, neighbours_profile
+from airlam.baselines.radio_maps.profiles import as_taps, moved, neighbours_profile
 
 __all__ = [
     "Drift",
@@ -13,6 +13,7 @@ __all__ = [
     "InverseDistance",
     "Kriging",
     "MapEstimate",
+    "as_taps",
     "drift_terms",
     "knife_edge",
     "moved",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from airlam.baselines.radio_maps.profiles import as_taps
 from airlam.csi import SiteCSI, SiteMap, from_beam_delay
 
 SPREAD_90 = 1.6448536269514722  # of a Gaussian: 90 % lie within so many standard deviations
@@ -35,11 +36,9 @@ class MapEstimate:
         Returns:
             ``h [place, station, tone, tx_ant]`` in units of the noise, without noise.
         """
-        beams = self.profile.shape[-1]
         power = self.power_db + self.spread_db * torch.randn(self.power_db.shape, generator=generator)
-        fine = known.tones // self.profile.shape[-2]
-        taps = self.profile * (10 ** (power / 10))[..., None, None] * known.tones * beams / fine
-        taps = taps.repeat_interleave(fine, -2)[..., None, :].expand(*taps.shape[:-2], -1, port_shape[0], -1)
+        taps = as_taps(self.profile * (10 ** (power / 10))[..., None, None], known.tones)
+        taps = taps[..., None, :].expand(*taps.shape[:-1], port_shape[0], -1)
         h = torch.randn(taps.shape, dtype=torch.complex64, generator=generator) * taps.sqrt()
         h = from_beam_delay(h.flatten(-2)[..., None, :], port_shape).squeeze(-2)
         return SiteCSI(h, stations, known.subcarrier_spacing, port_shape)

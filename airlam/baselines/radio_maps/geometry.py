@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from airlam.constants import SPEED_OF_LIGHT
 from airlam.csi import HeightMap
 
 WAY = 32  # parts of the direct line
@@ -53,19 +52,13 @@ class Geometry:
             tensor([[ True],
                     [False]])
         """
-        parts = [
-            _some(stations.float(), some, heights, wavelength) for some in place.float().split(_AT_ONCE) if len(some)
-        ]
+        parts = [_some(stations.float(), some, heights, wavelength) for some in place.float().split(_AT_ONCE)]
         return cls(*(torch.cat(found) for found in zip(*parts, strict=True)))
 
-    def __getitem__(self, places) -> Geometry:
-        """Some of the places."""
-        return Geometry(*(getattr(self, name)[places] for name in self.__dataclass_fields__))
-
-
-def wavelength(carrier_frequency: float) -> float:
-    """In metres, of a frequency in Hz."""
-    return SPEED_OF_LIGHT / carrier_frequency
+    @property
+    def pattern(self) -> Tensor:
+        """Gain of an antenna element off its best ``[place, station]`` dB (TR 38.901 table 7.3-1, horizontal cut)."""
+        return -(12 * (self.bearing.rad2deg() / 65).square()).clamp_max(30.0)
 
 
 def _some(stations: Tensor, place: Tensor, heights: HeightMap | None, wave: float) -> tuple[Tensor, ...]:

@@ -44,17 +44,22 @@ class Kriging:
     def fit(self, known: SiteMap, stations: Tensor, heights: HeightMap | None = None) -> Kriging:
         """Choose the covariance of each station; returns itself."""
         self.known, self.stations, self.heights = known, check_site(known, stations), heights
-        trend = drift_terms(self.drift, Geometry.of(self.stations, known.place, heights))
+        self.geometry = Geometry.of(self.stations, known.place, heights)
+        trend = drift_terms(self.drift, self.geometry)
         place = known.place[:, :2].double()
         self.fields = [
             Field.of(place, known.power_db[:, s].double(), trend[:, s], self.prior) for s in range(len(stations))
         ]
         return self
 
-    def at(self, place: Tensor) -> MapEstimate:
-        """What the map says of places ``[place, 3]`` m."""
+    def at(self, place: Tensor, geometry: Geometry | None = None) -> MapEstimate:
+        """What the map says of places ``[place, 3]`` m.
+
+        Args:
+            geometry: of these places, where it is known already.
+        """
         place = check_places(place)
-        trend = drift_terms(self.drift, Geometry.of(self.stations, place, self.heights))
+        trend = drift_terms(self.drift, geometry or Geometry.of(self.stations, place, self.heights))
         found = [field.at(place[:, :2].double(), trend[:, s]) for s, field in enumerate(self.fields)]
         mean, variance = (torch.stack(x, 1).float() for x in zip(*found, strict=True))
         return MapEstimate(mean, variance.sqrt(), neighbours_profile(self.known, place, self.stations))
@@ -71,8 +76,7 @@ def _distance(g: Geometry) -> list[Tensor]:
 def _heights(g: Geometry) -> list[Tensor]:
     hidden = (~g.line_of_sight).float()
     worst = g.way.amax(-1)
-    pattern = -(12 * (g.bearing.rad2deg() / 65).square()).clamp_max(30.0)  # TR 38.901 table 7.3-1, horizontal cut
-    return [*_distance(g), hidden, hidden * (10 * g.distance.log10() - 20), g.knife_edge, worst, pattern]
+    return [*_distance(g), hidden, hidden * (10 * g.distance.log10() - 20), g.knife_edge, worst, g.pattern]
 
 
 TERMS = {"none": _constant, "distance": _distance, "heights": _heights}

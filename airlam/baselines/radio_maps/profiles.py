@@ -27,6 +27,22 @@ def moved(profile: Tensor, metres: Tensor, length: float) -> Tensor:
     return (1 - part) * profile.gather(-2, index) + part * profile.gather(-2, (index + 1).remainder(delays))
 
 
+def part_length(known: SiteMap) -> float:
+    """Length of one part of the delay axis [m]."""
+    return SPEED_OF_LIGHT / (known.subcarrier_spacing * known.taps.shape[-2])
+
+
+def as_taps(profile: Tensor, tones: int) -> Tensor:
+    """Powers of the ``tones`` taps of each beam ``[..., tones, beam]`` where a tone and port have unit power.
+
+    Example:
+        >>> as_taps(torch.tensor([[1.0], [0.0]]), 4).mT
+        tensor([[2., 2., 0., 0.]])
+    """
+    fine = tones // profile.shape[-2]
+    return (profile * tones * profile.shape[-1] / fine).repeat_interleave(fine, -2)
+
+
 def neighbours_profile(known: SiteMap, place: Tensor, stations: Tensor, reach: float = 10.0, most: int = 16) -> Tensor:
     """Mean of the nearest known profiles ``[place, station, delay, beam]``, each moved by the difference of distances.
 
@@ -35,7 +51,7 @@ def neighbours_profile(known: SiteMap, place: Tensor, stations: Tensor, reach: f
         reach: weights fall by ``e`` over so many metres; 0: the nearest alone.
         most: neighbours that count; only places where the station is heard do.
     """
-    length = SPEED_OF_LIGHT / (known.subcarrier_spacing * known.taps.shape[-2])
+    length = part_length(known)
     gap, heard, out = torch.cdist(place[:, :2], known.place[:, :2]), known.power_db > FLOOR_DB, []
     for number, station in enumerate(stations):
         there = heard[:, number].nonzero()[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from airlam.baselines.radio_maps import as_taps
 from airlam.csi import SiteCSI, SiteMap, to_beam_delay
 from airlam.csi.site_map import FLOOR_DB
 
@@ -30,11 +31,13 @@ class FirstEstimates:
         h = csi.h / csi.h.abs().square().mean((2, 3), keepdim=True).clamp_min(1e-30).sqrt()
         noise = torch.randn(h.shape, dtype=h.dtype, generator=torch.Generator().manual_seed(seed))
         self.heard = SiteMap.of(csi, noise=False).power_db > FLOOR_DB
-        self.port_shape, polarisations = csi.port_shape, csi.port_shape[0]
-        self.true = to_beam_delay(h[..., None, :], csi.port_shape).squeeze(-2).unflatten(-1, (polarisations, -1))
-        self.pilot = self.true + to_beam_delay((self.noise**0.5 * noise)[..., None, :], csi.port_shape).squeeze(
-            -2
-        ).unflatten(-1, (polarisations, -1))  # [place, station, delay, polarisation, beam]
+        shape = csi.port_shape
+
+        def bins(x: Tensor) -> Tensor:
+            return to_beam_delay(x[..., None, :], shape).squeeze(-2).unflatten(-1, (shape[0], -1))
+
+        self.true = bins(h)  # [place, station, delay, polarisation, beam]
+        self.pilot = self.true + bins(self.noise**0.5 * noise)
 
     def nmse(self, profile: Tensor) -> list[float]:
         """NMSE [dB] at each station with the map ``profile [place, station, DELAYS, beam]`` as a prior.
@@ -42,11 +45,9 @@ class FirstEstimates:
         A bin's power is the map's times a log-normal factor; the estimate is the posterior mean over a grid of factors,
         which is Wiener's for width zero and close to a threshold for a large one.
         """
-        tones, beams = self.pilot.shape[2], profile.shape[-1]
-        profile = (1 - ANYWHERE) * profile + ANYWHERE / (beams * profile.shape[-2])
-        expected = (profile * tones * beams / (tones // profile.shape[-2])).repeat_interleave(
-            tones // profile.shape[-2], -2
-        )
+        delays, beams = profile.shape[-2:]
+        known = (1 - ANYWHERE) * profile + ANYWHERE / (beams * delays)
+        expected = as_taps(known, self.pilot.shape[2])
         return self._best([self._posterior(expected[..., None, :], width) for width in WIDTHS])
 
     def without_a_map(self) -> list[float]:

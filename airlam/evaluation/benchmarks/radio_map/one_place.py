@@ -15,7 +15,7 @@ from airlam.csi import SiteCSI, SiteMap
 from airlam.evaluation.benchmarks.radio_map.config import RadioMapConfig
 from airlam.evaluation.benchmarks.radio_map.first_estimates import FirstEstimates
 from airlam.evaluation.benchmarks.radio_map.judging import judge
-from airlam.evaluation.benchmarks.radio_map.sites import Site, draw_site, heard_stations
+from airlam.evaluation.benchmarks.radio_map.sites import Site, draw_site
 from airlam.models.radio_map import AirlamMap
 from airlam.seeds import stream_seed
 
@@ -32,8 +32,8 @@ def run_place(
         seed = place.get("first", 0) + number
         say(f"{label}: region {number + 1} of {place.get('count', 1)}")
         site = draw_site(config, label, seed, city)
-        stations = heard_stations(site.true)
-        true, measured = _of(site.true, stations), _of(site.measured, stations)
+        stations = SiteMap.of(site.true, noise=False).worth_mapping()
+        true, measured = site.true.of_stations(stations), site.measured.of_stations(stations)
         truth = SiteMap.of(true, noise=False)
         record["recipe"] = site.recipe
         record["regions"].append(
@@ -91,13 +91,6 @@ def _estimates(
         heights = None if name == "network:no-heights" else site.heights
         found = method.fit(known, true.stations, heights).at(place)
         yield name, found, round(time.perf_counter() - before, 3)
-
-
-def _of(csi: SiteCSI, stations: torch.Tensor) -> SiteCSI:
-    los = None if csi.los is None else csi.los[:, stations]
-    return SiteCSI(
-        csi.h[:, stations], csi.stations[stations], csi.subcarrier_spacing, csi.port_shape, csi.position, los
-    )
 
 
 def _picture(site: Site, known: SiteMap, truth: SiteMap, shown: dict[str, MapEstimate]) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import torch
 
 from airlam.channels.city import City
 from airlam.csi import HeightMap, SiteCSI
@@ -37,13 +35,5 @@ def draw_site(config: RadioMapConfig, label: str, seed: int, city: City | None) 
     power = usual_power(csi)
     measured = with_noise(csi, power, config.csi_snr_db, stream_seed(config.seed, label, seed))
     scale = 10 ** (config.csi_snr_db / 20) / power.sqrt()
-    true = SiteCSI(csi.h * scale, csi.stations, csi.subcarrier_spacing, csi.port_shape, csi.position, csi.los)
+    true = replace(csi, h=csi.h * scale)
     return Site(true, measured, heights, recipe)
-
-
-def heard_stations(true: SiteCSI) -> torch.Tensor:
-    """Numbers of the stations that enough users hear to map them."""
-    from airlam.csi import SiteMap
-    from airlam.tasks.radio_mapping import worth_mapping
-
-    return worth_mapping(SiteMap.of(true, noise=False))
