@@ -10,6 +10,7 @@ import torch
 
 from airlam.baselines.radio_maps import Geometry
 from airlam.baselines.radio_maps.geometry import WAY
+from airlam.baselines.radio_maps.profiles import part_length
 from airlam.csi import HeightMap, SiteMap
 from airlam.csi.site_map import DELAYS
 from airlam.tasks import RadioMapping
@@ -33,9 +34,10 @@ def region(seed: int, users: int = 120) -> Region:
     geometry = Geometry.of(stations, place, heights)
     hidden = (geometry.way[..., WAY // 2 :] > 0).any(-1)
     power = 90 - 20 * geometry.distance.log10() - 25 * hidden
-    profile = torch.zeros(*power.shape, DELAYS, 4)
-    profile[..., 2, 1] = 1.0
-    return Region(SiteMap(place, profile * (10 ** (power / 10))[..., None, None] * 96 * 4, 96, 1e6), stations, heights)
+    made = SiteMap(place, torch.zeros(*power.shape, DELAYS, 4), 96, 1e6)
+    direct = torch.hypot(geometry.distance, geometry.rise) / part_length(made)  # all power comes at its delay
+    made.taps[..., 1] = torch.nn.functional.one_hot(direct.long(), DELAYS) * (10 ** (power / 10))[..., None] * 96 * 4
+    return Region(made, stations, heights)
 
 
 class Loop(torch.utils.data.IterableDataset):
@@ -59,10 +61,10 @@ def test_a_network_learns_what_kriging_cannot_know(tmp_path):
     L.seed_everything(0)
     task = RadioMapping(None, queries=48, known=(16, 40), warmup_steps=10)
     batches = torch.utils.data.DataLoader(Loop([region(seed) for seed in range(8)]), batch_size=None)
-    trainer(60, tmp_path).fit(task, batches)
+    trainer(120, tmp_path).fit(task, batches)
     unseen = torch.utils.data.DataLoader([region(seed) for seed in (100, 101, 102)], batch_size=1, collate_fn=list)
     found = trainer(1, tmp_path).validate(task, unseen, verbose=False)[0]
-    # new weights are kriging: sixty steps on eight regions take 4 % off its error in others
+    # new weights are kriging: 120 steps on eight regions take 11 % off its error in others
     assert found["val_rmse_26"] < 0.98 * found["val_rmse_kriging_26"]
 
 
