@@ -11,8 +11,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from airlam.errors import StoreError
 from airlam.io import replacing
@@ -87,16 +87,8 @@ class State:
 
     def save(self, path: str | Path) -> Path:
         """Write one file (safetensors), atomically."""
-        arrays = {f"memory.{name}": np.asarray(value, order="C") for name, value in self.memory.items()}
-        arrays |= {WINDOW: self.window, POWERS: self.powers}
-        if self.future is not None:
-            arrays[FUTURE] = self.future
-        arrays_too = (WINDOW, FUTURE, POWERS, "memory")
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays_too}
-        plain["counts"] = asdict(self.counts)
-        text = json.dumps(plain)
         with replacing(path) as work:
-            save_file(arrays, work, metadata={"format": FORMAT, "state": text, "sha256": _digest(arrays, text)})
+            work.write_bytes(self.to_bytes())
         return Path(path)
 
     @classmethod
@@ -107,27 +99,61 @@ class State:
             StoreError: no such file, a foreign or damaged one, or the state of another method, version or size.
         """
         try:
-            with safe_open(path, framework="numpy") as file:
-                meta = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            data = Path(path).read_bytes()
         except FileNotFoundError as error:
             raise StoreError(f"there is no state {path}") from error
-        except (OSError, SafetensorError) as error:
-            raise StoreError(f"{path} is no state of a stream: {str(error).splitlines()[0]}") from error
+        except OSError as error:
+            raise StoreError(f"{path} is no state of a stream: {error}") from error
+        state = cls.from_bytes(data, str(path))
+        state.check(engine, str(path))
+        return state
+
+    def to_bytes(self) -> bytes:
+        """All of it in the format of safetensors, to be sent to another process."""
+        arrays = {f"memory.{name}": np.asarray(value, order="C") for name, value in self.memory.items()}
+        arrays |= {WINDOW: self.window, POWERS: self.powers}
+        if self.future is not None:
+            arrays[FUTURE] = self.future
+        arrays_too = (WINDOW, FUTURE, POWERS, "memory")
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays_too}
+        plain["counts"] = asdict(self.counts)
+        text = json.dumps(plain)
+        return save(arrays, metadata={"format": FORMAT, "state": text, "sha256": _digest(arrays, text)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str = "the state") -> Self:
+        """What :meth:`to_bytes` gave; :meth:`check` says whether an engine may run it.
+
+        Args:
+            name: of the state in messages.
+
+        Raises:
+            StoreError: a foreign or damaged one.
+
+        Example:
+            >>> from airlam.baselines.paths import PathPredictor
+            >>> from airlam.realtime import engine_for
+            >>> engine = engine_for(PathPredictor(), (6, 1, 4), 2, history=8)
+            >>> State.from_bytes(State.of(engine).to_bytes()).window.shape
+            (8, 6, 1, 4)
+        """
+        try:
+            arrays, meta = load(data), _metadata(data)
+        except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise StoreError(f"{name} is no state of a stream: {reason}") from error
         if meta.get("format") != FORMAT:
-            raise StoreError(f"{path} is no state of a stream (its format is {meta.get('format')!r}, not {FORMAT!r})")
+            raise StoreError(f"{name} is no state of a stream (its format is {meta.get('format')!r}, not {FORMAT!r})")
         if meta.get("sha256") != _digest(arrays, meta.get("state", "")):
-            raise StoreError(f"{path} is damaged: its SHA-256 is not the one that was saved with it")
+            raise StoreError(f"{name} is damaged: its SHA-256 is not the one that was saved with it")
         try:
             plain = json.loads(meta["state"])
             counts = Counts(**plain.pop("counts"))
-            memory = {name.removeprefix("memory."): x for name, x in arrays.items() if name.startswith("memory.")}
+            memory = {key.removeprefix("memory."): x for key, x in arrays.items() if key.startswith("memory.")}
             found = {"window": arrays[WINDOW], "powers": arrays[POWERS], "future": arrays.get(FUTURE)}
-            state = cls(**plain, **found, counts=counts, memory=memory)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{path} is damaged: {error}") from error
-        state.check(engine, str(path))
-        return state
+            return cls(**{**plain, **found, "counts": counts, "memory": memory})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise StoreError(f"{name} is damaged: {error}") from error
 
     def check(self, engine: Engine, name: str = "the state") -> None:
         """Raises StoreError unless it belongs to ``engine``."""
@@ -151,6 +177,9 @@ class State:
             least, bound = -huge if name == "slot" else 0, most.get(name, huge)
             if type(value := getattr(self, name)) is not int or not least <= value <= bound:
                 raise ValueError(f"{name} is {value!r}, but must be a whole number from {least} to {bound}")
+        for name, value in asdict(self.counts).items():
+            if type(value) is not int or not 0 <= value <= huge:
+                raise ValueError(f"counts.{name} is {value!r}, but must be a whole number from 0 to {huge}")
         for name, least in (("gain", 1e-30), ("power", 0.0)):
             if not least <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be a number of at least {least:g}")
@@ -162,6 +191,11 @@ class State:
         if self.future is not None:
             arrays[FUTURE], layout[FUTURE] = self.future, Array("complex64", (engine.num_future, *engine.shape))
         check_arrays(arrays, layout)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Of the header, which begins with its length; the library reads it from files alone."""
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
 
 
 def _digest(arrays: dict[str, NDArray], text: str) -> str:

@@ -82,6 +82,28 @@ class Sessions:
 
 
 @dataclass(frozen=True)
+class Autoscale:
+    """Copies of the ingress that follow the load, as Ray Serve counts it: requests that wait or run.
+
+    Attributes:
+        most: copies under load; ``replicas`` is then the least. 0: always ``replicas`` of them.
+        requests: wanted on each copy, in the mean. up_s, down_s: how long it must be more, or less, before copies are
+            added or ended.
+    """
+
+    most: int = 0
+    requests: float = 4.0
+    up_s: float = 5.0
+    down_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        check_number("autoscale.most", self.most, 0, 1000, integer=True)
+        check_number("autoscale.requests", self.requests, 0.1, 1e4)
+        for name in ("up_s", "down_s"):
+            check_number(f"autoscale.{name}", getattr(self, name), 0, 1e5)
+
+
+@dataclass(frozen=True)
 class Limits:
     """Bounds of a request.
 
@@ -136,7 +158,14 @@ class Warm:
             )
 
 
-SECTIONS = {"batching": Batching, "sessions": Sessions, "limits": Limits, "warm": Warm, "listen": Listen}
+SECTIONS = {
+    "batching": Batching,
+    "sessions": Sessions,
+    "autoscale": Autoscale,
+    "limits": Limits,
+    "warm": Warm,
+    "listen": Listen,
+}
 
 
 @dataclass(frozen=True)
@@ -148,7 +177,7 @@ class ServingConfig:
         precoders: the same for ``/v1/precode``.
         beams: name -> checkpoint of a beam predictor, for ``/v1/beams``.
         classic: the predictor that answers where a deadline would be missed; empty: none.
-        batching, sessions, limits, warm, listen: see their classes.
+        batching, sessions, autoscale, limits, warm, listen: see their classes.
         replicas: copies of the ingress.
         groups: names of the services that share a replica: ``tokenizer``, ``backbone``, ``heads`` in this order, and
             where wanted ``classics`` (predictors without stages) and ``precoding`` (precoders, beams). The last two run
@@ -168,6 +197,7 @@ class ServingConfig:
     classic: str = "eigen-ar"
     batching: Batching = field(default_factory=Batching)
     sessions: Sessions = field(default_factory=Sessions)
+    autoscale: Autoscale = field(default_factory=Autoscale)
     limits: Limits = field(default_factory=Limits)
     warm: Warm = field(default_factory=Warm)
     listen: Listen = field(default_factory=Listen)
@@ -188,6 +218,10 @@ class ServingConfig:
                 f"classic is {self.classic!r}, but must be one of the predictors{hint} {', '.join(self.predictors)}"
             )
         check_number("replicas", self.replicas, 1, 1000, integer=True)
+        if 0 < self.autoscale.most < self.replicas:
+            raise RecipeError(
+                f"autoscale.most is {self.autoscale.most}, but must be at least replicas, {self.replicas}, or 0"
+            )
         check_number("num_cpus", self.num_cpus, 0, 1024)
         object.__setattr__(self, "groups", _groups(self.groups))
         for name in ("node", "stage_replicas"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,16 +16,15 @@ from ray.serve.exceptions import DeploymentUnavailableError
 
 from airlam.models.shared_pass import Answers, Pass
 from airlam.serving.catalogue import Catalogue, Method
-from airlam.serving.cluster.addresses import direct_addresses
 from airlam.serving.config import ServingConfig
 from airlam.serving.errors import ServingError
 from airlam.serving.jobs import Fused
-from airlam.serving.lanes import Lane
+from airlam.serving.lanes import Lane, Work
+from airlam.serving.metrics import Workers
 from airlam.serving.precoding import PrecodingHere
 
 NAME = "airlam"
 HEAVY = 16  # how many requests Serve lets through for each that may wait: the replica's own answer comes first
-FRESH_S = 0.5  # how long addresses are taken as they were
 TRIES, PAUSE_S = 5, 0.2  # how often a worker is asked that died meanwhile
 
 
@@ -45,7 +43,7 @@ def application(config: ServingConfig) -> Any:
         stages |= dict.fromkeys(group, bound)
     ingress = serve.deployment(serve.ingress(_builder(plain))(Ingress)).options(
         name="ingress",
-        num_replicas=config.replicas,
+        **_copies(config),
         max_ongoing_requests=HEAVY * config.limits.waiting,
         graceful_shutdown_timeout_s=20,
         health_check_period_s=2,
@@ -53,6 +51,21 @@ def application(config: ServingConfig) -> Any:
         **_where(config, 0),
     )
     return ingress.bind(stages)
+
+
+def _copies(config: ServingConfig) -> dict[str, Any]:
+    scale = config.autoscale
+    if not scale.most:
+        return {"num_replicas": config.replicas}
+    settings = {
+        "min_replicas": config.replicas,
+        "max_replicas": scale.most,
+        "target_ongoing_requests": scale.requests,
+        "upscale_delay_s": scale.up_s,
+        "downscale_delay_s": scale.down_s,
+        "look_back_period_s": 5.0,  # replicas tell it every second, see cluster.start.settings
+    }
+    return {"autoscaling_config": settings}
 
 
 def _where(config: ServingConfig, number: int) -> dict[str, Any]:
@@ -77,37 +90,27 @@ def _builder(plain: dict[str, Any]) -> Callable[[], Any]:
 
     def build() -> Any:
         from airlam.serving.app import create_app
-        from airlam.serving.deployment import Directory, Ingress, RemotePrecoding, RemoteStages
+        from airlam.serving.cluster.addresses import direct_addresses
+        from airlam.serving.deployment import NAME, Ingress, RemotePrecoding, RemoteStages
         from airlam.serving.state import Replica
 
         logging.getLogger("airlam").handlers = logging.getLogger("ray.serve").handlers
         config = ServingConfig(**plain)
         handles = Ingress.handles
-        stages = RemoteStages(handles) if handles.keys() - {"precoding"} else None
+        workers: Workers = {}
+        stages = RemoteStages(handles, workers) if handles.keys() - {"precoding"} else None
         precoding = handles.get("precoding")
         replica = Replica(
             config,
             stages=stages,
-            precoding=None if precoding is None else RemotePrecoding(precoding),
-            addresses=Directory(config),
+            precoding=None if precoding is None else RemotePrecoding(precoding, workers),
+            addresses=lambda: direct_addresses(NAME, config.listen),
+            workers=workers,
             name=serve.get_replica_context().replica_id.unique_id,
         )
         return create_app(replica)
 
     return build
-
-
-class Directory:
-    """The replicas' addresses, asked for at most every :data:`FRESH_S`."""
-
-    def __init__(self, config: ServingConfig) -> None:
-        self._listen, self._known, self._asked = config.listen, [""], -FRESH_S
-
-    async def __call__(self) -> list[str]:
-        if time.monotonic() - self._asked >= FRESH_S:
-            self._known = await direct_addresses(NAME, self._listen)
-            self._asked = time.monotonic()
-        return self._known
 
 
 class Worker:
@@ -121,6 +124,12 @@ class Worker:
         self.catalogue, self.stages = Catalogue(config, precoding="precoding" in group), Fused()
         self.lane = Lane("stage", config.limits.waiting)
         self.precoding = PrecodingHere(self.catalogue, config.limits.waiting)
+        self.name = serve.get_replica_context().replica_id.unique_id
+
+    async def answer(self, service: str, *arguments: Any, **further: Any) -> tuple[Any, str, list[Work]]:
+        """What a method of this class returns, this replica's name, and what its threads do."""
+        found = await getattr(self, service)(*arguments, **further)
+        return found, self.name, [Work.of(lane) for lane in (self.lane, self.precoding.lane)]
 
     async def encode(self, name: str, adapter: str, links: Pass) -> list[Any]:
         """The backbone's output of every view."""
@@ -167,8 +176,9 @@ class Worker:
 class RemoteStages:
     """Stages on other replicas; those that are not there run here. Called from a thread that computes."""
 
-    def __init__(self, handles: dict[str, Any]) -> None:
-        self._handles, self._here, self._loop = handles, Fused(), asyncio.get_running_loop()
+    def __init__(self, handles: dict[str, Any], workers: Workers) -> None:
+        self._handles, self._workers = handles, workers
+        self._here, self._loop = Fused(), asyncio.get_running_loop()
 
     def encode(self, method: Method, links: Pass) -> Pass:
         backbone = self._handles.get("backbone")
@@ -196,30 +206,33 @@ class RemoteStages:
 
     def _call(self, handle: Any, name: str, *arguments: Any, **further: Any) -> Any:
         """Serve's router runs in the loop of the replica, so requests are made there."""
-        return asyncio.run_coroutine_threadsafe(_asked(handle, name, *arguments, **further), self._loop).result()
+        asked = _asked(handle, self._workers, name, *arguments, **further)
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
 
 class RemotePrecoding:
     """Precoders and beam predictors on other replicas."""
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, handle: Any, workers: Workers) -> None:
+        self._handle, self._workers = handle, workers
 
     async def precode(self, *arguments: Any) -> Any:
-        return await _asked(self._handle, "precode", *arguments)
+        return await _asked(self._handle, self._workers, "precode", *arguments)
 
     async def scores(self, *arguments: Any) -> Any:
-        return await _asked(self._handle, "scores", *arguments)
+        return await _asked(self._handle, self._workers, "scores", *arguments)
 
 
-async def _asked(handle: Any, name: str, *arguments: Any, **further: Any) -> Any:
+async def _asked(handle: Any, workers: Workers, name: str, *arguments: Any, **further: Any) -> Any:
     """What a worker answers; its own error where it raised one, not Ray's with the whole traceback as its text.
 
     A worker keeps nothing of a request, so where one dies with it, another is asked.
     """
     for _ in range(TRIES):
         try:
-            return await getattr(handle, name).remote(*arguments, **further)
+            found, worker, threads = await handle.answer.remote(name, *arguments, **further)
+            workers |= {(worker, work.lane): work for work in threads}
+            return found
         except RayTaskError as error:
             raise error.cause or error from None
         except (RayActorError, DeploymentUnavailableError):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,20 @@ from airlam.serving.errors import ServingError
 
 T = TypeVar("T")
 SMOOTH = 0.1  # weight of the newest duration in the mean
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a thread does: pieces that wait or run, seconds that it computed, and when that was, of ``time.time``."""
+
+    lane: str
+    waiting: int
+    busy_s: float
+    at_s: float
+
+    @classmethod
+    def of(cls, lane: Lane) -> Work:
+        return cls(lane.name, lane.waiting, lane.busy_s, time.time())
 
 
 class Lane:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+import time
+from collections.abc import Iterator, Sized
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
-from airlam.serving.lanes import Lane
+from airlam.serving.lanes import Lane, Work
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+FORGOTTEN_S = 600.0  # after which a worker of which nothing was heard is told of no more
+
+Workers = dict[tuple[str, str], Work]
+"""What the threads of replicas without HTTP did when they answered last, by replica and name of the thread."""
 
 
 class Metrics:
@@ -42,6 +50,10 @@ class Metrics:
         busy = self._made(Gauge, f"{lane.name}_busy_seconds", f"seconds that {lane.name} computed")
         busy.set_function(lambda: lane.busy_s)
 
+    def watch_workers(self, workers: Workers) -> None:
+        """Threads of other replicas, as their answers told it."""
+        self.registry.register(_Told(workers))
+
     def watch_sessions(self, sessions: Sized) -> None:
         self._made(Gauge, "sessions", "sessions that live on this replica").set_function(lambda: len(sessions))
 
@@ -60,3 +72,21 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class _Told(Collector):
+    """Made anew at each reading, since workers come and go."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["lane", "replica"]
+        waiting = GaugeMetricFamily("airlam_worker_waiting", "requests that wait or run, as last told", labels=labels)
+        busy = GaugeMetricFamily("airlam_worker_busy_seconds", "seconds computed, as last told", labels=labels)
+        for (replica, lane), work in list(self._workers.items()):
+            if time.time() - work.at_s <= FORGOTTEN_S:
+                waiting.add_metric([lane, replica], work.waiting)
+                busy.add_metric([lane, replica], work.busy_s)
+        yield waiting
+        yield busy

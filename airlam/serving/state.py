@@ -7,14 +7,19 @@ from collections.abc import Awaitable, Callable
 
 from airlam.serving.catalogue import Catalogue
 from airlam.serving.config import ServingConfig
+from airlam.serving.fleet import Fleet
 from airlam.serving.jobs import Stages
 from airlam.serving.lanes import Lane
-from airlam.serving.metrics import Metrics
+from airlam.serving.metrics import Metrics, Workers
 from airlam.serving.precoding import Precoding, PrecodingHere
 from airlam.serving.predictions import Predictions
 from airlam.serving.sessions import Sessions
 
 Addresses = Callable[[], Awaitable[list[str]]]
+
+
+async def _nowhere() -> list[str]:
+    return []
 
 
 class Replica:
@@ -24,6 +29,7 @@ class Replica:
         stages: see :class:`airlam.serving.predictions.Predictions`.
         precoding: where precoders and beam predictors run; ``None``: here.
         addresses: where the replicas listen; ``None``: this process is the only one.
+        workers: what threads of other replicas do, for metrics; filled by ``stages`` and ``precoding``.
         name: of the replica, for metrics and messages.
 
     Example:
@@ -40,9 +46,11 @@ class Replica:
         stages: Stages | None = None,
         precoding: Precoding | None = None,
         addresses: Addresses | None = None,
+        workers: Workers | None = None,
         name: str = "only",
     ) -> None:
-        self.config, self.name, self.addresses = config, name, addresses
+        self.config, self.name = config, name
+        self.fleet = Fleet(addresses or _nowhere)
         self.ready = False
         self.token = config.listen.secret()
         self.catalogue = Catalogue(config, precoding=precoding is None)
@@ -59,6 +67,7 @@ class Replica:
         for lane in self.lanes:
             self.metrics.watch(lane)
         self.metrics.watch_sessions(self.sessions)
+        self.metrics.watch_workers({} if workers is None else workers)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:

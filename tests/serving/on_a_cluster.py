@@ -152,7 +152,7 @@ class Load:
 
     def check(self) -> int:
         """Compare every value with the stream in process that begins anew where the session did; how many did."""
-        rebuilt = 0
+        rebuilt = self.moved = 0
         for h, talks, found, _ in [each.result(90) for each in self._users]:
             engine = engine_for(airlam.load_predictor("ar"), h.shape[1:], 2, port_shape=PORTS)
             stream = Stream(engine)
@@ -171,6 +171,7 @@ class Load:
                     expected = stream.push(h[number], number)
                 assert np.allclose(value, expected, atol=1e-5), (number, talks.rebuilt)
             rebuilt += len(talks.rebuilt)
+            self.moved += len(talks.moved)
         self._pool.shutdown()
         return rebuilt
 
@@ -197,6 +198,37 @@ def test_new_versions_and_numbers_of_replicas_cost_no_request(cluster):
         with Client(cluster.address, model="wiener") as client:
             client.predict(history(1), 2, port_shape=PORTS)
         time.sleep(1)
+    assert load.check() == 0 and load.moved >= 6  # all sessions went with their state, none began anew
+    cluster.deploy(CONFIG)
+    settled(cluster, 2)
+
+
+def test_copies_follow_the_load(cluster):
+    """More replicas while many requests wait, fewer afterwards, and no request lost on the way."""
+    scale = {"most": 2, "requests": 2, "up_s": 1, "down_s": 1}
+    cluster.deploy(replace(CONFIG, replicas=1, autoscale=scale))
+    settled(cluster, 1)
+    h_past = history(8)
+
+    async def main():
+        async with AsyncClient(cluster.address) as client:
+
+            async def user():
+                deadline = time.monotonic() + 60
+                while len(cluster_now) < 2 and time.monotonic() < deadline:
+                    await client.predict(h_past, 4, port_shape=PORTS)
+
+            async def look():
+                while len(cluster_now) < 2:
+                    cluster_now[:] = await asyncio.to_thread(cluster.replicas)
+                    await asyncio.sleep(0.3)
+
+            cluster_now: list[str] = []
+            await asyncio.wait_for(asyncio.gather(look(), *(user() for _ in range(12))), 90)
+
+    asyncio.run(main())
+    with Load(cluster.address) as load:
+        settled(cluster, 1)
     load.check()
     cluster.deploy(CONFIG)
     settled(cluster, 2)
@@ -226,6 +258,8 @@ def light_services_elsewhere(cluster, h_past) -> None:
         assert refused.value.status == 400 and "Traceback" not in refused.value.message
         with pytest.raises(ServingError, match="served: rzf"):
             Client(cluster.address, precoder="zf").precode(h, 1.0, 0.01)
+    told = httpx.get(cluster.replicas()[0] + "/metrics").text
+    assert 'airlam_worker_waiting{lane="stage"' in told and 'airlam_worker_busy_seconds{lane="precoding"' in told
     with Load(cluster.address) as load:  # its predictions come from there
         kill(processes("ServeReplica:airlam:classics-precoding")[0])
         time.sleep(2)
@@ -250,8 +284,19 @@ def test_stages_on_several_replicas_give_the_same(cluster, nodes):
 
 
 def test_a_killed_node_loses_no_request_and_no_value(cluster, nodes):
-    """The last test: the node does not come back."""
+    """The node does not come back."""
     with Load(cluster.address) as load:
         nodes.kill("north")
         time.sleep(3)
     load.check()
+
+
+def test_without_the_head_replicas_answer_on(cluster, nodes):
+    """The last test: nothing can be started any more."""
+    h_past, addresses = history(1), cluster.replicas()
+    with Load(addresses[0]) as load:
+        nodes.kill_head()
+        time.sleep(6)
+        with Client(addresses) as client:
+            client.predict(h_past, 4, port_shape=PORTS)
+    assert load.check() == 0

@@ -30,12 +30,13 @@ class Unreliable(httpx.AsyncBaseTransport):
     """Several replicas without a network between; requests or answers are lost, and replicas die."""
 
     def __init__(self, count: int, loss: float = 0.0, seed: int = 0) -> None:
-        self.loss, self.random, self.dead = loss, random.Random(seed), set()
+        self.loss, self.random = loss, random.Random(seed)
+        self.dead, self.leaving = set(), set()
         self.replicas = {f"replica-{k}": Replica(CONFIG, addresses=self.addresses) for k in range(count)}
         self.apps = {name: httpx.ASGITransport(create_app(each)) for name, each in self.replicas.items()}
 
     async def addresses(self) -> list[str]:
-        return [f"http://{name}" for name in self.replicas if name not in self.dead]
+        return [f"http://{name}" for name in self.replicas if name not in self.dead | self.leaving]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.host in self.dead:
@@ -51,6 +52,10 @@ class Unreliable(httpx.AsyncBaseTransport):
     def kill(self, name: str) -> None:
         """Its sessions are gone; another replica of that name may begin."""
         self.dead.add(name)
+
+    def leave(self, name: str) -> None:
+        """It still answers, but is named no more."""
+        self.leaving.add(name)
 
     def revive(self, name: str) -> None:
         self.replicas[name] = Replica(CONFIG, addresses=self.addresses)
@@ -200,3 +205,41 @@ def test_a_refused_slot_leaves_the_session_as_it_was(server):
         assert np.allclose(session.push(h[16]), expected.push(h[16]), atol=1e-5)
         with pytest.raises(ServingError, match="16 was pushed before"):
             session.push(h[16], 16)
+
+
+async def while_one_leaves(transport, monkeypatch, users: int = 8, *, gone: bool = False):
+    """Talks and values of users, one of whose three replicas leaves (``gone``: and dies) after a third of the slots."""
+    monkeypatch.setattr("airlam.serving.fleet.FRESH_S", 0.0)
+
+    def on_slot(number: int) -> None:
+        if number == 30:
+            transport.leave("replica-2")
+        if number == 45 and gone:
+            transport.kill("replica-2")
+
+    async with AsyncClient("http://replica-0", model="ar", transport=transport) as client:
+        first = run(client, "user-0", slots(60, 0), on_slot)
+        return await asyncio.gather(first, *(run(client, f"user-{k}", slots(60, k)) for k in range(1, users)))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_replica_that_leaves_hands_its_sessions_over(make, monkeypatch, gone):
+    """Values go on as in one stream: neither lost nor begun anew."""
+    transport, moved = make(3), 0
+    for k, (talks, found) in enumerate(asyncio.run(while_one_leaves(transport, monkeypatch, gone=gone))):
+        assert not talks.rebuilt and talks.address != "http://replica-2"
+        moved += len(talks.moved)
+        for value, expected in zip(found[15:], expected_of(slots(60, k), [])[15:], strict=True):
+            assert np.allclose(value, expected, atol=1e-5)
+    assert moved >= 2
+    assert sum(len(each.sessions) for name, each in transport.replicas.items() if name != "replica-2") == 8
+
+
+def test_a_session_that_cannot_be_handed_over_begins_anew(make, monkeypatch):
+    """Other weights, or a state that the leaving replica has no more."""
+    transport = make(3)
+    for name in ("replica-0", "replica-1"):
+        method = transport.replicas[name].catalogue.methods["ar", ""]
+        method.predictor = airlam.load_predictor("ar", order=3)
+    talks = [talks for talks, _ in asyncio.run(while_one_leaves(transport, monkeypatch))]
+    assert not any(each.moved for each in talks) and sum(len(each.rebuilt) for each in talks) >= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import airlam
-from airlam.realtime import Stream, engine_for
+from airlam.realtime import State, Stream, engine_for
 from airlam.serving import Client
 from airlam.serving.catalogue import Catalogue
 from airlam.serving.config import ServingConfig, Sessions
 from airlam.serving.errors import ServingError
+from airlam.serving.sessions import Asked
 from airlam.serving.sessions import Sessions as Held
+from airlam.serving.wire import NPY, decode, encode
 
 SHAPE, PORTS, FUTURE = (6, 1, 4), (1, 2, 2), 2
 
@@ -71,7 +74,7 @@ class Retries(RuleBasedStateMachine):
 
     def begin(self):
         method = self.catalogue.method("ar")
-        found = self.held.start("u", method, self.h[:16], 15, FUTURE, PORTS)
+        found = self.held.start("u", Asked(method, FUTURE, PORTS), self.h[:16], 15)
         self.next, self.expected = 16, self.stream.start(self.h[:16])
         assert np.array_equal(found.future, self.expected)
 
@@ -123,7 +126,7 @@ class Retries(RuleBasedStateMachine):
     def an_old_start(self):
         if self.next > 16:
             with pytest.raises(ServingError, match="was pushed before"):
-                self.held.start("u", self.catalogue.method("ar"), self.h[:16], 15, FUTURE, PORTS)
+                self.held.start("u", Asked(self.catalogue.method("ar"), FUTURE, PORTS), self.h[:16], 15)
 
     @invariant()
     def it_is_where_it_should_be(self):
@@ -137,17 +140,17 @@ TestRetries = Retries.TestCase
 def test_bounds():
     catalogue = Catalogue(ServingConfig(predictors={"ar": {}, "hold": {}}, classic=""))
     held, method, h = Held(catalogue, Sessions(most=2, engines=1)), catalogue.method("ar"), slots(16)
-    held.start("a", method, h, 15, FUTURE, PORTS)
-    held.start("b", method, h, 15, FUTURE, PORTS)
+    held.start("a", Asked(method, FUTURE, PORTS), h, 15)
+    held.start("b", Asked(method, FUTURE, PORTS), h, 15)
     with pytest.raises(ServingError, match="holds 2 sessions") as error:
-        held.start("c", method, h, 15, FUTURE, PORTS)
+        held.start("c", Asked(method, FUTURE, PORTS), h, 15)
     assert error.value.status == 429 and error.value.retry_after_s
     held.end("a")
     with pytest.raises(ServingError, match="streams of 1 shapes"):
-        held.start("c", method, h, 15, FUTURE + 1, PORTS)
+        held.start("c", Asked(method, FUTURE + 1, PORTS), h, 15)
     with pytest.raises(ServingError, match="hold.* cannot run slot by slot|HoldPredictor cannot run slot by slot"):
         held.end("b")
-        held.start("c", catalogue.method("hold"), h, 15, FUTURE, PORTS)
+        held.start("c", Asked(catalogue.method("hold"), FUTURE, PORTS), h, 15)
     with pytest.raises(ServingError, match="start it .PUT. from the last history"):
         held.push("gone", h[0], 3)
 
@@ -155,9 +158,9 @@ def test_bounds():
 def test_idle_sessions_are_forgotten(monkeypatch):
     catalogue = Catalogue(ServingConfig(predictors={"ar": {}}, classic=""))
     held, method, h = Held(catalogue, Sessions(most=1, idle_s=1)), catalogue.method("ar"), slots(16)
-    held.start("a", method, h, 15, FUTURE, PORTS)
+    held.start("a", Asked(method, FUTURE, PORTS), h, 15)
     held._sessions["a"].touched -= 2
-    held.start("b", method, h, 15, FUTURE, PORTS)
+    held.start("b", Asked(method, FUTURE, PORTS), h, 15)
     assert len(held) == 1
 
 
@@ -170,3 +173,66 @@ def test_torch_and_numpy_slots_give_the_same(server):
             session.start(kind(h[:16]))
             found.append(session.push(kind(h[16])))
     assert torch.equal(*found)
+
+
+@pytest.fixture(scope="module")
+def served():
+    return Catalogue(ServingConfig(predictors={"ar": {}, "paths": {}, "eigen-ar": {}}, classic=""))
+
+
+@pytest.mark.parametrize("name", ["ar", "eigen-ar", "paths"])
+def test_another_replica_goes_on_from_the_state(served, name):
+    h, asked, one, other = slots(60), Asked(served.method(name), FUTURE, PORTS), Held(served, Sessions()), None
+    one.start("u", asked, h[:16], 15)
+    for number in range(16, 60):
+        last = one.push("u", h[number], number)
+        if number == 40:
+            other = Held(served, Sessions())
+            found = other.resume("u", asked, one.saved("u"))
+            assert found.kind == "moved" and found.slot == 40 and np.array_equal(found.future, last.future)
+            assert other.info("u") == one.info("u")
+        elif other is not None:
+            assert np.array_equal(other.push("u", h[number], number).future, last.future)
+
+
+def test_states_that_are_refused(served):
+    h, asked, one, other = slots(20), Asked(served.method("ar"), FUTURE, PORTS), Held(served, Sessions()), None
+    one.start("u", asked, h[:16], 15)
+    saved, other = one.saved("u"), Held(served, Sessions())
+    one.push("u", h[16], 16)
+    damaged = bytearray(saved)
+    damaged[-100] ^= 1
+    empty = State.of(engine_for(airlam.load_predictor("ar"), SHAPE, FUTURE, port_shape=PORTS)).to_bytes()
+    cases = {
+        (400, "state"): [b"", b"PK", saved[:-8], bytes(damaged), empty],
+        (409, "another_state"): [saved],
+    }
+    for (status, code), bodies in cases.items():
+        for body in bodies:
+            with pytest.raises(ServingError) as error:
+                other.resume("u", Asked(served.method("ar"), FUTURE + (status == 409), PORTS), body)
+            assert (error.value.status, error.value.code) == (status, code)
+    assert not len(other)
+    with pytest.raises(ServingError, match="was pushed before"):  # it stands later here than there
+        one.resume("u", asked, saved)
+    assert one.info("u")["expected_slot"] == 17
+
+
+def test_the_state_over_http(server):
+    h, stream = slots(20), stream_of("ar")
+    stream.start(h[:16])
+    path, sizes = f"{server.address}/v1/sessions", {"model": "ar", "num_future": FUTURE, "port_shape": "1,2,2"}
+    with Client(server.address, model="ar") as client:
+        session = client.session("there", FUTURE, port_shape=PORTS)
+        session.start(h[:16])
+        saved = httpx.get(f"{path}/there/state")
+        kind = {"content-type": saved.headers["content-type"]}
+        assert kind == {"content-type": "application/x-safetensors"}
+        moved = httpx.put(f"{path}/here/state", params=sizes, content=saved.content, headers=kind)
+        assert moved.status_code == 200 and moved.headers["x-airlam-session"] == "moved"
+        found = httpx.post(f"{path}/here/slots/16", content=encode({"h": h[16]}, NPY), headers={"content-type": NPY})
+        assert np.array_equal(decode(found.content, NPY)["h"], stream.push(h[16]))
+    for further, status in (({"content-type": NPY}, 415), (kind, 400)):
+        answer = httpx.put(f"{path}/here/state", params=sizes, content=saved.content[:-1], headers=further)
+        assert answer.status_code == status
+    assert httpx.get(f"{path}/nobody/state").status_code == 404

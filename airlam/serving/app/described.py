@@ -8,7 +8,7 @@ from fastapi import Path, Query
 
 from airlam.csi import PortShape
 from airlam.serving.errors import refused
-from airlam.serving.wire import JSON, NPY, SAFETENSORS
+from airlam.serving.wire import JSON, KINDS
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ERROR = {
@@ -28,7 +28,7 @@ REFUSALS = {
     404: "no such model, adapter or session",
     405: "another method",
     408: "a deadline or a body came too late",
-    409: "another slot than the next",
+    409: "another slot than the next, or the state of another version",
     413: "too large",
     415: "another content type",
     422: "an argument of another type",
@@ -64,18 +64,18 @@ def numbers(name: str, text: str | None) -> tuple[int, ...] | None:
         raise refused(name, f"{name} is {text[:60]!r}, but must be whole numbers such as 0,4,8") from None
 
 
-def body(what: str, *, json: bool = True, empty: bool = False) -> dict[str, Any]:
-    """``openapi_extra`` of a route that takes arrays."""
-    content: dict[str, Any] = {NPY: BINARY, SAFETENSORS: BINARY}
-    if json:
-        content[JSON] = {"schema": {"type": "object"}}
-    return {"requestBody": {"description": what, "required": not empty, "content": content}}
+def body(what: str, *, kinds: tuple[str, ...] = KINDS, empty: bool = False) -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes arrays, in formats of :data:`airlam.serving.wire.KINDS`."""
+    return {"requestBody": {"description": what, "required": not empty, "content": _content(kinds)}}
 
 
-def answers(what: str) -> dict[int | str, dict[str, Any]]:
+def answers(what: str, *, kinds: tuple[str, ...] = KINDS) -> dict[int | str, dict[str, Any]]:
     """``responses`` of a route that answers arrays."""
-    content = {NPY: BINARY, SAFETENSORS: BINARY, JSON: {"schema": {"type": "object"}}}
-    return {200: {"description": what, "content": content}, **refusals()}
+    return {200: {"description": what, "content": _content(kinds)}, **refusals()}
+
+
+def _content(kinds: tuple[str, ...]) -> dict[str, Any]:
+    return {kind: {"schema": {"type": "object"}} if kind == JSON else BINARY for kind in kinds}
 
 
 def refusals() -> dict[int | str, dict[str, Any]]:

@@ -39,7 +39,6 @@ def router(replica: Replica) -> APIRouter:
     @routes.get("/v1/addresses")
     async def addresses() -> dict[str, Any]:
         """Where the replicas listen; sessions belong to one of them."""
-        found = [] if replica.addresses is None else await replica.addresses()
-        return {"addresses": found, "replica": replica.name}
+        return {"addresses": await replica.fleet.now(), "replica": replica.name}
 
     return routes

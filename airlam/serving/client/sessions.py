@@ -27,7 +27,9 @@ from airlam.serving.client.protocol import (
     Wait,
 )
 from airlam.serving.errors import ServingError
+from airlam.serving.wire import SAFETENSORS
 
+MOVE_S = 2.0  # how long a replica that ends is given to hand over a session
 SAME = 2  # how often the same address is asked again for a slot before the session moves
 
 
@@ -37,7 +39,8 @@ class Talks:
 
     Attributes:
         next: number of the slot that is due. rebuilt: numbers of the slots at which the stream was begun anew, because
-            its replica was lost. replayed: answers that the server had stored. address: where the session lives.
+            its replica was lost. moved: numbers of the slots before which it was taken, as it was, from a replica that
+            ends to another one. replayed: answers that the server had stored. address: where the session lives.
     """
 
     directory: Directory
@@ -49,12 +52,14 @@ class Talks:
     window: int = 16
     next: int = 0
     rebuilt: list[int] = field(default_factory=list)
+    moved: list[int] = field(default_factory=list)
     replayed: int = 0
     address: str = ""
 
     def __post_init__(self) -> None:
         self._history: deque[NDArray] = deque(maxlen=self.window)
         self._future: NDArray | None = None
+        self._leaving = False  # whether the session's replica said that it will end
 
     @property
     def _path(self) -> str:
@@ -112,6 +117,8 @@ class Talks:
         content, kind = (b"", "") if value is None else packed({"h": value})
         path, tries, pause = f"{self._path}/slots/{self.next - 1}", 0, PAUSE_S
         give_up = time.monotonic() + self.directory.patience_s
+        if self._leaving and not (yield from self._move()):
+            return (yield from self._again())
         while True:
             try:
                 reply = yield Send(self.address, "POST", path, {}, content, kind)
@@ -148,15 +155,35 @@ class Talks:
         return (yield from self._begin())
 
     def _begin(self) -> Talk[Reply]:
-        """Start the stream from the last history, at its home or another address."""
+        """Start the stream from the last history."""
         content, kind = packed({"h": np.stack(self._history)})
+        return (yield from self._put(self._path, content, kind, slot=self.next - 1))
+
+    def _move(self) -> Talk[bool]:
+        """Take the session's state to a replica that stays; whether that worked out."""
+        yield from self.directory.refresh()
+        self._leaving, old = False, self.address
+        if old in self.directory.addresses:
+            return True
+        try:
+            reply = yield Send(old, "GET", f"{self._path}/state", timeout_s=MOVE_S)
+            if reply.status >= 400:
+                return False
+            yield from self._put(f"{self._path}/state", reply.content, SAFETENSORS)
+        except (Unreachable, ConnectionError, ServingError):
+            return False
+        self.moved.append(self.next - 1)
+        return True
+
+    def _put(self, path: str, content: bytes, kind: str, **further: Any) -> Talk[Reply]:
+        """Give a session to the replica that is its home, or to another one."""
         query = {
             "model": self.model,
             "num_future": self.num_future,
-            "slot": self.next - 1,
             "port_shape": comma(self.port_shape),
             "adapter": self.adapter or None,
             "window": self.window,
+            **further,
         }
         yield from self.directory.find()
         tried: list[str] = []
@@ -165,7 +192,7 @@ class Talks:
             home = self.directory.home(self.name)
             self.address = home if home not in tried else address
             tried.append(self.address)
-            return Send(self.address, "PUT", self._path, query, content, kind)
+            return Send(self.address, "PUT", path, query, content, kind)
 
         return (yield from self.directory.call(make))
 
@@ -173,6 +200,7 @@ class Talks:
         (future,) = arrays_of(reply).values()
         self.replayed += reply.headers.get("x-airlam-session") == "replayed"
         self._future = future.numpy()
+        self._leaving = "x-airlam-leaving" in reply.headers
         return future
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from typing import Any
 
 from airlam.serving.listening import Listen, is_loopback
 
@@ -13,22 +15,26 @@ async def direct_addresses(app: str, listen: Listen) -> list[str]:
     Args:
         app: name of the application. listen: where it listens.
     """
-    return _urls(await asyncio.wrap_future(_asked(app).future()), listen)
+    controller = await asyncio.to_thread(_kept_controller)
+    return _urls(await asyncio.wrap_future(controller.get_target_groups.remote(app).future()), listen)
 
 
 def direct_addresses_now(app: str, listen: Listen) -> list[str]:
     """As :func:`direct_addresses`, for a caller without an event loop."""
     import ray
 
-    return _urls(ray.get(_asked(app)), listen)
+    return _urls(ray.get(_controller().get_target_groups.remote(app)), listen)
 
 
-def _asked(app: str):
+def _controller() -> Any:
     import ray
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
-    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
-    return controller.get_target_groups.remote(app)
+    return ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+
+
+# for replicas, which live no longer than their cluster: the lookup asks the head node, which may be gone later
+_kept_controller = functools.cache(_controller)
 
 
 def _urls(groups: list, listen: Listen) -> list[str]:

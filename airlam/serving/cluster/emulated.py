@@ -53,6 +53,12 @@ class EmulatedNodes:
         """Kill a node and all that runs on it, without a warning."""
         self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
 
+    def kill_head(self) -> None:
+        """Kill the head node, with Ray's own state, without a warning. What runs elsewhere runs on for a while."""
+        for kind in ("gcs_server", "raylet"):
+            for each in self._cluster.head_node.all_processes.get(kind, []):
+                kill(each.process.pid)
+
     def close(self) -> None:
         """End all nodes. The driver must have left before."""
         for name in list(self._nodes):

@@ -28,6 +28,7 @@ def settings(listen: Listen) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(listen.direct_port),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(listen.direct_port + listen.direct_ports),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_S),
+        "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TASK_MAX_RETRIES": "0",
