@@ -147,6 +147,7 @@ def test_predictions_go_on_while_replicas_die(make):
     async def main():
         transport = make(3, loss=0.2)
         async with AsyncClient("http://replica-0", model="ar", transport=transport) as client:
+            await client.predict(h, FUTURE, port_shape=PORTS)  # it has heard of the others
             calls = [asyncio.ensure_future(client.predict(h, FUTURE, port_shape=PORTS)) for _ in range(60)]
             await asyncio.sleep(0.05)
             transport.kill("replica-1")
