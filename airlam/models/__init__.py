@@ -10,6 +10,7 @@ from airlam.models.checkpoint import (
     load_map,
     load_paths,
     load_pilots,
+    load_position,
     save_checkpoint,
 )
 from airlam.models.config import AirlamConfig
@@ -19,6 +20,7 @@ from airlam.models.hidden import pooled_hidden
 from airlam.models.litert_model import LitertModel, LitertPredictor
 from airlam.models.on_backbone import OnBackbone
 from airlam.models.onnx_model import OnnxModel, OnnxPredictor, is_onnx_folder
+from airlam.models.onnx_sites import OnnxMap, OnnxPosition
 from airlam.models.parallel_adapter import (
     AdaptedModel,
     ParallelAdapter,
@@ -28,6 +30,7 @@ from airlam.models.parallel_adapter import (
 )
 from airlam.models.path_model import AirlamPaths, AirlamPathsConfig, AirlamPathsPredictor
 from airlam.models.pilots import AirlamPilots, AirlamPilotsConfig, PilotPrecoder
+from airlam.models.position import AirlamPosition, AirlamPositionConfig
 from airlam.models.precoder import AirlamPrecoder, AirlamPrecoderConfig, LearnedPrecoder
 from airlam.models.predictor import AirlamPredictor
 from airlam.models.radio_map import AirlamMap, AirlamMapConfig
@@ -48,6 +51,8 @@ __all__ = [
     "AirlamPathsPredictor",
     "AirlamPilots",
     "AirlamPilotsConfig",
+    "AirlamPosition",
+    "AirlamPositionConfig",
     "AirlamPrecoder",
     "AirlamPrecoderConfig",
     "AirlamPredictor",
@@ -55,7 +60,9 @@ __all__ = [
     "OnBackbone",
     "LitertModel",
     "LitertPredictor",
+    "OnnxMap",
     "OnnxModel",
+    "OnnxPosition",
     "OnnxPredictor",
     "ParallelAdapter",
     "PilotPrecoder",
@@ -74,6 +81,7 @@ __all__ = [
     "load_paths",
     "load_pilots",
     "load_parallel_adapter",
+    "load_position",
     "lora_layers",
     "pooled_hidden",
     "save_checkpoint",

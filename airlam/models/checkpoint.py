@@ -24,8 +24,10 @@ from airlam.models.airlam_model import AirlamModel
 from airlam.models.auto import CHECKSUM
 from airlam.models.beams import AirlamBeams
 from airlam.models.fields import check_size, refuse_unknown_fields, shown
+from airlam.models.on_backbone import OnBackbone
 from airlam.models.path_model import AirlamPaths
 from airlam.models.pilots import AirlamPilots
+from airlam.models.position import AirlamPosition
 from airlam.models.precoder import AirlamPrecoder
 from airlam.models.radio_map import AirlamMap
 from airlam.models.shared import SharedBackbone, base_of, check_belongs, load_own, own_tensors, read_shared, write_own
@@ -34,7 +36,9 @@ from airlam.recipes import find_checkpoint
 # a model of a few megabytes needs no progress bar for each of its files
 transformers.logging.disable_progress_bar()
 
-Loaded = TypeVar("Loaded", AirlamModel, AirlamBeams, AirlamMap, AirlamPaths, AirlamPilots, AirlamPrecoder)
+Loaded = TypeVar(
+    "Loaded", AirlamModel, AirlamBeams, AirlamMap, AirlamPaths, AirlamPilots, AirlamPosition, AirlamPrecoder
+)
 
 TAKEN_BY = {
     "airlam": "airlam.load_predictor takes it",
@@ -42,6 +46,7 @@ TAKEN_BY = {
     "airlam-map": "airlam.models.load_map takes it",
     "airlam-paths": "airlam.load_predictor takes it",
     "airlam-pilots": "airlam.models.load_pilots takes it",
+    "airlam-position": "airlam.models.load_position takes it",
     "airlam-precoder": "airlam.load_precoder takes it",
 }
 MAX_CONFIG = 1_000_000  # bytes of a config.json; the largest shipped one has 1,000
@@ -56,13 +61,8 @@ def load_checkpoint(folder: str | Path) -> AirlamModel:
     Raises:
         CheckpointError: not a folder, no or foreign ``config.json``, pickled, corrupt, or mismatched weights.
     """
-    folder = Path(folder)
-    # os.path: where a name is too long for the file system, there is no such file
-    graphs = (folder / "model.onnx", folder / "model.tflite")
-    if not os.path.isfile(folder / "model.safetensors") and any(os.path.isfile(graph) for graph in graphs):
-        raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
     hint = "a Hugging Face transformer becomes a backbone with AirlamConfig(backbone=folder)"
-    return _load(folder, AirlamModel, hint)
+    return _load(_no_graph(folder), AirlamModel, hint)
 
 
 def load_learned_precoder(folder: str | Path, *, backbone: Any = None) -> AirlamPrecoder:
@@ -96,7 +96,19 @@ def load_paths(folder: str | Path) -> AirlamPaths:
 
 def load_map(folder: str | Path) -> AirlamMap:
     """As :func:`load_checkpoint`, an :class:`~airlam.models.radio_map.AirlamMap`."""
-    return _load(Path(folder), AirlamMap, "networks that make radio maps are of type 'airlam-map'")
+    return _load(_no_graph(folder), AirlamMap, "networks that make radio maps are of type 'airlam-map'")
+
+
+def load_position(folder: str | Path) -> AirlamPosition:
+    """As :func:`load_checkpoint`, an :class:`~airlam.models.position.AirlamPosition`: what ``airlam fit`` leaves.
+
+    Example:
+        >>> from airlam.models import AirlamPosition, AirlamPositionConfig
+        >>> folder = save_checkpoint(AirlamPosition(AirlamPositionConfig(stations=6)), "hall")
+        >>> load_position(folder).config.stations
+        6
+    """
+    return _load(_no_graph(folder), AirlamPosition, "networks that locate users are of type 'airlam-position'")
 
 
 def load_beams(folder: str | Path, *, backbone: Any = None) -> AirlamBeams:
@@ -104,7 +116,16 @@ def load_beams(folder: str | Path, *, backbone: Any = None) -> AirlamBeams:
     return _load(Path(folder), AirlamBeams, "networks that predict beams are of type 'airlam-beams'", backbone)
 
 
-def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamMap | AirlamPaths | AirlamPilots | AirlamPrecoder:
+def _no_graph(folder: str | Path) -> Path:
+    folder = Path(folder)
+    # os.path: where a name is too long for the file system, there is no such file
+    graphs = (folder / "model.onnx", folder / "model.tflite")
+    if not os.path.isfile(folder / "model.safetensors") and any(os.path.isfile(graph) for graph in graphs):
+        raise CheckpointError(f"{folder} holds an exported graph, which only predicts; name the checkpoint behind it")
+    return folder
+
+
+def load_shipped(name: str) -> AirlamModel | OnBackbone:
     """A checkpoint of whatever kind, by its name or folder."""
     folder = find_checkpoint(name)
     loaders: dict[str, Any] = {
@@ -112,6 +133,7 @@ def load_shipped(name: str) -> AirlamModel | AirlamBeams | AirlamMap | AirlamPat
         "airlam-map": load_map,
         "airlam-paths": load_paths,
         "airlam-pilots": load_pilots,
+        "airlam-position": load_position,
         "airlam-precoder": load_learned_precoder,
     }
     return loaders.get(str(read_config(folder).get("model_type")), load_checkpoint)(folder)
@@ -273,7 +295,7 @@ def check_weights(folder: Path, config: dict[str, Any]) -> Path:
 
 
 def save_checkpoint(
-    model: AirlamModel | AirlamMap | AirlamPaths | AirlamPilots | AirlamPrecoder,
+    model: AirlamModel | OnBackbone,
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     **changes: Any,

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from airlam.errors import CheckpointError
 from airlam.io import file_hash
@@ -33,6 +34,12 @@ from airlam.models.tokens import NUM_SCALARS, START_SLOTS
 TRACKER = "tracker.safetensors"
 FORMAT, CHECKSUM, TRACKER_CHECKSUM = "export_format", "graph_sha256", "tracker_sha256"  # keys of config.json
 PARAMETERS = "parameters"  # key of config.json: of the checkpoint behind the graph
+LARGEST_ERROR = "largest_error"  # key of config.json: of an output over its largest value, against torch
+RUN_BY = {
+    "airlam": "airlam.load_predictor runs it",
+    "airlam-map": "airlam.models.OnnxMap runs it",
+    "airlam-position": "airlam.models.OnnxPosition runs it",
+}
 INPUTS = ("features", "log_periodogram", "noise")
 OUTPUTS = ("power", "noise_variance", "gate", "log_scale")  # the last one only with AirlamConfig.error_variance
 
@@ -45,6 +52,38 @@ def exported_format(folder: str | Path) -> str | None:
     except (OSError, ValueError):
         return None
     return str(fields[FORMAT]) if isinstance(fields, dict) and FORMAT in fields else None
+
+
+def read_exported(folder: Path, formats: tuple[str, ...], graph: str, made: type[PretrainedConfig]) -> Any:
+    """Configuration of type ``made``, and the fields of ``config.json``, of a folder whose ``graph`` is undamaged.
+
+    Raises:
+        CheckpointError: no such folder, damaged or foreign files, another format or type of model.
+    """
+    if exported_format(folder) is None:
+        raise CheckpointError(f"{folder} holds no exported graph; 'airlam export' makes one")
+    fields = read_config(folder)
+    if fields[FORMAT] not in formats:
+        raise CheckpointError(f"{folder}/config.json: {FORMAT} is {shown(fields[FORMAT])}, not one of {formats}")
+    if (kind := fields.get("model_type")) != made.model_type:
+        raise CheckpointError(
+            f"{folder}/config.json: model_type is {shown(kind)}, but only models of type {made.model_type!r} run here; "
+            f"{RUN_BY.get(str(kind), 'export another checkpoint')}"
+        )
+    config = made_config(folder / "config.json", fields, made)
+    try:
+        fields[PARAMETERS] = check_whole(PARAMETERS, fields.get(PARAMETERS, 0), 0, MAX_PARAMETERS)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}/config.json: {error}") from error
+    _check_file(folder / graph, fields.get(CHECKSUM))
+    return config, fields
+
+
+def check_threads(threads: int | None) -> int:
+    """``threads`` of a runtime; None: torch's number at this moment."""
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
+    return torch.get_num_threads() if threads is None else threads
 
 
 class ExportedModel(SpectralModel, nn.Module):
@@ -66,31 +105,13 @@ class ExportedModel(SpectralModel, nn.Module):
 
     def __init__(self, folder: str | Path, threads: int | None = None):
         super().__init__()
-        folder = Path(folder)
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
-        if exported_format(folder) is None:
-            raise CheckpointError(f"{folder} holds no exported graph; 'airlam export' makes one")
-        fields = read_config(folder)
-        if fields[FORMAT] not in self.formats:
-            raise CheckpointError(
-                f"{folder}/config.json: {FORMAT} is {shown(fields[FORMAT])}, not one of {self.formats}"
-            )
-        if fields.get("model_type") != AirlamConfig.model_type:
-            raise CheckpointError(
-                f"{folder}/config.json: model_type is {shown(fields.get('model_type'))}, but only models of type "
-                f"{AirlamConfig.model_type!r} are exported"
-            )
-        self.config = made_config(folder / "config.json", fields, AirlamConfig)
-        try:
-            self.num_parameters = check_whole(PARAMETERS, fields.get(PARAMETERS, 0), 0, MAX_PARAMETERS)
-        except ValueError as error:
-            raise CheckpointError(f"{folder}/config.json: {error}") from error
+        folder, threads = Path(folder), check_threads(threads)
+        self.config, fields = read_exported(folder, self.formats, self.graph, AirlamConfig)
+        self.num_parameters = fields[PARAMETERS]
         # Quantisation scales activations by the largest value of the tensor that it is handed. No link may change the
         # prediction of another, so each goes through alone.
         self.one_by_one = str(fields[FORMAT]).endswith("-int8")
-        _check_file(folder / self.graph, fields.get(CHECKSUM))
-        self.open(folder / self.graph, torch.get_num_threads() if threads is None else threads)
+        self.open(folder / self.graph, threads)
         self.tracker = PhaseTracker(self.config.max_history) if self.config.phase_tracker else None
         if self.tracker is not None:
             _check_file(folder / TRACKER, fields.get(TRACKER_CHECKSUM))

@@ -35,6 +35,7 @@ WRITTEN_KEYS = frozenset(
         "graph_sha256",
         "tracker_sha256",
         "parameters",
+        "largest_error",
         "model_type",
         "torch_dtype",
         "name_or_path",

@@ -6,6 +6,7 @@ new weights it gives the start itself. It is trained at one site, for the statio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +64,30 @@ class AirlamPositionConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
+def num_features(beams: int) -> int:
+    """Numbers that the network sees of a station.
+
+    Example:
+        >>> num_features(4)
+        105
+    """
+    return len(NAMES) + DELAYS * beams
+
+
+def check_stations(stations: Tensor, config: AirlamPositionConfig) -> None:
+    """Raises ValueError unless ``stations [user, station, feature]`` are of the site that the network was made for."""
+    count, width = stations.shape[1:]
+    if count != config.stations:
+        raise ValueError(
+            f"the CSI is of {count} stations, but this network was made for {config.stations}; train one for this site"
+        )
+    if width != num_features(config.beams):
+        raise ValueError(
+            f"a station has {width} features ({(width - len(NAMES)) // DELAYS} beams), but this network was made for "
+            f"{num_features(config.beams)} ({config.beams} beams); train one for these panels"
+        )
+
+
 class AirlamPosition(OnBackbone):
     """See the module's docstring.
 
@@ -82,9 +107,7 @@ class AirlamPosition(OnBackbone):
         super().__init__(config)
         self.backbone = build_backbone(config.backbone)
         width = self.backbone.config.hidden_size
-        self.embedding = nn.Sequential(
-            nn.Linear(len(NAMES) + DELAYS * config.beams, width), nn.GELU(), nn.Linear(width, width)
-        )
+        self.embedding = nn.Sequential(nn.Linear(num_features(config.beams), width), nn.GELU(), nn.Linear(width, width))
         self.names = nn.Parameter(torch.zeros(config.stations + 1, width))  # which station a token is of
         self.start = nn.Linear(STARTS, width)
         self.norm = nn.LayerNorm(width)
@@ -98,11 +121,7 @@ class AirlamPosition(OnBackbone):
 
     def forward(self, stations: Tensor, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``[user, 2]`` and lower factor of the covariance ``[user, 2, 2]``; see :class:`PositionInputs`."""
-        if stations.shape[1] != self.config.stations:
-            raise ValueError(
-                f"the CSI is of {stations.shape[1]} stations, but this network was made for {self.config.stations}; "
-                "train one for this site"
-            )
+        check_stations(stations, self.config)
         told = torch.cat((mean / 50, factor[:, [0, 1], [0, 1]].log() / 2, factor[:, 1, 0, None] / 20), -1)
         tokens = torch.cat((self.start(told)[:, None], self.embedding(stations)), 1) + self.names
         hidden = self.backbone(inputs_embeds=tokens.to(self.backbone.dtype)).last_hidden_state
@@ -114,9 +133,26 @@ class AirlamPosition(OnBackbone):
 
     def locate(self, csi: SiteCSI, start: PositionEstimate) -> PositionEstimate:
         """Where users are, from their CSI and the start's estimate of them."""
-        with torch.no_grad():
-            mean, factor = self(*PositionInputs.of(csi, start))
-        return PositionEstimate(mean.double(), (factor @ factor.mT).double())
+        return located(self, csi, start)
+
+
+def located(network: Callable[..., tuple[Tensor, ...]], csi: SiteCSI, start: PositionEstimate) -> PositionEstimate:
+    """Where users are.
+
+    Args:
+        network: takes the tensors of :class:`PositionInputs`, gives what :meth:`AirlamPosition.forward` does.
+        csi: of the users. start: a classic estimate of the same users.
+
+    Raises:
+        ValueError: no users, or ``start`` is of others.
+    """
+    if not 0 < len(csi) == len(start.mean):
+        raise ValueError(
+            f"csi has {len(csi)} users and start {len(start.mean)}; give a start of the same users, at least one"
+        )
+    with torch.no_grad():
+        mean, factor = network(*PositionInputs.of(csi, start))
+    return PositionEstimate(mean.double(), (factor @ factor.mT).double())
 
 
 def position_loss(mean: Tensor, factor: Tensor, truth: Tensor) -> Tensor:

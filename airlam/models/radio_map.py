@@ -6,6 +6,7 @@ can be asked at one it has never seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -143,6 +144,12 @@ class AirlamMapConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
+def check_beams(inputs: MapInputs, config: AirlamMapConfig) -> None:
+    """Raises ValueError unless the CSI has as many beams as the network knows."""
+    if (beams := inputs.profile.shape[-1]) != config.beams:
+        raise ValueError(f"the CSI has {beams} beams, but this network knows {config.beams}")
+
+
 class AirlamMap(OnBackbone):
     """See the module's docstring.
 
@@ -183,8 +190,7 @@ class AirlamMap(OnBackbone):
         """Power, spread ``[query]`` dB and the logarithm of the profile ``[query, DELAYS, beam]``; see
         :class:`MapInputs`."""
         x = MapInputs(*inputs)
-        if x.profile.shape[-1] != self.config.beams:
-            raise ValueError(f"the CSI has {x.profile.shape[-1]} beams, but this network knows {self.config.beams}")
+        check_beams(x, self.config)
         asked = self.geometry(x.place) + self.surroundings(x.around) + self.told(x.told)
         asked = asked + self.profile(_amplitude(x.profile)) + self.kinds[0]
         known = self.geometry(x.known) + self.surroundings(x.known_around) + self.profile(_amplitude(x.known_profile))
@@ -197,15 +203,26 @@ class AirlamMap(OnBackbone):
         logits = (x.profile + 1e-3).log() + change[:, 2:].view_as(x.profile)
         return power, spread, earlier(logits.flatten(1).log_softmax(-1).view_as(x.profile), -x.direct)
 
-    def fit(self, known: SiteMap, stations: Tensor, heights: HeightMap | None = None) -> _Fitted:
+    def fit(self, known: SiteMap, stations: Tensor, heights: HeightMap | None = None) -> FittedMap:
         """Remember what was measured at a site."""
-        return _Fitted(self, known, stations, heights)
+        return FittedMap(self, known, stations, heights)
 
 
-class _Fitted:
-    """The network with what was measured at a site."""
+class FittedMap:
+    """A network with what was measured at a site.
 
-    def __init__(self, model: AirlamMap, known: SiteMap, stations: Tensor, heights: HeightMap | None):
+    Args:
+        model: takes the tensors of :class:`MapInputs`, gives what :meth:`AirlamMap.forward` does.
+        known, stations, heights: what :meth:`AirlamMap.fit` takes.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., tuple[Tensor, ...]],
+        known: SiteMap,
+        stations: Tensor,
+        heights: HeightMap | None,
+    ):
         self.model, self.kriging = model, start_of(known, stations, heights)
 
     def at(self, place: Tensor) -> MapEstimate:
