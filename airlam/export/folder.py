@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 
 from airlam.errors import CheckpointError
 from airlam.io import file_hash, flush_to_disk, results_folder, use_umask
-from airlam.models import AirlamModel
+from airlam.models import AirlamModel, OnBackbone
 from airlam.models.checkpoint import CHECKSUM as WEIGHTS_CHECKSUM
 from airlam.models.exported import (
     CHECKSUM,
     FORMAT,
+    LARGEST_ERROR,
     OUTPUTS,
     PARAMETERS,
     TRACKER,
@@ -43,13 +45,20 @@ class Network(nn.Module):
         return tuple(x for x in self.model.network(features, log_periodogram, noise) if x is not None)
 
 
-def check_model(model: AirlamModel, packages: tuple[str, ...], what: str, extra: str) -> None:
+def check_model(
+    model: AirlamModel, packages: tuple[str, ...], what: str, extra: str, kinds: str = "an AirlamModel"
+) -> None:
     """Raises CheckpointError or TypeError unless the model can be exported and the packages are there."""
     if not isinstance(model, AirlamModel):
-        raise TypeError(f"only an AirlamModel can be exported, got {type(model).__name__}")
+        raise TypeError(f"only {kinds} can be exported, got {type(model).__name__}")
     if model.config.context:
         sensors = ", ".join(model.config.context)
         raise CheckpointError(f"the model has sensors ({sensors}), for which a graph has no inputs; export one without")
+    check_packages(packages, what, extra)
+
+
+def check_packages(packages: tuple[str, ...], what: str, extra: str) -> None:
+    """Raises CheckpointError unless the packages are there."""
     if missing := [name for name in packages if util.find_spec(name) is None]:
         raise CheckpointError(f"export to {what} needs {', '.join(missing)}; {extra}")
 
@@ -84,25 +93,50 @@ def example(model: AirlamModel, links: int = 3, tokens: int = 5) -> tuple[Tensor
     return features, log_periodogram, torch.rand(links, tokens, generator=generator)
 
 
-def write_config(model: AirlamModel, folder: Path, kind: str, graph: str) -> None:
+def write_config(model: AirlamModel | OnBackbone, folder: Path, kind: str, graph: str) -> None:
     """``config.json`` and the tracker's weights, beside a graph that is there already."""
     fields = json.loads(model.config.to_json_string(use_diff=True))
     fields.pop(WEIGHTS_CHECKSUM, None)
     fields |= {FORMAT: kind, CHECKSUM: file_hash(folder / graph), PARAMETERS: model.num_parameters()}
-    if model.tracker is not None:
-        save_file({name: x.contiguous() for name, x in model.tracker.state_dict().items()}, folder / TRACKER)
+    if (tracker := getattr(model, "tracker", None)) is not None:
+        save_file({name: x.contiguous() for name, x in tracker.state_dict().items()}, folder / TRACKER)
         fields[TRACKER_CHECKSUM] = file_hash(folder / TRACKER)
+    _write_fields(folder, fields)
+
+
+def record_error(folder: Path, error: float) -> None:
+    """Add the largest error of the graph to a ``config.json`` that is there already."""
+    _write_fields(folder, json.loads((folder / "config.json").read_text()) | {LARGEST_ERROR: error})
+
+
+def _write_fields(folder: Path, fields: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 
-def compare(network: Network, exported: ExportedModel, inputs: tuple[Tensor, ...]) -> None:
-    """Every output, for three links and for one, against the model."""
+def compare(network: Network, exported: ExportedModel, inputs: tuple[Tensor, ...]) -> float:
+    """The largest error of an output, for three links and for one; see :func:`largest_error`."""
+    errors = []
     with torch.no_grad():
         for links in (3, 1):
             features, log_periodogram, noise = given = tuple(x[:links] for x in inputs)
-            wanted = network(*given)
             got = [x for x in exported.network(features, log_periodogram, noise) if x is not None]
-            for name, a, b in zip(OUTPUTS, got, wanted, strict=False):
-                error = float((a - b).abs().max() / b.abs().max().clamp_min(1e-20))
-                if not error <= TOLERANCE:
-                    raise CheckpointError(f"the exported graph's {name} is off by {error:.1e}, over {TOLERANCE}")
+            errors.append(largest_error(OUTPUTS, got, network(*given)))
+    return max(errors)
+
+
+def largest_error(names: Sequence[str], got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The largest error of an output over its largest value.
+
+    Raises:
+        CheckpointError: above :data:`TOLERANCE`, or no number; names the output.
+
+    Example:
+        >>> largest_error(["power"], [torch.tensor([1.0, 2.0])], [torch.tensor([1.0, 2.0])])
+        0.0
+    """
+    errors = [0.0]
+    for name, a, b in zip(names, got, wanted, strict=False):
+        errors.append(float((a - b).abs().max() / b.abs().max().clamp_min(1e-20)))
+        if not errors[-1] <= TOLERANCE:
+            raise CheckpointError(f"the exported graph's {name} is off by {errors[-1]:.1e}, over {TOLERANCE}")
+    return max(errors)
