@@ -16,6 +16,7 @@ from airlam.cli.parsing import Parser, refuse_option
 from airlam.recipes import nearest
 
 EXPORT_FORMATS = ("onnx", "litert", "tensorflow")
+SITE_NETWORKS = {"airlam-map": "OnnxMap", "airlam-position": "OnnxPosition"}  # type of checkpoint: what runs its graph
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -293,8 +294,11 @@ def export(arguments: Sequence[str]) -> None:
         "airlam export",
         "Write a trained model for ONNX Runtime, LiteRT (.tflite), or its network as a SavedModel of TensorFlow. The\n"
         "first two are checkpoints of their own: airlam.load_predictor(FOLDER) and every --model take them. They\n"
-        "predict, and cannot be trained. What each format needs: docs/export.md",
-        "CHECKPOINT: a shipped checkpoint (airlam-tiny), a folder, a folder of adapters (merged), a Lightning .ckpt.",
+        "predict, and cannot be trained. What each format needs: docs/export.md\n"
+        "Networks of radio maps and of positions are written for ONNX Runtime alone; OnnxMap(FOLDER) and\n"
+        "OnnxPosition(FOLDER) of airlam.models run them.",
+        "CHECKPOINT: a shipped checkpoint (airlam-tiny), a folder; of a predictor also a folder of adapters (merged),\n"
+        "a Lightning .ckpt.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="what to export")
     parser.add_argument("--format", "-f", default="onnx", metavar="NAME", help="onnx (default), litert, tensorflow")
@@ -309,6 +313,10 @@ def export(arguments: Sequence[str]) -> None:
 
     if known.int8 and known.format == "tensorflow":
         raise UsageError("--int8 goes with onnx and litert, not with tensorflow")
+
+    if (kind := _type_of(known.checkpoint)) in SITE_NETWORKS:
+        _export_site_network(known, kind)
+        return
 
     from airlam.export import export_litert, export_onnx, export_tensorflow
     from airlam.loading import load_predictor
@@ -325,5 +333,36 @@ def export(arguments: Sequence[str]) -> None:
         write = export_onnx if known.format == "onnx" else export_litert
         folder = write(model, known.out, int8=known.int8)
         use = f"use it as any checkpoint: airlam.load_predictor({str(folder)!r})"
+    _say_written(folder, use)
+
+
+def _type_of(checkpoint: str) -> str:
+    """The type of model that a checkpoint folder states; empty: it is no such folder, or states none."""
+    from airlam.errors import CheckpointError
+    from airlam.models.checkpoint import read_config
+    from airlam.recipes import find_checkpoint
+
+    try:
+        return str(read_config(find_checkpoint(checkpoint)).get("model_type", ""))
+    except CheckpointError:  # a predictor by another name, or load_predictor says what is wrong
+        return ""
+
+
+def _export_site_network(known: Any, kind: str) -> None:
+    """A network of radio maps or of positions."""
+    if known.format != "onnx":
+        raise UsageError(f"a checkpoint of type '{kind}' is exported to onnx alone, not to {known.format}")
+    if known.int8:
+        raise UsageError(f"--int8 is for predictors; leave it out for a checkpoint of type '{kind}'")
+
+    from airlam.export import export_onnx
+    from airlam.models.checkpoint import load_shipped
+
+    model: Any = load_shipped(known.checkpoint)
+    folder = export_onnx(model, known.out)
+    _say_written(folder, f"run it: airlam.models.{SITE_NETWORKS[kind]}({str(folder)!r})")
+
+
+def _say_written(folder: Path, use: str) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     print(f"{folder} written: {size:.1f} MB; {use}")

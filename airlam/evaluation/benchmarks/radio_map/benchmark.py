@@ -11,7 +11,7 @@ from airlam.evaluation.report.html import publish
 from airlam.evaluation.runner import narrator
 from airlam.io import file_hash, file_words, read_finished, recipe_hash, write_json
 from airlam.metrics import cpu_threads
-from airlam.models import AirlamMap, load_map
+from airlam.models import AirlamMap, OnnxMap, is_onnx_folder, load_map
 from airlam.recipes import find_checkpoint
 
 
@@ -50,15 +50,19 @@ class RadioMapBenchmark(RadioMapConfig):
         say("done")
         return publish(make_results(self, records), out, threads=self.threads)
 
-    def network(self) -> AirlamMap | None:
-        """The checkpoint that ``model`` names."""
+    def network(self) -> AirlamMap | OnnxMap | None:
+        """The checkpoint that ``model`` names, or its exported graph."""
         if self.model is None:
             return None
-        return load_map(self.model).eval()
+        folder = find_checkpoint(self.model)
+        return OnnxMap(folder, self.threads).eval() if is_onnx_folder(folder) else load_map(folder).eval()
 
     def file(self, out: Path, label: str) -> Path:
         """The file of a finished place; its name changes with all that its figures depend on."""
         arguments = {k: v for k, v in self.plain().items() if k not in ("places", "title", "threads")}
-        weights = "" if self.model is None else file_hash(Path(find_checkpoint(self.model)) / "model.safetensors")
+        weights = ""
+        if self.model is not None:
+            folder = find_checkpoint(self.model)
+            weights = file_hash(folder / (OnnxMap.graph if is_onnx_folder(folder) else "model.safetensors"))
         key = recipe_hash([arguments, self.places[label], weights])
         return out / "places" / f"{file_words(label)}_{key}.json"

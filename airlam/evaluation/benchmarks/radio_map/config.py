@@ -33,7 +33,8 @@ class RadioMapConfig(Arguments):
     """Arguments of :class:`airlam.evaluation.RadioMapBenchmark`.
 
     Attributes:
-        model: checkpoint of an :class:`~airlam.models.radio_map.AirlamMap`; null: classics alone.
+        model: checkpoint of an :class:`~airlam.models.radio_map.AirlamMap`, or what ``airlam export`` made of
+            one; null: classics alone.
         places: label -> ``city``, one of Sionna RT's, or ``channel``, a recipe with stations (and ``overrides`` of its
             keys), whose every seed is another site; ``count``, how many regions or sites; ``first``, the seed of the
             first.

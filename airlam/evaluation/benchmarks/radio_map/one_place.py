@@ -16,12 +16,12 @@ from airlam.evaluation.benchmarks.radio_map.config import RadioMapConfig
 from airlam.evaluation.benchmarks.radio_map.first_estimates import FirstEstimates
 from airlam.evaluation.benchmarks.radio_map.judging import judge
 from airlam.evaluation.benchmarks.radio_map.sites import Site, draw_site
-from airlam.models.radio_map import AirlamMap
+from airlam.models import AirlamMap, OnnxMap
 from airlam.seeds import stream_seed
 
 
 def run_place(
-    config: RadioMapConfig, label: str, model: AirlamMap | None, say: Callable[[str], None]
+    config: RadioMapConfig, label: str, model: AirlamMap | OnnxMap | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Plain data of a finished place: for each region, share and method the metrics of each station; and one region's
     maps, to be drawn."""
@@ -70,7 +70,7 @@ def run_place(
 
 
 def _estimates(
-    known: SiteMap, true: SiteCSI, site: Site, place: torch.Tensor, model: AirlamMap | None
+    known: SiteMap, true: SiteCSI, site: Site, place: torch.Tensor, model: AirlamMap | OnnxMap | None
 ) -> Iterator[tuple[str, MapEstimate, float]]:
     methods: dict[str, Any] = {
         "mean": InverseDistance(0.0),
