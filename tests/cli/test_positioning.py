@@ -42,7 +42,7 @@ FOLDER = Path("runs/positioning/airlam-position")
 
 
 def test_two_steps_leave_a_checkpoint_and_a_model(airlam, hall):
-    from airlam.models.position import AirlamPosition
+    from airlam.models import load_position
     from airlam.tasks import Positioning
 
     quick = ["--data.prepare.init_args.maps", "false", "--trainer.max_epochs", 2]  # maps: below
@@ -51,7 +51,7 @@ def test_two_steps_leave_a_checkpoint_and_a_model(airlam, hall):
     saved = read_lightning(str(FOLDER / "last.ckpt"))
     assert saved["global_step"] == 2 and any((FOLDER / "tensorboard").rglob("events.*"))
     loaded = Positioning.load_from_checkpoint(FOLDER / "last.ckpt", weights_only=True).model.state_dict()
-    exported = AirlamPosition.from_pretrained(FOLDER / "model").state_dict()
+    exported = load_position(FOLDER / "model").state_dict()
     assert all(torch.equal(x, exported[name]) for name, x in loaded.items()) and loaded.keys() == exported.keys()
 
 

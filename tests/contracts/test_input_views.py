@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,15 @@ from airlam.loading import load_precoder, load_predictor
 from airlam.methods import names
 
 PORTS = (2, 2, 2)
+SMALL_BACKBONE = {
+    "model_type": "roberta-prelayernorm",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 2,
+    "eos_token_id": 1,
+}
 SEEN, FIRST = torch.arange(12) % 2 == 0, torch.arange(8) < 6
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "strided": lambda x: torch.stack([x, torch.zeros_like(x)], -1)[..., 0],
@@ -73,6 +83,8 @@ CELL = {"slot_duration": 5e-4, "subcarrier_spacing": 3e4}
 LINKS, USERS, ROWS = h(3, 8, 12, 1, 8), h(5, 3, 8), h(5, 3, 2, 8)
 SWEEPS, MEASURED = reals(4, 6, 8), torch.ones(6, 8, dtype=torch.bool)
 COMBINER = csi.phase_combiner(4, 8, generator())
+MAPPED = (9 * h(5, 3, 64, 8), 50 * reals(5, 3), 50 * reals(4, 3, seed=1))
+LOCATED = (h(5, 3, 48, 8), 50 * reals(5, 2).double(), covariances(5, 2, 2).real.double() + torch.eye(2).double())
 
 
 def report_of(codebook, v: Tensor) -> Tensor:
@@ -237,6 +249,10 @@ CASES: dict[str, tuple[Callable, tuple[Tensor, ...]]] = {
         (h(3, 12, 4), COMBINER, covariances(8, 8), covariances(12, 12)),
     ),
     "models.AirlamBeams": (lambda x: beams().scores(x, MEASURED, 2, port_shape=PORTS), (SWEEPS,)),
+    "models.AirlamMap": (lambda x, place, asked: mapped(radio_map(), x, place, asked), MAPPED),
+    "models.OnnxMap": (lambda x, place, asked: mapped(exported(radio_map), x, place, asked), MAPPED),
+    "models.AirlamPosition": (lambda x, mean, c: located(position(), x, mean, c), LOCATED),
+    "models.OnnxPosition": (lambda x, mean, c: located(exported(position), x, mean, c), LOCATED),
     "models.AirlamPrecoder": (lambda x: load_precoder("airlam-precoder").model(x, 1.0, 0.1)[-1], (USERS,)),
 }
 
@@ -311,6 +327,45 @@ def beams():
     from airlam.models.beams import AirlamBeams, AirlamBeamsConfig
 
     return AirlamBeams(AirlamBeamsConfig()).eval()
+
+
+@cache
+def radio_map():
+    from airlam.models import AirlamMap, AirlamMapConfig
+
+    return AirlamMap(AirlamMapConfig(SMALL_BACKBONE)).eval()
+
+
+@cache
+def position():
+    from airlam.models import AirlamPosition, AirlamPositionConfig
+
+    return AirlamPosition(AirlamPositionConfig(SMALL_BACKBONE, stations=3)).eval()
+
+
+@cache
+def exported(make):
+    """The network in ONNX Runtime."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'airlam[onnx]'")
+    from airlam.export import export_onnx
+    from airlam.models import OnnxMap, OnnxPosition
+
+    with TemporaryDirectory() as folder:
+        runtime = OnnxMap if make is radio_map else OnnxPosition
+        return runtime(export_onnx(make(), f"{folder}/graph"))
+
+
+def mapped(network, x: Tensor, place: Tensor, asked: Tensor) -> tuple[Tensor, ...]:
+    csi_of_site = csi.SiteCSI(x, torch.zeros(3, 4), 1e6, PORTS, place)
+    found = network.fit(csi.SiteMap.of(csi_of_site), csi_of_site.stations).at(asked)
+    return found.power_db, found.spread_db, found.profile
+
+
+def located(network, x: Tensor, mean: Tensor, covariance: Tensor) -> tuple[Tensor, ...]:
+    start = baselines.positioning.PositionEstimate(mean, covariance)
+    found = network.locate(csi.SiteCSI(x, torch.zeros(3, 4), 1e6, PORTS), start)
+    return found.mean, found.covariance
 
 
 @cache

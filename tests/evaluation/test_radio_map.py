@@ -63,6 +63,28 @@ def test_a_finished_place_is_kept_and_another_argument_runs_again(folder):
         assert not other.file(folder, "hall").exists()
 
 
+@pytest.mark.slow
+def test_an_exported_graph_is_judged_as_its_network(folder, tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'airlam[onnx]'")
+    from airlam.export import export_onnx
+    from airlam.models import OnnxMap, load_map
+
+    graph = export_onnx(load_map(folder / "model"), tmp_path / "graph")
+    benchmark = RadioMapBenchmark(**SMALL, model=str(graph))
+    assert isinstance(benchmark.network(), OnnxMap)
+    benchmark.run(tmp_path / "run")
+    files = folder / "results.json", tmp_path / "run/results.json"
+    by_torch, by_graph = (
+        {row.settings["measured places"]: row.figures for row in Results.load(file).rows if row.method == "network"}
+        for file in files
+    )
+    assert by_torch.keys() == by_graph.keys() == {16, 32}
+    for count, figures in by_torch.items():
+        for name in ("rmse", "similarity"):  # neither is drawn
+            assert by_graph[count][name].number == pytest.approx(figures[name].number, rel=1e-4)
+
+
 def test_the_true_map_is_judged_perfect():
     generator = torch.Generator().manual_seed(0)
     h = 30 * torch.randn(10, 2, 64, 8, dtype=torch.complex64, generator=generator)

@@ -26,6 +26,8 @@ from airlam.models import (
     AirlamModel,
     AirlamPilots,
     AirlamPilotsConfig,
+    AirlamPosition,
+    AirlamPositionConfig,
     AirlamPrecoder,
     AirlamPrecoderConfig,
     add_lora,
@@ -35,6 +37,7 @@ from airlam.models import (
     load_lora,
     load_map,
     load_pilots,
+    load_position,
     save_checkpoint,
     save_lora,
 )
@@ -91,6 +94,7 @@ MADE = {
     "airlam": (tiny, load_checkpoint),
     "beams": (lambda: AirlamBeams(AirlamBeamsConfig(BACKBONE)), load_beams),
     "map": (lambda: AirlamMap(AirlamMapConfig(BACKBONE)), load_map),
+    "position": (lambda: AirlamPosition(AirlamPositionConfig(BACKBONE)), load_position),
     "pilots": (lambda: AirlamPilots(AirlamPilotsConfig(BACKBONE)), load_pilots),
     "precoder": (lambda: AirlamPrecoder(AirlamPrecoderConfig(BACKBONE)), load_learned_precoder),
     "shared": (lambda: AirlamBeams.from_backbone(load_checkpoint("airlam-tiny"), 2), load_beams),
@@ -218,6 +222,8 @@ SAMPLES = [
     ("precoder", {"utility": "sum_rat"}, "did you mean 'sum_rate'"),
     ("precoder", {"rounds": 10**9}, "rounds must be at most 64"),
     ("pilots", {"backbon": {}}, "did you mean 'backbone'"),
+    ("position", {"stations": 10**9}, "stations must be at most 256"),
+    ("position", {"station": 3}, "did you mean 'stations'"),
 ]
 
 
