@@ -54,7 +54,7 @@ class OnnxNetwork(nn.Module):
     formats, graph = OnnxModel.formats[:1], OnnxModel.graph
     config_class: type[PretrainedConfig]
     outputs: tuple[str, ...]
-    made_by: str  # what makes the inputs, for errors
+    made_by: str  # makes the inputs; for errors
 
     def __init__(self, folder: str | Path, threads: int | None = None):
         super().__init__()
@@ -117,9 +117,14 @@ class OnnxMap(OnnxNetwork):
 
     Example:
         >>> from airlam.export import export_onnx
-        >>> from airlam.models import load_map
-        >>> network = OnnxMap(export_onnx(load_map("airlam-map"), "my-map"))  # doctest: +SKIP
-        >>> network.fit(known, stations, heights).at(place).power_db          # doctest: +SKIP
+        >>> from airlam.models import AirlamMap
+        >>> small = {"model_type": "roberta-prelayernorm", "hidden_size": 16, "num_hidden_layers": 1}
+        >>> model = AirlamMap(AirlamMapConfig({**small, "num_attention_heads": 2, "vocab_size": 2, "eos_token_id": 1}))
+        >>> network = OnnxMap(export_onnx(model, "my-map"))
+        >>> known = SiteMap(50 * torch.rand(20, 3), 9 * torch.rand(20, 2, DELAYS, 4), 96, 1e6)
+        >>> stations = torch.tensor([[0.0, 0.0, 10.0, 0.0], [50.0, 0.0, 10.0, 90.0]])
+        >>> network.fit(known, stations).at(torch.tensor([[10.0, 10.0, 1.5]])).power_db.shape
+        torch.Size([1, 2])
     """
 
     config_class = AirlamMapConfig
@@ -176,9 +181,14 @@ class OnnxPosition(OnnxNetwork):
 
     Example:
         >>> from airlam.export import export_onnx
-        >>> from airlam.models import load_position
-        >>> network = OnnxPosition(export_onnx(load_position("hall"), "my-hall"))  # doctest: +SKIP
-        >>> network.locate(csi, maps.locate(csi)).mean                            # doctest: +SKIP
+        >>> from airlam.models import AirlamPosition
+        >>> small = {"model_type": "roberta-prelayernorm", "hidden_size": 16, "num_hidden_layers": 1}
+        >>> small |= {"num_attention_heads": 2, "vocab_size": 2, "eos_token_id": 1}
+        >>> network = OnnxPosition(export_onnx(AirlamPosition(AirlamPositionConfig(small, stations=3)), "my-hall"))
+        >>> csi = SiteCSI(torch.randn(2, 3, 96, 8, dtype=torch.complex64), torch.zeros(3, 4), 1e6, (2, 4, 1))
+        >>> start = PositionEstimate(torch.zeros(2, 2), torch.eye(2).expand(2, 2, 2))
+        >>> network.locate(csi, start).mean.shape
+        torch.Size([2, 2])
     """
 
     config_class = AirlamPositionConfig
