@@ -293,6 +293,7 @@ def test_a_killed_node_loses_no_request_and_no_value(cluster, nodes):
 
 def test_without_the_head_replicas_answer_on(cluster, nodes):
     """The last test: nothing can be started any more."""
+    settled(cluster, 2)  # a replica that is still starting would be lost with the head
     h_past, addresses = history(1), cluster.replicas()
     with Load(addresses[0]) as load:
         nodes.kill_head()
